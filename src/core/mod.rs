@@ -1,0 +1,13 @@
+//! The brain. Plain synchronous state machines: an event and a time go in,
+//! effects come out. No clock, no I/O, no actors, no tasks, no global chance.
+//!
+//! What is deliberately absent: anything from outside this folder except
+//! `serde`'s derives and the seeded generator of `rand`. `clippy.toml` and
+//! `tests/architecture.rs` hold that.
+#![deny(clippy::disallowed_methods, clippy::disallowed_types)]
+
+pub mod ids;
+pub mod rng;
+pub mod time;
+pub mod values;
+pub mod views;

@@ -1,0 +1,307 @@
+//! Values that every part speaks of: results, properties, steps, what a builder
+//! is made of.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+use super::ids::{BuilderName, WorkerName};
+
+/// How a build or a step ended. The numbers are those of the Data API.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BuildResult {
+    /// All went well.
+    Success = 0,
+    /// It went through, with something to look at.
+    Warnings = 1,
+    /// The build itself found a fault.
+    Failure = 2,
+    /// It was not needed.
+    Skipped = 3,
+    /// The build system could not do its work.
+    Exception = 4,
+    /// This build ended without an answer; its requests were queued again.
+    Retry = 5,
+    /// Somebody stopped it.
+    Cancelled = 6,
+}
+
+impl BuildResult {
+    /// The Data API's number.
+    #[must_use]
+    pub fn code(self) -> i64 {
+        self as i64
+    }
+
+    /// From the Data API's number.
+    #[must_use]
+    pub fn from_code(code: i64) -> Option<Self> {
+        [
+            Self::Success,
+            Self::Warnings,
+            Self::Failure,
+            Self::Skipped,
+            Self::Exception,
+            Self::Retry,
+            Self::Cancelled,
+        ]
+        .into_iter()
+        .find(|result| result.code() == code)
+    }
+
+    /// The word that people see.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Success => "success",
+            Self::Warnings => "warnings",
+            Self::Failure => "failure",
+            Self::Skipped => "skipped",
+            Self::Exception => "exception",
+            Self::Retry => "retry",
+            Self::Cancelled => "cancelled",
+        }
+    }
+
+    /// Place in the worst-of order: skipped, success, warnings, failure,
+    /// exception, retry, cancelled.
+    #[must_use]
+    pub fn severity(self) -> u8 {
+        match self {
+            Self::Skipped => 0,
+            Self::Success => 1,
+            Self::Warnings => 2,
+            Self::Failure => 3,
+            Self::Exception => 4,
+            Self::Retry => 5,
+            Self::Cancelled => 6,
+        }
+    }
+
+    /// The worse of two results.
+    #[must_use]
+    pub fn worst(self, other: Self) -> Self {
+        if other.severity() > self.severity() { other } else { self }
+    }
+}
+
+impl fmt::Display for BuildResult {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.word())
+    }
+}
+
+/// One property: a value and where it came from.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Property {
+    /// Its value. Text for now; typed values come with the property language.
+    pub value: String,
+    /// Who set it, for people: `Force Build Form`, `Builder`, …
+    pub source: String,
+}
+
+/// Properties by name.
+pub type Properties = BTreeMap<String, Property>;
+
+/// What to build: one codebase's repository, branch and revision.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct SourceStamp {
+    /// Empty for the only codebase.
+    #[serde(default)]
+    pub codebase: String,
+    /// Where the source lives; empty when the builder says it.
+    #[serde(default)]
+    pub repository: String,
+    /// Branch, or none for the builder's own.
+    #[serde(default)]
+    pub branch: Option<String>,
+    /// Exact revision, or none for the newest.
+    #[serde(default)]
+    pub revision: Option<String>,
+    /// Free text.
+    #[serde(default)]
+    pub project: String,
+}
+
+/// A step's program.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Program {
+    /// Program and arguments; no shell sees them.
+    Argv(Vec<String>),
+    /// One line for `/bin/sh -c`.
+    Shell(String),
+}
+
+impl Program {
+    /// A short text for people.
+    #[must_use]
+    pub fn shown(&self) -> String {
+        match self {
+            Self::Argv(argv) => argv.join(" "),
+            Self::Shell(line) => line.clone(),
+        }
+    }
+}
+
+/// How a checkout treats what is there already.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum CheckoutMode {
+    /// The folder holds nothing but the source afterwards.
+    Clean,
+    /// Files that earlier builds left stay.
+    Incremental,
+}
+
+/// What a step does.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case", tag = "kind")]
+pub enum StepKind {
+    /// Runs a program.
+    Run {
+        /// Which.
+        program: Program,
+    },
+    /// Brings a git repository's source.
+    Git {
+        /// URL or path, as `git clone` takes it.
+        repository: String,
+        /// Branch when the request names none; none means the remote's HEAD.
+        branch: Option<String>,
+        /// What stays of earlier builds.
+        mode: CheckoutMode,
+        /// Also brings submodules.
+        submodules: bool,
+        /// How many commits of history; none means all.
+        depth: Option<u32>,
+    },
+}
+
+/// One step of a factory.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StepSpec {
+    /// Its name, unique in the factory.
+    pub name: String,
+    /// What it does.
+    #[serde(flatten)]
+    pub kind: StepKind,
+    /// Folder to work in, relative to the build's own.
+    pub workdir: Option<String>,
+    /// Added to the builder's environment.
+    pub env: BTreeMap<String, String>,
+    /// Ends the step after this long without output.
+    pub timeout: Option<Duration>,
+    /// Ends the step after this long in all.
+    pub max_time: Option<Duration>,
+    /// A failure ends the build: later steps are skipped.
+    pub halt_on_failure: bool,
+    /// A failure makes the build a failure.
+    pub flunk_on_failure: bool,
+    /// A failure makes the build end with warnings at best.
+    pub warn_on_failure: bool,
+    /// Runs even when an earlier step halted the build.
+    pub always_run: bool,
+}
+
+/// The steps of a builder, compared by value.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Factory {
+    /// In order.
+    pub steps: Vec<StepSpec>,
+}
+
+/// A builder's use of a lock. Carried with names and counts; not enforced yet.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LockUse {
+    /// Name of the lock.
+    pub name: String,
+    /// Whether the lock is one for the master or one on each worker.
+    pub kind: LockKind,
+    /// How many holders the lock admits.
+    pub max_count: u32,
+    /// How many of them one build takes.
+    pub count: u32,
+}
+
+/// Where a lock counts its holders.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum LockKind {
+    /// One count for the whole master.
+    Master,
+    /// One count on each worker.
+    Worker,
+}
+
+/// How a builder picks among its available workers.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ChooseWorker {
+    /// Any, by the seeded generator.
+    Random,
+    /// The first in the order in which they attached.
+    First,
+}
+
+/// What becomes of a build whose worker went away and did not come back.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum OnLost {
+    /// After the grace its requests go back to the head of the queue.
+    Requeue,
+    /// It waits until the worker comes back or somebody stops it.
+    Wait,
+    /// It ends with an exception: a deploy must not run twice.
+    Fail,
+}
+
+/// Everything a Builder actor needs to know about its builder (row B01).
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BuilderConfig {
+    /// Its name.
+    pub name: BuilderName,
+    /// Folder below the worker's, one per builder.
+    pub builddir: String,
+    /// Its workers, the single one first.
+    pub workers: Vec<WorkerName>,
+    /// Its steps.
+    pub factory: Arc<Factory>,
+    /// Text of the factory's digest: names it in the store.
+    pub factory_digest: String,
+    /// Locks a build takes.
+    pub locks: Vec<LockUse>,
+    /// Environment of every step.
+    pub env: BTreeMap<String, String>,
+    /// Properties of every build.
+    pub properties: BTreeMap<String, String>,
+    /// For people.
+    pub description: Option<String>,
+    /// For people and filters.
+    pub tags: Vec<String>,
+    /// How long the ping before a start may take (row B13).
+    pub start_timeout: Duration,
+    /// How to pick a worker (row B12).
+    pub choose: ChooseWorker,
+    /// What becomes of builds whose worker is lost (row B25).
+    pub on_lost: OnLost,
+    /// How long a worker may be away before its build counts as lost.
+    pub grace: Duration,
+    /// How often a request is tried again after the infrastructure failed it.
+    pub infra_retries: u32,
+    /// How many requests may wait.
+    pub queue_limit: usize,
+}
+
+/// Everything a Worker actor needs to know about its worker.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct WorkerConfig {
+    /// Its name.
+    pub name: WorkerName,
+    /// Builds it runs side by side, over all builders.
+    pub max_builds: u32,
+}

@@ -1,0 +1,97 @@
+//! What people may see of the living parts. Values only; the web and the CLI
+//! show them, tests assert on them.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use serde::Serialize;
+
+use super::ids::*;
+use super::time::WallTime;
+
+/// The one word for a builder (row B17).
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BigState {
+    /// No worker.
+    Offline,
+    /// A worker, and nothing to do.
+    Idle,
+    /// A build, from the choice of its worker on.
+    Building,
+}
+
+impl BigState {
+    /// The word.
+    #[must_use]
+    pub fn word(self) -> &'static str {
+        match self {
+            Self::Offline => "offline",
+            Self::Idle => "idle",
+            Self::Building => "building",
+        }
+    }
+}
+
+/// A builder, as people see it.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct BuilderView {
+    /// Its id.
+    pub id: BuilderId,
+    /// Which actor is in charge.
+    pub generation: Generation,
+    /// Its word.
+    pub big_state: BigState,
+    /// How many requests wait.
+    pub waiting: usize,
+    /// The head's submit time (row B06).
+    pub oldest_request_time: Option<WallTime>,
+    /// Builds from the choice of their worker on.
+    pub builds: Vec<ActiveBuildView>,
+    /// Its workers' standing, by name.
+    pub workers: BTreeMap<WorkerName, &'static str>,
+    /// How long the next build will probably take.
+    pub expected: Option<Duration>,
+    /// Why nobody is in charge, when its actor gave up.
+    pub broken: Option<String>,
+    /// How often its actor was restarted after a panic.
+    pub restarts: u32,
+}
+
+/// A build that has not ended.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct ActiveBuildView {
+    /// Its id, once claimed.
+    pub build: Option<BuildId>,
+    /// Its number, once started.
+    pub number: Option<BuildNumber>,
+    /// Its worker.
+    pub worker: WorkerName,
+    /// `reserving`, `claiming`, `starting`, `running`, `orphaned`, …
+    pub state: &'static str,
+    /// Its requests.
+    pub requests: Vec<RequestId>,
+    /// Started by a predecessor.
+    pub inherited: bool,
+}
+
+/// A worker, as people see it.
+#[derive(Clone, PartialEq, Debug, Serialize)]
+pub struct WorkerView {
+    /// Its id.
+    pub id: WorkerId,
+    /// Attached now.
+    pub connected: bool,
+    /// Its incarnation.
+    pub incarnation: Incarnation,
+    /// Slots in use.
+    pub used: u32,
+    /// Slots in all.
+    pub max_builds: u32,
+    /// Gets no starts.
+    pub paused: bool,
+    /// Leaves once its builds have ended.
+    pub graceful: bool,
+    /// Address it came from.
+    pub address: Option<String>,
+}

@@ -1,0 +1,300 @@
+//! What the BotMaster is asked by the web and the signals.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Message, Recipient};
+use serde::{Deserialize, Serialize};
+
+use crate::core::ids::*;
+use crate::core::values::{Properties, SourceStamp};
+use crate::settings::{Problem, Settings};
+
+/// How long an edge waits for an answer of the BotMaster.
+const ASK_LIMIT: Duration = Duration::from_secs(60);
+
+/// Why something asked for was not done.
+#[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
+pub enum Refusal {
+    /// There is no such builder.
+    #[error("there is no builder named `{0}`")]
+    NoSuchBuilder(String),
+    /// There is no such worker.
+    #[error("there is no worker named `{0}`")]
+    NoSuchWorker(String),
+    /// There is no such build.
+    #[error("there is no build {0}")]
+    NoSuchBuild(BuildId),
+    /// There is no such request.
+    #[error("there is no build request {0}")]
+    NoSuchRequest(RequestId),
+    /// Row C01: nobody could build it.
+    #[error("builder `{0}` has no worker that could build it")]
+    NoWorker(BuilderName),
+    /// The worker is not attached.
+    #[error("worker `{0}` is not attached")]
+    NotAttached(WorkerName),
+    /// The builder's queue is full.
+    #[error("builder `{builder}` has {limit} requests waiting already, its limit")]
+    QueueFull {
+        /// Which.
+        builder: BuilderName,
+        /// Its limit.
+        limit: usize,
+    },
+    /// The builder's actor gave up after panics.
+    #[error("builder `{builder}` is broken: {reason}")]
+    Broken {
+        /// Which.
+        builder: BuilderName,
+        /// Why.
+        reason: String,
+    },
+    /// The master is about to stop.
+    #[error("the master is stopping and takes no new requests")]
+    Stopping,
+    /// The store said no.
+    #[error("{0}")]
+    Store(String),
+    /// No answer in time; it may or may not have been done.
+    #[error("no answer in time; look before you try again")]
+    Timeout,
+    /// The master's actors are gone.
+    #[error("the master is shutting down")]
+    Gone,
+}
+
+/// One submission: one buildset with a request for each builder named.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Submission {
+    /// Builders, at least one.
+    pub builders: Vec<BuilderName>,
+    /// Higher first.
+    pub priority: i64,
+    /// For people.
+    pub reason: String,
+    /// Who asks: `force`, `rebuild`.
+    pub scheduler: String,
+    /// The submitter's own name for it.
+    pub external_id: Option<String>,
+    /// Sent again with the same key, it is answered with the first one's ids.
+    pub idempotency_key: Option<String>,
+    /// For every build of it.
+    pub properties: Arc<Properties>,
+    /// What to build.
+    pub sourcestamps: Vec<SourceStamp>,
+    /// The build that this repeats.
+    pub rebuilt_build: Option<BuildId>,
+    /// Refuse when a builder has no usable worker (row C01).
+    pub soon: bool,
+}
+
+/// A stored submission.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Submitted {
+    /// Its set.
+    pub buildset: BuildsetId,
+    /// Its requests, in the order of the builders asked for.
+    pub requests: Vec<(BuilderId, RequestId)>,
+}
+
+/// Stores submissions, all or none, and queues their requests. Answered after
+/// the commit.
+#[derive(Message)]
+#[rtype(result = "Result<Vec<Submitted>, Refusal>")]
+pub struct Submit(pub Vec<Submission>);
+
+/// Cancels a request that waits, or stops the build that has it. True when it
+/// did something.
+#[derive(Message)]
+#[rtype(result = "Result<bool, Refusal>")]
+pub struct CancelRequest {
+    /// Which.
+    pub request: RequestId,
+    /// Its builder.
+    pub builder: BuilderName,
+    /// For people.
+    pub reason: String,
+}
+
+/// Changes the priority of a request that waits. True when it waited.
+#[derive(Message)]
+#[rtype(result = "Result<bool, Refusal>")]
+pub struct SetPriority {
+    /// Which.
+    pub request: RequestId,
+    /// Its builder.
+    pub builder: BuilderName,
+    /// Higher first.
+    pub priority: i64,
+}
+
+/// Stops a build. True when it was running.
+#[derive(Message)]
+#[rtype(result = "Result<bool, Refusal>")]
+pub struct StopBuild {
+    /// Which.
+    pub build: BuildId,
+    /// Its builder.
+    pub builder: BuilderName,
+    /// For people.
+    pub reason: String,
+}
+
+/// Pings all workers of a builder (row C03). True when each answers.
+#[derive(Message)]
+#[rtype(result = "Result<bool, Refusal>")]
+pub struct PingBuilder(pub BuilderName);
+
+/// What to do with a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum WorkerOrder {
+    /// No more starts.
+    Pause,
+    /// Starts again.
+    Unpause,
+    /// No more starts; it leaves once its builds have ended.
+    Drain,
+    /// Its program ends once its builds have ended (row B28).
+    Shutdown,
+}
+
+/// Orders a worker.
+#[derive(Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct OrderWorker {
+    /// Which.
+    pub worker: WorkerName,
+    /// What.
+    pub order: WorkerOrder,
+    /// For people.
+    pub reason: String,
+}
+
+/// What a reload does, or did, to one builder or worker.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct ReloadEntry {
+    /// `builder` or `worker`.
+    pub what: String,
+    /// Its name.
+    pub name: String,
+    /// `unchanged`, `added`, `changed`, `removed`.
+    pub action: String,
+    /// What differs, one line each (row B03).
+    pub differences: Vec<String>,
+    /// Why it was not done, when it was not.
+    pub error: Option<String>,
+}
+
+/// What a reload does, or did.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+pub struct ReloadReport {
+    /// The file read.
+    pub file: String,
+    /// Milliseconds it took; 0 for a plan.
+    pub took_ms: u64,
+    /// Everything, builder by builder, then workers.
+    pub entries: Vec<ReloadEntry>,
+    /// Why nothing was done, when the file is bad.
+    pub problems: Vec<Problem>,
+}
+
+/// Reads the configuration file again and applies it, or (`dry`) tells what
+/// that would change. With `settings` that file's contents are taken instead.
+#[derive(Message)]
+#[rtype(result = "Result<ReloadReport, Refusal>")]
+pub struct Reload {
+    /// Only tell.
+    pub dry: bool,
+    /// Settings to plan for instead of those in the master's own file.
+    pub settings: Option<Box<Settings>>,
+}
+
+/// The door to the BotMaster for the web and the signals.
+#[derive(Clone)]
+pub struct BotMasterHandle {
+    /// For [`Submit`].
+    pub submit: Recipient<Submit>,
+    /// For [`CancelRequest`].
+    pub cancel: Recipient<CancelRequest>,
+    /// For [`SetPriority`].
+    pub priority: Recipient<SetPriority>,
+    /// For [`StopBuild`].
+    pub stop: Recipient<StopBuild>,
+    /// For [`PingBuilder`].
+    pub ping: Recipient<PingBuilder>,
+    /// For [`OrderWorker`].
+    pub order: Recipient<OrderWorker>,
+    /// For [`Reload`].
+    pub reload: Recipient<Reload>,
+}
+
+async fn ask<M, T>(to: &Recipient<M>, message: M) -> Result<T, Refusal>
+where
+    M: Message<Result = Result<T, Refusal>> + Send + 'static,
+    T: Send + 'static,
+{
+    match to.send(message).timeout(ASK_LIMIT).await {
+        Ok(answer) => answer,
+        Err(actix::MailboxError::Timeout) => Err(Refusal::Timeout),
+        Err(actix::MailboxError::Closed) => Err(Refusal::Gone),
+    }
+}
+
+impl BotMasterHandle {
+    /// Stores submissions, all or none.
+    ///
+    /// # Errors
+    /// When a builder is unknown, its queue is full, or the store says no.
+    pub async fn submit(&self, submissions: Vec<Submission>) -> Result<Vec<Submitted>, Refusal> {
+        ask(&self.submit, Submit(submissions)).await
+    }
+
+    /// Cancels a request.
+    ///
+    /// # Errors
+    /// When there is no such builder.
+    pub async fn cancel(&self, message: CancelRequest) -> Result<bool, Refusal> {
+        ask(&self.cancel, message).await
+    }
+
+    /// Changes a waiting request's priority.
+    ///
+    /// # Errors
+    /// When there is no such builder.
+    pub async fn set_priority(&self, message: SetPriority) -> Result<bool, Refusal> {
+        ask(&self.priority, message).await
+    }
+
+    /// Stops a build.
+    ///
+    /// # Errors
+    /// When there is no such builder.
+    pub async fn stop(&self, message: StopBuild) -> Result<bool, Refusal> {
+        ask(&self.stop, message).await
+    }
+
+    /// Pings a builder's workers.
+    ///
+    /// # Errors
+    /// When there is no such builder.
+    pub async fn ping(&self, builder: BuilderName) -> Result<bool, Refusal> {
+        ask(&self.ping, PingBuilder(builder)).await
+    }
+
+    /// Orders a worker.
+    ///
+    /// # Errors
+    /// When there is no such worker, or it is not attached.
+    pub async fn order(&self, message: OrderWorker) -> Result<(), Refusal> {
+        ask(&self.order, message).await
+    }
+
+    /// Reloads, or plans a reload.
+    ///
+    /// # Errors
+    /// When the master is stopping. A bad file is no error: the report tells.
+    pub async fn reload(&self, message: Reload) -> Result<ReloadReport, Refusal> {
+        ask(&self.reload, message).await
+    }
+}

@@ -1,0 +1,10 @@
+//! Worker protocol version 1: one JSON object a line. `docs/protocol.md` is
+//! its normative text; the golden frames under `tests/wire/` hold both to it.
+
+mod codec;
+mod frame;
+
+pub use codec::{
+    DecodeError, MAX_DEPTH, MAX_LINE, MAX_LINE_BEFORE_ATTACH, decode_master, decode_worker, encode,
+};
+pub use frame::*;

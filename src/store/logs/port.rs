@@ -1,0 +1,80 @@
+//! What the rest of the program may ask of the log store.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+
+use super::super::{LogRow, StoreError};
+use crate::core::ids::LogId;
+
+/// Told, on the log writer's thread, that a log is durable up to `have` bytes
+/// of the worker's. Must be quick and must not block.
+pub trait Confirm: Send + Sync {
+    /// The log now holds `have` bytes of the worker's, durably.
+    fn confirm(&self, log: LogId, have: u64);
+}
+
+/// A piece of a log.
+pub struct Piece {
+    /// Which log.
+    pub log: LogId,
+    /// `o` output, `e` error output, `h` the master's own lines.
+    pub channel: u8,
+    /// Place of the first byte among the worker's bytes of this log; none for
+    /// the master's own, which go wherever the log ends just then.
+    pub offset: Option<u64>,
+    /// The bytes, as written.
+    pub bytes: Bytes,
+    /// Milliseconds since the command started.
+    pub at_ms: u64,
+    /// Whom to tell once they are durable.
+    pub confirm: Option<Arc<dyn Confirm>>,
+    /// Holds room in the store's memory budget until they are written.
+    pub permit: Option<OwnedSemaphorePermit>,
+}
+
+/// A log that got its last byte.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LogClosed {
+    /// Complete lines; a last line without its end counts.
+    pub num_lines: u64,
+    /// Bytes in all, the master's own included.
+    pub length: u64,
+    /// Bytes of the worker's.
+    pub worker_length: u64,
+    /// All of it, when it is so short that it was never written: it then goes
+    /// into the state store with the step's end.
+    pub inline: Option<Arc<[u8]>>,
+    /// Why it is not whole, when it is not.
+    pub incomplete: Option<String>,
+}
+
+/// Called on the log writer's thread.
+pub type OnClosed = Box<dyn FnOnce(Result<LogClosed, StoreError>) + Send>;
+
+/// Called on the log writer's thread with the worker's bytes already stored.
+pub type OnReopened = Box<dyn FnOnce(Result<u64, StoreError>) + Send>;
+
+/// The log store, as actors and connections see it. Asks about one log are
+/// carried out in the order in which they were made.
+pub trait LogStore: Send + Sync {
+    /// Makes a new log ready for its first piece.
+    fn open(&self, row: Arc<LogRow>);
+
+    /// Makes a log of an earlier master ready for more: what was written but
+    /// never confirmed is cut off.
+    fn reopen(&self, row: Arc<LogRow>, done: OnReopened);
+
+    /// Adds a piece. A piece before the end has its known part cut off; one
+    /// beyond the end is dropped and answered with what the log has.
+    fn append(&self, piece: Piece);
+
+    /// Room for pieces, in bytes. Whoever reads a socket takes a permit for
+    /// each piece, and so stops reading when the disk does not keep up.
+    fn budget(&self) -> Arc<Semaphore>;
+
+    /// Writes what is left and tells what the log came to. `expected` is the
+    /// worker's length.
+    fn close(&self, log: LogId, expected: Option<u64>, done: OnClosed);
+}

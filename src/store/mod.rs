@@ -1,0 +1,14 @@
+//! The store: the only truth. Actors are caches of it.
+//!
+//! `port` is what the rest of the program may ask, `records` what goes in and
+//! comes out, `sqlite` the embedded implementation, `logs` the text that builds
+//! write. A write is one [`Transaction`]; many of them share a commit, and each
+//! is told its outcome only after that commit is durable.
+
+pub mod logs;
+mod port;
+mod records;
+pub mod sqlite;
+
+pub use port::*;
+pub use records::*;

@@ -1,0 +1,609 @@
+//! Records: rows as the API shows them, and the operations of a transaction.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use serde::{Deserialize, Serialize};
+
+use crate::core::ids::*;
+use crate::core::time::WallTime;
+use crate::core::values::{BuildResult, Factory, Properties, SourceStamp};
+
+/// A builder that is or was configured.
+#[derive(Clone, PartialEq, Debug)]
+pub struct BuilderRow {
+    /// Kept for its name for ever.
+    pub id: BuilderId,
+    /// Its name.
+    pub name: BuilderName,
+    /// For people.
+    pub description: Option<String>,
+    /// For people and filters.
+    pub tags: Vec<String>,
+    /// False once it is no longer configured.
+    pub configured: bool,
+    /// Its workers, in order of configuration.
+    pub workers: Vec<WorkerId>,
+}
+
+/// A worker that is or was configured.
+#[derive(Clone, PartialEq, Debug)]
+pub struct WorkerRow {
+    /// Kept for its name for ever.
+    pub id: WorkerId,
+    /// Its name.
+    pub name: WorkerName,
+    /// False once it is no longer configured.
+    pub configured: bool,
+    /// Whether it is attached now.
+    pub connected: bool,
+    /// Its latest incarnation.
+    pub incarnation: Incarnation,
+    /// What it told of itself at its last attach.
+    pub info: BTreeMap<String, String>,
+    /// Gets no starts.
+    pub paused: bool,
+    /// Why.
+    pub pause_reason: Option<String>,
+    /// Leaves once its builds have ended.
+    pub graceful: bool,
+}
+
+/// A source stamp as stored.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SourceStampRow {
+    /// Its id.
+    pub id: u64,
+    /// What it says.
+    pub stamp: SourceStamp,
+    /// When it was first seen.
+    pub created_at: WallTime,
+}
+
+/// The set of requests that one submission made.
+#[derive(Clone, PartialEq, Debug)]
+pub struct BuildsetRow {
+    /// Its id.
+    pub id: BuildsetId,
+    /// The submitter's own name for it.
+    pub external_id: Option<String>,
+    /// For people.
+    pub reason: String,
+    /// Who asked: `force`, `rebuild`, …
+    pub scheduler: String,
+    /// When.
+    pub submitted_at: WallTime,
+    /// When all of its requests were complete.
+    pub complete_at: Option<WallTime>,
+    /// The worst of its requests' results.
+    pub results: Option<BuildResult>,
+    /// The build that this repeats.
+    pub rebuilt_build: Option<BuildId>,
+    /// What to build.
+    pub sourcestamps: Vec<SourceStampRow>,
+    /// For every build of it.
+    pub properties: Arc<Properties>,
+}
+
+/// A build request.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RequestRow {
+    /// Its id; it grows with the order of submission.
+    pub id: RequestId,
+    /// Its set.
+    pub buildset: BuildsetId,
+    /// Its builder.
+    pub builder: BuilderId,
+    /// Higher first.
+    pub priority: i64,
+    /// When it was submitted.
+    pub submitted_at: WallTime,
+    /// Where it stands.
+    pub state: RequestState,
+    /// One higher at each claim.
+    pub epoch: Epoch,
+    /// When it was claimed last.
+    pub claimed_at: Option<WallTime>,
+    /// When it was complete.
+    pub complete_at: Option<WallTime>,
+    /// How it ended.
+    pub results: Option<BuildResult>,
+    /// It goes before requests that were never started.
+    pub requeued: bool,
+    /// Builds lost or refused after their start.
+    pub infra_tries: u32,
+    /// A parent build waits for it.
+    pub waited_for: bool,
+}
+
+/// Where a request stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum RequestState {
+    /// It waits.
+    Queued = 0,
+    /// A build has it.
+    Claimed = 1,
+    /// Its build ended.
+    Done = 2,
+    /// It was cancelled before a build ended.
+    Cancelled = 3,
+}
+
+/// Where a build stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum BuildState {
+    /// Claimed; substantiating, pinging, or its start is on the way. It has no
+    /// number yet and is not shown.
+    Claimed = 0,
+    /// It has its number and runs (or is orphaned).
+    Running = 1,
+    /// It ended.
+    Finished = 2,
+}
+
+/// One build.
+#[derive(Clone, PartialEq, Debug)]
+pub struct BuildRow {
+    /// Its id.
+    pub id: BuildId,
+    /// Its number, from the moment it has started.
+    pub number: Option<BuildNumber>,
+    /// Its builder.
+    pub builder: BuilderId,
+    /// The oldest of its requests.
+    pub request: RequestId,
+    /// Its worker.
+    pub worker: WorkerId,
+    /// The worker's incarnation that owns it.
+    pub incarnation: Incarnation,
+    /// Where it stands.
+    pub state: BuildState,
+    /// When it started.
+    pub started_at: WallTime,
+    /// When it ended.
+    pub complete_at: Option<WallTime>,
+    /// How it ended.
+    pub results: Option<BuildResult>,
+    /// For people: `building`, `build successful`, …
+    pub state_string: String,
+    /// Its own, the builder's and its buildset's.
+    pub properties: Arc<Properties>,
+}
+
+/// One step of a build.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StepRow {
+    /// Its id.
+    pub id: StepId,
+    /// Its build.
+    pub build: BuildId,
+    /// From 0.
+    pub number: u32,
+    /// Unique in its build.
+    pub name: String,
+    /// When it started.
+    pub started_at: Option<WallTime>,
+    /// When it ended.
+    pub complete_at: Option<WallTime>,
+    /// How it ended.
+    pub results: Option<BuildResult>,
+    /// For people.
+    pub state_string: String,
+}
+
+/// One log of a step.
+#[derive(Clone, PartialEq, Debug)]
+pub struct LogRow {
+    /// Its id.
+    pub id: LogId,
+    /// Its step.
+    pub step: StepId,
+    /// Its name.
+    pub name: String,
+    /// Its name as an identifier.
+    pub slug: String,
+    /// `s` output with channels, `t` text, `h` HTML.
+    pub kind: char,
+    /// No more will come.
+    pub complete: bool,
+    /// Complete lines.
+    pub num_lines: u64,
+    /// Bytes of text as stored, the master's own lines included.
+    pub length: u64,
+}
+
+/// A build that has not ended, as a Builder needs it after a start or restart.
+#[derive(Clone, PartialEq, Debug)]
+pub struct OpenBuild {
+    /// The build.
+    pub row: BuildRow,
+    /// The claim that it belongs to.
+    pub claim: ClaimId,
+    /// Its worker's name.
+    pub worker: WorkerName,
+    /// Its requests, the oldest first, with the epochs it holds.
+    pub requests: Vec<RequestRow>,
+    /// The steps as they were when it was claimed.
+    pub factory: Arc<Factory>,
+    /// Steps begun so far, each with its logs.
+    pub steps: Vec<(StepRow, Vec<LogRow>)>,
+}
+
+/// Everything a Builder is rebuilt from.
+#[derive(Clone, PartialEq, Debug)]
+pub struct BuilderRecords {
+    /// Which builder.
+    pub builder: BuilderId,
+    /// Requests that wait, in no order that matters.
+    pub queued: Vec<RequestRow>,
+    /// Builds that have not ended.
+    pub builds: Vec<OpenBuild>,
+    /// Every request with an id up to this is known to these records. A notice
+    /// of one of them that arrives later says nothing new.
+    pub loaded_through: RequestId,
+    /// What the last successful builds took, as the core wrote it.
+    pub expectations: Option<String>,
+}
+
+/// What a submission asks for.
+#[derive(Clone, PartialEq, Debug)]
+pub struct NewBuildset {
+    /// The submitter's own name for it.
+    pub external_id: Option<String>,
+    /// Sent again with the same key, it is answered with the first one's ids.
+    pub idempotency_key: Option<String>,
+    /// For people.
+    pub reason: String,
+    /// Who asks.
+    pub scheduler: String,
+    /// When.
+    pub submitted_at: WallTime,
+    /// The build that this repeats.
+    pub rebuilt_build: Option<BuildId>,
+    /// What to build.
+    pub sourcestamps: Vec<SourceStamp>,
+    /// For every build of it.
+    pub properties: Arc<Properties>,
+    /// One request for each of these builders.
+    pub builders: Vec<BuilderId>,
+    /// Higher first.
+    pub priority: i64,
+    /// A parent build waits for them.
+    pub waited_for: bool,
+}
+
+/// What becomes of a build's requests when it ends.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum RequestsAfter {
+    /// They are done, with the build's result.
+    Done,
+    /// They go back to the head of the queue. `infra` counts a try.
+    Requeue {
+        /// The build had started.
+        infra: bool,
+    },
+}
+
+/// One operation. An operation that names an epoch or an incarnation changes
+/// rows only where those still hold; else its whole transaction is undone and
+/// answered [`StoreError::Fenced`](super::StoreError).
+#[derive(Clone, PartialEq, Debug)]
+pub enum Op {
+    /// Makes the builder known. Answered `Builder`.
+    DeclareBuilder {
+        /// Its name.
+        name: BuilderName,
+        /// For people.
+        description: Option<String>,
+        /// For people and filters.
+        tags: Vec<String>,
+        /// Its workers; each must be declared before.
+        workers: Vec<WorkerName>,
+    },
+    /// The builder is no longer configured. Its queue stays.
+    RetireBuilder {
+        /// Which.
+        builder: BuilderId,
+    },
+    /// Makes the worker known. Answered `Worker`.
+    DeclareWorker {
+        /// Its name.
+        name: WorkerName,
+    },
+    /// The worker is no longer configured.
+    RetireWorker {
+        /// Which.
+        worker: WorkerId,
+    },
+    /// Keeps the steps under their digest; known already is fine.
+    SaveFactory {
+        /// Their digest.
+        digest: String,
+        /// The steps.
+        factory: Arc<Factory>,
+    },
+    /// Stores a submission. Answered `Buildset`.
+    AddBuildset(NewBuildset),
+    /// Claims requests for a build and makes the build. Each request must be
+    /// queued in the epoch given. Answered `Claimed`. A claim id that exists is
+    /// answered with what it made.
+    Claim {
+        /// Made by the claimer.
+        claim: ClaimId,
+        /// Their builder.
+        builder: BuilderId,
+        /// Whose slot it has.
+        worker: WorkerId,
+        /// That worker's incarnation.
+        incarnation: Incarnation,
+        /// Requests in their present epochs, the oldest first.
+        requests: Vec<(RequestId, Epoch)>,
+        /// The steps, saved before.
+        factory_digest: String,
+        /// When.
+        at: WallTime,
+    },
+    /// Undoes a claim whose build never started: the build goes, its requests
+    /// go to the head of the queue. Requests in `cancelled` end instead.
+    Unclaim {
+        /// Which build.
+        build: BuildId,
+        /// Requests cancelled meanwhile.
+        cancelled: Vec<RequestId>,
+        /// When.
+        at: WallTime,
+    },
+    /// The worker accepted the build: it gets its number. Answered `Started`.
+    StartBuild {
+        /// Which.
+        build: BuildId,
+        /// The incarnation that owns it.
+        incarnation: Incarnation,
+        /// The build's properties.
+        properties: Arc<Properties>,
+        /// When.
+        at: WallTime,
+    },
+    /// The worker came back with the build: a new incarnation owns it.
+    AdoptBuild {
+        /// Which.
+        build: BuildId,
+        /// The new owner.
+        incarnation: Incarnation,
+    },
+    /// What people read of a running build has changed.
+    DescribeBuild {
+        /// Which.
+        build: BuildId,
+        /// The text.
+        state_string: String,
+    },
+    /// The build sets properties while it runs.
+    SetProperties {
+        /// Which build.
+        build: BuildId,
+        /// Only the changed ones.
+        properties: Properties,
+    },
+    /// The build ended, and with it its requests.
+    FinishBuild {
+        /// Which.
+        build: BuildId,
+        /// The incarnation that owns it.
+        incarnation: Incarnation,
+        /// How.
+        result: BuildResult,
+        /// For people.
+        state_string: String,
+        /// What becomes of its requests.
+        requests: RequestsAfter,
+        /// When.
+        at: WallTime,
+    },
+    /// A step begins, with its logs. Answered `Step`.
+    StartStep {
+        /// Its build.
+        build: BuildId,
+        /// From 0.
+        number: u32,
+        /// Unique in its build.
+        name: String,
+        /// For people.
+        state_string: String,
+        /// Names of its logs, each of kind `s`.
+        logs: Vec<String>,
+        /// When.
+        at: WallTime,
+    },
+    /// A step ended. A step that never began (skipped) is made by this.
+    FinishStep {
+        /// Which.
+        step: StepId,
+        /// How.
+        result: BuildResult,
+        /// For people.
+        state_string: String,
+        /// When.
+        at: WallTime,
+    },
+    /// A log got its last byte. The text is in the log store already, or here
+    /// when it is so short that it never went there.
+    FinishLog {
+        /// Which.
+        log: LogId,
+        /// Complete lines; a last line without its end counts.
+        num_lines: u64,
+        /// Bytes.
+        length: u64,
+        /// The whole text in the log store's segment form, when it is short.
+        inline: Option<Arc<[u8]>>,
+        /// Why it is not whole, when it is not.
+        incomplete: Option<String>,
+    },
+    /// Ends requests that wait. One that does not wait (any more) is left
+    /// alone. Answered `Cancelled`.
+    CancelRequests {
+        /// Which.
+        requests: Vec<RequestId>,
+        /// When.
+        at: WallTime,
+    },
+    /// Changes the priority of a request that waits.
+    SetPriority {
+        /// Which.
+        request: RequestId,
+        /// Higher first.
+        priority: i64,
+    },
+    /// A worker proved itself. Answered `Attached`.
+    AttachWorker {
+        /// Which.
+        worker: WorkerId,
+        /// What it tells of itself.
+        info: BTreeMap<String, String>,
+        /// When.
+        at: WallTime,
+    },
+    /// A worker's connection ended. Ignored when a later one is attached.
+    DetachWorker {
+        /// Which.
+        worker: WorkerId,
+        /// The connection's.
+        incarnation: Incarnation,
+        /// When.
+        at: WallTime,
+    },
+    /// Sets what survives a restart about a worker.
+    SetWorker {
+        /// Which.
+        worker: WorkerId,
+        /// Paused or not, with the reason.
+        paused: Option<(bool, Option<String>)>,
+        /// Leaves once its builds have ended.
+        graceful: Option<bool>,
+    },
+    /// Keeps what the last successful builds took.
+    SaveExpectations {
+        /// Of which builder.
+        builder: BuilderId,
+        /// As the core writes it.
+        text: String,
+    },
+    /// A moment in a builder's life that the rows name: `connect WORKER`,
+    /// `pinging`, `offline`, …
+    Note(BuilderNote),
+}
+
+/// A moment in a builder's life.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct BuilderNote {
+    /// Of which builder.
+    pub builder: BuilderId,
+    /// On which worker.
+    pub worker: Option<WorkerId>,
+    /// What happened, in the rows' words: `connect w1`, `ping failed`, `idle`.
+    pub text: String,
+    /// The error text, when it was a failure.
+    pub error: Option<String>,
+    /// When.
+    pub at: WallTime,
+}
+
+/// What an operation answers, in the order of the operations.
+#[derive(Clone, PartialEq, Debug)]
+pub enum OpOutcome {
+    /// Nothing to say.
+    Done,
+    /// The builder's id.
+    Builder(BuilderId),
+    /// The worker as stored.
+    Worker(WorkerRow),
+    /// The new rows. `existing` when the idempotency key was known.
+    Buildset {
+        /// The set.
+        buildset: Arc<BuildsetRow>,
+        /// Its requests, in the order of the builders asked for.
+        requests: Vec<Arc<RequestRow>>,
+        /// It was there already.
+        existing: bool,
+    },
+    /// The build, with its requests in their new epochs and the merged
+    /// properties of their buildset (the oldest request's).
+    Claimed {
+        /// The new build.
+        build: Arc<BuildRow>,
+        /// Its requests.
+        requests: Vec<Arc<RequestRow>>,
+        /// Its buildset's.
+        buildset: Arc<BuildsetRow>,
+    },
+    /// Requests that were requeued and cancelled by an `Unclaim`, or requeued
+    /// by a `FinishBuild`.
+    Requeued {
+        /// Back in the queue.
+        requests: Vec<Arc<RequestRow>>,
+    },
+    /// The build with its number.
+    Started(Arc<BuildRow>),
+    /// The step with its logs.
+    Step {
+        /// The step.
+        step: Arc<StepRow>,
+        /// Its logs.
+        logs: Vec<Arc<LogRow>>,
+    },
+    /// Which requests the cancel ended.
+    Cancelled(Vec<RequestId>),
+    /// The worker's new incarnation.
+    Attached(Incarnation),
+}
+
+/// Something that became true in a commit, for the event stream. Each carries
+/// the whole resource as it is then.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Change {
+    /// A submission was stored.
+    BuildsetNew(Arc<BuildsetRow>),
+    /// All of its requests are complete.
+    BuildsetComplete(Arc<BuildsetRow>),
+    /// A request waits.
+    RequestNew(Arc<RequestRow>),
+    /// A build has it.
+    RequestClaimed(Arc<RequestRow>),
+    /// It waits again.
+    RequestUnclaimed(Arc<RequestRow>),
+    /// It ended.
+    RequestComplete(Arc<RequestRow>),
+    /// A waiting request changed (its priority).
+    RequestUpdated(Arc<RequestRow>),
+    /// A build has its number.
+    BuildNew(Arc<BuildRow>),
+    /// What people read of it changed.
+    BuildUpdate(Arc<BuildRow>),
+    /// It ended.
+    BuildFinished(Arc<BuildRow>),
+    /// Properties were set.
+    BuildProperties(BuildId, Arc<Properties>),
+    /// A step began.
+    StepStarted(Arc<StepRow>),
+    /// A step ended.
+    StepFinished(Arc<StepRow>),
+    /// A log was opened.
+    LogNew(Arc<LogRow>),
+    /// A log has more lines.
+    LogAppend(Arc<LogRow>),
+    /// A log got its last byte.
+    LogFinished(Arc<LogRow>),
+    /// A worker attached.
+    WorkerConnected(Arc<WorkerRow>),
+    /// A worker's connection ended.
+    WorkerDisconnected(Arc<WorkerRow>),
+    /// Paused, unpaused, told to leave.
+    WorkerUpdated(Arc<WorkerRow>),
+    /// A builder's settings changed, or it was added or removed.
+    BuilderUpdated(Arc<BuilderRow>),
+    /// A moment in a builder's life.
+    Note(Arc<BuilderNote>),
+}
