@@ -3,6 +3,7 @@
 
 pub mod core;
 
+pub mod actors;
 pub mod messages;
 
 pub mod protocol;
@@ -10,5 +11,7 @@ pub mod protocol;
 pub mod settings;
 
 pub mod board;
+pub mod clock;
 pub mod events;
+pub mod faults;
 pub mod store;

@@ -27,6 +27,8 @@ pub struct Order {
     pub build: BuildId,
     /// The worker's incarnation that owns it.
     pub incarnation: Incarnation,
+    /// Highest epoch of its requests.
+    pub epoch: Epoch,
     /// Its builder as it was when the build was chosen.
     pub config: Arc<BuilderConfig>,
     /// The most tries that any of its requests had.

@@ -34,6 +34,12 @@ impl Roster {
         };
     }
 
+    /// Whether it has something to start.
+    #[must_use]
+    pub fn is_waiting(&self, builder: &BuilderName) -> bool {
+        self.oldest.contains_key(builder)
+    }
+
     /// Of these builders those with something to start: the one with the
     /// oldest waiting request first, ties in the order of the configuration.
     #[must_use]

@@ -207,6 +207,15 @@ pub enum Event {
         /// Its number.
         number: BuildNumber,
     },
+    /// A successor passes on that one of our builds shall stop.
+    StopOwn {
+        /// Whose.
+        claim: ClaimId,
+        /// The request to cancel, when it is about one.
+        request: Option<RequestId>,
+        /// For people.
+        reason: String,
+    },
     /// A deadline passed.
     DeadlineReached,
     /// No more starts: the master is about to stop.

@@ -193,6 +193,9 @@ impl BuilderCore {
             Event::InheritedStarted { claim, build, number } => {
                 self.on_inherited_started(claim, build, number, fx);
             }
+            Event::StopOwn { claim, request, reason } => {
+                self.on_stop_own(claim, request, reason, fx);
+            }
             Event::DeadlineReached => {}
             Event::Drain => self.draining = true,
         }
@@ -382,8 +385,10 @@ impl BuilderCore {
                 fx.push(Effect::CallBackStart { worker: build.worker.clone(), claim });
             }
             Phase::Running | Phase::Orphaned => {
-                build.stop = Some(reason.clone());
-                fx.push(Effect::StopBuild { claim, reason });
+                if build.stop.is_none() {
+                    build.stop = Some(reason.clone());
+                    fx.push(Effect::StopBuild { claim, reason });
+                }
                 if let Some(reply) = reply {
                     fx.push(Effect::Answer(reply, Answer::Done(true)));
                 }
@@ -427,6 +432,27 @@ impl BuilderCore {
             });
         }
         fx.push(Effect::Answer(reply, Answer::Done(found)));
+    }
+
+    fn on_stop_own(
+        &mut self,
+        claim: ClaimId,
+        request: Option<RequestId>,
+        reason: String,
+        fx: &mut Vec<Effect>,
+    ) {
+        let Some(build) = self.builds.get(&claim) else {
+            // A stop that comes after the end changes nothing (row T02).
+            fx.push(Effect::Ignored("stop of a build that is over"));
+            return;
+        };
+        let ids: Vec<_> = match request {
+            Some(id) => vec![id],
+            None => build.requests.iter().map(|request| request.id).collect(),
+        };
+        for id in ids {
+            self.cancel_in_build(claim, id, reason.clone(), None, fx);
+        }
     }
 
     /// Row C03.

@@ -6,7 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::expectations::Expectations;
 use super::queue::Request;
 use super::seat::{Seat, SeatUse};
-use super::{ActiveBuild, BuilderCore, Effect, Phase};
+use super::{ActiveBuild, BuilderCore, Effect, InheritedBuild, Phase};
 use crate::core::ids::*;
 use crate::core::time::Now;
 
@@ -32,6 +32,8 @@ pub struct Records {
     pub queued: Vec<Request>,
     /// Builds that had not ended.
     pub builds: Vec<OpenBuild>,
+    /// Those of them that predecessors have.
+    pub inherited: Vec<OpenBuild>,
     /// Requests up to this id are known.
     pub loaded_through: RequestId,
     /// What was learnt.
@@ -64,13 +66,14 @@ pub struct SeatReport {
 
 impl BuilderCore {
     /// Builds the state from records and reports. `running` are the builds
-    /// whose Build actors live (after a panic) or will live (after a start).
+    /// whose Build actors live; `inherited` are those that predecessors have.
     pub fn rebuild(
         &mut self,
         now: Now,
         records: Records,
         reports: Vec<SeatReport>,
         running: &BTreeSet<ClaimId>,
+        inherited: &BTreeSet<ClaimId>,
         fx: &mut Vec<Effect>,
     ) {
         self.now = self.now.max(now.mono);
@@ -79,6 +82,18 @@ impl BuilderCore {
             records.expectations.as_deref().map(Expectations::from_text).unwrap_or_default();
         for request in records.queued {
             self.queue.push(request);
+        }
+        for open in records.inherited {
+            self.inherited.insert(
+                open.claim,
+                InheritedBuild {
+                    build: Some(open.build),
+                    number: open.number,
+                    worker: open.worker,
+                    requests: open.requests.iter().map(|request| request.id).collect(),
+                    state: if open.number.is_some() { "running" } else { "starting" },
+                },
+            );
         }
         let reported: BTreeMap<ClaimId, SeatReportUse> = reports
             .iter()
@@ -119,7 +134,7 @@ impl BuilderCore {
                 },
             );
         }
-        self.take_seats(reports, fx);
+        self.take_seats(reports, inherited, fx);
         for claim in accepted {
             self.on_start_accepted(claim, fx);
         }
@@ -131,13 +146,18 @@ impl BuilderCore {
 
     /// Seats come back as they report themselves. One that holds a build that
     /// nobody knows (any more) is told that it is over.
-    fn take_seats(&mut self, reports: Vec<SeatReport>, fx: &mut Vec<Effect>) {
+    fn take_seats(
+        &mut self,
+        reports: Vec<SeatReport>,
+        inherited: &BTreeSet<ClaimId>,
+        fx: &mut Vec<Effect>,
+    ) {
         for report in reports {
             let used = match report.used {
                 SeatReportUse::Attaching => SeatUse::Attaching,
                 SeatReportUse::Free => SeatUse::Free,
                 SeatReportUse::Starting(claim) | SeatReportUse::Building(claim) => {
-                    if self.builds.contains_key(&claim) {
+                    if self.builds.contains_key(&claim) || inherited.contains(&claim) {
                         SeatUse::Taken(claim)
                     } else {
                         fx.push(Effect::CallBackStart { worker: report.worker.clone(), claim });
