@@ -68,7 +68,8 @@ pub enum WorkerFrame {
         build: BuildId,
         /// The start's.
         epoch: Epoch,
-        /// `busy`, `stale`, `draining`, `unknown_builder`, `lease`, `disk`.
+        /// `busy`, `stale`, `draining`, `unknown_builder`, `lease`, `disk`,
+        /// `bad_args`.
         code: String,
         /// For people.
         message: String,
