@@ -15,3 +15,4 @@ pub mod clock;
 pub mod events;
 pub mod faults;
 pub mod store;
+pub mod worker;
