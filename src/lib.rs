@@ -9,6 +9,9 @@ pub mod protocol;
 
 pub mod settings;
 
+pub mod cli;
+pub mod telemetry;
+
 pub mod board;
 pub mod events;
 pub mod store;

@@ -9,13 +9,14 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::digest::factory_digest;
-use super::load::{check_new, fix_unknown, grace_fault, required_name};
-use super::names::{LONGEST_NAME, check_folder_name, check_name, folder_for};
-use super::reader::{Said, Section};
+use super::names::{LONGEST_NAME, check_folder_name, check_name, fix_unknown, folder_for};
+use super::reader::{Said, Section, check_new, required_name};
 use super::steps::read_steps;
+use super::timers::grace_fault;
 use super::types::Timers;
+use super::workers::LockDefinition;
 use crate::core::ids::{BuilderName, WorkerName};
-use crate::core::values::{BuilderConfig, ChooseWorker, Factory, LockKind, LockUse, OnLost};
+use crate::core::values::{BuilderConfig, ChooseWorker, Factory, LockUse, OnLost};
 
 /// How many requests may wait for a builder that does not say.
 const QUEUE_LIMIT: u64 = 200_000;
@@ -48,13 +49,6 @@ const BUILDER_KEYS: &[&str] = &[
 ];
 
 const LOCK_USE_KEYS: &[&str] = &["name", "count"];
-
-/// A `[[lock]]`.
-pub(super) struct LockDefinition {
-    pub(super) name: String,
-    pub(super) kind: LockKind,
-    pub(super) max_count: u32,
-}
 
 /// What a builder's part refers to.
 pub(super) struct BuilderContext<'a> {

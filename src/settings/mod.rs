@@ -8,12 +8,15 @@ mod builders;
 mod digest;
 mod durations;
 mod load;
+mod master;
 mod names;
 mod reader;
 mod secret;
 mod steps;
+mod timers;
 mod tokens;
 mod types;
+mod workers;
 
 pub use digest::factory_digest;
 pub use durations::{DurationError, LONGEST, parse_duration, show_duration};

@@ -151,3 +151,15 @@ pub fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Opti
         .min_by_key(|(distance, _)| *distance)
         .map(|(_, candidate)| candidate)
 }
+
+/// What to do about a name that is not there.
+pub(super) fn fix_unknown(what: &str, name: &str, known: &[&str]) -> String {
+    match nearest(name, known.iter().copied()) {
+        Some(near) => format!("did you mean `{near}`?"),
+        None if known.is_empty() => format!("add a [[{what}]] with this name"),
+        None => format!(
+            "add a [[{what}]] with this name; there are: {}",
+            known.join(", ")
+        ),
+    }
+}

@@ -411,3 +411,33 @@ impl<'r, 'i> Section<'r, 'i> {
         sections
     }
 }
+
+/// A required name; nothing when it is missing.
+pub(super) fn required_name(section: &Section<'_, '_>) -> Option<Said<String>> {
+    if section.raw("name").is_none() {
+        let message = "it has no name";
+        section.error(
+            &section.span,
+            "name",
+            message,
+            "add a line such as name = \"…\"",
+        );
+    }
+    section.text("name")
+}
+
+/// Reports a name that was there before.
+pub(super) fn check_new(
+    section: &Section<'_, '_>,
+    what: &str,
+    said: &Said<String>,
+    before: &mut BTreeMap<String, Range<usize>>,
+) {
+    if let Some(first) = before.get(&said.value) {
+        let line = section.report.place(first.start).0;
+        let message = format!("there is a {what} `{}` already, in line {line}", said.value);
+        section.error(&said.span, "name", message, "give one of them another name");
+    } else {
+        before.insert(said.value.clone(), said.span.clone());
+    }
+}

@@ -9,7 +9,7 @@ use std::collections::BTreeSet;
 use std::path::{Component, Path};
 use std::time::Duration;
 
-use super::load::absolute;
+use super::master::absolute;
 use super::names::{LONGEST_STEP_NAME, check_name};
 use super::reader::{Said, Section};
 use crate::core::values::{CheckoutMode, Program, StepKind, StepSpec};
