@@ -10,6 +10,9 @@ pub mod protocol;
 
 pub mod settings;
 
+pub mod cli;
+pub mod telemetry;
+
 pub mod board;
 pub mod clock;
 pub mod events;
