@@ -12,3 +12,5 @@ pub mod settings;
 pub mod board;
 pub mod events;
 pub mod store;
+
+pub mod web;
