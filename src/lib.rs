@@ -14,3 +14,5 @@ pub mod events;
 pub mod store;
 
 pub mod web;
+
+pub mod cli;

@@ -1,7 +1,7 @@
 //! Answers: the envelope, its two ways of being written, and errors.
 
-use actix_web::http::header::{ACCEPT, CONTENT_TYPE};
 use actix_web::http::StatusCode;
+use actix_web::http::header::{ACCEPT, CONTENT_TYPE};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
 
@@ -17,7 +17,7 @@ pub enum ApiError {
     #[error("Invalid path: {0}")]
     NoPath(String),
     /// The path is known, the row is not.
-    #[error("not found while getting from endpoint for /{0}")]
+    #[error("not found while getting from the store: there is no {0}")]
     NoRow(String),
     /// The store did not answer.
     #[error("{0}")]
@@ -70,7 +70,12 @@ impl Answer {
     /// One resource.
     #[must_use]
     pub fn single(plural: &'static str, item: Value) -> Self {
-        Self { plural, items: vec![item], total: None, more: false }
+        Self {
+            plural,
+            items: vec![item],
+            total: None,
+            more: false,
+        }
     }
 
     /// The envelope.
@@ -94,10 +99,11 @@ impl Answer {
 /// everybody else.
 #[must_use]
 pub fn json_response(request: &HttpRequest, value: &Value) -> HttpResponse {
-    let accepts = request
-        .headers()
-        .get_all(ACCEPT)
-        .any(|value| value.to_str().is_ok_and(|text| text.contains("application/json")));
+    let accepts = request.headers().get_all(ACCEPT).any(|value| {
+        value
+            .to_str()
+            .is_ok_and(|text| text.contains("application/json"))
+    });
     if accepts {
         HttpResponse::Ok()
             .insert_header((CONTENT_TYPE, "application/json; charset=utf-8"))

@@ -13,20 +13,21 @@ use super::resource;
 use super::route::{LogRef, Route, StepRef, TextForm};
 use super::shape;
 use crate::core::ids::*;
-use crate::store::sqlite::{Filter, FilterOp, Page, Scalar};
+use crate::store::sqlite::{Filter, FilterOp, LogWithText, Page, Scalar};
 use crate::store::{LogRow, StepRow, StoreError};
 
 type Pairs = [(String, String)];
-type FoundLog = (LogRow, Option<std::sync::Arc<[u8]>>);
 
 /// Longest last line that progress shows, in characters.
 const LAST_LINE: usize = 500;
 
-fn find(context: &WebContext, of: &LogRef) -> Result<Option<FoundLog>, ApiError> {
+fn find(context: &WebContext, of: &LogRef) -> Result<Option<LogWithText>, ApiError> {
     let id = match of {
         LogRef::Id(id) => LogId(*id),
         LogRef::Slug(step, slug) => {
-            let Some(step) = context.find_step(step)? else { return Ok(None) };
+            let Some(step) = context.find_step(step)? else {
+                return Ok(None);
+            };
             let mut page = Page::of(Filter::is("stepid", step.id.0));
             page.filters.push(Filter {
                 field: "slug".into(),
@@ -43,7 +44,7 @@ fn find(context: &WebContext, of: &LogRef) -> Result<Option<FoundLog>, ApiError>
 }
 
 fn not_found(of: &LogRef) -> ApiError {
-    ApiError::NoRow(format!("logs: {of:?}"))
+    ApiError::NoRow(of.to_string())
 }
 
 /// Answers for `logs` resources.
@@ -56,20 +57,32 @@ pub fn described(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<A
         Route::Log(of) => {
             let query = Query::read(kind, pairs, false)?;
             let (row, _) = find(context, of)?.ok_or_else(|| not_found(of))?;
-            return Ok(Answer::single(kind.plural, query.projected(shape::log(&row))));
+            return Ok(Answer::single(
+                kind.plural,
+                query.projected(shape::log(&row)),
+            ));
         }
         Route::StepLogs(StepRef::Id(id)) => *id,
         Route::StepLogs(of) => {
             let found = context.find_step(of)?;
-            found.ok_or_else(|| ApiError::NoRow(format!("steps: {of:?}")))?.id.0
+            found.ok_or_else(|| ApiError::NoRow(of.to_string()))?.id.0
         }
         _ => return Err(ApiError::Inside("no path of a log".into())),
     };
     let query = Query::read(kind, pairs, true)?;
     let page = query.page(kind, vec![Filter::is("stepid", step)])?;
     let found = context.reader.logs(&page)?;
-    let items = found.rows.iter().map(|row| query.projected(shape::log(row))).collect();
-    Ok(Answer { plural: kind.plural, items, total: Some(found.total), more: found.more })
+    let items = found
+        .rows
+        .iter()
+        .map(|row| query.projected(shape::log(row)))
+        .collect();
+    Ok(Answer {
+        plural: kind.plural,
+        items,
+        total: Some(found.total),
+        more: found.more,
+    })
 }
 
 /// Answers `contents`: one chunk of lines.
@@ -80,13 +93,15 @@ pub fn described(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<A
 pub fn contents(context: &WebContext, of: &LogRef, pairs: &Pairs) -> Result<Answer, ApiError> {
     let kind = &resource::CHUNKS;
     let query = Query::read(kind, pairs, false)?;
-    let no_lines = || ApiError::NoRow(format!("contents: {of:?}"));
+    let no_lines = || ApiError::NoRow(format!("such line of the {of}"));
     let first = u64::try_from(query.offset.unwrap_or(0)).map_err(|_| no_lines())?;
     if query.limit == Some(0) {
         return Err(no_lines());
     }
     let (row, inline) = find(context, of)?.ok_or_else(no_lines)?;
-    let bytes = context.logs.lines(&row, inline.as_ref(), first, query.limit)?;
+    let bytes = context
+        .logs
+        .lines(&row, inline.as_ref(), first, query.limit)?;
     if bytes.is_empty() && query.limit.is_none() && first > 0 {
         return Err(no_lines());
     }
@@ -118,10 +133,16 @@ pub fn last_line(context: &WebContext, step: StepId) -> Result<Option<String>, A
     let Some(first) = context.reader.logs(&page)?.rows.into_iter().next() else {
         return Ok(None);
     };
-    let Some((row, inline)) = context.reader.log(first.id)? else { return Ok(None) };
+    let Some((row, inline)) = context.reader.log(first.id)? else {
+        return Ok(None);
+    };
     let bytes = context.logs.tail(&row, inline.as_ref(), 1)?;
     let text = String::from_utf8_lossy(bytes.get(1..).unwrap_or_default()).into_owned();
-    let line: String = text.trim_end_matches('\n').chars().take(LAST_LINE).collect();
+    let line: String = text
+        .trim_end_matches('\n')
+        .chars()
+        .take(LAST_LINE)
+        .collect();
     Ok((!bytes.is_empty()).then_some(line))
 }
 
@@ -141,8 +162,15 @@ pub fn open_raw(context: &WebContext, of: &LogRef) -> Result<RawLog, ApiError> {
     let (row, inline) = find(context, of)?.ok_or_else(|| not_found(of))?;
     let gone = || ApiError::Inside(format!("log {} belongs to nothing", row.id));
     let step: StepRow = context.reader.step(row.step)?.ok_or_else(gone)?;
-    let build = context.reader.build(step.build)?.ok_or_else(|| not_found(of))?;
-    let builder = context.reader.builder(build.builder)?.ok_or_else(gone)?.name;
+    let build = context
+        .reader
+        .build(step.build)?
+        .ok_or_else(|| not_found(of))?;
+    let builder = context
+        .reader
+        .builder(build.builder)?
+        .ok_or_else(gone)?
+        .name;
     let worker = context.reader.worker(build.worker)?.ok_or_else(gone)?.name;
     let number = build.number.unwrap_or_default();
     let heading = if row.kind == 's' {
@@ -150,9 +178,17 @@ pub fn open_raw(context: &WebContext, of: &LogRef) -> Result<RawLog, ApiError> {
     } else {
         String::new()
     };
-    let name = format!("{builder}_build_{number}_step_{}_log_{}", step.name, row.slug);
+    let name = format!(
+        "{builder}_build_{number}_step_{}_log_{}",
+        step.name, row.slug
+    );
     let pieces = context.logs.raw(&row, inline)?;
-    Ok(RawLog { name, heading, html: row.kind == 'h', pieces })
+    Ok(RawLog {
+        name,
+        heading,
+        html: row.kind == 'h',
+        pieces,
+    })
 }
 
 impl RawLog {
@@ -170,8 +206,11 @@ impl RawLog {
         response.insert_header(("X-Content-Type-Options", "nosniff"));
         if form == TextForm::Raw {
             let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-            let name: String =
-                self.name.chars().map(|c| if safe(c) { c } else { '_' }).collect();
+            let name: String = self
+                .name
+                .chars()
+                .map(|c| if safe(c) { c } else { '_' })
+                .collect();
             let value = format!("attachment; filename={name}");
             response.insert_header((CONTENT_DISPOSITION, value));
         }

@@ -22,6 +22,7 @@ mod shape;
 mod sse;
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::http::header::{
@@ -34,6 +35,7 @@ use actix_web::web::{self, Data, Payload};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use futures_util::StreamExt;
 use serde_json::json;
+use tokio::time::timeout;
 
 pub use answer::ApiError;
 pub use context::{LoadSettings, LogText, RawPieces, WebContext};
@@ -66,12 +68,18 @@ const CONNECTIONS: usize = 2000;
 /// When the address cannot be bound.
 pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Server, SocketAddr)> {
     let context = Data::new(context);
-    let guard = Data::new(HostGuard { only_loopback: address.ip().is_loopback() });
+    let guard = Data::new(HostGuard {
+        only_loopback: address.ip().is_loopback(),
+    });
     let server = HttpServer::new(move || {
         App::new()
             .app_data(context.clone())
             .app_data(guard.clone())
-            .service(web::scope("/api").wrap(Compress::default()).default_service(web::to(api)))
+            .service(
+                web::scope("/api")
+                    .wrap(Compress::default())
+                    .default_service(web::to(api)),
+            )
             .service(web::scope("/sse").default_service(web::to(sse::serve)))
             .route("/botmaster/reload", web::post().to(ours::reload))
             .route("/health/live", web::get().to(ours::live))
@@ -80,7 +88,7 @@ pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Serve
     })
     .workers(2)
     .max_connections(CONNECTIONS)
-    .client_request_timeout(std::time::Duration::from_secs(CLIENT_SECONDS))
+    .client_request_timeout(Duration::from_secs(CLIENT_SECONDS))
     .shutdown_timeout(SHUTDOWN_SECONDS)
     .disable_signals()
     .bind(address)?;
@@ -100,7 +108,9 @@ impl HostGuard {
         if !self.only_loopback {
             return true;
         }
-        let Some(host) = host(request) else { return true };
+        let Some(host) = host(request) else {
+            return true;
+        };
         let name = match host.rsplit_once(':') {
             Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
             _ => host.as_str(),
@@ -121,21 +131,16 @@ fn host(request: &HttpRequest) -> Option<String> {
 /// Answers the origin, if there is one.
 ///
 /// # Errors
-/// Another page's request is answered with an error.
-fn check_origin(request: &HttpRequest) -> Result<Option<HeaderValue>, HttpResponse> {
-    let Some(origin) = request.headers().get(ORIGIN) else { return Ok(None) };
+/// When another page sent the request.
+fn check_origin(request: &HttpRequest) -> Result<Option<HeaderValue>, ApiError> {
+    let Some(origin) = request.headers().get(ORIGIN) else {
+        return Ok(None);
+    };
     let text = origin.to_str().unwrap_or_default().to_ascii_lowercase();
     let own = text.split_once("://").map(|(_, rest)| rest.to_owned());
     match HeaderValue::from_str(&text) {
         Ok(value) if own.is_some() && own == host(request) => Ok(Some(value)),
-        _ => {
-            let error = if request.method() == Method::POST {
-                json!({ "message": "invalid origin" })
-            } else {
-                json!("invalid origin")
-            };
-            Err(plain_error(StatusCode::BAD_REQUEST, &error))
-        }
+        _ => Err(ApiError::Bad("invalid origin".into())),
     }
 }
 
@@ -143,12 +148,15 @@ fn check_origin(request: &HttpRequest) -> Result<Option<HeaderValue>, HttpRespon
 async fn api(request: HttpRequest, payload: Payload, context: Data<WebContext>) -> HttpResponse {
     let origin = match check_origin(&request) {
         Ok(origin) => origin,
-        Err(response) => return response,
+        Err(error) if request.method() == Method::POST => {
+            return plain_error(error.status(), &json!({ "message": error.to_string() }));
+        }
+        Err(error) => return error.response(),
     };
     let mut response = match *request.method() {
-        Method::GET | Method::HEAD => {
-            get(&request, context.get_ref()).await.unwrap_or_else(|error| error.response())
-        }
+        Method::GET | Method::HEAD => get(&request, context.get_ref())
+            .await
+            .unwrap_or_else(|error| error.response()),
         Method::POST => post(&request, payload, &context).await,
         Method::OPTIONS if origin.is_some() => preflight(&request),
         _ => plain_error(StatusCode::BAD_REQUEST, &json!("invalid HTTP method")),
@@ -156,7 +164,10 @@ async fn api(request: HttpRequest, payload: Payload, context: Data<WebContext>) 
     if let Some(origin) = origin {
         let headers = response.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type"));
+        headers.insert(
+            ACCESS_CONTROL_ALLOW_HEADERS,
+            HeaderValue::from_static("Content-Type"),
+        );
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("3600"));
     }
     response
@@ -164,7 +175,9 @@ async fn api(request: HttpRequest, payload: Payload, context: Data<WebContext>) 
 
 fn preflight(request: &HttpRequest) -> HttpResponse {
     let method = request.headers().get(ACCESS_CONTROL_REQUEST_METHOD);
-    let asked = method.and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let asked = method
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
     if ["GET", "POST", "HEAD"].contains(&asked) {
         HttpResponse::Ok().finish()
     } else {
@@ -175,7 +188,8 @@ fn preflight(request: &HttpRequest) -> HttpResponse {
 /// The path below the version, or none when there is no version in it.
 fn below_version(request: &HttpRequest) -> Option<&str> {
     let path = request.path();
-    path.strip_prefix("/api/v2").or_else(|| path.strip_prefix("/api/latest"))
+    path.strip_prefix("/api/v2")
+        .or_else(|| path.strip_prefix("/api/latest"))
 }
 
 fn no_path(request: &HttpRequest) -> ApiError {
@@ -226,7 +240,9 @@ fn value(
 /// Collects a body of at most `limit` bytes.
 async fn body(mut payload: Payload, limit: usize) -> Result<Vec<u8>, RpcError> {
     let mut bytes = Vec::new();
-    while let Some(piece) = payload.next().await {
+    let pause = Duration::from_secs(CLIENT_SECONDS);
+    let stalled = |_| RpcError::invalid("the body stopped coming; send it again");
+    while let Some(piece) = timeout(pause, payload.next()).await.map_err(stalled)? {
         let piece = piece.map_err(|error| RpcError::invalid(error.to_string()))?;
         if bytes.len() + piece.len() > limit {
             return Err(RpcError::too_long(limit));
@@ -241,15 +257,23 @@ async fn body(mut payload: Payload, limit: usize) -> Result<Vec<u8>, RpcError> {
 /// # Errors
 /// When one of them is missing.
 fn check_order(request: &HttpRequest) -> Result<(), RpcError> {
-    if request.app_data::<Data<HostGuard>>().is_none_or(|guard| !guard.lets(request)) {
+    if request
+        .app_data::<Data<HostGuard>>()
+        .is_none_or(|guard| !guard.lets(request))
+    {
         let text = "invalid host: this server takes orders only by the name localhost \
                     or a loopback address";
         return Err(RpcError::invalid(text));
     }
-    let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let kind = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
     let plain = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
     if plain != Some("application/json") {
-        return Err(RpcError::invalid("Invalid content-type (use application/json)"));
+        return Err(RpcError::invalid(
+            "Invalid content-type (use application/json)",
+        ));
     }
     Ok(())
 }
@@ -275,7 +299,11 @@ async fn answer_call(
     id: &mut Option<serde_json::Value>,
 ) -> Result<HttpResponse, RpcError> {
     check_order(request)?;
-    let limit = if matches!(route, Some(Route::Form(_))) { BULK_BODY } else { BODY };
+    let limit = if matches!(route, Some(Route::Form(_))) {
+        BULK_BODY
+    } else {
+        BODY
+    };
     let bytes = body(payload, limit).await?;
     let call = Call::read(&bytes).map_err(|(error, known)| {
         *id = known;

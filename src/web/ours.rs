@@ -53,8 +53,8 @@ pub async fn reload(
     payload: Payload,
     context: Data<WebContext>,
 ) -> HttpResponse {
-    if let Err(response) = super::check_origin(&request) {
-        return response;
+    if let Err(error) = super::check_origin(&request) {
+        return error.response();
     }
     match reloaded(&request, payload, &context).await {
         Ok(report) => HttpResponse::Ok().json(report),
@@ -88,12 +88,22 @@ async fn reloaded(
             match read {
                 Ok(settings) => Some(Box::new(settings)),
                 Err(problems) => {
-                    return Ok(ReloadReport { file: shown, problems, ..ReloadReport::default() });
+                    return Ok(ReloadReport {
+                        file: shown,
+                        problems,
+                        ..ReloadReport::default()
+                    });
                 }
             }
         }
     };
-    Ok(context.handle.reload(Reload { dry: ask.dry, settings }).await?)
+    Ok(context
+        .handle
+        .reload(Reload {
+            dry: ask.dry,
+            settings,
+        })
+        .await?)
 }
 
 /// The process answers.

@@ -10,7 +10,7 @@ use actix_web::web::Data;
 use super::answer::ApiError;
 use super::context::{WebContext, wall_now};
 use super::rpc::blocking;
-use crate::core::ids::{BuilderId, WorkerId};
+use crate::core::ids::{BuilderId, LogId, WorkerId};
 use crate::core::time::WallTime;
 use crate::store::sqlite::{Filter, Page};
 use crate::store::{BuildRow, BuilderRow, WorkerRow};
@@ -58,8 +58,18 @@ fn ago(then: WallTime, now: WallTime) -> String {
 struct Shown {
     builders: Vec<BuilderRow>,
     workers: Vec<WorkerRow>,
-    /// Each with its steps' logs: number of the step, its name, id of the log.
-    builds: Vec<(BuildRow, Vec<(u32, String, u64)>)>,
+    builds: Vec<ShownBuild>,
+}
+
+struct ShownBuild {
+    row: BuildRow,
+    logs: Vec<ShownLog>,
+}
+
+struct ShownLog {
+    step: u32,
+    step_name: String,
+    id: LogId,
 }
 
 fn gather(context: &WebContext) -> Result<Shown, ApiError> {
@@ -75,12 +85,22 @@ fn gather(context: &WebContext) -> Result<Shown, ApiError> {
         let mut steps = Page::of(Filter::is("buildid", build.id.0));
         steps.limit = Some(20);
         for step in reader.steps(&steps)?.rows {
-            let own = reader.logs(&Page::of(Filter::is("stepid", step.id.0)))?.rows;
-            logs.extend(own.into_iter().map(|log| (step.number, step.name.clone(), log.id.0)));
+            let own = reader
+                .logs(&Page::of(Filter::is("stepid", step.id.0)))?
+                .rows;
+            logs.extend(own.into_iter().map(|log| ShownLog {
+                step: step.number,
+                step_name: step.name.clone(),
+                id: log.id,
+            }));
         }
-        builds.push((build, logs));
+        builds.push(ShownBuild { row: build, logs });
     }
-    Ok(Shown { builders: reader.builders()?, workers: reader.workers()?, builds })
+    Ok(Shown {
+        builders: reader.builders()?,
+        workers: reader.workers()?,
+        builds,
+    })
 }
 
 /// The page.
@@ -133,8 +153,11 @@ fn builders(page: &mut String, context: &WebContext, shown: &Shown) {
             Some(view) => (view.big_state.word(), view.waiting.to_string()),
             None => ("not running", "?".into()),
         };
-        let names: Vec<String> =
-            row.workers.iter().map(|id| escaped(worker_name(shown, *id))).collect();
+        let names: Vec<String> = row
+            .workers
+            .iter()
+            .map(|id| escaped(worker_name(shown, *id)))
+            .collect();
         let _ = write!(
             page,
             "<tr><td><a href=\"/api/v2/builders/{}/builds?order=-number&amp;limit=50\">{}</a>\
@@ -183,7 +206,7 @@ fn builds(page: &mut String, shown: &Shown, now: WallTime) {
         "<h2>Latest builds</h2><table><tr><th>Build<th>Result<th>What<th>Worker<th>Started\
          <th>Logs",
     );
-    for (row, logs) in &shown.builds {
+    for ShownBuild { row, logs } in &shown.builds {
         let word = row.results.map_or("running", |result| result.word());
         let number = row.number.unwrap_or_default();
         let _ = write!(
@@ -196,11 +219,12 @@ fn builds(page: &mut String, shown: &Shown, now: WallTime) {
             escaped(worker_name(shown, row.worker)),
             ago(row.started_at, now),
         );
-        for (number, name, log) in logs {
-            let name = escaped(name);
+        for log in logs {
+            let (number, id) = (log.step, log.id);
+            let name = escaped(&log.step_name);
             let _ = write!(
                 page,
-                "<a href=/api/v2/logs/{log}/raw_inline title=\"{name}\">{number} {name}</a> "
+                "<a href=/api/v2/logs/{id}/raw_inline title=\"{name}\">{number} {name}</a> "
             );
         }
     }
@@ -211,9 +235,17 @@ fn builds(page: &mut String, shown: &Shown, now: WallTime) {
 }
 
 fn builder_name(shown: &Shown, id: BuilderId) -> &str {
-    shown.builders.iter().find(|row| row.id == id).map_or("?", |row| row.name.as_str())
+    shown
+        .builders
+        .iter()
+        .find(|row| row.id == id)
+        .map_or("?", |row| row.name.as_str())
 }
 
 fn worker_name(shown: &Shown, id: WorkerId) -> &str {
-    shown.workers.iter().find(|row| row.id == id).map_or("?", |row| row.name.as_str())
+    shown
+        .workers
+        .iter()
+        .find(|row| row.id == id)
+        .map_or("?", |row| row.name.as_str())
 }

@@ -128,14 +128,16 @@ impl Query {
                     query.order.push((key.to_owned(), descending));
                 }
                 "limit" => {
-                    let limit: i64 =
-                        value.parse().map_err(|_| ApiError::Bad("invalid limit".into()))?;
+                    let limit: i64 = value
+                        .parse()
+                        .map_err(|_| ApiError::Bad("invalid limit".into()))?;
                     // A negative limit is no limit.
                     query.limit = query.limit.or(u64::try_from(limit).ok());
                 }
                 "offset" => {
-                    let offset: i64 =
-                        value.parse().map_err(|_| ApiError::Bad("invalid offset".into()))?;
+                    let offset: i64 = value
+                        .parse()
+                        .map_err(|_| ApiError::Bad("invalid offset".into()))?;
                     query.offset = query.offset.or(Some(offset));
                 }
                 "property" => query.properties.push(value.clone()),
@@ -145,7 +147,10 @@ impl Query {
         // A comparison with several values is left out.
         query.filters.retain(|filter| {
             filter.values.len() == 1
-                || matches!(filter.op, FilterOp::In | FilterOp::NotIn | FilterOp::Contains)
+                || matches!(
+                    filter.op,
+                    FilterOp::In | FilterOp::NotIn | FilterOp::Contains
+                )
         });
         if !collection && !query.filters.is_empty() {
             return Err(ApiError::Bad("this is not a collection".into()));
@@ -154,12 +159,7 @@ impl Query {
         Ok(query)
     }
 
-    fn add_filter(
-        &mut self,
-        resource: &Resource,
-        name: &str,
-        value: &str,
-    ) -> Result<(), ApiError> {
+    fn add_filter(&mut self, resource: &Resource, name: &str, value: &str) -> Result<(), ApiError> {
         let (field, op) = match (resource.kind(name), name.rsplit_once("__")) {
             (Some(_), _) => (name, FilterOp::In),
             (None, Some((field, word))) => match operator(word) {
@@ -167,17 +167,25 @@ impl Query {
                 None => return Ok(()),
             },
             (None, None) => {
-                return Err(ApiError::Bad(format!("unrecognized query parameter '{name}'")));
+                return Err(ApiError::Bad(format!(
+                    "unrecognized query parameter '{name}'"
+                )));
             }
         };
-        let Some(kind) = resource.kind(field) else { return Ok(()) };
+        let Some(kind) = resource.kind(field) else {
+            return Ok(());
+        };
         // A number is compared with numbers, even by `contains`.
         let value = scalar(kind, value)
             .ok_or_else(|| ApiError::Bad(format!("invalid filter value for {field}")))?;
         let same = |filter: &&mut Filter| filter.field == field && filter.op == op;
         match self.filters.iter_mut().find(same) {
             Some(filter) => filter.values.push(value),
-            None => self.filters.push(Filter { field: field.into(), op, values: vec![value] }),
+            None => self.filters.push(Filter {
+                field: field.into(),
+                op,
+                values: vec![value],
+            }),
         }
         Ok(())
     }
@@ -189,7 +197,11 @@ impl Query {
         if self.order.iter().any(|(key, _)| !self.fields.contains(key)) {
             return Err(ApiError::Bad("cannot order on un-selected fields".into()));
         }
-        if self.filters.iter().any(|filter| !self.fields.contains(&filter.field)) {
+        if self
+            .filters
+            .iter()
+            .any(|filter| !self.fields.contains(&filter.field))
+        {
             return Err(ApiError::Bad("cannot filter on un-selected fields".into()));
         }
         Ok(())
@@ -198,7 +210,9 @@ impl Query {
     /// The rows left out first.
     #[must_use]
     pub fn skipped(&self) -> u64 {
-        self.offset.and_then(|offset| u64::try_from(offset).ok()).unwrap_or(0)
+        self.offset
+            .and_then(|offset| u64::try_from(offset).ok())
+            .unwrap_or(0)
     }
 
     /// The same for the store, with filters that the path implies.
@@ -206,8 +220,10 @@ impl Query {
     /// # Errors
     /// When the order is by something that has no order.
     pub fn page(&self, resource: &Resource, implied: Vec<Filter>) -> Result<Page, ApiError> {
-        if let Some((key, _)) =
-            self.order.iter().find(|(key, _)| resource.kind(key) == Some(Kind::Other))
+        if let Some((key, _)) = self
+            .order
+            .iter()
+            .find(|(key, _)| resource.kind(key) == Some(Kind::Other))
         {
             return Err(ApiError::Bad(format!("cannot order on '{key}'")));
         }
@@ -233,13 +249,20 @@ impl Query {
             let mut order = Ordering::Equal;
             for (key, descending) in &self.order {
                 let by_key = compared(left.get(key), right.get(key));
-                order = order.then(if *descending { by_key.reverse() } else { by_key });
+                order = order.then(if *descending {
+                    by_key.reverse()
+                } else {
+                    by_key
+                });
             }
             order
         });
         let total = u64::try_from(items.len()).unwrap_or(u64::MAX);
         let skip = usize::try_from(self.skipped()).unwrap_or(usize::MAX);
-        let take = self.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
+        let take = self
+            .limit
+            .and_then(|limit| usize::try_from(limit).ok())
+            .unwrap_or(usize::MAX);
         (items.into_iter().skip(skip).take(take).collect(), total)
     }
 
@@ -248,7 +271,9 @@ impl Query {
     pub fn projected(&self, item: Value) -> Value {
         match item {
             Value::Object(all) if !self.fields.is_empty() => Value::Object(
-                all.into_iter().filter(|(key, _)| self.fields.contains(key)).collect::<Map<_, _>>(),
+                all.into_iter()
+                    .filter(|(key, _)| self.fields.contains(key))
+                    .collect::<Map<_, _>>(),
             ),
             other => other,
         }
@@ -257,7 +282,9 @@ impl Query {
     /// Whether the property is asked for.
     #[must_use]
     pub fn wants_property(&self, name: &str) -> bool {
-        self.properties.iter().any(|wanted| wanted == name || wanted == "*")
+        self.properties
+            .iter()
+            .any(|wanted| wanted == name || wanted == "*")
     }
 }
 
@@ -295,10 +322,16 @@ fn with_scalar(value: &Value, scalar: &Scalar) -> Option<Ordering> {
 fn holds(filter: &Filter, item: &Value) -> bool {
     let own = item.get(&filter.field).unwrap_or(&Value::Null);
     let all = |test: fn(Ordering) -> bool| {
-        filter.values.iter().all(|value| with_scalar(own, value).is_some_and(test))
+        filter
+            .values
+            .iter()
+            .all(|value| with_scalar(own, value).is_some_and(test))
     };
     let is_one = || {
-        filter.values.iter().any(|value| with_scalar(own, value).is_some_and(Ordering::is_eq))
+        filter
+            .values
+            .iter()
+            .any(|value| with_scalar(own, value).is_some_and(Ordering::is_eq))
     };
     match filter.op {
         FilterOp::In => is_one(),

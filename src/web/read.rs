@@ -44,8 +44,16 @@ fn single(resource: &Resource, pairs: &Pairs, item: Value) -> Result<Answer, Api
 fn in_memory(resource: &Resource, pairs: &Pairs, items: Vec<Value>) -> Result<Answer, ApiError> {
     let query = Query::read(resource, pairs, true)?;
     let (items, total) = query.apply(items);
-    let items = items.into_iter().map(|item| query.projected(item)).collect();
-    Ok(Answer { plural: resource.plural, items, total: Some(total), more: false })
+    let items = items
+        .into_iter()
+        .map(|item| query.projected(item))
+        .collect();
+    Ok(Answer {
+        plural: resource.plural,
+        items,
+        total: Some(total),
+        more: false,
+    })
 }
 
 /// Resources from the store.
@@ -100,7 +108,9 @@ impl WebContext {
         Ok(match of {
             BuildRef::Id(id) => self.reader.build(BuildId(*id))?,
             BuildRef::Number(builder, number) => match self.find_builder(builder)? {
-                Some(builder) => self.reader.build_numbered(builder.id, BuildNumber(*number))?,
+                Some(builder) => self
+                    .reader
+                    .build_numbered(builder.id, BuildNumber(*number))?,
                 None => None,
             },
         })
@@ -116,10 +126,19 @@ impl WebContext {
             StepRef::Number(build, number) => (build, Filter::is("number", *number)),
             StepRef::Name(build, name) => {
                 let values = vec![Scalar::Text(name.clone())];
-                (build, Filter { field: "name".into(), op: FilterOp::In, values })
+                (
+                    build,
+                    Filter {
+                        field: "name".into(),
+                        op: FilterOp::In,
+                        values,
+                    },
+                )
             }
         };
-        let Some(build) = self.find_build(build)? else { return Ok(None) };
+        let Some(build) = self.find_build(build)? else {
+            return Ok(None);
+        };
         let mut page = Page::of(Filter::is("buildid", build.id.0));
         page.filters.push(filter);
         page.limit = Some(1);
@@ -137,7 +156,7 @@ pub fn answer(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answ
         Route::Master(id) if *id == shape::MASTER => {
             single(&resource::MASTERS, pairs, master(context))
         }
-        Route::Master(id) => Err(not_found(format_args!("masters/{id}"))),
+        Route::Master(id) => Err(not_found(format_args!("master with the id {id}"))),
         Route::BuilderMasters(of) => builder_masters(context, of, pairs),
         Route::Builders
         | Route::Builder(_)
@@ -200,8 +219,14 @@ fn builder_masters(
     of: &BuilderRef,
     pairs: &Pairs,
 ) -> Result<Answer, ApiError> {
-    let configured = context.find_builder(of)?.is_some_and(|builder| builder.configured);
-    let masters = if configured { vec![master(context)] } else { Vec::new() };
+    let configured = context
+        .find_builder(of)?
+        .is_some_and(|builder| builder.configured);
+    let masters = if configured {
+        vec![master(context)]
+    } else {
+        Vec::new()
+    };
     in_memory(&resource::MASTERS, pairs, masters)
 }
 
@@ -210,17 +235,21 @@ fn builders(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer
     match route {
         Route::Builder(of) => {
             let found = context.find_builder(of)?;
-            let row = found.ok_or_else(|| not_found(format_args!("builders: {of:?}")))?;
+            let row = found.ok_or_else(|| not_found(of))?;
             single(kind, pairs, shape::builder(&row))
         }
         Route::WorkerBuilders(id) => {
             let worker = WorkerId(*id);
             let rows = context.reader.builders()?;
-            let own = rows.iter().filter(|row| row.configured && row.workers.contains(&worker));
+            let own = rows
+                .iter()
+                .filter(|row| row.configured && row.workers.contains(&worker));
             in_memory(kind, pairs, own.map(shape::builder).collect())
         }
         Route::BuilderForms(of) => {
-            let known = context.find_builder(of)?.is_some_and(|builder| builder.configured);
+            let known = context
+                .find_builder(of)?
+                .is_some_and(|builder| builder.configured);
             let names = context.reader.builders()?;
             let form = known.then(|| forms::force_form(&names));
             in_memory(&resource::FORCE, pairs, form.into_iter().collect())
@@ -229,10 +258,12 @@ fn builders(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer
             let form = forms::force_form(&context.reader.builders()?);
             in_memory(&resource::FORCE, pairs, vec![form])
         }
-        Route::Form(name) if name == forms::FORCE => {
-            single(&resource::FORCE, pairs, forms::force_form(&context.reader.builders()?))
-        }
-        Route::Form(name) => Err(not_found(format_args!("forceschedulers/{name}"))),
+        Route::Form(name) if name == forms::FORCE => single(
+            &resource::FORCE,
+            pairs,
+            forms::force_form(&context.reader.builders()?),
+        ),
+        Route::Form(name) => Err(not_found(format_args!("force scheduler named {name}"))),
         _ => {
             let rows = context.reader.builders()?;
             in_memory(kind, pairs, rows.iter().map(shape::builder).collect())
@@ -244,22 +275,32 @@ fn workers(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer,
     let kind = &resource::WORKERS;
     let configured = context.reader.configured_on()?;
     let shaped = |row: &WorkerRow| {
-        let builders = configured.get(&row.id).map(Vec::as_slice).unwrap_or_default();
+        let builders = configured
+            .get(&row.id)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
         shape::worker(row, builders)
     };
     match route {
         Route::Worker(of) => {
             let found = context.find_worker(of)?;
-            let row = found.ok_or_else(|| not_found(format_args!("workers: {of:?}")))?;
+            let row = found.ok_or_else(|| not_found(of))?;
             single(kind, pairs, shaped(&row))
         }
         Route::BuilderWorkers(of) => {
-            let own = context.find_builder(of)?.map(|builder| builder.workers).unwrap_or_default();
+            let own = context
+                .find_builder(of)?
+                .map(|builder| builder.workers)
+                .unwrap_or_default();
             let rows = context.reader.workers()?;
             let rows = rows.iter().filter(|row| own.contains(&row.id));
             in_memory(kind, pairs, rows.map(shaped).collect())
         }
-        _ => in_memory(kind, pairs, context.reader.workers()?.iter().map(shaped).collect()),
+        _ => in_memory(
+            kind,
+            pairs,
+            context.reader.workers()?.iter().map(shaped).collect(),
+        ),
     }
 }
 
@@ -269,14 +310,18 @@ fn builds(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, 
         Route::Build(of) => {
             let query = Query::read(kind, pairs, false)?;
             let row = context.find_build(of)?;
-            let row = row.ok_or_else(|| not_found(format_args!("builds: {of:?}")))?;
+            let row = row.ok_or_else(|| not_found(of))?;
             let item = shape::build(&row, |name| query.wants_property(name));
             return Ok(Answer::single(kind.plural, query.projected(item)));
         }
         Route::BuildProperties(of) => {
             let row = context.find_build(of)?;
             let all = row.map(|row| shape::properties(&row.properties, |_| true));
-            return single(&resource::PROPERTIES, pairs, all.unwrap_or_else(|| json!({})));
+            return single(
+                &resource::PROPERTIES,
+                pairs,
+                all.unwrap_or_else(|| json!({})),
+            );
         }
         Route::BuilderBuilds(of) => match context.find_builder(of)? {
             Some(builder) => vec![Filter::is("builderid", builder.id.0)],
@@ -288,7 +333,13 @@ fn builds(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, 
     };
     let query = Query::read(kind, pairs, true)?;
     let shaped = |row: &BuildRow| Ok(shape::build(row, |name| query.wants_property(name)));
-    paged(kind, &query, implied, |page| context.reader.builds(page), shaped)
+    paged(
+        kind,
+        &query,
+        implied,
+        |page| context.reader.builds(page),
+        shaped,
+    )
 }
 
 fn steps(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, ApiError> {
@@ -296,7 +347,7 @@ fn steps(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, A
     let build = match route {
         Route::Step(of) => {
             let found = context.find_step(of)?;
-            let row = found.ok_or_else(|| not_found(format_args!("steps: {of:?}")))?;
+            let row = found.ok_or_else(|| not_found(of))?;
             return single(kind, pairs, shape::step(&row));
         }
         // A list of a build's steps by the build's id is empty when there is
@@ -304,7 +355,7 @@ fn steps(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, A
         Route::BuildSteps(BuildRef::Id(id)) => *id,
         Route::BuildSteps(of) => {
             let build = context.find_build(of)?;
-            build.ok_or_else(|| not_found(format_args!("builds: {of:?}")))?.id.0
+            build.ok_or_else(|| not_found(of))?.id.0
         }
         _ => return Err(ApiError::Inside("no path of a step".into())),
     };
@@ -320,7 +371,10 @@ fn requests(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer
         let properties = if query.properties.is_empty() {
             None
         } else {
-            let all = context.reader.buildset_properties(row.buildset)?.unwrap_or_default();
+            let all = context
+                .reader
+                .buildset_properties(row.buildset)?
+                .unwrap_or_default();
             Some(shape::properties(&all, |name| query.wants_property(name)))
         };
         Ok(shape::request(row, properties))
@@ -328,9 +382,12 @@ fn requests(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer
     let implied = match route {
         Route::Request(id) | Route::RequestProperties(id) => {
             let found = context.reader.request(RequestId(*id))?;
-            let row = found.ok_or_else(|| not_found(format_args!("buildrequests/{id}")))?;
+            let row = found.ok_or_else(|| not_found(format_args!("build request {id}")))?;
             if matches!(route, Route::RequestProperties(_)) {
-                let all = context.reader.buildset_properties(row.buildset)?.unwrap_or_default();
+                let all = context
+                    .reader
+                    .buildset_properties(row.buildset)?
+                    .unwrap_or_default();
                 let all = shape::properties(&all, |_| true);
                 return single(&resource::PROPERTIES, pairs, all);
             }
@@ -353,7 +410,7 @@ fn buildsets(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answe
     let kind = &resource::BUILDSETS;
     let found = |id: u64| {
         let row = context.reader.buildset(BuildsetId(id))?;
-        row.ok_or_else(|| not_found(format_args!("buildsets/{id}")))
+        row.ok_or_else(|| not_found(format_args!("buildset {id}")))
     };
     match route {
         Route::Buildset(id) => single(kind, pairs, shape::buildset(&found(*id)?)),
@@ -369,19 +426,23 @@ fn buildsets(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answe
         }
         Route::Stamp(id) => {
             let row = context.reader.sourcestamp(*id)?;
-            let row = row.ok_or_else(|| not_found(format_args!("sourcestamps/{id}")))?;
+            let row = row.ok_or_else(|| not_found(format_args!("source stamp {id}")))?;
             single(&resource::STAMPS, pairs, shape::sourcestamp(&row))
         }
         Route::Stamps => {
             let kind = &resource::STAMPS;
             let query = Query::read(kind, pairs, true)?;
             let read = |page: &Page| context.reader.sourcestamps(page);
-            paged(kind, &query, Vec::new(), read, |row| Ok(shape::sourcestamp(row)))
+            paged(kind, &query, Vec::new(), read, |row| {
+                Ok(shape::sourcestamp(row))
+            })
         }
         _ => {
             let query = Query::read(kind, pairs, true)?;
             let read = |page: &Page| context.reader.buildsets(page);
-            paged(kind, &query, Vec::new(), read, |row| Ok(shape::buildset(row)))
+            paged(kind, &query, Vec::new(), read, |row| {
+                Ok(shape::buildset(row))
+            })
         }
     }
 }
@@ -393,22 +454,27 @@ fn buildsets(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answe
 /// When there is no such build or the store cannot be read.
 pub fn progress(context: &WebContext, of: &BuildRef) -> Result<Value, ApiError> {
     let found = context.find_build(of)?;
-    let build = found.ok_or_else(|| not_found(format_args!("builds: {of:?}")))?;
+    let build = found.ok_or_else(|| not_found(of))?;
     let now = wall_now();
     let seconds = |from: i64, to: i64| to.saturating_sub(from).max(0);
     let end = build.complete_at.unwrap_or(now).seconds();
 
     let builder = context.reader.builder(build.builder)?;
     let view = builder.and_then(|builder| context.board.builder(&builder.name));
-    let active = view
-        .as_ref()
-        .and_then(|view| view.builds.iter().find(|active| active.build == Some(build.id)));
+    let active = view.as_ref().and_then(|view| {
+        view.builds
+            .iter()
+            .find(|active| active.build == Some(build.id))
+    });
     let state = match (build.results, active) {
         (Some(result), _) => result.word(),
         (None, Some(active)) => active.state,
         (None, None) => "running",
     };
-    let expected = view.as_ref().and_then(|view| view.expected).map(|span| span.as_secs());
+    let expected = view
+        .as_ref()
+        .and_then(|view| view.expected)
+        .map(|span| span.as_secs());
 
     let mut page = Page::of(Filter::is("buildid", build.id.0));
     page.order = vec![("number".into(), true)];

@@ -1,5 +1,7 @@
 //! Paths below `/api/v2`, read once into what they name.
 
+use std::fmt;
+
 use super::query::percent_decoded;
 
 /// A builder by id or name.
@@ -27,6 +29,52 @@ pub enum BuildRef {
     Id(u64),
     /// By number.
     Number(BuilderRef, u64),
+}
+
+impl fmt::Display for BuilderRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "builder with the id {id}"),
+            Self::Name(name) => write!(f, "builder named `{name}`"),
+        }
+    }
+}
+
+impl fmt::Display for WorkerRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "worker with the id {id}"),
+            Self::Name(name) => write!(f, "worker named `{name}`"),
+        }
+    }
+}
+
+impl fmt::Display for BuildRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "build with the id {id}"),
+            Self::Number(builder, number) => write!(f, "build {number} of the {builder}"),
+        }
+    }
+}
+
+impl fmt::Display for StepRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "step with the id {id}"),
+            Self::Number(build, number) => write!(f, "step {number} of the {build}"),
+            Self::Name(build, name) => write!(f, "step named `{name}` of the {build}"),
+        }
+    }
+}
+
+impl fmt::Display for LogRef {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Id(id) => write!(f, "log with the id {id}"),
+            Self::Slug(step, slug) => write!(f, "log `{slug}` of the {step}"),
+        }
+    }
 }
 
 /// A step by id, or within a build by number or name.
@@ -120,8 +168,10 @@ impl Route {
     /// Reads the path after `/api/v2/`. None when there is no such path.
     #[must_use]
     pub fn parse(path: &str) -> Option<Self> {
-        let decoded: Option<Vec<String>> =
-            path.split('/').map(|part| percent_decoded(part, false)).collect();
+        let decoded: Option<Vec<String>> = path
+            .split('/')
+            .map(|part| percent_decoded(part, false))
+            .collect();
         let decoded = decoded?;
         let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
         match parts.as_slice() {
@@ -152,7 +202,9 @@ impl Route {
 }
 
 fn builders(rest: &[&str]) -> Option<Route> {
-    let [name, rest @ ..] = rest else { return Some(Route::Builders) };
+    let [name, rest @ ..] = rest else {
+        return Some(Route::Builders);
+    };
     let of = builder(name);
     Some(match rest {
         [] => Route::Builder(of),

@@ -36,7 +36,11 @@ pub struct RpcError {
 
 impl RpcError {
     fn new(status: StatusCode, code: i64, message: impl Into<Value>) -> Self {
-        Self { status, code, message: message.into() }
+        Self {
+            status,
+            code,
+            message: message.into(),
+        }
     }
 
     /// The request itself is bad.
@@ -78,7 +82,11 @@ impl RpcError {
 
 impl From<ApiError> for RpcError {
     fn from(error: ApiError) -> Self {
-        let code = if error.status().is_server_error() { INSIDE } else { INVALID_REQUEST };
+        let code = if error.status().is_server_error() {
+            INSIDE
+        } else {
+            INVALID_REQUEST
+        };
         Self::new(error.status(), code, error.to_string())
     }
 }
@@ -129,22 +137,39 @@ impl Call {
                 let error = RpcError::invalid("JSONRPC batch requests are not supported");
                 return Err((error, None));
             }
-            _ => return Err((RpcError::invalid("JSONRPC root object must be an object"), None)),
+            _ => {
+                return Err((
+                    RpcError::invalid("JSONRPC root object must be an object"),
+                    None,
+                ));
+            }
         };
         let id = object.remove("id");
-        let valid_id = id.clone().filter(|id| !id.is_object() && !id.is_array() && !id.is_boolean());
+        let valid_id = id
+            .clone()
+            .filter(|id| !id.is_object() && !id.is_array() && !id.is_boolean());
         let fail = |text: &str| (RpcError::invalid(text), valid_id.clone());
-        let version = object.remove("jsonrpc").ok_or_else(|| fail("missing key 'jsonrpc'"))?;
-        let method = object.remove("method").ok_or_else(|| fail("missing key 'method'"))?;
+        let version = object
+            .remove("jsonrpc")
+            .ok_or_else(|| fail("missing key 'jsonrpc'"))?;
+        let method = object
+            .remove("method")
+            .ok_or_else(|| fail("missing key 'method'"))?;
         if id.is_none() {
             return Err(fail("missing key 'id'"));
         }
-        let params = object.remove("params").ok_or_else(|| fail("missing key 'params'"))?;
+        let params = object
+            .remove("params")
+            .ok_or_else(|| fail("missing key 'params'"))?;
         if version.as_str() != Some("2.0") {
             return Err(fail("only JSONRPC 2.0 is supported"));
         }
-        let Value::String(method) = method else { return Err(fail("'method' must be a string")) };
-        let Value::Object(params) = params else { return Err(fail("'params' must be an object")) };
+        let Value::String(method) = method else {
+            return Err(fail("'method' must be a string"));
+        };
+        let Value::Object(params) = params else {
+            return Err(fail("'params' must be an object"));
+        };
         let Some(id) = valid_id.clone() else {
             return Err(fail("'id' must be a string, number, or null"));
         };
@@ -172,9 +197,9 @@ impl Call {
     pub async fn perform(&self, context: &WebContext, route: Route) -> Result<Value, RpcError> {
         match (route, self.method.as_str()) {
             (Route::Form(name), "force") if name == forms::FORCE => self.force(context).await,
-            (Route::Form(name), _) if name != forms::FORCE => {
-                Err(RpcError::missing(format!("there is no force scheduler named `{name}`")))
-            }
+            (Route::Form(name), _) if name != forms::FORCE => Err(RpcError::missing(format!(
+                "there is no force scheduler named `{name}`"
+            ))),
             (Route::Build(of), "stop") => self.stop(context, of).await,
             (Route::Build(of), "rebuild") => self.rebuild(context, of).await,
             (Route::Request(id), "cancel") => self.cancel(context, id).await,
@@ -190,14 +215,15 @@ impl Call {
 
     async fn force(&self, context: &WebContext) -> Result<Value, RpcError> {
         let builders = blocking(context, |context| Ok(context.reader.builders()?)).await?;
-        let submissions = forms::submissions(&self.params, &builders).map_err(|error| {
-            match error {
-                FormError::Fields(fields) => {
-                    RpcError::new(StatusCode::BAD_REQUEST, INVALID_PARAMS, Value::Object(fields))
-                }
+        let submissions =
+            forms::submissions(&self.params, &builders).map_err(|error| match error {
+                FormError::Fields(fields) => RpcError::new(
+                    StatusCode::BAD_REQUEST,
+                    INVALID_PARAMS,
+                    Value::Object(fields),
+                ),
                 FormError::NoBuilder(text) => RpcError::missing(text),
-            }
-        })?;
+            })?;
         let many = self.params.contains_key("requests");
         let stored = context.handle.submit(submissions).await?;
         let mut results = stored.iter().map(submitted);
@@ -212,7 +238,14 @@ impl Call {
         let found = build_and_builder(context, of).await?;
         // A build that is not there is stopped already.
         if let Some((build, builder)) = found {
-            context.handle.stop(StopBuild { build: build.id, builder, reason }).await?;
+            context
+                .handle
+                .stop(StopBuild {
+                    build: build.id,
+                    builder,
+                    reason,
+                })
+                .await?;
         }
         Ok(Value::Null)
     }
@@ -222,7 +255,7 @@ impl Call {
             None | Some(Value::Null) => "rebuild".to_owned(),
             Some(_) => self.reason()?,
         };
-        let missing = RpcError::missing(format!("there is no such build: {of:?}"));
+        let missing = RpcError::missing(format!("there is no {of}"));
         let Some((build, builder)) = build_and_builder(context, of).await? else {
             return Err(missing);
         };
@@ -235,10 +268,17 @@ impl Call {
         }
         let request = build.request;
         let set = blocking(context, move |context| {
-            let Some(row) = context.reader.request(request)? else { return Ok(None) };
-            Ok(context.reader.buildset(row.buildset)?.map(|set| (set, row.priority)))
+            let Some(row) = context.reader.request(request)? else {
+                return Ok(None);
+            };
+            Ok(context
+                .reader
+                .buildset(row.buildset)?
+                .map(|set| (set, row.priority)))
         });
-        let Some((set, priority)) = set.await? else { return Err(missing) };
+        let Some((set, priority)) = set.await? else {
+            return Err(missing);
+        };
         let got = build.properties.get("got_revision").map(|own| &own.value);
         let sourcestamps = set
             .sourcestamps
@@ -269,7 +309,14 @@ impl Call {
     async fn cancel(&self, context: &WebContext, id: u64) -> Result<Value, RpcError> {
         let reason = self.reason()?;
         let (request, builder) = request_and_builder(context, id).await?;
-        context.handle.cancel(CancelRequest { request, builder, reason }).await?;
+        context
+            .handle
+            .cancel(CancelRequest {
+                request,
+                builder,
+                reason,
+            })
+            .await?;
         Ok(Value::Null)
     }
 
@@ -280,7 +327,14 @@ impl Call {
             .and_then(Value::as_i64)
             .ok_or_else(|| RpcError::param("priority", "must be a whole number"))?;
         let (request, builder) = request_and_builder(context, id).await?;
-        context.handle.set_priority(SetPriority { request, builder, priority }).await?;
+        context
+            .handle
+            .set_priority(SetPriority {
+                request,
+                builder,
+                priority,
+            })
+            .await?;
         Ok(Value::Null)
     }
 
@@ -291,22 +345,23 @@ impl Call {
         order: WorkerOrder,
     ) -> Result<Value, RpcError> {
         let reason = self.reason()?;
-        let missing = match &of {
-            WorkerRef::Id(id) => format!("there is no worker with the id {id}"),
-            WorkerRef::Name(name) => format!("there is no worker named `{name}`"),
-        };
+        let missing = format!("there is no {of}");
         let found = blocking(context, move |context| context.find_worker(&of)).await?;
         let worker = found.ok_or_else(|| RpcError::missing(missing))?.name;
-        context.handle.order(OrderWorker { worker, order, reason }).await?;
+        context
+            .handle
+            .order(OrderWorker {
+                worker,
+                order,
+                reason,
+            })
+            .await?;
         Ok(Value::Null)
     }
 }
 
 async fn ping(context: &WebContext, of: BuilderRef) -> Result<Value, RpcError> {
-    let missing = match &of {
-        BuilderRef::Id(id) => format!("there is no builder with the id {id}"),
-        BuilderRef::Name(name) => format!("there is no builder named `{name}`"),
-    };
+    let missing = format!("there is no {of}");
     let found = blocking(context, move |context| context.find_builder(&of)).await?;
     let builder = found.ok_or_else(|| RpcError::missing(missing))?.name;
     Ok(context.handle.ping(builder).await?.into())
@@ -341,7 +396,9 @@ async fn build_and_builder(
     of: BuildRef,
 ) -> Result<Option<(BuildRow, BuilderName)>, ApiError> {
     blocking(context, move |context| {
-        let Some(build) = context.find_build(&of)? else { return Ok(None) };
+        let Some(build) = context.find_build(&of)? else {
+            return Ok(None);
+        };
         let builder = context.reader.builder(build.builder)?;
         Ok(builder.map(|builder| (build, builder.name)))
     })
@@ -353,7 +410,9 @@ async fn request_and_builder(
     id: u64,
 ) -> Result<(RequestId, BuilderName), RpcError> {
     let found = blocking(context, move |context| {
-        let Some(request) = context.reader.request(RequestId(id))? else { return Ok(None) };
+        let Some(request) = context.reader.request(RequestId(id))? else {
+            return Ok(None);
+        };
         let builder = context.reader.builder(request.builder)?;
         Ok(builder.map(|builder| (request.id, builder.name)))
     });

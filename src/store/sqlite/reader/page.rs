@@ -53,7 +53,11 @@ impl Filter {
     #[must_use]
     pub fn is(field: &str, value: u64) -> Self {
         let value = Scalar::Int(super::sql_id(value));
-        Self { field: field.into(), op: FilterOp::In, values: vec![value] }
+        Self {
+            field: field.into(),
+            op: FilterOp::In,
+            values: vec![value],
+        }
     }
 }
 
@@ -134,7 +138,10 @@ pub(super) static REQUESTS: Table = Table {
         ("priority", Plain("priority")),
         ("claimed", Flag("state > 0", "state = 0")),
         ("claimed_at", Time("claimed_at")),
-        ("claimed_by_masterid", Plain("CASE WHEN state > 0 THEN 1 END")),
+        (
+            "claimed_by_masterid",
+            Plain("CASE WHEN state > 0 THEN 1 END"),
+        ),
         ("complete", Flag("state > 1", "state < 2")),
         ("complete_at", Time("complete_at")),
         ("results", Plain("coalesce(results, -1)")),
@@ -152,7 +159,10 @@ pub(super) static BUILDSETS: Table = Table {
         ("external_idstring", Plain("external_id")),
         ("reason", Plain("reason")),
         ("submitted_at", Time("submitted_at")),
-        ("complete", Flag("complete_at IS NOT NULL", "complete_at IS NULL")),
+        (
+            "complete",
+            Flag("complete_at IS NOT NULL", "complete_at IS NULL"),
+        ),
         ("complete_at", Time("complete_at")),
         ("results", Plain("coalesce(results, -1)")),
         ("parent_buildid", Plain("nullif(1, 1)")),
@@ -187,7 +197,10 @@ pub(super) static STEPS: Table = Table {
         ("buildid", Plain("build_id")),
         ("started_at", Time("started_at")),
         ("locks_acquired_at", Time("started_at")),
-        ("complete", Flag("complete_at IS NOT NULL", "complete_at IS NULL")),
+        (
+            "complete",
+            Flag("complete_at IS NOT NULL", "complete_at IS NULL"),
+        ),
         ("complete_at", Time("complete_at")),
         ("results", Plain("results")),
         ("state_string", Plain("state_string")),
@@ -213,9 +226,9 @@ pub(super) static LOGS: Table = Table {
 impl Table {
     fn field(&self, name: &str) -> rusqlite::Result<&Sql> {
         let found = self.fields.iter().find(|(field, _)| *field == name);
-        found.map(|(_, sql)| sql).ok_or_else(|| {
-            rusqlite::Error::InvalidColumnName(format!("{name} (of {})", self.name))
-        })
+        found
+            .map(|(_, sql)| sql)
+            .ok_or_else(|| rusqlite::Error::InvalidColumnName(format!("{name} (of {})", self.name)))
     }
 
     fn conditions(&self, filters: &[Filter], bound: &mut Vec<Value>) -> rusqlite::Result<String> {
@@ -269,8 +282,11 @@ fn condition(sql: &Sql, filter: &Filter, bound: &mut Vec<Value>) -> String {
         "?"
     };
     if matches!(filter.op, FilterOp::Contains) {
-        let any: Vec<String> =
-            filter.values.iter().map(|value| format!("instr({text}, {}) > 0", bind(value))).collect();
+        let any: Vec<String> = filter
+            .values
+            .iter()
+            .map(|value| format!("instr({text}, {}) > 0", bind(value)))
+            .collect();
         return format!("({})", any.join(" OR "));
     }
     let marks: Vec<&str> = filter.values.iter().map(&mut bind).collect();
@@ -314,7 +330,10 @@ impl Page {
     /// Rows of one table that a single filter names.
     #[must_use]
     pub fn of(filter: Filter) -> Self {
-        Self { filters: vec![filter], ..Self::default() }
+        Self {
+            filters: vec![filter],
+            ..Self::default()
+        }
     }
 
     pub(super) fn read<T>(
@@ -337,7 +356,11 @@ impl Page {
         let here = u64::try_from(rows.len()).unwrap_or(u64::MAX);
         // A page that is not full ends at the last row, so nothing need be counted.
         if here < limit && (here > 0 || self.offset == 0) {
-            return Ok(PageOf { total: self.offset.saturating_add(here), rows, more: false });
+            return Ok(PageOf {
+                total: self.offset.saturating_add(here),
+                rows,
+                more: false,
+            });
         }
         let bound_count = MAX_COUNT.max(self.offset.saturating_add(here));
         let text = format!(
@@ -349,6 +372,10 @@ impl Page {
             .prepare_cached(&text)?
             .query_row(params_from_iter(&bound), |row| row.get(0))?;
         let counted = u64::try_from(counted).unwrap_or(0);
-        Ok(PageOf { rows, total: counted.min(bound_count), more: counted > bound_count })
+        Ok(PageOf {
+            rows,
+            total: counted.min(bound_count),
+            more: counted > bound_count,
+        })
     }
 }

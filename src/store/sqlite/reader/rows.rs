@@ -50,14 +50,15 @@ fn wall(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<WallTime>> {
 }
 
 fn result(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<BuildResult>> {
-    Ok(row.get::<_, Option<i64>>(at)?.and_then(BuildResult::from_code))
+    Ok(row
+        .get::<_, Option<i64>>(at)?
+        .and_then(BuildResult::from_code))
 }
 
 fn json<T: DeserializeOwned>(row: &Row<'_>, at: usize) -> rusqlite::Result<T> {
     let text: String = row.get(at)?;
-    serde_json::from_str(&text).map_err(|error| {
-        rusqlite::Error::FromSqlConversionFailure(at, Type::Text, Box::new(error))
-    })
+    serde_json::from_str(&text)
+        .map_err(|error| rusqlite::Error::FromSqlConversionFailure(at, Type::Text, Box::new(error)))
 }
 
 pub(super) fn properties(row: &Row<'_>, at: usize) -> rusqlite::Result<Arc<Properties>> {
@@ -168,7 +169,9 @@ pub(super) fn with_stamps(
 ) -> rusqlite::Result<BuildsetRow> {
     let mut statement = db.prepare_cached(&format!("{SELECT_STAMPS} WHERE id = ?1"))?;
     for id in stamps {
-        let found = statement.query_row([super::sql_id(*id)], stamp).optional()?;
+        let found = statement
+            .query_row([super::sql_id(*id)], stamp)
+            .optional()?;
         set.sourcestamps.extend(found);
     }
     Ok(set)
