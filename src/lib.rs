@@ -18,4 +18,5 @@ pub mod clock;
 pub mod events;
 pub mod faults;
 pub mod store;
+pub mod web;
 pub mod worker;

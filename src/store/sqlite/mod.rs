@@ -10,6 +10,7 @@ mod errors;
 mod load;
 mod open;
 mod ops;
+mod reader;
 mod rows;
 mod writer;
 
@@ -17,4 +18,5 @@ pub use engine::Engine;
 pub use open::{OnFatal, OpenError};
 pub(in crate::store) use errors::{Trouble, classify};
 pub(in crate::store) use open::{Migration, open_file};
+pub use reader::*;
 pub use writer::SqliteStore;
