@@ -1,0 +1,5 @@
+//! stub
+/// stub
+pub fn run(_: &[String]) -> Result<bool, String> {
+    Ok(true)
+}
