@@ -19,8 +19,10 @@ pub struct Stage {
     pub quick: bool,
     /// Makes the command that does it, with a note for the output when it is
     /// not the usual one.
-    prepare: fn() -> Result<(Command, Option<String>), String>,
+    prepare: fn() -> Prepared,
 }
+
+type Prepared = Result<(Command, Option<String>), String>;
 
 /// All stages, in order. A new one is a line here and a function below.
 pub const STAGES: &[Stage] = &[
@@ -142,21 +144,21 @@ fn finish(command: &mut Command) -> Result<(), String> {
     }
 }
 
-fn format() -> Result<(Command, Option<String>), String> {
+fn format() -> Prepared {
     tools::need_component("fmt", "rustfmt")?;
     let mut command = tools::cargo();
     command.args(["fmt", "--all", "--check"]);
     Ok((command, None))
 }
 
-fn clippy() -> Result<(Command, Option<String>), String> {
+fn clippy() -> Prepared {
     tools::need_component("clippy", "clippy")?;
     let mut command = tools::cargo();
     command.args(["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"]);
     Ok((command, None))
 }
 
-fn nextest() -> Result<(Command, Option<String>), String> {
+fn nextest() -> Prepared {
     match tools::need(tools::NEXTEST) {
         Ok(mut command) => {
             command.args(["run", "--workspace"]);
@@ -170,13 +172,13 @@ fn nextest() -> Result<(Command, Option<String>), String> {
     }
 }
 
-fn doctest() -> Result<(Command, Option<String>), String> {
+fn doctest() -> Prepared {
     let mut command = tools::cargo();
     command.args(["test", "--quiet", "--workspace", "--doc"]);
     Ok((command, None))
 }
 
-fn doc() -> Result<(Command, Option<String>), String> {
+fn doc() -> Prepared {
     let mut command = tools::cargo();
     command.args(["doc", "--workspace", "--no-deps"]);
     let mut flags = std::env::var("RUSTDOCFLAGS").unwrap_or_default();
@@ -188,7 +190,7 @@ fn doc() -> Result<(Command, Option<String>), String> {
     Ok((command, None))
 }
 
-fn deny() -> Result<(Command, Option<String>), String> {
+fn deny() -> Prepared {
     let mut command = tools::need(tools::DENY)?;
     command.args(["check", "bans", "licenses", "sources"]);
     Ok((command, None))
