@@ -108,7 +108,7 @@ fn i12_an_event_is_heard_only_when_its_row_can_be_read() {
             assert!(events.next_seq() > before, "told before its events");
             tell.send(()).unwrap();
         };
-        store.write(Op::AddBuildset(submission(&[BuilderId(1)])).into_one(), Box::new(done));
+        store.write(Transaction::of(Op::AddBuildset(submission(&[BuilderId(1)]))), Box::new(done));
     }
     for _ in 0..200 {
         told.recv_timeout(DEADLINE).unwrap();
@@ -116,16 +116,6 @@ fn i12_an_event_is_heard_only_when_its_row_can_be_read() {
     reader.join().unwrap();
     assert_eq!(store.depth(), 0);
     store.close();
-}
-
-trait IntoOne {
-    fn into_one(self) -> Transaction;
-}
-
-impl IntoOne for Op {
-    fn into_one(self) -> Transaction {
-        Transaction::of(self)
-    }
 }
 
 #[test]
@@ -184,7 +174,7 @@ fn child_submits_for_ever() {
         let done = move |written: Written| {
             let _ = tell.try_send(written);
         };
-        store.write(Op::AddBuildset(submission(&[BuilderId(1)])).into_one(), Box::new(done));
+        store.write(Transaction::of(Op::AddBuildset(submission(&[BuilderId(1)]))), Box::new(done));
         while let Ok(Ok(outcomes)) = told.try_recv() {
             let [OpOutcome::Buildset { requests, .. }] = outcomes.as_slice() else { panic!() };
             let mut out = std::io::stdout().lock();

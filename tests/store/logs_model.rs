@@ -97,8 +97,6 @@ impl Model {
                     }
                 };
                 if let Some(end) = end {
-                    // Two lines of one channel never end at one place twice,
-                    // except a `\r` before a line of its own: keep their order.
                     ended.push((end, std::mem::replace(&mut line, vec![*channel])));
                     open = false;
                 }

@@ -4,8 +4,7 @@
 
 use std::collections::BTreeMap;
 use std::path::Path;
-use std::sync::mpsc;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
 use botmaster::core::ids::*;
@@ -201,11 +200,4 @@ impl World {
 pub fn name(change: &Change) -> String {
     let text = format!("{change:?}");
     text.split(|c: char| !c.is_alphanumeric()).next().unwrap_or_default().to_owned()
-}
-
-/// Collects what a callback is called with.
-pub fn collector<T: Send + 'static>() -> (Arc<Mutex<Vec<T>>>, impl Fn(T) + Clone) {
-    let all = Arc::new(Mutex::new(Vec::new()));
-    let into = all.clone();
-    (all, move |one| into.lock().unwrap().push(one))
 }
