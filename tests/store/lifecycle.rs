@@ -185,8 +185,11 @@ fn a_finished_build_ends_its_requests_and_the_set_with_the_worst_result() {
         }
     }
     let changes = world.engine.drain_changes();
-    let [Change::BuildFinished(build), Change::RequestComplete(request), Change::BuildsetComplete(set)] =
-        changes.as_slice()
+    let [
+        Change::BuildFinished(build),
+        Change::RequestComplete(request),
+        Change::BuildsetComplete(set),
+    ] = changes.as_slice()
     else {
         panic!("{changes:?}")
     };

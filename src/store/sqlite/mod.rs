@@ -11,11 +11,13 @@ mod errors;
 mod load;
 mod open;
 mod ops;
+mod reader;
 mod rows;
 mod writer;
 
 pub use engine::Engine;
 pub use open::{OnFatal, OpenError};
+pub use reader::*;
 pub use writer::SqliteStore;
 
 pub(in crate::store) use answer::Answer;
