@@ -1,5 +1,6 @@
 //! The data folder: who may open it, and what happens when it cannot be
 //! written.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::process::CommandExt;

@@ -1,15 +1,18 @@
 //! The writer: commits that many share, what is told when, restarts.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, Write};
 use std::process::{Command, Stdio};
-use std::sync::mpsc;
+use std::sync::{Arc, mpsc};
 
 use botmaster::core::ids::*;
 use botmaster::core::values::BuildResult;
+use botmaster::store::logs::{Confirm, LogStore, Piece};
 use botmaster::store::*;
 use rusqlite::Connection;
 
+use crate::logs::{Confirmed, close, open_logs, piece, raw, reopen, row};
 use crate::world::*;
 
 /// Holds the database file, so that everything asked for meanwhile waits and
@@ -212,4 +215,81 @@ fn i12_nothing_told_is_lost_by_kill_9() {
     let there: BTreeSet<_> = queued.iter().map(|row| row.id).collect();
     assert!(told.is_subset(&there), "{:?}", told.difference(&there));
     store.close();
+}
+
+/// The text that the other process writes: each byte tells its place.
+fn patterned(from: u64, len: u64) -> Vec<u8> {
+    (from..from + len)
+        .map(|place| if place % 97 == 0 { b'\n' } else { (place % 251) as u8 })
+        .collect()
+}
+
+struct Prints;
+
+impl Confirm for Prints {
+    fn confirm(&self, _: LogId, have: u64) {
+        writeln!(std::io::stdout().lock(), "have {have}").unwrap();
+    }
+}
+
+/// The other process of [`fl03_no_confirmed_byte_is_lost_by_kill_9`].
+#[test]
+#[ignore = "runs in a process of its own, started by another test"]
+fn child_logs_for_ever() {
+    let dir = std::env::var_os("STORE_DIR").expect("STORE_DIR is set by the parent");
+    let logs = open_logs(dir.as_ref());
+    let budget = logs.budget();
+    logs.open(row(1));
+    let confirm: Arc<dyn Confirm> = Arc::new(Prints);
+    for place in 0..1_000_000_u64 {
+        let offset = place * 5000;
+        // What a connection does: no more in memory than the budget has room for.
+        let permit = loop {
+            match budget.clone().try_acquire_many_owned(5000) {
+                Ok(permit) => break permit,
+                Err(_) => std::thread::yield_now(),
+            }
+        };
+        logs.append(Piece {
+            log: LogId(1),
+            channel: b'o',
+            offset: Some(offset),
+            bytes: patterned(offset, 5000).into(),
+            at_ms: place,
+            confirm: Some(confirm.clone()),
+            permit: Some(permit),
+        });
+    }
+}
+
+#[test]
+fn fl03_no_confirmed_byte_is_lost_by_kill_9() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut child = Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "group::child_logs_for_ever", "--nocapture"])
+        .env("STORE_DIR", dir.path())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
+    let out = BufReader::new(child.stdout.take().unwrap());
+    let mut confirmed = 0;
+    for line in out.lines() {
+        if let Some(have) = line.unwrap().strip_prefix("have ") {
+            confirmed = have.parse().unwrap();
+        }
+        if confirmed > 3_000_000 {
+            child.kill().unwrap();
+        }
+    }
+    child.wait().unwrap();
+    assert!(confirmed > 3_000_000);
+    let logs = open_logs(dir.path());
+    let have = reopen(&logs, 1);
+    assert!(have >= confirmed, "{have} of {confirmed} confirmed");
+    assert!(raw(&logs.reader(), &row(1), None) == patterned(0, have), "bytes differ");
+    let end = patterned(have, 10);
+    logs.append(piece(1, b'o', Some(have), &end, &Confirmed::new()));
+    let closed = close(&logs, 1, Some(have + 10)).unwrap();
+    assert_eq!((closed.length, closed.incomplete), (have + 10, None));
+    logs.close();
 }

@@ -177,7 +177,7 @@ proptest! {
                 Act::Wait => {
                     // Sent once more, so that it is told even when nothing is new.
                     let end = model.worker.len() as u64;
-                    logs.append(piece(1, b'o', Some(end - 1), &[b'?'], &confirmed));
+                    logs.append(piece(1, b'o', Some(end - 1), b"?", &confirmed));
                     confirmed.wait_for(LogId(1), end);
                 }
                 Act::Restart => {
