@@ -95,7 +95,16 @@ pub(super) fn write(
          crc, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?
     .execute(params![
-        int(log.0), first, length, worker_end, first_line, lines, size, carry, crc, body
+        int(log.0),
+        first,
+        length,
+        worker_end,
+        first_line,
+        lines,
+        size,
+        carry,
+        crc,
+        body
     ])?;
     Ok(after)
 }

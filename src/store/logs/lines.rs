@@ -132,8 +132,7 @@ impl Carry {
         while let Some((head, rest)) = bytes.split_first() {
             let (begin, rest) = rest.split_first_chunk::<8>()?;
             let channel = carry.0.get_mut(usize::from(head & 0x7f))?;
-            *channel =
-                Channel { begin: Some(u64::from_le_bytes(*begin)), cr: head & 0x80 != 0 };
+            *channel = Channel { begin: Some(u64::from_le_bytes(*begin)), cr: head & 0x80 != 0 };
             bytes = rest;
         }
         Some(carry)

@@ -155,8 +155,7 @@ impl Pending {
         }
         let mut reached = self.stored;
         for one in self.waiting() {
-            reached =
-                chunk::write(conn, zstd, self.row.id, &reached, &one.text, one.worker_end)?;
+            reached = chunk::write(conn, zstd, self.row.id, &reached, &one.text, one.worker_end)?;
         }
         Ok(reached)
     }

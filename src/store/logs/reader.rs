@@ -98,7 +98,14 @@ impl LogReader {
             Some(inline) => Stage::Inline(inline.to_vec()),
             None => Stage::Begin,
         };
-        LineBlocks { reader: self.clone(), log: row.id, complete: row.complete, first, limit, stage }
+        LineBlocks {
+            reader: self.clone(),
+            log: row.id,
+            complete: row.complete,
+            first,
+            limit,
+            stage,
+        }
     }
 
     /// The last `count` lines, of a live log too.
