@@ -494,3 +494,23 @@ fn a_subscriber_gets_thousands_of_events_a_second() {
         began.elapsed()
     );
 }
+
+#[test]
+fn a_log_that_grows_has_the_lines_that_its_events_tell() {
+    let world = World::start();
+    let growing = LogRow {
+        id: LogId(5005),
+        step: StepId(1003),
+        num_lines: 17,
+        ..log()
+    };
+    world
+        .events
+        .publish(vec![Change::LogAppend(Arc::new(growing))]);
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while world.list("logs/5005")[0]["num_lines"] != 17 {
+        assert!(Instant::now() < deadline, "{:?}", world.list("logs/5005"));
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(world.list("steps/1003/logs")[0]["num_lines"], 17);
+}

@@ -19,7 +19,7 @@ use botmaster::messages::*;
 use botmaster::settings::Problem;
 use botmaster::store::sqlite::StateReader;
 use botmaster::store::{LogRow, StoreError};
-use botmaster::web::{LogText, RawPieces, Streams, WebContext, serve};
+use botmaster::web::{LogText, RawPieces, WebContext, WebState, serve};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -351,7 +351,7 @@ impl World {
                     }),
                     title: "Test <CI>".into(),
                     name: "host:/srv/ci".into(),
-                    streams: Streams::default(),
+                    state: WebState::default(),
                 };
                 let (server, address) = serve(context, ([127, 0, 0, 1], 0).into()).unwrap();
                 sender.send((address, server.handle())).unwrap();
