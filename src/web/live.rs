@@ -40,16 +40,20 @@ impl LiveLogs {
         }
     }
 
-    /// Listens for as long as the runtime lives.
-    pub async fn follow(self, events: Events) {
-        loop {
-            let mut listener = events.listen();
-            while let Some(event) = listener.recv().await {
-                self.note(&event.change);
+    /// Listens from now on, for as long as the task runs that this makes.
+    pub fn follow(self, events: Events) -> impl Future<Output = ()> {
+        // Before the task begins, so that nothing is missed until it does.
+        let mut listener = events.listen();
+        async move {
+            loop {
+                while let Some(event) = listener.recv().await {
+                    self.note(&event.change);
+                }
+                // It fell behind: an end may be among what it missed, and what
+                // is stale is worse than what is not known.
+                self.lock().clear();
+                listener = events.listen();
             }
-            // It fell behind: an end may be among what it missed, and what is
-            // stale is worse than what is not known.
-            self.lock().clear();
         }
     }
 }
