@@ -18,6 +18,9 @@ use crate::store::{LogRow, StepRow, StoreError};
 
 type Pairs = [(String, String)];
 
+/// The most lines of one chunk. A log that is longer is read in parts.
+const MAX_LINES: u64 = 1_000_000;
+
 /// Longest last line that progress shows, in characters.
 const LAST_LINE: usize = 500;
 
@@ -57,6 +60,7 @@ pub fn described(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<A
         Route::Log(of) => {
             let query = Query::read(kind, pairs, false)?;
             let (row, _) = find(context, of)?.ok_or_else(|| not_found(of))?;
+            let row = context.state.live.current(row);
             return Ok(Answer::single(
                 kind.plural,
                 query.projected(shape::log(&row)),
@@ -72,11 +76,11 @@ pub fn described(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<A
     let query = Query::read(kind, pairs, true)?;
     let page = query.page(kind, vec![Filter::is("stepid", step)])?;
     let found = context.reader.logs(&page)?;
-    let items = found
+    let rows = found
         .rows
-        .iter()
-        .map(|row| query.projected(shape::log(row)))
-        .collect();
+        .into_iter()
+        .map(|row| context.state.live.current(row));
+    let items = rows.map(|row| query.projected(shape::log(&row))).collect();
     Ok(Answer {
         plural: kind.plural,
         items,
@@ -99,9 +103,10 @@ pub fn contents(context: &WebContext, of: &LogRef, pairs: &Pairs) -> Result<Answ
         return Err(no_lines());
     }
     let (row, inline) = find(context, of)?.ok_or_else(no_lines)?;
+    let limit = query.limit.unwrap_or(MAX_LINES).min(MAX_LINES);
     let bytes = context
         .logs
-        .lines(&row, inline.as_ref(), first, query.limit)?;
+        .lines(&row, inline.as_ref(), first, Some(limit))?;
     if bytes.is_empty() && query.limit.is_none() && first > 0 {
         return Err(no_lines());
     }

@@ -10,6 +10,7 @@ mod answer;
 mod context;
 mod event_keys;
 mod forms;
+mod live;
 mod log_text;
 mod logs;
 mod ours;
@@ -39,8 +40,8 @@ use serde_json::json;
 use tokio::time::timeout;
 
 pub use answer::ApiError;
-pub use context::{LoadSettings, LogText, RawPieces, WebContext};
-pub use sse::{MAX_STREAMS, Streams};
+pub use context::{LoadSettings, LogText, RawPieces, WebContext, WebState};
+pub use sse::MAX_STREAMS;
 
 use answer::{json_response, plain_error};
 use route::{Route, TextForm};
@@ -63,11 +64,13 @@ const CONNECTIONS: usize = 2000;
 
 /// Binds `address` and answers the server, which runs once it is awaited or
 /// spawned, and the address it has (with the real port when 0 was asked for).
-/// It leaves signals to whoever runs it; stop it by its handle.
+/// It leaves signals to whoever runs it; stop it by its handle. Call it within
+/// an actix runtime.
 ///
 /// # Errors
 /// When the address cannot be bound.
 pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Server, SocketAddr)> {
+    actix_web::rt::spawn(context.state.live.clone().follow(context.events.clone()));
     let context = Data::new(context);
     let guard = Data::new(HostGuard {
         only_loopback: address.ip().is_loopback(),
@@ -81,7 +84,7 @@ pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Serve
                     .wrap(Compress::default())
                     .default_service(web::to(api)),
             )
-            .service(web::scope("/sse").default_service(web::to(sse::serve)))
+            .service(web::scope("/sse").default_service(web::get().to(sse::serve)))
             .route("/botmaster/reload", web::post().to(ours::reload))
             .route("/health/live", web::get().to(ours::live))
             .route("/health/ready", web::get().to(ours::ready))

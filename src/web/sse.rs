@@ -111,7 +111,7 @@ fn listen(context: &WebContext, path: &str) -> HttpResponse {
     let id = Uuid::now_v7();
     let patterns: Subscriptions = Arc::new(Mutex::new(first));
     {
-        let mut open = locked(&context.streams.0);
+        let mut open = locked(&context.state.streams.0);
         if open.len() >= MAX_STREAMS {
             let text = "too many event streams are open; close some and try again";
             return refused(StatusCode::SERVICE_UNAVAILABLE, text);
@@ -120,7 +120,7 @@ fn listen(context: &WebContext, path: &str) -> HttpResponse {
     }
     let stream = Stream {
         id,
-        streams: context.streams.clone(),
+        streams: context.state.streams.clone(),
         patterns,
         events: context.events.listen(),
         context: context.clone(),
@@ -146,7 +146,7 @@ fn change(context: &WebContext, add: bool, rest: &str) -> HttpResponse {
     }
     let found = Uuid::parse_str(id)
         .ok()
-        .and_then(|id| locked(&context.streams.0).get(&id).cloned());
+        .and_then(|id| locked(&context.state.streams.0).get(&id).cloned());
     let Some(patterns) = found else {
         return refused(StatusCode::BAD_REQUEST, "unknown uuid");
     };

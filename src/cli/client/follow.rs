@@ -84,6 +84,32 @@ struct Reading {
     log: Value,
     step: String,
     next: u64,
+    begun: bool,
+}
+
+/// Which log the last lines were of: another one's need a heading first.
+struct Headings<'a> {
+    wanted: bool,
+    step: &'a Value,
+    last: Option<String>,
+}
+
+impl Headings<'_> {
+    fn before(&mut self, output: &mut Output<'_>, log: &Value) -> Result<(), ClientError> {
+        let id = text(log, "logid");
+        if self.last.as_ref() == Some(&id) {
+            return Ok(());
+        }
+        self.last = Some(id);
+        if !self.wanted || output.json {
+            return Ok(());
+        }
+        let (number, name) = (text(self.step, "number"), text(self.step, "name"));
+        output.line(&format!(
+            "=== step {number} {name}, log {}",
+            text(log, "name")
+        ))
+    }
 }
 
 impl Reading {
@@ -93,6 +119,7 @@ impl Reading {
         client: &Client,
         output: &mut Output<'_>,
         patience: &mut Patience,
+        headings: &mut Headings<'_>,
     ) -> Result<(), ClientError> {
         let id = text(&self.log, "logid");
         let channels = text(&self.log, "type") == "s";
@@ -103,6 +130,10 @@ impl Reading {
                 .get("content")
                 .and_then(Value::as_str)
                 .unwrap_or_default();
+            if !self.begun || !content.is_empty() {
+                self.begun = true;
+                headings.before(output, &self.log)?;
+            }
             let mut lines = 0;
             for line in content.lines() {
                 let shown = if channels {
@@ -128,17 +159,6 @@ impl Reading {
             }
         }
     }
-}
-
-fn heading(output: &mut Output<'_>, step: &Value, log: &Value) -> Result<(), ClientError> {
-    if output.json {
-        return Ok(());
-    }
-    let (number, name) = (text(step, "number"), text(step, "name"));
-    output.line(&format!(
-        "=== step {number} {name}, log {}",
-        text(log, "name")
-    ))
 }
 
 /// The command: all logs of a build, or those of one step.
@@ -181,6 +201,11 @@ fn print_step(
 ) -> Result<(), ClientError> {
     let id = text(step, "stepid");
     let mut readings: Vec<Reading> = Vec::new();
+    let mut headings = Headings {
+        wanted: headings,
+        step,
+        last: None,
+    };
     loop {
         // Asked first: what is complete now has all its lines in what is read
         // after.
@@ -192,18 +217,16 @@ fn print_step(
                 .iter()
                 .any(|own| own.log.get("logid") == log.get("logid"));
             if !known {
-                if headings {
-                    heading(output, step, &log)?;
-                }
                 readings.push(Reading {
                     log,
                     step: text(step, "name"),
                     next: 0,
+                    begun: false,
                 });
             }
         }
         for reading in &mut readings {
-            reading.print(client, output, patience)?;
+            reading.print(client, output, patience, &mut headings)?;
         }
         if ended || !follow {
             return Ok(());

@@ -29,7 +29,7 @@ pub use page::{Filter, FilterOp, Page, PageOf, Scalar};
 pub const MAX_ROWS: u64 = 10_000;
 
 /// How far rows beyond the answer are counted.
-pub const MAX_COUNT: u64 = 100_000;
+pub const MAX_COUNT: u64 = 10_000;
 
 /// How long one question may take.
 pub const QUERY_LIMIT: Duration = Duration::from_secs(5);
