@@ -150,3 +150,35 @@ impl Screen for LiveScreen {
         self.bar.finish_and_clear();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_live_line_tells_builder_times_step_and_log() {
+        let mut progress = Progress {
+            build: "b/7".into(),
+            elapsed: Duration::from_secs(65),
+            expected: None,
+            step: Some("test".into()),
+            step_elapsed: Some(Duration::from_secs(5)),
+            last_line: Some("\u{1b}[2Jrunning\t3 tests\r".into()),
+        };
+        assert_eq!(
+            live_text(&progress),
+            "b/7 1:05  [test 0:05]  [2Jrunning 3 tests"
+        );
+        progress.expected = Some(Duration::from_secs(3725));
+        progress.last_line = None;
+        assert_eq!(
+            live_text(&progress),
+            "b/7 1:05, about 1:01:00 left  [test 0:05]"
+        );
+        progress.expected = Some(Duration::from_secs(60));
+        assert_eq!(
+            live_text(&progress),
+            "b/7 1:05, usually done after 1:00  [test 0:05]"
+        );
+    }
+}

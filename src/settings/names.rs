@@ -24,7 +24,7 @@ fn fault(message: String, fix: &str) -> Result<(), NameFault> {
 
 /// Characters that change the direction of the text around them or cannot be
 /// seen: with them two different names look the same.
-fn is_hidden(c: char) -> bool {
+pub(super) fn is_hidden(c: char) -> bool {
     matches!(
         c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -50,10 +50,7 @@ pub fn check_name(name: &str, longest: usize) -> Result<(), NameFault> {
     }
     if name.trim() != name {
         return fault(
-            format!(
-                "the name `{}` begins or ends with a blank",
-                name.escape_debug()
-            ),
+            format!("the name `{}` begins or ends with a blank", name),
             "remove the blank",
         );
     }
@@ -62,8 +59,7 @@ pub fn check_name(name: &str, longest: usize) -> Result<(), NameFault> {
             return fault(
                 format!(
                     "the name `{}` has the control character U+{:04X}",
-                    name.escape_debug(),
-                    c as u32
+                    name, c as u32
                 ),
                 "use visible characters only",
             );

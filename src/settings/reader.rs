@@ -15,7 +15,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::durations::{DURATION_FIX, parse_duration};
-use super::names::nearest;
+use super::names::{is_hidden, nearest};
 use super::types::Problem;
 
 /// What was found in a file so far.
@@ -58,9 +58,9 @@ impl<'i> Report<'i> {
         Problem {
             file: self.file.clone(),
             line: at.map(|span| self.place(span.start).0),
-            key: key.to_owned(),
-            message,
-            fix,
+            key: visible(key),
+            message: visible(&message),
+            fix: visible(&fix),
         }
     }
 
@@ -93,6 +93,19 @@ impl<'i> Report<'i> {
         notes.sort_by_key(|problem| problem.line);
         (errors, notes)
     }
+}
+
+/// A text for people: what the file holds must not steer their terminals.
+fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || is_hidden(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// A value and where it was written.

@@ -111,10 +111,7 @@ fn read_workdir(section: &Section<'_, '_>) -> Option<String> {
     let said = section.text("workdir")?;
     let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
     if said.value.is_empty() || !Path::new(&said.value).components().all(inside) {
-        let message = format!(
-            "`{}` is not inside the build's folder",
-            said.value.escape_debug()
-        );
+        let message = format!("`{}` is not inside the build's folder", said.value);
         let fix = "write a folder relative to the build's own, without `..`";
         section.error(&said.span, "workdir", message, fix);
     }
@@ -209,7 +206,7 @@ fn read_git(section: &Section<'_, '_>, base: &Path) -> Option<StepKind> {
     let unsafe_start =
         |text: &str| text.starts_with('-') || text.trim().is_empty() || text.contains('\0');
     if unsafe_start(&said.value) {
-        let message = format!("`{}` is no repository", said.value.escape_debug());
+        let message = format!("`{}` is no repository", said.value);
         section.error(
             &said.span,
             "git",
@@ -222,7 +219,7 @@ fn read_git(section: &Section<'_, '_>, base: &Path) -> Option<StepKind> {
     if let Some(branch) = &branch
         && unsafe_start(&branch.value)
     {
-        let message = format!("`{}` is no branch", branch.value.escape_debug());
+        let message = format!("`{}` is no branch", branch.value);
         section.error(
             &branch.span,
             "branch",

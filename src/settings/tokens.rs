@@ -172,17 +172,18 @@ pub enum TokenFileError {
 }
 
 impl TokenFileError {
-    /// What to do about it, for the file of `worker`.
+    /// What to do about it, for the file of `worker` in the configuration `file`.
     #[must_use]
-    pub fn fix(&self, worker: &str) -> String {
+    pub fn fix(&self, worker: &str, file: &Path) -> String {
+        let file = file.display();
         match self {
             Self::Missing(_) => {
                 return format!(
-                    "`botmaster token {worker}` makes it; `botmaster up` makes the one of its own worker"
+                    "`botmaster token {worker} --config {file}` makes it; `botmaster up` makes the one of its own worker"
                 );
             }
             Self::TooLong(_) | Self::Empty(_) => {
-                return format!("delete the file, then `botmaster token {worker}` makes a new one");
+                return format!("delete the file, then `botmaster token {worker} --config {file}` makes a new one");
             }
             Self::Unreadable { .. } => "make it readable for the user that runs this program",
             Self::TooMany { .. } => "delete the tokens that are no longer in use",
@@ -299,7 +300,7 @@ impl TokenBook {
                     }
                     book.set(name, &tokens);
                 }
-                Err(error) => problems.push(file_problem(&path, name, &error)),
+                Err(error) => problems.push(file_problem(&settings.file, &path, name, &error)),
             }
         }
         (book, problems)
@@ -365,15 +366,15 @@ pub fn check_token_files(settings: &Settings) -> (Vec<Problem>, Vec<Problem>) {
             Ok(_) if others_may_read(&path) => notes.push(readable_note(&path, name)),
             Ok(_) => {}
             Err(error @ (TokenFileError::Missing(_) | TokenFileError::Unreadable { .. })) => {
-                notes.push(file_problem(&path, name, &error));
+                notes.push(file_problem(&settings.file, &path, name, &error));
             }
-            Err(error) => errors.push(file_problem(&path, name, &error)),
+            Err(error) => errors.push(file_problem(&settings.file, &path, name, &error)),
         }
     }
     (errors, notes)
 }
 
-fn file_problem(path: &Path, worker: &str, error: &TokenFileError) -> Problem {
+fn file_problem(config: &Path, path: &Path, worker: &str, error: &TokenFileError) -> Problem {
     let line = match error {
         TokenFileError::Bad { line, .. } => Some(*line),
         _ => None,
@@ -391,7 +392,7 @@ fn file_problem(path: &Path, worker: &str, error: &TokenFileError) -> Problem {
         line,
         key: format!("worker `{worker}`"),
         message,
-        fix: error.fix(worker),
+        fix: error.fix(worker, config),
     }
 }
 
