@@ -92,7 +92,7 @@ fn an_unreadable_file_says_so() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("x.toml");
     fs::write(&path, "[master]\n").unwrap();
-    fs::set_permissions(&path, fs::Permissions::from_mode(0)).unwrap();
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o0)).unwrap();
     if nix::unistd::geteuid().is_root() {
         // Root reads everything, so for root the file is good.
         assert!(load(&path).is_ok());
