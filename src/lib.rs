@@ -3,6 +3,7 @@
 
 pub mod core;
 
+pub mod actors;
 pub mod messages;
 
 pub mod protocol;
@@ -13,5 +14,9 @@ pub mod cli;
 pub mod telemetry;
 
 pub mod board;
+pub mod clock;
 pub mod events;
+pub mod faults;
 pub mod store;
+pub mod web;
+pub mod worker;

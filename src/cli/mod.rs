@@ -5,6 +5,7 @@
 //! HTTP API like everybody else.
 
 mod check;
+pub mod client;
 mod connect;
 mod console;
 pub mod exit;
