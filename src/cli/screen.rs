@@ -94,10 +94,7 @@ pub(super) fn live_text(progress: &Progress) -> String {
     let mut text = format!("{} {}", progress.build, clock(progress.elapsed));
     match progress.expected {
         Some(expected) if expected > progress.elapsed => {
-            text.push_str(&format!(
-                ", about {} left",
-                clock(expected - progress.elapsed)
-            ));
+            text.push_str(&format!(", about {} left", clock(expected - progress.elapsed)));
         }
         Some(expected) => text.push_str(&format!(", usually done after {}", clock(expected))),
         None => {}
@@ -139,8 +136,7 @@ impl Screen for LiveScreen {
         if let Some(expected) = progress.expected {
             let share = progress.elapsed.as_secs_f64() / expected.as_secs_f64().max(0.001);
             // The bar is full only when the build has ended.
-            self.bar
-                .set_position((share * 1000.0).clamp(0.0, 990.0) as u64);
+            self.bar.set_position((share * 1000.0).clamp(0.0, 990.0) as u64);
         }
         self.bar.set_message(live_text(progress));
         self.bar.tick();
@@ -165,20 +161,11 @@ mod tests {
             step_elapsed: Some(Duration::from_secs(5)),
             last_line: Some("\u{1b}[2Jrunning\t3 tests\r".into()),
         };
-        assert_eq!(
-            live_text(&progress),
-            "b/7 1:05  [test 0:05]  [2Jrunning 3 tests"
-        );
+        assert_eq!(live_text(&progress), "b/7 1:05  [test 0:05]  [2Jrunning 3 tests");
         progress.expected = Some(Duration::from_secs(3725));
         progress.last_line = None;
-        assert_eq!(
-            live_text(&progress),
-            "b/7 1:05, about 1:01:00 left  [test 0:05]"
-        );
+        assert_eq!(live_text(&progress), "b/7 1:05, about 1:01:00 left  [test 0:05]");
         progress.expected = Some(Duration::from_secs(60));
-        assert_eq!(
-            live_text(&progress),
-            "b/7 1:05, usually done after 1:00  [test 0:05]"
-        );
+        assert_eq!(live_text(&progress), "b/7 1:05, usually done after 1:00  [test 0:05]");
     }
 }

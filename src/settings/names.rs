@@ -16,10 +16,7 @@ pub struct NameFault {
 }
 
 fn fault(message: String, fix: &str) -> Result<(), NameFault> {
-    Err(NameFault {
-        message,
-        fix: fix.to_owned(),
-    })
+    Err(NameFault { message, fix: fix.to_owned() })
 }
 
 /// Characters that change the direction of the text around them or cannot be
@@ -57,19 +54,13 @@ pub fn check_name(name: &str, longest: usize) -> Result<(), NameFault> {
     for c in name.chars() {
         if c.is_control() {
             return fault(
-                format!(
-                    "the name `{}` has the control character U+{:04X}",
-                    name, c as u32
-                ),
+                format!("the name `{}` has the control character U+{:04X}", name, c as u32),
                 "use visible characters only",
             );
         }
         if is_hidden(c) {
             return fault(
-                format!(
-                    "the name has the invisible or direction mark U+{:04X}",
-                    c as u32
-                ),
+                format!("the name has the invisible or direction mark U+{:04X}", c as u32),
                 "remove the mark: names that look the same must be the same",
             );
         }
@@ -83,10 +74,7 @@ pub fn check_name(name: &str, longest: usize) -> Result<(), NameFault> {
         }
     }
     if name == "." || name == ".." {
-        return fault(
-            format!("`{name}` cannot be a name"),
-            "use letters and digits",
-        );
+        return fault(format!("`{name}` cannot be a name"), "use letters and digits");
     }
     Ok(())
 }
@@ -120,13 +108,7 @@ pub fn check_folder_name(name: &str) -> Result<(), NameFault> {
 pub fn folder_for(name: &str) -> String {
     let mut folder: String = name
         .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') {
-                c
-            } else {
-                '_'
-            }
-        })
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' })
         .collect();
     if folder.starts_with(['.', '-']) {
         folder.insert(0, '_');
@@ -153,9 +135,6 @@ pub(super) fn fix_unknown(what: &str, name: &str, known: &[&str]) -> String {
     match nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None if known.is_empty() => format!("add a [[{what}]] with this name"),
-        None => format!(
-            "add a [[{what}]] with this name; there are: {}",
-            known.join(", ")
-        ),
+        None => format!("add a [[{what}]] with this name; there are: {}", known.join(", ")),
     }
 }

@@ -26,10 +26,7 @@ impl FakeMaster {
     fn new(mut script: Script) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
-        let (asked, over) = (
-            Arc::new(Mutex::new(Vec::new())),
-            Arc::new(AtomicBool::new(false)),
-        );
+        let (asked, over) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
         let (log, end) = (asked.clone(), over.clone());
         let thread = std::thread::spawn(move || {
             for stream in listener.incoming() {
@@ -37,9 +34,7 @@ impl FakeMaster {
                     return;
                 }
                 let stream = stream.unwrap();
-                stream
-                    .set_read_timeout(Some(Duration::from_secs(5)))
-                    .unwrap();
+                stream.set_read_timeout(Some(Duration::from_secs(5))).unwrap();
                 let mut reader = BufReader::new(stream);
                 let mut line = String::new();
                 reader.read_line(&mut line).unwrap();
@@ -58,9 +53,7 @@ impl FakeMaster {
                 }
                 let mut body = vec![0; length];
                 reader.read_exact(&mut body).unwrap();
-                log.lock()
-                    .unwrap()
-                    .push(format!("{path} {}", String::from_utf8(body).unwrap()));
+                log.lock().unwrap().push(format!("{path} {}", String::from_utf8(body).unwrap()));
                 let short = path.trim_start_matches("/api/v2/");
                 let (status, answer) = match script.get_mut(short) {
                     Some(answers) if answers.len() > 1 => answers.remove(0),
@@ -77,12 +70,7 @@ impl FakeMaster {
                 stream.write_all(answer.as_bytes()).unwrap();
             }
         });
-        Self {
-            address,
-            asked,
-            over,
-            thread: Some(thread),
-        }
+        Self { address, asked, over, thread: Some(thread) }
     }
 
     fn console(&self) -> Console {
@@ -125,33 +113,17 @@ fn script() -> Script {
     BTreeMap::from([
         (
             "forceschedulers/force",
-            vec![(
-                200,
-                json!({ "jsonrpc": "2.0", "id": 1, "result": [3, { "1": 9 }] }),
-            )],
+            vec![(200, json!({ "jsonrpc": "2.0", "id": 1, "result": [3, { "1": 9 }] }))],
         ),
         (
             "buildrequests/9",
-            vec![(
-                200,
-                json!({ "buildrequests": [{ "complete": false, "results": -1 }] }),
-            )],
+            vec![(200, json!({ "buildrequests": [{ "complete": false, "results": -1 }] }))],
         ),
         (
             "buildrequests/9/builds",
-            vec![
-                (200, json!({ "builds": [] })),
-                (503, json!({})),
-                (200, build(1, None)),
-            ],
+            vec![(200, json!({ "builds": [] })), (503, json!({})), (200, build(1, None))],
         ),
-        (
-            "workers/7",
-            vec![(
-                200,
-                json!({ "workers": [{ "workerid": 7, "name": "local" }] }),
-            )],
-        ),
+        ("workers/7", vec![(200, json!({ "workers": [{ "workerid": 7, "name": "local" }] }))]),
     ])
 }
 
@@ -163,12 +135,8 @@ fn without_times(text: &str) -> String {
         let times: Vec<String> = words
             .iter()
             .map(|word| {
-                if word.parse::<f64>().is_ok() && word.contains('.') {
-                    "T"
-                } else {
-                    word
-                }
-                .to_owned()
+                if word.parse::<f64>().is_ok() && word.contains('.') { "T" } else { word }
+                    .to_owned()
             })
             .collect();
         kept.push_str(&times.join(" "));
@@ -182,21 +150,14 @@ fn a_good_build_is_told_line_by_line() {
     let mut script = script();
     script.insert(
         "builds/1",
-        vec![
-            (200, build(1, None)),
-            (200, build(1, None)),
-            (200, build(1, Some(0))),
-        ],
+        vec![(200, build(1, None)), (200, build(1, None)), (200, build(1, Some(0)))],
     );
     script.insert(
         "builds/1/steps",
         vec![
             (200, json!({ "steps": [] })),
             (200, json!({ "steps": [step(0, "checkout", None)] })),
-            (
-                200,
-                json!({ "steps": [step(0, "checkout", Some(0)), step(1, "test", Some(0))] }),
-            ),
+            (200, json!({ "steps": [step(0, "checkout", Some(0)), step(1, "test", Some(0))] })),
         ],
     );
     let master = FakeMaster::new(script);
@@ -237,10 +198,7 @@ fn a_failed_build_shows_the_end_of_the_log_without_its_escapes() {
     );
     script.insert(
         "builds/1/steps/1/logs",
-        vec![(
-            200,
-            json!({ "logs": [{ "slug": "stdio", "type": "s", "num_lines": 42 }] }),
-        )],
+        vec![(200, json!({ "logs": [{ "slug": "stdio", "type": "s", "num_lines": 42 }] }))],
     );
     script.insert(
         "builds/1/steps/1/logs/stdio/contents?offset=22&limit=20",
@@ -275,11 +233,7 @@ fn a_build_that_is_tried_again_is_followed_to_its_end() {
     let mut script = script();
     script.insert(
         "buildrequests/9/builds",
-        vec![
-            (200, build(1, None)),
-            (200, build(1, Some(5))),
-            (200, build(2, None)),
-        ],
+        vec![(200, build(1, None)), (200, build(1, Some(5))), (200, build(2, None))],
     );
     script.insert("builds/1", vec![(200, build(1, Some(5)))]);
     script.insert("builds/2", vec![(200, build(2, Some(1)))]);
@@ -299,43 +253,25 @@ fn a_build_that_is_tried_again_is_followed_to_its_end() {
 #[test]
 fn what_keeps_a_build_from_running_is_said() {
     let refused = json!({ "jsonrpc": "2.0", "id": 1, "error": { "code": -32602, "message": "there is no builder named `b x`" } });
-    let master = FakeMaster::new(BTreeMap::from([(
-        "forceschedulers/force",
-        vec![(404, refused)],
-    )]));
-    assert_eq!(
-        watched(&master).0.unwrap_err().to_string(),
-        "there is no builder named `b x`"
-    );
+    let master = FakeMaster::new(BTreeMap::from([("forceschedulers/force", vec![(404, refused)])]));
+    assert_eq!(watched(&master).0.unwrap_err().to_string(), "there is no builder named `b x`");
 
     let mut cancelled = script();
-    cancelled.insert(
-        "buildrequests/9/builds",
-        vec![(200, json!({ "builds": [] }))],
-    );
+    cancelled.insert("buildrequests/9/builds", vec![(200, json!({ "builds": [] }))]);
     cancelled.insert(
         "buildrequests/9",
-        vec![(
-            200,
-            json!({ "buildrequests": [{ "complete": true, "results": 6 }] }),
-        )],
+        vec![(200, json!({ "buildrequests": [{ "complete": true, "results": 6 }] }))],
     );
     let master = FakeMaster::new(cancelled);
     assert!(matches!(watched(&master).0, Err(WatchError::Cancelled)));
 
     let mut idle = script();
-    idle.insert(
-        "buildrequests/9/builds",
-        vec![(200, json!({ "builds": [] }))],
-    );
+    idle.insert("buildrequests/9/builds", vec![(200, json!({ "builds": [] }))]);
     let master = FakeMaster::new(idle);
     let mut console = master.console();
     console.start_limit = Duration::from_millis(20);
     let result = watch_build(&console, &mut PlainScreen(Vec::new()));
-    assert!(
-        matches!(result, Err(WatchError::NotStarted(_))),
-        "{result:?}"
-    );
+    assert!(matches!(result, Err(WatchError::NotStarted(_))), "{result:?}");
     console.stop.store(true, Ordering::SeqCst);
     let result = watch_build(&console, &mut PlainScreen(Vec::new()));
     assert!(matches!(result, Err(WatchError::Stopped)), "{result:?}");
@@ -343,14 +279,9 @@ fn what_keeps_a_build_from_running_is_said() {
 
 #[test]
 fn a_master_that_is_not_there_is_said_at_once() {
-    let address = TcpListener::bind("127.0.0.1:0")
-        .unwrap()
-        .local_addr()
-        .unwrap();
+    let address = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
     let console = Console::new(&format!("http://{address}"), "b");
-    let error = watch_build(&console, &mut PlainScreen(Vec::new()))
-        .unwrap_err()
-        .to_string();
+    let error = watch_build(&console, &mut PlainScreen(Vec::new())).unwrap_err().to_string();
     assert!(
         error.starts_with(&format!("no answer from the master at http://{address}: ")),
         "{error}"
@@ -375,10 +306,7 @@ impl Screen for Curious {
 #[test]
 fn a_live_screen_is_told_how_the_build_stands() {
     let mut script = script();
-    script.insert(
-        "builds/1",
-        vec![(200, build(1, None)), (200, build(1, Some(0)))],
-    );
+    script.insert("builds/1", vec![(200, build(1, None)), (200, build(1, Some(0)))]);
     script.insert("builds/1/steps", vec![(200, json!({ "steps": [] }))]);
     script.insert(
         "builds/1/progress",
@@ -389,14 +317,8 @@ fn a_live_screen_is_told_how_the_build_stands() {
     );
     let master = FakeMaster::new(script);
     let mut screen = Curious::default();
-    assert_eq!(
-        watch_build(&master.console(), &mut screen).unwrap(),
-        BuildResult::Success
-    );
-    assert_eq!(
-        screen.0[0].last_line.as_deref(),
-        Some("waiting for a worker")
-    );
+    assert_eq!(watch_build(&master.console(), &mut screen).unwrap(), BuildResult::Success);
+    assert_eq!(screen.0[0].last_line.as_deref(), Some("waiting for a worker"));
     let seconds = Duration::from_secs;
     assert_eq!(
         screen.0.last(),

@@ -16,33 +16,19 @@ fn builder(keys: &str) -> String {
 
 /// A step of these lines, from line 4 on.
 fn step(lines: &str) -> String {
-    faults(&format!(
-        "[[builder]]\nname = \"b\"\n[[builder.step]]\n{lines}\n"
-    ))
+    faults(&format!("[[builder]]\nname = \"b\"\n[[builder.step]]\n{lines}\n"))
 }
 
 #[test]
 fn fc01_what_is_not_toml_has_line_and_column() {
     let text = faults("[master]\ntitle = \n");
-    assert!(
-        text.starts_with("x.toml:2: this is not TOML at column 9: "),
-        "{text}"
-    );
-    assert!(
-        text.ends_with("\n    fix: see https://toml.io for how TOML is written"),
-        "{text}"
-    );
+    assert!(text.starts_with("x.toml:2: this is not TOML at column 9: "), "{text}");
+    assert!(text.ends_with("\n    fix: see https://toml.io for how TOML is written"), "{text}");
     // All of it, not only the first.
     let text = faults("[master]\ntitle = \nhttp = \"\n");
-    assert!(
-        text.contains("x.toml:2:") && text.contains("x.toml:3:"),
-        "{text}"
-    );
+    assert!(text.contains("x.toml:2:") && text.contains("x.toml:3:"), "{text}");
     let text = faults("[master]\ntitle = \"a\"\ntitle = \"b\"\n");
-    assert!(
-        text.starts_with("x.toml:3: this is not TOML at column 1: duplicate key"),
-        "{text}"
-    );
+    assert!(text.starts_with("x.toml:3: this is not TOML at column 1: duplicate key"), "{text}");
 }
 
 #[test]
@@ -132,11 +118,8 @@ fn names_are_there_once() {
 
 #[test]
 fn two_builders_in_one_folder_are_refused() {
-    let text = format!(
-        "{}{}",
-        BUILDER.replace("\"b\"", "\"b 1\""),
-        BUILDER.replace("\"b\"", "\"b_1\"")
-    );
+    let text =
+        format!("{}{}", BUILDER.replace("\"b\"", "\"b 1\""), BUILDER.replace("\"b\"", "\"b_1\""));
     assert_eq!(
         faults(&text),
         "x.toml:6: builder[2].builddir: builder `b 1` has the folder `b_1` already: their builds would overwrite each other\n    \
@@ -150,9 +133,7 @@ fn two_builders_in_one_folder_are_refused() {
 }
 
 fn builder_name(name: &str) -> String {
-    faults(&format!(
-        "[[builder]]\nname = \"{name}\"\n[[builder.step]]\nrun = [\"true\"]\n"
-    ))
+    faults(&format!("[[builder]]\nname = \"{name}\"\n[[builder.step]]\nrun = [\"true\"]\n"))
 }
 
 fn worker_name(name: &str) -> String {
@@ -246,10 +227,8 @@ fn addresses_that_are_none_are_refused() {
         "x.toml:3: master.listen: `http` and `listen` are both 127.0.0.1:80\n    fix: give each a port of its own"
     );
     assert!(
-        load(&format!(
-            "[master]\nhttp = \"127.0.0.1:0\"\nlisten = \"127.0.0.1:0\"\n{BUILDER}"
-        ))
-        .is_ok()
+        load(&format!("[master]\nhttp = \"127.0.0.1:0\"\nlisten = \"127.0.0.1:0\"\n{BUILDER}"))
+            .is_ok()
     );
 }
 
@@ -378,10 +357,7 @@ fn tables_are_told_from_values() {
 fn no_text_makes_the_reader_panic() {
     let good = std::fs::read_to_string("config/fleet.toml").unwrap();
     // Every fourth place is cut and broken; the answer may be anything but a panic.
-    for place in (0..good.len())
-        .step_by(4)
-        .filter(|place| good.is_char_boundary(*place))
-    {
+    for place in (0..good.len()).step_by(4).filter(|place| good.is_char_boundary(*place)) {
         let cut = &good[..place];
         let _ = load(cut);
         for junk in ["\"", "]", "[[", "= 1\n", "\u{0}", "é"] {

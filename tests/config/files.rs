@@ -43,10 +43,7 @@ fn the_default_configuration_keeps_to_the_checkout() {
     };
     assert_eq!(Path::new(repository), fs::canonicalize(root()).unwrap());
     assert!(builder.factory.steps[0].halt_on_failure);
-    assert_eq!(
-        settings.token_path(&settings.workers[0]),
-        root().join("data/tokens/local.token")
-    );
+    assert_eq!(settings.token_path(&settings.workers[0]), root().join("data/tokens/local.token"));
 }
 
 #[test]
@@ -80,10 +77,7 @@ fn files_that_are_none_say_so() {
         );
     }
     fs::write(&path, b"[master]\ntitle = \"\xff\"\n").unwrap();
-    assert_eq!(
-        fault_of(&path),
-        "FILE:2: the file is not UTF-8 text\n    fix: save it as UTF-8"
-    );
+    assert_eq!(fault_of(&path), "FILE:2: the file is not UTF-8 text\n    fix: save it as UTF-8");
 }
 
 #[test]

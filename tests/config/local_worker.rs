@@ -15,36 +15,23 @@ struct Supervised {
 }
 
 fn start(script: &str, polite: Duration) -> Supervised {
-    let worker = LocalWorker {
-        program: "/bin/sh".into(),
-        args: vec!["-c".into(), script.into()],
-        polite,
-    };
+    let worker =
+        LocalWorker { program: "/bin/sh".into(), args: vec!["-c".into(), script.into()], polite };
     let (news, heard) = mpsc::channel(16);
     let (stage, stop) = watch::channel(StopStage::Run);
-    Supervised {
-        news: heard,
-        stage,
-        task: tokio::spawn(supervise(worker, news, stop)),
-    }
+    Supervised { news: heard, stage, task: tokio::spawn(supervise(worker, news, stop)) }
 }
 
 impl Supervised {
     async fn started(&mut self) -> u32 {
-        match timeout(Duration::from_secs(10), self.news.recv())
-            .await
-            .unwrap()
-        {
+        match timeout(Duration::from_secs(10), self.news.recv()).await.unwrap() {
             Some(WorkerNews::Started { pid }) => pid,
             other => panic!("not started: {other:?}"),
         }
     }
 
     async fn ended(self) {
-        timeout(Duration::from_secs(10), self.task)
-            .await
-            .unwrap()
-            .unwrap();
+        timeout(Duration::from_secs(10), self.task).await.unwrap().unwrap();
     }
 }
 
@@ -65,10 +52,8 @@ async fn ready(path: &Path) {
 async fn a_worker_that_is_asked_leaves_and_is_not_started_again() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ready");
-    let script = format!(
-        "trap 'exit 0' TERM; : > {}; while :; do read x || exit 3; done",
-        file.display()
-    );
+    let script =
+        format!("trap 'exit 0' TERM; : > {}; while :; do read x || exit 3; done", file.display());
     let mut worker = start(&script, Duration::from_secs(9));
     let pid = worker.started().await;
     ready(&file).await;
@@ -81,11 +66,8 @@ async fn a_worker_that_is_asked_leaves_and_is_not_started_again() {
 async fn a_worker_that_takes_too_long_loses_its_input_and_ends() {
     let dir = tempfile::tempdir().unwrap();
     let (file, seen) = (dir.path().join("ready"), dir.path().join("seen"));
-    let script = format!(
-        "trap '' TERM; : > {}; cat; echo end > {}",
-        file.display(),
-        seen.display()
-    );
+    let script =
+        format!("trap '' TERM; : > {}; cat; echo end > {}", file.display(), seen.display());
     let mut worker = start(&script, Duration::from_millis(100));
     let pid = worker.started().await;
     ready(&file).await;
@@ -99,10 +81,7 @@ async fn a_worker_that_takes_too_long_loses_its_input_and_ends() {
 async fn a_worker_that_heeds_nothing_is_killed_within_two_seconds() {
     let dir = tempfile::tempdir().unwrap();
     let file = dir.path().join("ready");
-    let script = format!(
-        "trap '' TERM; : > {}; while :; do sleep 0.1; done",
-        file.display()
-    );
+    let script = format!("trap '' TERM; : > {}; while :; do sleep 0.1; done", file.display());
     let mut worker = start(&script, Duration::from_secs(60));
     let pid = worker.started().await;
     ready(&file).await;
@@ -147,10 +126,7 @@ async fn a_program_that_is_not_there_is_said() {
     let Some(WorkerNews::Died { how, .. }) = heard.recv().await else {
         panic!("no news");
     };
-    assert!(
-        how.starts_with("cannot start /nowhere/botmaster: No such file"),
-        "{how}"
-    );
+    assert!(how.starts_with("cannot start /nowhere/botmaster: No such file"), "{how}");
     stage.send(StopStage::Politely).unwrap();
     task.await.unwrap();
 }

@@ -38,9 +38,5 @@ pub fn notes(text: &str) -> String {
 }
 
 pub fn joined(problems: &[Problem]) -> String {
-    problems
-        .iter()
-        .map(Problem::to_string)
-        .collect::<Vec<_>>()
-        .join("\n")
+    problems.iter().map(Problem::to_string).collect::<Vec<_>>().join("\n")
 }

@@ -31,11 +31,7 @@ fn run_in(dir: &Path, args: &[&str]) -> Ran {
 #[test]
 fn check_says_everything_and_ends_with_78() {
     let dir = tempfile::tempdir().unwrap();
-    fs::write(
-        dir.path().join("x.toml"),
-        "[master]\ntitel = \"x\"\n[[worker]]\n",
-    )
-    .unwrap();
+    fs::write(dir.path().join("x.toml"), "[master]\ntitel = \"x\"\n[[worker]]\n").unwrap();
     let ran = run_in(dir.path(), &["check", "x.toml"]);
     assert_eq!(ran.code, Some(78), "{}", ran.err);
     assert_eq!(
@@ -46,26 +42,13 @@ fn check_says_everything_and_ends_with_78() {
     );
     let ran = run_in(dir.path(), &["--json", "--config", "x.toml", "check"]);
     assert_eq!(ran.code, Some(78));
-    let lines: Vec<serde_json::Value> = ran
-        .out
-        .lines()
-        .map(|line| serde_json::from_str(line).unwrap())
-        .collect();
+    let lines: Vec<serde_json::Value> =
+        ran.out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(lines.len(), 3);
-    assert_eq!(
-        (&lines[0]["level"], &lines[0]["line"]),
-        (&"error".into(), &2.into())
-    );
+    assert_eq!((&lines[0]["level"], &lines[0]["line"]), (&"error".into(), &2.into()));
     assert_eq!(lines[0]["fix"], "did you mean `title`?");
-    assert_eq!(
-        (&lines[2]["ok"], &lines[2]["errors"]),
-        (&false.into(), &2.into())
-    );
-    assert_eq!(
-        run_in(dir.path(), &["check"]).code,
-        Some(78),
-        "config/botmaster.toml is not there"
-    );
+    assert_eq!((&lines[2]["ok"], &lines[2]["errors"]), (&false.into(), &2.into()));
+    assert_eq!(run_in(dir.path(), &["check"]).code, Some(78), "config/botmaster.toml is not there");
 }
 
 #[test]
@@ -77,16 +60,8 @@ fn check_is_content_with_a_clean_checkout() {
     for file in ["config/botmaster.toml", "config/fleet.toml"] {
         let ran = run_in(root, &["check", file, "--data-dir", &data]);
         assert_eq!(ran.code, Some(0), "{}", ran.out);
-        assert!(
-            ran.out.contains("note: ") && ran.out.contains("botmaster token "),
-            "{}",
-            ran.out
-        );
-        assert!(
-            ran.out.contains(": 0 errors") || ran.out.contains(", 0 errors, "),
-            "{}",
-            ran.out
-        );
+        assert!(ran.out.contains("note: ") && ran.out.contains("botmaster token "), "{}", ran.out);
+        assert!(ran.out.contains(": 0 errors") || ran.out.contains(", 0 errors, "), "{}", ran.out);
     }
 }
 
@@ -95,12 +70,7 @@ fn init_makes_what_check_is_content_with() {
     let dir = tempfile::tempdir().unwrap();
     let ran = run_in(dir.path(), &["init", "new/place"]);
     assert_eq!(ran.code, Some(0), "{}", ran.err);
-    assert!(
-        ran.out
-            .contains("botmaster up --config new/place/botmaster.toml"),
-        "{}",
-        ran.out
-    );
+    assert!(ran.out.contains("botmaster up --config new/place/botmaster.toml"), "{}", ran.out);
     let place = dir.path().join("new/place");
     let token = fs::metadata(place.join("data/tokens/local.token")).unwrap();
     assert_eq!(token.permissions().mode() & 0o777, 0o600);
@@ -108,24 +78,14 @@ fn init_makes_what_check_is_content_with() {
     let checked = run_in(dir.path(), &["check", "new/place/botmaster.toml"]);
     assert_eq!(
         (checked.code, checked.out.as_str()),
-        (
-            Some(0),
-            "new/place/botmaster.toml: 1 builder, 1 worker, 0 errors, 0 notes\n"
-        )
+        (Some(0), "new/place/botmaster.toml: 1 builder, 1 worker, 0 errors, 0 notes\n")
     );
     let whole = place.canonicalize().unwrap().display().to_string();
     for unit in ["botmaster.service", "botmaster-worker.service"] {
         let text = fs::read_to_string(place.join("systemd").join(unit)).unwrap();
         assert!(!text.contains('@'), "{text}");
-        assert!(
-            text.contains(&format!("WorkingDirectory={whole}\n")),
-            "{text}"
-        );
-        for line in [
-            "KillMode=mixed",
-            "NoNewPrivileges=yes",
-            "Restart=on-failure",
-        ] {
+        assert!(text.contains(&format!("WorkingDirectory={whole}\n")), "{text}");
+        for line in ["KillMode=mixed", "NoNewPrivileges=yes", "Restart=on-failure"] {
             assert!(text.contains(line), "{unit} has no {line}");
         }
     }
@@ -141,14 +101,8 @@ fn init_makes_what_check_is_content_with() {
         "{}",
         again.err
     );
-    assert_eq!(
-        fs::read_to_string(place.join("botmaster.toml")).unwrap(),
-        before
-    );
-    assert!(
-        !place.join("data/tokens/local.token").exists(),
-        "nothing is made by halves"
-    );
+    assert_eq!(fs::read_to_string(place.join("botmaster.toml")).unwrap(), before);
+    assert!(!place.join("data/tokens/local.token").exists(), "nothing is made by halves");
 }
 
 #[test]
@@ -156,10 +110,7 @@ fn token_makes_the_file_once() {
     let dir = tempfile::tempdir().unwrap();
     fs::write(dir.path().join("x.toml"), "[[worker]]\nname = \"w\"\n").unwrap();
     let ran = run_in(dir.path(), &["token", "w", "--config", "x.toml"]);
-    assert_eq!(
-        (ran.code, ran.out.as_str()),
-        (Some(0), "data/tokens/w.token\n")
-    );
+    assert_eq!((ran.code, ran.out.as_str()), (Some(0), "data/tokens/w.token\n"));
     let text = fs::read_to_string(dir.path().join("data/tokens/w.token")).unwrap();
     assert!(text.starts_with("bmw_w_"), "{text}");
     let again = run_in(dir.path(), &["token", "w", "--config", "x.toml"]);
@@ -167,11 +118,7 @@ fn token_makes_the_file_once() {
     assert!(again.err.contains("is there already"), "{}", again.err);
     let other = run_in(dir.path(), &["token", "v", "--config", "x.toml"]);
     assert_eq!(other.code, Some(78));
-    assert!(
-        other.err.contains("there is no worker `v` in x.toml"),
-        "{}",
-        other.err
-    );
+    assert!(other.err.contains("there is no worker `v` in x.toml"), "{}", other.err);
 }
 
 #[test]
@@ -181,11 +128,7 @@ fn bad_configurations_start_nothing() {
     for command in ["up", "master"] {
         let ran = run_in(dir.path(), &[command, "--config", "bad.toml"]);
         assert_eq!(ran.code, Some(78), "{}", ran.err);
-        assert!(
-            ran.err.contains("error: bad.toml:1: mastr: unknown key\n"),
-            "{}",
-            ran.err
-        );
+        assert!(ran.err.contains("error: bad.toml:1: mastr: unknown key\n"), "{}", ran.err);
     }
     run_in(dir.path(), &["init", "."]);
     let ran = run_in(dir.path(), &["up", "second", "--config", "botmaster.toml"]);
@@ -200,11 +143,7 @@ fn bad_configurations_start_nothing() {
     fs::write(dir.path().join("data/tokens/local.token"), "password1\n").unwrap();
     let ran = run_in(dir.path(), &["up", "--config", "botmaster.toml"]);
     assert_eq!(ran.code, Some(78));
-    assert!(
-        ran.err.contains("this is no token") && !ran.err.contains("password1"),
-        "{}",
-        ran.err
-    );
+    assert!(ran.err.contains("this is no token") && !ran.err.contains("password1"), "{}", ran.err);
 }
 
 #[test]
@@ -217,10 +156,7 @@ fn every_command_teaches_itself() {
         assert!(ran.out.contains("Exit codes: 0 "), "{}", ran.out);
     }
     assert_eq!(run_in(dir.path(), &["chekc"]).code, Some(2));
-    assert_eq!(
-        run_in(dir.path(), &["check", "--http", "here"]).code,
-        Some(2)
-    );
+    assert_eq!(run_in(dir.path(), &["check", "--http", "here"]).code, Some(2));
     let ran = run_in(dir.path(), &["--help"]);
     assert!(
         ran.out.contains("Exit codes:\n") && ran.out.contains("botmaster up --once"),

@@ -15,10 +15,7 @@ fn a_token_has_its_form_and_hides_its_secret() {
     let token = generate("linux_1.a-b").unwrap();
     assert_eq!(token.id(), "linux_1.a-b");
     let parts: Vec<&str> = token.reveal().rsplitn(3, '_').collect();
-    assert_eq!(
-        (parts[0].len(), parts[1].len(), parts[2]),
-        (8, 64, "bmw_linux_1.a-b")
-    );
+    assert_eq!((parts[0].len(), parts[1].len(), parts[2]), (8, 64, "bmw_linux_1.a-b"));
     assert_eq!(Token::parse(token.reveal()).unwrap(), token);
     assert_eq!(format!("{token:?}"), "bmw_linux_1.a-b_***");
     assert_ne!(generate("a").unwrap(), generate("a").unwrap());
@@ -31,23 +28,11 @@ fn a_changed_token_is_told_from_a_foreign_text() {
     let good = generate("w").unwrap().reveal().to_owned();
     assert_eq!(Token::parse("secret"), Err(TokenError::Form));
     assert_eq!(Token::parse(""), Err(TokenError::Form));
-    assert_eq!(
-        Token::parse(&good.replace("bmw_w_", "bmw_")),
-        Err(TokenError::Form)
-    );
-    assert_eq!(
-        Token::parse(&good.replace("bmw_", "xyz_")),
-        Err(TokenError::Form)
-    );
+    assert_eq!(Token::parse(&good.replace("bmw_w_", "bmw_")), Err(TokenError::Form));
+    assert_eq!(Token::parse(&good.replace("bmw_", "xyz_")), Err(TokenError::Form));
     assert_eq!(Token::parse("bmw_w_0123_89abcdef"), Err(TokenError::Secret));
-    assert_eq!(
-        Token::parse(good.trim_end_matches(|c| c != '_')),
-        Err(TokenError::Check)
-    );
-    assert_eq!(
-        Token::parse(&good.replace("bmw_w_", "bmw_v_")),
-        Err(TokenError::Check)
-    );
+    assert_eq!(Token::parse(good.trim_end_matches(|c| c != '_')), Err(TokenError::Check));
+    assert_eq!(Token::parse(&good.replace("bmw_w_", "bmw_v_")), Err(TokenError::Check));
     assert!(generate("a b").is_err());
     assert!(generate("").is_err());
 }
@@ -56,24 +41,15 @@ fn a_changed_token_is_told_from_a_foreign_text() {
 fn a_token_file_has_one_or_two() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("tokens/w.token");
-    assert!(matches!(
-        read_token_file(&path),
-        Err(TokenFileError::Missing(_))
-    ));
+    assert!(matches!(read_token_file(&path), Err(TokenFileError::Missing(_))));
     let first = write_new_token_file(&path, "w").unwrap();
-    assert_eq!(
-        fs::metadata(&path).unwrap().permissions().mode() & 0o777,
-        0o600
-    );
+    assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
     assert!(!others_may_read(&path));
     assert_eq!(
         write_new_token_file(&path, "w").unwrap_err().kind(),
         std::io::ErrorKind::AlreadyExists
     );
-    assert_eq!(
-        read_token_file(&path).unwrap(),
-        std::slice::from_ref(&first)
-    );
+    assert_eq!(read_token_file(&path).unwrap(), std::slice::from_ref(&first));
 
     let second = generate("w").unwrap();
     let text = format!("# old\n{}\n\n{}\r\n", first.reveal(), second.reveal());
@@ -90,10 +66,7 @@ fn a_token_file_has_one_or_two() {
         fault(&format!("{text}{}\n", third.reveal())),
         format!("the token file {place} has 3 tokens; two are the most")
     );
-    assert_eq!(
-        fault("# nothing\n"),
-        format!("the token file {place} is empty")
-    );
+    assert_eq!(fault("# nothing\n"), format!("the token file {place} is empty"));
     assert_eq!(
         fault(&format!("\n{}", &first.reveal()[..74])),
         format!(
@@ -108,11 +81,8 @@ fn a_token_file_has_one_or_two() {
 
 #[test]
 fn the_book_knows_whose_token_it_is() {
-    let (one, two, other) = (
-        generate("a").unwrap(),
-        generate("a").unwrap(),
-        generate("b").unwrap(),
-    );
+    let (one, two, other) =
+        (generate("a").unwrap(), generate("a").unwrap(), generate("b").unwrap());
     let mut book = TokenBook::new();
     assert!(!book.verify("a", one.reveal()));
     book.set("a", &[one.clone(), two.clone()]);
@@ -138,9 +108,8 @@ fn token_files_are_checked_with_the_configuration() {
     let base = dir.path().display().to_string();
     let text = "[[worker]]\nname = \"good\"\n[[worker]]\nname = \"open\"\n\
                 [[worker]]\nname = \"none\"\n[[worker]]\nname = \"bad\"\n";
-    let settings = load_text(&dir.path().join("x.toml"), text, &Overrides::default())
-        .unwrap()
-        .settings;
+    let settings =
+        load_text(&dir.path().join("x.toml"), text, &Overrides::default()).unwrap().settings;
     let tokens = dir.path().join("data/tokens");
     let good = write_new_token_file(&tokens.join("good.token"), "good").unwrap();
     let open = write_new_token_file(&tokens.join("open.token"), "open").unwrap();

@@ -32,10 +32,7 @@ fn durations_that_are_none_say_why() {
     assert_eq!(fault("1h30"), DurationError::NoUnit(30));
     assert_eq!(fault("-5s"), DurationError::NoNumber("-5s".into()));
     assert_eq!(fault("1.5h"), DurationError::NoUnit(1));
-    assert_eq!(
-        fault("5 parsecs"),
-        DurationError::UnknownUnit("parsecs".into())
-    );
+    assert_eq!(fault("5 parsecs"), DurationError::UnknownUnit("parsecs".into()));
     assert_eq!(fault("5 µs"), DurationError::UnknownUnit("µs".into()));
     assert_eq!(fault("367d"), DurationError::TooLong);
     assert_eq!(fault("99999999999999999999s"), DurationError::TooLong);
@@ -44,23 +41,11 @@ fn durations_that_are_none_say_why() {
 
 #[test]
 fn durations_that_are_shown_can_be_read_again() {
-    for ms in [
-        0,
-        1,
-        999,
-        1000,
-        61_000,
-        3_600_000,
-        90_061_001,
-        31_622_400_000,
-    ] {
+    for ms in [0, 1, 999, 1000, 61_000, 3_600_000, 90_061_001, 31_622_400_000] {
         let span = Duration::from_millis(ms);
         assert_eq!(parse_duration(&show_duration(span)), Ok(span));
     }
-    assert_eq!(
-        show_duration(Duration::from_millis(5_400_500)),
-        "1 h 30 min 500 ms"
-    );
+    assert_eq!(show_duration(Duration::from_millis(5_400_500)), "1 h 30 min 500 ms");
 }
 
 #[test]
@@ -78,10 +63,7 @@ fn what_is_not_said_has_its_default() {
     assert_eq!(builder.grace, Duration::from_secs(150));
     assert_eq!(builder.infra_retries, 3);
     assert_eq!(builder.queue_limit, 200_000);
-    assert_eq!(
-        (builder.choose, builder.on_lost),
-        (ChooseWorker::Random, OnLost::Requeue)
-    );
+    assert_eq!((builder.choose, builder.on_lost), (ChooseWorker::Random, OnLost::Requeue));
     let step = &builder.factory.steps[0];
     assert_eq!(step.name, "true");
     assert_eq!(step.timeout, Some(Duration::from_secs(1200)));
@@ -96,11 +78,7 @@ fn b01_the_single_worker_comes_first_and_none_is_a_warning() {
                 [[builder]]\nname = \"b\"\nworkers = [\"w1\", \"w2\"]\nworker = \"w3\"\n\
                 [[builder.step]]\nrun = [\"true\"]\n";
     let settings = load(text).unwrap().settings;
-    let names: Vec<&str> = settings.builders[0]
-        .workers
-        .iter()
-        .map(|name| name.as_str())
-        .collect();
+    let names: Vec<&str> = settings.builders[0].workers.iter().map(|name| name.as_str()).collect();
     assert_eq!(names, ["w3", "w1", "w2"]);
     assert_eq!(settings.workers[1].config.max_builds, 3);
     assert_eq!(settings.workers[1].token_file, Path::new("tokens/w2.token"));
@@ -120,23 +98,9 @@ fn steps_have_names_of_their_own() {
                 [[builder.step]]\nname = \"git\"\nrun = [\"true\"]\n\
                 [[builder.step]]\ngit = \"https://git.example.org/x.git\"\n";
     let settings = load(text).unwrap().settings;
-    let names: Vec<&str> = settings.builders[0]
-        .factory
-        .steps
-        .iter()
-        .map(|step| step.name.as_str())
-        .collect();
-    assert_eq!(
-        names,
-        [
-            "cargo-test",
-            "cargo-test_1",
-            "make",
-            "make_1",
-            "git",
-            "git_1"
-        ]
-    );
+    let names: Vec<&str> =
+        settings.builders[0].factory.steps.iter().map(|step| step.name.as_str()).collect();
+    assert_eq!(names, ["cargo-test", "cargo-test_1", "make", "make_1", "git", "git_1"]);
 }
 
 #[test]
@@ -145,17 +109,9 @@ fn git_steps_know_paths_from_urls() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().canonicalize().unwrap().join("x.toml");
         let text = format!("[[builder]]\nname = \"b\"\n[[builder.step]]\ngit = \"{text}\"\n");
-        let settings = load_text(&file, &text, &Overrides::default())
-            .unwrap()
-            .settings;
+        let settings = load_text(&file, &text, &Overrides::default()).unwrap().settings;
         match &settings.builders[0].factory.steps[0].kind {
-            StepKind::Git {
-                repository,
-                mode,
-                submodules,
-                depth,
-                branch,
-            } => {
+            StepKind::Git { repository, mode, submodules, depth, branch } => {
                 assert_eq!((*mode, *submodules), (CheckoutMode::Clean, false));
                 assert_eq!((*depth, branch), (None, &None));
                 let base = file.parent().unwrap().display().to_string();
@@ -168,14 +124,8 @@ fn git_steps_know_paths_from_urls() {
     assert_eq!(repository("./sub/repo"), "BASE/sub/repo");
     assert_eq!(repository("sub/../repo.git"), "BASE/repo.git");
     assert_eq!(repository("/srv/repo.git"), "/srv/repo.git");
-    assert_eq!(
-        repository("https://git.example.org/x.git"),
-        "https://git.example.org/x.git"
-    );
-    assert_eq!(
-        repository("git@git.example.org:x/y.git"),
-        "git@git.example.org:x/y.git"
-    );
+    assert_eq!(repository("https://git.example.org/x.git"), "https://git.example.org/x.git");
+    assert_eq!(repository("git@git.example.org:x/y.git"), "git@git.example.org:x/y.git");
 }
 
 #[test]
@@ -190,44 +140,25 @@ fn a_builder_says_all_of_it() {
     let settings = load(text).unwrap().settings;
     let builder = &settings.builders[0];
     assert_eq!(builder.builddir, "_ber_builder_1");
-    let lock = |name: &str, kind, max_count, count| LockUse {
-        name: name.into(),
-        kind,
-        max_count,
-        count,
-    };
+    let lock =
+        |name: &str, kind, max_count, count| LockUse { name: name.into(), kind, max_count, count };
     assert_eq!(
         builder.locks,
-        [
-            lock("db", LockKind::Master, 1, 1),
-            lock("gpu", LockKind::Worker, 4, 2)
-        ]
+        [lock("db", LockKind::Master, 1, 1), lock("gpu", LockKind::Worker, 4, 2)]
     );
     assert_eq!((&*builder.env["A"], &*builder.properties["p"]), ("1", "q"));
-    assert_eq!(
-        (&*builder.tags[0], builder.description.as_deref()),
-        ("t", Some("d"))
-    );
-    assert_eq!(
-        (builder.choose, builder.on_lost),
-        (ChooseWorker::First, OnLost::Wait)
-    );
+    assert_eq!((&*builder.tags[0], builder.description.as_deref()), ("t", Some("d")));
+    assert_eq!((builder.choose, builder.on_lost), (ChooseWorker::First, OnLost::Wait));
     assert_eq!((builder.infra_retries, builder.queue_limit), (0, 5));
     assert_eq!(builder.grace, Duration::from_secs(180));
     let step = &builder.factory.steps[0];
     let program = Program::Argv(vec!["a".into(), "b c".into()]);
     assert_eq!(step.kind, StepKind::Run { program });
-    assert_eq!(
-        (step.timeout, step.max_time),
-        (None, Some(Duration::from_secs(3600)))
-    );
+    assert_eq!((step.timeout, step.max_time), (None, Some(Duration::from_secs(3600))));
     assert!(
         step.halt_on_failure && !step.flunk_on_failure && step.warn_on_failure && step.always_run
     );
-    assert_eq!(
-        (step.workdir.as_deref(), &*step.env["B"]),
-        (Some("sub/dir"), "2")
-    );
+    assert_eq!((step.workdir.as_deref(), &*step.env["B"]), (Some("sub/dir"), "2"));
 }
 
 #[test]
@@ -253,21 +184,14 @@ fn the_command_line_wins_over_the_file() {
         listen: Some("[::1]:0".parse().unwrap()),
     };
     let text = format!("[master]\ndata_dir = \"d\"\nhttp = \"0.0.0.0:1\"\n{BUILDER}");
-    let settings = load_text(Path::new("x.toml"), &text, &overrides)
-        .unwrap()
-        .settings;
+    let settings = load_text(Path::new("x.toml"), &text, &overrides).unwrap().settings;
     assert_eq!(settings.master.data_dir, Path::new("/srv/data"));
     assert_eq!(settings.master.http.to_string(), "127.0.0.1:0");
     assert_eq!(settings.master.listen.to_string(), "[::1]:0");
-    let open = Overrides {
-        http: Some("0.0.0.0:80".parse().unwrap()),
-        ..Overrides::default()
-    };
+    let open = Overrides { http: Some("0.0.0.0:80".parse().unwrap()), ..Overrides::default() };
     let problems = load_text(Path::new("x.toml"), BUILDER, &open).unwrap_err();
     assert!(
-        problems[0]
-            .message
-            .starts_with("0.0.0.0:80 (from --http) can be reached"),
+        problems[0].message.starts_with("0.0.0.0:80 (from --http) can be reached"),
         "{problems:?}"
     );
 }
