@@ -8,6 +8,7 @@ mod local_worker;
 mod program;
 mod timers;
 mod tokens;
+mod up;
 mod values;
 
 use std::path::Path;
