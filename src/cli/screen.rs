@@ -60,7 +60,8 @@ fn skip_sequence(letters: &mut std::str::Chars<'_>) {
             letters.find(|letter| ('@'..='~').contains(letter));
         }
         Some(']') => {
-            if letters.find(|letter| matches!(letter, '\u{7}' | '\u{1b}')) == Some('\u{1b}') {
+            let end = letters.find(|letter| matches!(letter, '\u{7}' | '\u{1b}'));
+            if end == Some('\u{1b}') {
                 letters.next();
             }
         }
@@ -97,6 +98,10 @@ pub struct LiveScreen {
 impl Default for LiveScreen {
     fn default() -> Self {
         let bar = ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::stdout());
+        // Nothing of the bar is seen before there is something to show.
+        if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
+            bar.set_style(style);
+        }
         Self { bar }
     }
 }
