@@ -54,6 +54,16 @@ Exit codes:
   75  not now: nobody answers, or nobody takes the build
   78  the configuration is bad";
 
+const WORKER_HELP: &str = "\
+The worker connects to the master, and again whenever it loses it. The first
+SIGTERM or Ctrl-C lets its builds end; the second ends everything at once.
+
+Examples:
+  botmaster worker --master 127.0.0.1:9989 --name local --token-file data/tokens/local.token
+
+Exit codes: 0 ended as asked, 70 a fault of this program, 78 it cannot start as
+told, or the master refuses it for good.";
+
 /// A build master: queues build requests, picks a worker, runs the build there
 /// step by step, and never loses any of it.
 #[derive(Debug, Parser)]
@@ -103,6 +113,7 @@ enum Command {
     /// Run the master
     Master(MasterArgs),
     /// Run a worker
+    #[command(after_help = WORKER_HELP)]
     Worker(WorkerArgs),
     /// Write a configuration, a worker token and systemd units to start from
     Init(init::InitArgs),

@@ -161,7 +161,10 @@ impl Plan {
                     path.display()
                 )),
             },
-            Err(error) => Err(format!("{error}\n    fix: {}", error.fix(name))),
+            Err(error) => Err(format!(
+                "{error}\n    fix: {}",
+                error.fix(name, &settings.file)
+            )),
         }
     }
 }
