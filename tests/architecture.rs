@@ -299,7 +299,8 @@ fn broken_imports(file: &str, text: &str) -> Vec<String> {
         .into_iter()
         .filter(|(line, named)| {
             let allowed = named == part || may.contains(&"*") || may.contains(&named.as_str());
-            !allowed && !(named == "testing" && *line > tests_begin)
+            let in_tests = named == "testing" && *line > tests_begin;
+            !allowed && !in_tests
         })
         .map(|(line, named)| {
             format!("{file}:{line}: `{part}` must not name `{named}` (it may name: {may:?})")
