@@ -5,7 +5,7 @@ use rand::rngs::Xoshiro256PlusPlus;
 use rand::{RngExt, SeedableRng};
 
 /// A seeded generator.
-#[derive(Clone, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 pub struct Rng(Xoshiro256PlusPlus);
 
 impl Rng {
@@ -17,7 +17,11 @@ impl Rng {
 
     /// An index below `len`; 0 when `len` is 0.
     pub fn index(&mut self, len: usize) -> usize {
-        if len <= 1 { 0 } else { self.0.random_range(0..len) }
+        if len <= 1 {
+            0
+        } else {
+            self.0.random_range(0..len)
+        }
     }
 
     /// 128 random bits.

@@ -1,13 +1,14 @@
 //! One line to one frame and back, within limits.
 //!
-//! The type is read first and the fields after it into a struct of their own:
-//! serde's tagged enums would copy every field into a buffer, and would take a
-//! field that is there twice for one.
+//! A first walk over the line finds its type and holds it to the limits; the
+//! fields are then read into a struct of their own: serde's tagged enums would
+//! copy every field into a buffer.
 
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::frame::*;
+use super::strict;
 
 /// Longest line before the worker is accepted, in bytes.
 pub const MAX_LINE_BEFORE_ATTACH: usize = 16 * 1024;
@@ -15,11 +16,14 @@ pub const MAX_LINE_BEFORE_ATTACH: usize = 16 * 1024;
 pub const MAX_LINE: usize = 1024 * 1024;
 /// Deepest nesting of objects and lists.
 pub const MAX_DEPTH: usize = 32;
+/// Most values in one frame, counted over all objects and lists.
+pub const MAX_ELEMENTS: usize = 10_000;
 
 /// Why a line is no frame.
 #[derive(Clone, PartialEq, Eq, Debug, thiserror::Error)]
 pub enum DecodeError {
-    /// Not JSON, not an object, a field missing, doubled or of the wrong type.
+    /// Not JSON, not an object, too many values, a field missing, doubled or of
+    /// the wrong type.
     #[error("malformed frame: {0}")]
     Malformed(String),
     /// Nested too deeply.
@@ -48,49 +52,11 @@ impl DecodeError {
     }
 }
 
-#[derive(Deserialize)]
-struct Type<'a> {
-    #[serde(borrow)]
-    t: std::borrow::Cow<'a, str>,
-}
-
-fn malformed(error: &serde_json::Error) -> DecodeError {
+pub(super) fn malformed(error: &serde_json::Error) -> DecodeError {
     DecodeError::Malformed(error.to_string())
 }
 
 fn fields<T: DeserializeOwned>(line: &[u8]) -> Result<T, DecodeError> {
-    serde_json::from_slice(line).map_err(|error| malformed(&error))
-}
-
-fn check_depth(line: &[u8]) -> Result<(), DecodeError> {
-    let (mut depth, mut in_string, mut escaped) = (0usize, false, false);
-    for &byte in line {
-        if in_string {
-            match byte {
-                _ if escaped => escaped = false,
-                b'\\' => escaped = true,
-                b'"' => in_string = false,
-                _ => {}
-            }
-            continue;
-        }
-        match byte {
-            b'"' => in_string = true,
-            b'{' | b'[' => {
-                depth += 1;
-                if depth > MAX_DEPTH {
-                    return Err(DecodeError::TooDeep);
-                }
-            }
-            b'}' | b']' => depth = depth.saturating_sub(1),
-            _ => {}
-        }
-    }
-    Ok(())
-}
-
-fn frame_type(line: &[u8]) -> Result<Type<'_>, DecodeError> {
-    check_depth(line)?;
     serde_json::from_slice(line).map_err(|error| malformed(&error))
 }
 
@@ -112,30 +78,56 @@ pub fn decode_worker(line: &[u8]) -> Result<WorkerFrame, DecodeError> {
 
     use crate::core::ids::*;
 
-    let kind = frame_type(line)?;
-    match &*kind.t {
+    let kind = strict::frame_type(line)?;
+    match kind.as_str() {
         "attach" => Ok(WorkerFrame::Attach(fields(line)?)),
         "inventory" => Ok(WorkerFrame::Inventory(fields(line)?)),
         "builder_ready" => {
-            variant_fields!(line, WorkerFrame::BuilderReady { builder: BuilderName })
+            variant_fields!(
+                line,
+                WorkerFrame::BuilderReady {
+                    builder: BuilderName
+                }
+            )
         }
         "builder_failed" => variant_fields!(
             line,
-            WorkerFrame::BuilderFailed { builder: BuilderName, code: String, message: String }
+            WorkerFrame::BuilderFailed {
+                builder: BuilderName,
+                code: String,
+                message: String
+            }
         ),
         "pong" => variant_fields!(line, WorkerFrame::Pong { id: PingToken }),
         "heartbeat" => {
             variant_fields!(line, WorkerFrame::Heartbeat { seq: u64, running: Vec<BuildId> })
         }
         "build_accepted" => {
-            variant_fields!(line, WorkerFrame::BuildAccepted { build: BuildId, epoch: Epoch })
+            variant_fields!(
+                line,
+                WorkerFrame::BuildAccepted {
+                    build: BuildId,
+                    epoch: Epoch
+                }
+            )
         }
         "refused" => variant_fields!(
             line,
-            WorkerFrame::Refused { build: BuildId, epoch: Epoch, code: String, message: String }
+            WorkerFrame::Refused {
+                build: BuildId,
+                epoch: Epoch,
+                code: String,
+                message: String
+            }
         ),
         "command_started" => {
-            variant_fields!(line, WorkerFrame::CommandStarted { build: BuildId, command: CommandId })
+            variant_fields!(
+                line,
+                WorkerFrame::CommandStarted {
+                    build: BuildId,
+                    command: CommandId
+                }
+            )
         }
         "command_refused" => variant_fields!(
             line,
@@ -149,7 +141,9 @@ pub fn decode_worker(line: &[u8]) -> Result<WorkerFrame, DecodeError> {
         "log" => {
             let log: LogData = fields(line)?;
             if log.text.is_some() == log.b64.is_some() {
-                return Err(DecodeError::Malformed("exactly one of `text` and `b64`".into()));
+                return Err(DecodeError::Malformed(
+                    "exactly one of `text` and `b64`".into(),
+                ));
             }
             if !matches!(log.ch, 'o' | 'e') {
                 return Err(DecodeError::Malformed("`ch` is `o` or `e`".into()));
@@ -166,6 +160,10 @@ pub fn decode_worker(line: &[u8]) -> Result<WorkerFrame, DecodeError> {
                 usage: Usage,
                 #[serde(default)]
                 log_end: BTreeMap<String, u64>,
+                #[serde(default)]
+                properties: BTreeMap<String, String>,
+                #[serde(default)]
+                note: String,
             }
             let f: Fields = fields(line)?;
             Ok(WorkerFrame::CommandFinished {
@@ -174,6 +172,8 @@ pub fn decode_worker(line: &[u8]) -> Result<WorkerFrame, DecodeError> {
                 outcome: f.outcome,
                 usage: f.usage,
                 log_end: f.log_end,
+                properties: f.properties,
+                note: f.note,
             })
         }
         "abandoned" => variant_fields!(line, WorkerFrame::Abandoned { build: BuildId }),
@@ -190,8 +190,8 @@ pub fn decode_worker(line: &[u8]) -> Result<WorkerFrame, DecodeError> {
 pub fn decode_master(line: &[u8]) -> Result<MasterFrame, DecodeError> {
     use crate::core::ids::*;
 
-    let kind = frame_type(line)?;
-    match &*kind.t {
+    let kind = strict::frame_type(line)?;
+    match kind.as_str() {
         "attached" => variant_fields!(
             line,
             MasterFrame::Attached {
@@ -233,7 +233,9 @@ pub fn decode_master(line: &[u8]) -> Result<MasterFrame, DecodeError> {
             if let Work::Shell(args) = &work
                 && args.argv.is_some() == args.shell.is_some()
             {
-                return Err(DecodeError::Malformed("exactly one of `argv` and `shell`".into()));
+                return Err(DecodeError::Malformed(
+                    "exactly one of `argv` and `shell`".into(),
+                ));
             }
             Ok(MasterFrame::StartCommand {
                 build: f.build,
@@ -244,7 +246,12 @@ pub fn decode_master(line: &[u8]) -> Result<MasterFrame, DecodeError> {
         }
         "log_confirm" => variant_fields!(
             line,
-            MasterFrame::LogConfirm { build: BuildId, command: CommandId, log: String, have: u64 }
+            MasterFrame::LogConfirm {
+                build: BuildId,
+                command: CommandId,
+                log: String,
+                have: u64
+            }
         ),
         "interrupt" => variant_fields!(
             line,
@@ -256,7 +263,13 @@ pub fn decode_master(line: &[u8]) -> Result<MasterFrame, DecodeError> {
             }
         ),
         "build_finished" => {
-            variant_fields!(line, MasterFrame::BuildFinished { build: BuildId, result: String })
+            variant_fields!(
+                line,
+                MasterFrame::BuildFinished {
+                    build: BuildId,
+                    result: String
+                }
+            )
         }
         "drain" => variant_fields!(line, MasterFrame::Drain { reason: String }),
         "shutdown" => variant_fields!(line, MasterFrame::Shutdown { reason: String }),
@@ -276,8 +289,11 @@ fn shorten(text: &str) -> String {
 #[must_use]
 pub fn encode<F: Serialize>(frame: &F) -> Vec<u8> {
     let mut line = serde_json::to_vec(frame).unwrap_or_else(|error| {
-        format!("{{\"t\":\"error\",\"code\":\"unexpected\",\"message\":{:?}}}", error.to_string())
-            .into_bytes()
+        format!(
+            "{{\"t\":\"error\",\"code\":\"unexpected\",\"message\":{:?}}}",
+            error.to_string()
+        )
+        .into_bytes()
     });
     line.push(b'\n');
     line

@@ -68,7 +68,8 @@ pub enum WorkerFrame {
         build: BuildId,
         /// The start's.
         epoch: Epoch,
-        /// `busy`, `stale`, `draining`, `unknown_builder`, `disk`.
+        /// `busy`, `stale`, `draining`, `unknown_builder`, `lease`, `disk`,
+        /// `bad_args`.
         code: String,
         /// For people.
         message: String,
@@ -86,7 +87,7 @@ pub enum WorkerFrame {
         build: BuildId,
         /// Which.
         command: CommandId,
-        /// `unknown_build`, `bad_args`, `busy`.
+        /// `unknown_build`, `bad_args`, `busy`, `stale`.
         code: String,
         /// For people.
         message: String,
@@ -106,6 +107,12 @@ pub enum WorkerFrame {
         usage: Usage,
         /// Length of each log, in bytes of the worker's.
         log_end: BTreeMap<String, u64>,
+        /// Properties that the command found out, such as `got_revision`.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        properties: BTreeMap<String, String>,
+        /// What people should know beside the outcome; empty when nothing.
+        #[serde(default, skip_serializing_if = "String::is_empty")]
+        note: String,
     },
     /// An `abandon` was carried out: processes ended, journal deleted.
     Abandoned {
@@ -119,6 +126,30 @@ pub enum WorkerFrame {
     },
     /// Something was wrong with what the master sent.
     Error(WireError),
+}
+
+impl WorkerFrame {
+    /// The frame's type, as `t` carries it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Attach(_) => "attach",
+            Self::Inventory(_) => "inventory",
+            Self::BuilderReady { .. } => "builder_ready",
+            Self::BuilderFailed { .. } => "builder_failed",
+            Self::Pong { .. } => "pong",
+            Self::Heartbeat { .. } => "heartbeat",
+            Self::BuildAccepted { .. } => "build_accepted",
+            Self::Refused { .. } => "refused",
+            Self::CommandStarted { .. } => "command_started",
+            Self::CommandRefused { .. } => "command_refused",
+            Self::Log(_) => "log",
+            Self::CommandFinished { .. } => "command_finished",
+            Self::Abandoned { .. } => "abandoned",
+            Self::Draining { .. } => "draining",
+            Self::Error(_) => "error",
+        }
+    }
 }
 
 /// What a master says.
@@ -232,6 +263,29 @@ pub enum MasterFrame {
     },
     /// Something was wrong with what the worker sent.
     Error(WireError),
+}
+
+impl MasterFrame {
+    /// The frame's type, as `t` carries it.
+    #[must_use]
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Attached { .. } => "attached",
+            Self::Rejected { .. } => "rejected",
+            Self::Resume(_) => "resume",
+            Self::Builders { .. } => "builders",
+            Self::Ping { .. } => "ping",
+            Self::Heartbeat { .. } => "heartbeat",
+            Self::StartBuild { .. } => "start_build",
+            Self::StartCommand { .. } => "start_command",
+            Self::LogConfirm { .. } => "log_confirm",
+            Self::Interrupt { .. } => "interrupt",
+            Self::BuildFinished { .. } => "build_finished",
+            Self::Drain { .. } => "drain",
+            Self::Shutdown { .. } => "shutdown",
+            Self::Error(_) => "error",
+        }
+    }
 }
 
 /// The first frame of a connection.

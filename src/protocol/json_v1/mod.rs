@@ -3,8 +3,12 @@
 
 mod codec;
 mod frame;
+mod lines;
+mod strict;
 
 pub use codec::{
-    DecodeError, MAX_DEPTH, MAX_LINE, MAX_LINE_BEFORE_ATTACH, decode_master, decode_worker, encode,
+    DecodeError, MAX_DEPTH, MAX_ELEMENTS, MAX_LINE, MAX_LINE_BEFORE_ATTACH, decode_master,
+    decode_worker, encode,
 };
 pub use frame::*;
+pub use lines::{FrameLines, LineError};

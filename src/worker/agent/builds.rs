@@ -1,0 +1,476 @@
+//! Builders, builds and commands: what the master asks for and what the
+//! process layer reports.
+
+use std::time::Duration;
+
+use crate::core::ids::{BuildId, BuilderName, CommandId, Epoch, RequestId};
+use crate::protocol::json_v1::{BuilderEntry, MasterFrame, Work, WorkerFrame};
+use crate::worker::folders;
+
+use super::journal::{Ending, Entry, Running};
+use super::{Agent, Effect, Ended, MAX_COMMANDS, MAX_EPOCHS, Served, Trouble};
+
+/// Longest time between TERM and KILL that a master may ask for.
+const MAX_GRACE_S: u64 = 3600;
+
+/// The outcome's text when the lease ended a command.
+const LEASE: &str = "lease";
+
+impl Agent {
+    pub(super) fn build_frame(&mut self, frame: MasterFrame, effects: &mut Vec<Effect>) {
+        match frame {
+            MasterFrame::Builders { list } => self.serve(list, effects),
+            MasterFrame::StartBuild {
+                build,
+                epoch,
+                requests,
+                builder,
+                builddir,
+            } => match self.start_build(build, epoch, &requests, builder, &builddir) {
+                Ok(()) => self.say(WorkerFrame::BuildAccepted { build, epoch }, effects),
+                Err(Trouble { code, message }) => {
+                    tracing::warn!(%build, code, message, "start refused");
+                    let code = code.to_owned();
+                    self.say(
+                        WorkerFrame::Refused {
+                            build,
+                            epoch,
+                            code,
+                            message,
+                        },
+                        effects,
+                    );
+                }
+            },
+            MasterFrame::StartCommand {
+                build,
+                epoch,
+                command,
+                work,
+            } => {
+                let answer = self.start_command(build, epoch, &command, work, effects);
+                if let Err(Trouble { code, message }) = answer {
+                    tracing::warn!(%build, %command, code, message, "command refused");
+                    let code = code.to_owned();
+                    self.say(
+                        WorkerFrame::CommandRefused {
+                            build,
+                            command,
+                            code,
+                            message,
+                        },
+                        effects,
+                    );
+                }
+            }
+            MasterFrame::Interrupt {
+                build,
+                command,
+                grace_s,
+                reason,
+            } => {
+                let is_current = |running: &Running| running.id == command;
+                let known = self.journal.builds.get(&build);
+                if known
+                    .and_then(|entry| entry.command.as_ref())
+                    .is_some_and(is_current)
+                {
+                    let grace = Duration::from_secs(grace_s.min(MAX_GRACE_S));
+                    self.kill(build, grace, &reason, effects);
+                }
+            }
+            MasterFrame::BuildFinished { build, result } => {
+                tracing::info!(%build, result, "build finished");
+                self.end_build(build, Ending::Released, effects);
+            }
+            MasterFrame::Resume(resume) => self.resume(resume, effects),
+            MasterFrame::LogConfirm {
+                build,
+                command,
+                log,
+                have,
+            } => {
+                self.log_confirmed(build, &command, &log, have, effects);
+            }
+            other => {
+                let message = format!("`{}` does not belong here", other.kind());
+                self.say_error("unexpected", message, effects);
+            }
+        }
+    }
+
+    fn serve(&mut self, list: Vec<BuilderEntry>, effects: &mut Vec<Effect>) {
+        self.builders.clear();
+        for BuilderEntry { builder, builddir } in list {
+            if let Err(message) = folders::check_relative(&builddir) {
+                let code = "bad_args".to_owned();
+                let message = format!("folder of builder `{builder}`: {message}");
+                self.say(
+                    WorkerFrame::BuilderFailed {
+                        builder,
+                        code,
+                        message,
+                    },
+                    effects,
+                );
+                continue;
+            }
+            let served = Served {
+                builddir: builddir.clone(),
+                ready: false,
+            };
+            self.builders.insert(builder.clone(), served);
+            effects.push(Effect::MakeFolder { builder, builddir });
+        }
+    }
+
+    pub(super) fn folder_made(
+        &mut self,
+        builder: &BuilderName,
+        result: Result<(), Trouble>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(served) = self.builders.get_mut(builder) else {
+            return;
+        };
+        let builder = builder.clone();
+        match result {
+            Ok(()) => {
+                served.ready = true;
+                self.say(WorkerFrame::BuilderReady { builder }, effects);
+            }
+            Err(Trouble { code, message }) => {
+                tracing::warn!(%builder, code, message, "cannot build for this builder");
+                let code = code.to_owned();
+                self.say(
+                    WorkerFrame::BuilderFailed {
+                        builder,
+                        code,
+                        message,
+                    },
+                    effects,
+                );
+            }
+        }
+    }
+
+    fn start_build(
+        &mut self,
+        build: BuildId,
+        epoch: Epoch,
+        requests: &[(RequestId, Epoch)],
+        builder: BuilderName,
+        builddir: &str,
+    ) -> Result<(), Trouble> {
+        let refuse = |code, message: String| Err(Trouble { code, message });
+        if let Some(entry) = self.journal.builds.get(&build) {
+            return if entry.epoch == epoch && entry.ending.is_none() && !entry.lost {
+                Ok(())
+            } else {
+                refuse(
+                    "stale",
+                    format!("build {build} is here with epoch {}", entry.epoch),
+                )
+            };
+        }
+        for (request, epoch) in requests {
+            if let Some(seen) = self.epochs.get(request).filter(|seen| *seen > epoch) {
+                let message = format!("request {request} was seen here with epoch {seen}");
+                return refuse("stale", message);
+            }
+        }
+        if self.draining.is_some() {
+            return refuse(
+                "draining",
+                "this worker leaves once its builds have ended".into(),
+            );
+        }
+        if !self
+            .builders
+            .get(&builder)
+            .is_some_and(|served| served.ready)
+        {
+            return refuse(
+                "unknown_builder",
+                format!("builder `{builder}` is not ready here"),
+            );
+        }
+        if let Err(message) = folders::check_relative(builddir) {
+            return refuse(
+                "bad_args",
+                format!("folder of builder `{builder}`: {message}"),
+            );
+        }
+        let used = self.journal.builds.len();
+        if used >= self.config.slots as usize {
+            return refuse("busy", format!("all {} slots are taken", self.config.slots));
+        }
+        if self.lease.out {
+            return refuse(
+                "lease",
+                "no heartbeat has been confirmed for the lease's time".into(),
+            );
+        }
+        for &(request, epoch) in requests {
+            self.epochs.insert(request, epoch);
+        }
+        while self.epochs.len() > MAX_EPOCHS {
+            self.epochs.pop_first();
+        }
+        let folder = self.free_folder(&builder, builddir);
+        tracing::info!(%build, %builder, folder, "build taken");
+        let entry = Entry {
+            epoch,
+            builder,
+            folder,
+            joined: true,
+            lost: false,
+            ending: None,
+            command: None,
+            past: std::collections::BTreeSet::new(),
+        };
+        self.journal.builds.insert(build, entry);
+        Ok(())
+    }
+
+    /// The builder's folder; for builds side by side `-2`, `-3`, … is added.
+    /// A folder that another builder has for its own is passed over.
+    fn free_folder(&self, builder: &BuilderName, builddir: &str) -> String {
+        let used = self.used_folders();
+        let others: Vec<&str> = self
+            .builders
+            .iter()
+            .filter(|(name, _)| *name != builder)
+            .map(|(_, served)| served.builddir.as_str())
+            .collect();
+        let numbered = (2u32..).map(|number| format!("{builddir}-{number}"));
+        std::iter::once(builddir.to_owned())
+            .chain(numbered.filter(|folder| !others.contains(&folder.as_str())))
+            .find(|folder| !used.contains(folder.as_str()))
+            .unwrap_or_else(|| builddir.to_owned())
+    }
+
+    fn start_command(
+        &mut self,
+        build: BuildId,
+        epoch: Epoch,
+        command: &CommandId,
+        work: Work,
+        effects: &mut Vec<Effect>,
+    ) -> Result<(), Trouble> {
+        let refuse = |code, message: String| Err(Trouble { code, message });
+        let window = self.window;
+        let live =
+            |entry: &&mut Entry| entry.epoch == epoch && entry.ending.is_none() && !entry.lost;
+        let Some(entry) = self.journal.builds.get_mut(&build).filter(live) else {
+            return refuse(
+                "unknown_build",
+                format!("build {build} of epoch {epoch} is not here"),
+            );
+        };
+        if let Some(known) = entry.command.as_mut().filter(|known| known.id == *command) {
+            // Told again: so is the answer, and nothing else happens.
+            known.started_said = false;
+            known.finished_said = false;
+            entry.joined = true;
+            self.say_started(build, effects);
+            self.pump(effects);
+            return Ok(());
+        }
+        if let Some(other) = entry.command.as_ref().filter(|other| other.runs()) {
+            return refuse("busy", format!("command {} still runs", other.id));
+        }
+        if entry.past.contains(command) {
+            return refuse(
+                "stale",
+                format!("command {command} ended before another one"),
+            );
+        }
+        if entry.past.len() >= MAX_COMMANDS {
+            return refuse(
+                "bad_args",
+                format!("a build has at most {MAX_COMMANDS} commands"),
+            );
+        }
+        if let Err(message) = folders::check_work(&work) {
+            return refuse("bad_args", message);
+        }
+        // A master gives the next command only once it has the last one's end.
+        if let Some(last) = entry.command.replace(Running::new(command.clone(), window)) {
+            entry.past.insert(last.id);
+        }
+        entry.joined = true;
+        effects.push(Effect::Run {
+            build,
+            command: command.clone(),
+            folder: entry.folder.clone(),
+            work,
+            allowed: window,
+        });
+        Ok(())
+    }
+
+    fn running(&mut self, build: BuildId, command: &CommandId) -> Option<&mut Running> {
+        let entry = self.journal.builds.get_mut(&build)?;
+        entry
+            .command
+            .as_mut()
+            .filter(|running| running.id == *command)
+    }
+
+    pub(super) fn started(
+        &mut self,
+        build: BuildId,
+        command: &CommandId,
+        effects: &mut Vec<Effect>,
+    ) {
+        if let Some(running) = self.running(build, command) {
+            running.started = true;
+            self.say_started(build, effects);
+        }
+    }
+
+    /// Says `command_started` when it is due and somebody listens.
+    pub(super) fn say_started(&mut self, build: BuildId, effects: &mut Vec<Effect>) {
+        let attached = self.is_attached();
+        let Some(entry) = self.journal.builds.get_mut(&build) else {
+            return;
+        };
+        let listens = attached && entry.joined && entry.ending.is_none();
+        let Some(running) = entry.command.as_mut() else {
+            return;
+        };
+        if listens && running.started && !running.started_said {
+            running.started_said = true;
+            let command = running.id.clone();
+            self.say(WorkerFrame::CommandStarted { build, command }, effects);
+        }
+    }
+
+    pub(super) fn ended(
+        &mut self,
+        build: BuildId,
+        command: &CommandId,
+        ended: Ended,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(running) = self.running(build, command) else {
+            return;
+        };
+        tracing::info!(%build, %command, outcome = ?ended.outcome, "command ended");
+        // Even what could not begin was begun with, for the master's books.
+        running.started = true;
+        running.ended = Some(ended);
+        if self
+            .journal
+            .builds
+            .get(&build)
+            .is_some_and(|entry| entry.ending.is_some())
+        {
+            effects.push(Effect::Sweep { build });
+            return;
+        }
+        self.say_started(build, effects);
+        self.pump(effects);
+    }
+
+    /// Ends the command that `build` runs, if any. For a command that is being
+    /// ended already only a shorter grace changes anything.
+    fn kill(&mut self, build: BuildId, grace: Duration, reason: &str, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.journal.builds.get_mut(&build) else {
+            return;
+        };
+        let Some(running) = entry.command.as_mut().filter(|running| running.runs()) else {
+            return;
+        };
+        let (command, reason) = (running.id.clone(), reason.to_owned());
+        effects.push(Effect::Kill {
+            build,
+            command,
+            grace,
+            reason,
+        });
+    }
+
+    /// Fault row FR13: the master may give these builds to others soon.
+    pub(super) fn end_builds_for_lease(&mut self, effects: &mut Vec<Effect>) {
+        let builds: Vec<BuildId> = self.journal.builds.keys().copied().collect();
+        for build in builds {
+            let Some(entry) = self.journal.builds.get_mut(&build) else {
+                continue;
+            };
+            if entry.ending.is_some() {
+                continue;
+            }
+            tracing::warn!(%build, "the lease ran out: the build is ended");
+            match &entry.command {
+                Some(running) if running.runs() => {
+                    self.kill(build, self.config.kill_time, LEASE, effects);
+                }
+                ran => {
+                    entry.lost = ran.is_none();
+                    effects.push(Effect::Sweep { build });
+                }
+            }
+        }
+    }
+
+    /// Ends what `build` runs and forgets it after that.
+    pub(super) fn end_build(&mut self, build: BuildId, how: Ending, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.journal.builds.get_mut(&build) else {
+            if how == Ending::Abandoned {
+                self.say(WorkerFrame::Abandoned { build }, effects);
+            }
+            return;
+        };
+        let nothing_runs = !entry.runs();
+        if nothing_runs && how == Ending::Released {
+            // What it left behind goes, and nobody has to wait for that.
+            self.journal.builds.remove(&build);
+            effects.push(Effect::Sweep { build });
+            return;
+        }
+        if entry.ending.replace(how).is_some() {
+            return;
+        }
+        if nothing_runs {
+            effects.push(Effect::Sweep { build });
+            return;
+        }
+        let word = if how == Ending::Abandoned {
+            "abandoned by the master"
+        } else {
+            "build finished"
+        };
+        self.kill(build, self.config.kill_time, word, effects);
+        // Its output interests nobody any more: let all of it through.
+        if let Some(command) = self
+            .journal
+            .builds
+            .get(&build)
+            .and_then(|e| e.command.as_ref())
+        {
+            let command = command.id.clone();
+            effects.push(Effect::Allow {
+                build,
+                command,
+                up_to: u64::MAX,
+            });
+        }
+    }
+
+    pub(super) fn swept(&mut self, build: BuildId, effects: &mut Vec<Effect>) {
+        let Some(ending) = self
+            .journal
+            .builds
+            .get(&build)
+            .and_then(|entry| entry.ending)
+        else {
+            return;
+        };
+        self.journal.builds.remove(&build);
+        if ending == Ending::Abandoned {
+            self.say(WorkerFrame::Abandoned { build }, effects);
+        }
+    }
+}
