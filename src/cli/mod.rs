@@ -16,22 +16,22 @@ mod screen;
 mod tell;
 mod token;
 mod up;
-mod worker;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::app::MasterOptions;
 use crate::settings::{Loaded, Overrides, Problem, load_with};
 use crate::telemetry::{self, LogFormat};
 use tell::complain;
 
-pub use connect::{MasterOptions, RunningMaster};
+
 pub use console::{Console, WatchError, watch_build};
 pub use local_worker::{LocalWorker, StopStage, WorkerNews, supervise};
 pub use screen::{LiveScreen, PlainScreen, Progress, Screen};
-pub use worker::WorkerArgs;
+use crate::worker::WorkerArgs;
 
 /// Name of the file in the data folder that holds the chosen HTTP address.
 pub const HTTP_ADDRESS_FILE: &str = "http.addr";
@@ -110,6 +110,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Make the token file of a configured worker
     Token(token::TokenArgs),
+    #[command(flatten)]
+    Client(client::ClientCommand),
 }
 
 /// Arguments of `master`.
@@ -188,6 +190,7 @@ pub fn main() -> u8 {
         Command::Init(args) => init::run(&args),
         Command::Check(args) => check::run(&common, &args),
         Command::Token(args) => token::run(&common, &args),
+        Command::Client(command) => client::run(command, &common.master_url(), common.json),
     }
 }
 

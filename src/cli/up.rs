@@ -16,7 +16,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::connect::{MasterOptions, RunningMaster, start_master};
+use crate::app::{MasterOptions, RunningMaster, start_master};
 use super::console::{Console, WatchError, watch_build};
 use super::local_worker::{LocalWorker, StopStage, WorkerNews, supervise};
 use super::screen::{LiveScreen, PlainScreen, Screen};

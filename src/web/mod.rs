@@ -10,6 +10,7 @@ mod answer;
 mod context;
 mod event_keys;
 mod forms;
+mod log_text;
 mod logs;
 mod ours;
 mod page;
