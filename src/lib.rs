@@ -3,13 +3,20 @@
 
 pub mod core;
 
+pub mod actors;
 pub mod messages;
 
 pub mod protocol;
 
 pub mod settings;
 
+pub mod cli;
+pub mod telemetry;
+
 pub mod board;
+pub mod clock;
 pub mod events;
+pub mod faults;
 pub mod store;
+pub mod web;
 pub mod worker;

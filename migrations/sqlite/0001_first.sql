@@ -88,7 +88,9 @@ CREATE INDEX requests_queued ON requests (builder_id) WHERE state = 0;
 CREATE INDEX requests_buildset ON requests (buildset_id);
 
 CREATE TABLE builds (
-    id             INTEGER PRIMARY KEY,
+    -- An unclaimed build's row goes away; its id must still never come again,
+    -- because a worker may hold a journal under it.
+    id             INTEGER PRIMARY KEY AUTOINCREMENT,
     claim          TEXT    NOT NULL,             -- 32 hexadecimal digits
     builder_id     INTEGER NOT NULL,
     number         INTEGER,

@@ -11,3 +11,11 @@ pub mod rng;
 pub mod time;
 pub mod values;
 pub mod views;
+
+pub mod builder;
+pub mod ping;
+pub mod slave_builder;
+pub mod worker;
+pub mod bot_master;
+pub mod build;
+pub mod inbox;

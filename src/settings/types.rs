@@ -95,7 +95,7 @@ pub struct WorkerSettings {
 pub struct UpSettings {
     /// The builder it builds first; none means the first one.
     pub builder: Option<BuilderName>,
-    /// The worker it starts; none means the first one.
+    /// The worker it starts; none means the first one of its builder.
     pub worker: Option<WorkerName>,
 }
 

@@ -1,1 +1,22 @@
 //! The embedded store: one SQLite file, one writer thread, readers of their own.
+//!
+//! `engine` carries out operations on one connection and knows no thread,
+//! `writer` puts a thread, a queue and the group commit around it, `open` makes
+//! a folder and its files ready. Deliberately absent: reads for the web, which
+//! have connections of their own, and the text of logs.
+
+mod engine;
+mod errors;
+mod load;
+mod open;
+mod ops;
+mod reader;
+mod rows;
+mod writer;
+
+pub use engine::Engine;
+pub use open::{OnFatal, OpenError};
+pub(in crate::store) use errors::{Trouble, classify};
+pub(in crate::store) use open::{Migration, open_file};
+pub use reader::*;
+pub use writer::SqliteStore;

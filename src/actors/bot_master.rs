@@ -1,0 +1,898 @@
+//! The BotMaster: supervisor and registry of builders and workers. It stores
+//! submissions, says which builder is tried first, and carries out reloads.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseFuture};
+use tokio::sync::{Mutex, oneshot};
+
+use super::builder::{
+    Builder, BuilderParts, RetireBuilder, SuccessorFailed, TakeOver, request as core_request,
+};
+use super::runtime::{ChildDown, MayRestart, World, start_supervised};
+use super::worker::Worker;
+use super::worker_connection::{Introduce, Rejection};
+use crate::core::bot_master::{Action, Plan, Roster};
+use crate::core::builder::{Event, Request};
+use crate::core::ids::*;
+use crate::core::rng::Rng;
+use crate::core::time::WallTime;
+use crate::core::values::{BuilderConfig, WorkerConfig};
+use crate::messages::*;
+use crate::settings::{Loaded, Problem, Settings, TokenBook};
+use crate::store::{NewBuildset, Op, OpOutcome, StoreError, Transaction, WorkerRow};
+
+/// Builders that were refused by a worker may try again (row B16).
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub struct WorkerAvailable {
+    /// Which worker.
+    pub worker: WorkerName,
+    /// Which builders.
+    pub builders: Vec<BuilderName>,
+}
+
+/// The head of a builder's queue changed.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub struct OldestChanged {
+    /// Whose.
+    pub builder: BuilderName,
+    /// Its submit time.
+    pub oldest: Option<WallTime>,
+}
+
+/// A builder stands.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub struct BuilderShown {
+    /// Which.
+    pub builder: BuilderName,
+}
+
+/// Answered once every builder stands.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub struct WaitReady;
+
+/// No new builds. Answered at once.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub struct Drain;
+
+/// Reads the configuration file again.
+pub type ReadSettings = dyn Fn() -> Result<Loaded, Vec<Problem>> + Send + Sync;
+
+/// What a BotMaster is made from.
+pub struct Parts {
+    /// The doors to the world.
+    pub world: World,
+    /// The settings in force.
+    pub settings: Settings,
+    /// Reads the configuration file again.
+    pub read_settings: Arc<ReadSettings>,
+    /// The workers' tokens.
+    pub tokens: TokenBook,
+    /// Builders as stored.
+    pub builder_ids: BTreeMap<BuilderName, BuilderId>,
+    /// Workers as stored.
+    pub worker_rows: BTreeMap<WorkerName, WorkerRow>,
+    /// The one generator.
+    pub rng: Rng,
+}
+
+struct BuilderEntry {
+    id: BuilderId,
+    config: Arc<BuilderConfig>,
+    addr: Addr<Builder>,
+    route: Arc<BuilderRoute>,
+    door: Arc<BuilderHandle>,
+    broken: Option<String>,
+}
+
+struct WorkerEntry {
+    config: WorkerConfig,
+    addr: Addr<Worker>,
+    handle: Arc<WorkerHandle>,
+}
+
+/// The supervisor.
+pub struct BotMaster {
+    world: World,
+    settings: Settings,
+    read_settings: Arc<ReadSettings>,
+    tokens: TokenBook,
+    rng: Rng,
+    roster: Roster,
+    builders: BTreeMap<BuilderName, BuilderEntry>,
+    names: BTreeMap<BuilderId, BuilderName>,
+    workers: BTreeMap<WorkerName, WorkerEntry>,
+    ids: BTreeMap<BuilderName, BuilderId>,
+    rows: BTreeMap<WorkerName, WorkerRow>,
+    /// Successors that do not stand yet.
+    successors: BTreeMap<BuilderName, Addr<Builder>>,
+    starting: BTreeSet<BuilderName>,
+    ready: Vec<oneshot::Sender<()>>,
+    reloads: Arc<Mutex<()>>,
+    draining: bool,
+}
+
+/// The operations that make these settings known, and how many answers they
+/// have: a worker, a builder each, in order.
+#[must_use]
+pub fn declare(settings: &Settings) -> Vec<Op> {
+    let workers = settings
+        .workers
+        .iter()
+        .map(|worker| Op::DeclareWorker { name: worker.config.name.clone() });
+    let factories = settings.builders.iter().map(|builder| Op::SaveFactory {
+        digest: builder.factory_digest.clone(),
+        factory: builder.factory.clone(),
+    });
+    let builders = settings.builders.iter().map(|builder| Op::DeclareBuilder {
+        name: builder.name.clone(),
+        description: builder.description.clone(),
+        tags: builder.tags.clone(),
+        workers: builder.workers.clone(),
+    });
+    workers.chain(factories).chain(builders).collect()
+}
+
+/// Builders and workers as stored, by name.
+pub type Known = (BTreeMap<BuilderName, BuilderId>, BTreeMap<WorkerName, WorkerRow>);
+
+/// Reads the answers to [`declare`].
+#[must_use]
+pub fn declared(settings: &Settings, outcomes: Vec<OpOutcome>) -> Known {
+    let mut ids = BTreeMap::new();
+    let mut rows = BTreeMap::new();
+    let mut names = settings.builders.iter().map(|builder| builder.name.clone());
+    for outcome in outcomes {
+        match outcome {
+            OpOutcome::Worker(row) => {
+                rows.insert(row.name.clone(), row);
+            }
+            OpOutcome::Builder(id) => {
+                if let Some(name) = names.next() {
+                    ids.insert(name, id);
+                }
+            }
+            _ => {}
+        }
+    }
+    (ids, rows)
+}
+
+impl BotMaster {
+    /// A supervisor; its builders and workers start with it.
+    #[must_use]
+    pub fn new(parts: Parts) -> Self {
+        Self {
+            world: parts.world,
+            settings: parts.settings,
+            read_settings: parts.read_settings,
+            tokens: parts.tokens,
+            rng: parts.rng,
+            roster: Roster::default(),
+            builders: BTreeMap::new(),
+            names: BTreeMap::new(),
+            workers: BTreeMap::new(),
+            ids: parts.builder_ids,
+            rows: parts.worker_rows,
+            successors: BTreeMap::new(),
+            starting: BTreeSet::new(),
+            ready: Vec::new(),
+            reloads: Arc::new(Mutex::new(())),
+            draining: false,
+        }
+    }
+
+    /// The edges' door to `addr`.
+    #[must_use]
+    pub fn handle(addr: &Addr<Self>) -> BotMasterHandle {
+        BotMasterHandle {
+            submit: addr.clone().recipient(),
+            cancel: addr.clone().recipient(),
+            priority: addr.clone().recipient(),
+            stop: addr.clone().recipient(),
+            ping: addr.clone().recipient(),
+            order: addr.clone().recipient(),
+            reload: addr.clone().recipient(),
+        }
+    }
+
+    fn worker_handles(&self) -> BTreeMap<WorkerName, Arc<WorkerHandle>> {
+        self.workers.iter().map(|(name, entry)| (name.clone(), entry.handle.clone())).collect()
+    }
+
+    fn start_worker(&mut self, config: &WorkerConfig, ctx: &mut Context<Self>) {
+        let Some(row) = self.rows.get(&config.name) else { return };
+        let (world, id, paused) = (self.world.clone(), row.id, row.paused);
+        let master = ctx.address().recipient();
+        let made = config.clone();
+        let addr = start_supervised(
+            format!("worker {}", config.name),
+            ctx.address().recipient(),
+            world.clock.clone(),
+            MayRestart::new(true),
+            move |_| Worker::new(world, id, made, paused, master),
+        );
+        let handle = Arc::new(WorkerHandle::new(config.name.clone(), id, &addr));
+        let entry = WorkerEntry { config: config.clone(), addr, handle };
+        self.workers.insert(config.name.clone(), entry);
+    }
+
+    fn parts(
+        &mut self,
+        id: BuilderId,
+        config: &Arc<BuilderConfig>,
+        route: Arc<BuilderRoute>,
+        may_restart: &MayRestart,
+        ctx: &mut Context<Self>,
+    ) -> BuilderParts {
+        BuilderParts {
+            world: self.world.clone(),
+            id,
+            config: config.clone(),
+            seed: (self.rng.bits() >> 64) as u64,
+            route,
+            oldest: ctx.address().recipient(),
+            shown: ctx.address().recipient(),
+            workers: self.worker_handles(),
+            may_restart: may_restart.clone(),
+        }
+    }
+
+    fn start_builder(&mut self, config: &Arc<BuilderConfig>, ctx: &mut Context<Self>) {
+        let name = config.name.clone();
+        let Some(id) = self.ids.get(&name).copied() else { return };
+        let may_restart = MayRestart::new(true);
+        let mut made = None;
+        let me = ctx.address().recipient();
+        let clock = self.world.clock.clone();
+        let addr = start_supervised(
+            format!("builder {name}"),
+            me,
+            clock,
+            may_restart.clone(),
+            |inner: &mut Context<Builder>| {
+                let route = BuilderRoute::new(inner.address().recipient());
+                made = Some(route.clone());
+                Builder::new(self.parts(id, config, route, &may_restart, ctx))
+            },
+        );
+        let Some(route) = made else { return };
+        self.starting.insert(name.clone());
+        self.names.insert(id, name.clone());
+        let door = Arc::new(BuilderHandle::new(name.clone(), route.clone()));
+        let config = config.clone();
+        self.builders
+            .insert(name, BuilderEntry { id, config, addr, route, door, broken: None });
+    }
+
+    /// Tells every worker its settings and its builders; those for whom
+    /// nothing changed do not notice.
+    fn configure_workers(&mut self) {
+        self.roster.configure(self.settings.builders.iter().map(|builder| &builder.name));
+        for (name, worker) in &self.workers {
+            let builders = self
+                .settings
+                .builders
+                .iter()
+                .filter_map(|builder| self.builders.get(&builder.name))
+                .filter(|entry| entry.broken.is_none() && entry.config.workers.contains(name))
+                .map(|entry| (Arc::new(entry.door.another()), entry.config.builddir.clone()))
+                .collect();
+            worker
+                .addr
+                .do_send(ConfigureWorker { config: worker.config.clone(), builders });
+        }
+    }
+
+    fn entry(&self, name: &BuilderName) -> Result<&BuilderEntry, Refusal> {
+        let entry = self.builders.get(name);
+        let entry = entry.ok_or_else(|| Refusal::NoSuchBuilder(name.to_string()))?;
+        match &entry.broken {
+            Some(reason) => {
+                Err(Refusal::Broken { builder: name.clone(), reason: reason.clone() })
+            }
+            None => Ok(entry),
+        }
+    }
+
+    fn tell(&self, name: &BuilderName, mail: BuilderMail) -> Result<(), Refusal> {
+        self.entry(name)?.door.tell(mail);
+        Ok(())
+    }
+
+    /// Whether a submission can be taken, and what is stored for it.
+    fn new_buildset(&self, submission: &Submission, at: WallTime) -> Result<NewBuildset, Refusal> {
+        let mut builders = Vec::new();
+        for name in &submission.builders {
+            let entry = self.entry(name)?;
+            let view = self.world.board.builder(name);
+            let limit = entry.config.queue_limit;
+            if view.as_ref().is_some_and(|view| view.waiting >= limit) {
+                return Err(Refusal::QueueFull { builder: name.clone(), limit });
+            }
+            let usable = view.is_some_and(|view| {
+                view.workers.values().any(|word| *word != "attaching")
+                    || view.builds.iter().any(|build| build.state == "orphaned")
+            });
+            if submission.soon && !usable {
+                return Err(Refusal::NoWorker(name.clone()));
+            }
+            builders.push(entry.id);
+        }
+        Ok(NewBuildset {
+            external_id: submission.external_id.clone(),
+            idempotency_key: submission.idempotency_key.clone(),
+            reason: submission.reason.clone(),
+            scheduler: submission.scheduler.clone(),
+            submitted_at: at,
+            rebuilt_build: submission.rebuilt_build,
+            sourcestamps: submission.sourcestamps.clone(),
+            properties: submission.properties.clone(),
+            builders,
+            priority: submission.priority,
+            waited_for: false,
+        })
+    }
+
+    fn plan(&self, settings: &Settings) -> Plan {
+        let builders =
+            self.builders.iter().map(|(name, e)| (name.clone(), e.config.clone())).collect();
+        let workers =
+            self.workers.iter().map(|(name, e)| (name.clone(), e.config.clone())).collect();
+        let new_workers: Vec<_> = settings.workers.iter().map(|w| w.config.clone()).collect();
+        Plan::between(&builders, &settings.builders, &workers, &new_workers)
+    }
+}
+
+fn refusal(error: &StoreError) -> Refusal {
+    Refusal::Store(error.to_string())
+}
+
+fn report(plan: &Plan, settings: &Settings) -> ReloadReport {
+    let entry = |what: &str, name: String, action: Action, differences: &[String]| ReloadEntry {
+        what: what.into(),
+        name,
+        action: action.word().into(),
+        differences: differences.to_vec(),
+        error: None,
+    };
+    let builders = plan
+        .builders
+        .iter()
+        .map(|e| entry("builder", e.name.to_string(), e.action, &e.differences));
+    let workers =
+        plan.workers.iter().map(|e| entry("worker", e.name.to_string(), e.action, &e.differences));
+    ReloadReport {
+        file: settings.file.display().to_string(),
+        took_ms: 0,
+        entries: builders.chain(workers).collect(),
+        problems: Vec::new(),
+    }
+}
+
+impl Actor for BotMaster {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        let settings = self.settings.clone();
+        for worker in &settings.workers {
+            self.start_worker(&worker.config, ctx);
+        }
+        for builder in &settings.builders {
+            self.start_builder(builder, ctx);
+        }
+        self.configure_workers();
+    }
+}
+
+impl Handler<Submit> for BotMaster {
+    type Result = ResponseFuture<Result<Vec<Submitted>, Refusal>>;
+
+    fn handle(&mut self, message: Submit, ctx: &mut Context<Self>) -> Self::Result {
+        if self.draining {
+            return Box::pin(async { Err(Refusal::Stopping) });
+        }
+        let at = self.world.clock.now().wall;
+        let sets: Result<Vec<_>, _> =
+            message.0.iter().map(|submission| self.new_buildset(submission, at)).collect();
+        let ops = match sets {
+            Ok(sets) => sets.into_iter().map(Op::AddBuildset).collect::<Vec<_>>(),
+            Err(refusal) => return Box::pin(async { Err(refusal) }),
+        };
+        let (reply, answer) = oneshot::channel();
+        let me = ctx.address();
+        self.world.store.write(
+            Transaction { ops },
+            Box::new(move |written| me.do_send(SubmitWritten { written, reply })),
+        );
+        Box::pin(async move { answer.await.unwrap_or(Err(Refusal::Gone)) })
+    }
+}
+
+/// The store answered submissions.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct SubmitWritten {
+    written: crate::store::Written,
+    reply: oneshot::Sender<Result<Vec<Submitted>, Refusal>>,
+}
+
+impl Handler<SubmitWritten> for BotMaster {
+    type Result = ();
+
+    /// Durable by now: the builders hear of their requests, then the submitter
+    /// of their ids.
+    fn handle(&mut self, message: SubmitWritten, _: &mut Context<Self>) {
+        let answer = message.written.map_err(|error| refusal(&error)).map(|outcomes| {
+            let mut mail: BTreeMap<BuilderId, Vec<Request>> = BTreeMap::new();
+            let mut submitted = Vec::with_capacity(outcomes.len());
+            for outcome in outcomes {
+                let OpOutcome::Buildset { buildset, requests, existing } = outcome else {
+                    continue;
+                };
+                submitted.push(Submitted {
+                    buildset: buildset.id,
+                    requests: requests.iter().map(|row| (row.builder, row.id)).collect(),
+                });
+                if existing {
+                    continue;
+                }
+                for row in requests {
+                    mail.entry(row.builder).or_default().push(core_request(&row));
+                }
+            }
+            for (builder, requests) in mail {
+                let entry = self.names.get(&builder).and_then(|name| self.builders.get(name));
+                if let Some(entry) = entry {
+                    entry.door.tell(BuilderMail::SubmitRequests(requests));
+                }
+            }
+            submitted
+        });
+        // A submitter that went away finds its requests in the store.
+        let _ = message.reply.send(answer);
+    }
+}
+
+type Done = ResponseFuture<Result<bool, Refusal>>;
+
+fn when_told(told: Result<oneshot::Receiver<bool>, Refusal>) -> Done {
+    Box::pin(async move { told?.await.map_err(|_| Refusal::Gone) })
+}
+
+impl Handler<CancelRequest> for BotMaster {
+    type Result = Done;
+    fn handle(&mut self, message: CancelRequest, _: &mut Context<Self>) -> Done {
+        let CancelRequest { request, builder, reason } = message;
+        if !self.builders.contains_key(&builder) {
+            // A removed builder's queue stays, and can be cancelled (FQ12).
+            let (reply, answer) = oneshot::channel();
+            let at = self.world.clock.now().wall;
+            self.world.store.write(
+                Transaction::of(Op::CancelRequests { requests: vec![request], at }),
+                Box::new(move |written| {
+                    let _ = reply.send(written.map_err(|error| refusal(&error)));
+                }),
+            );
+            return Box::pin(async move {
+                let outcomes = answer.await.map_err(|_| Refusal::Gone)??;
+                Ok(matches!(outcomes.first(), Some(OpOutcome::Cancelled(ids)) if !ids.is_empty()))
+            });
+        }
+        let (reply, answer) = oneshot::channel();
+        let mail = BuilderMail::Cancel { request, reason, reply };
+        when_told(self.tell(&builder, mail).map(|()| answer))
+    }
+}
+
+impl Handler<SetPriority> for BotMaster {
+    type Result = Done;
+    fn handle(&mut self, message: SetPriority, _: &mut Context<Self>) -> Done {
+        let SetPriority { request, builder, priority } = message;
+        let (reply, answer) = oneshot::channel();
+        let mail = BuilderMail::SetPriority { request, priority, reply };
+        when_told(self.tell(&builder, mail).map(|()| answer))
+    }
+}
+
+impl Handler<StopBuild> for BotMaster {
+    type Result = Done;
+    fn handle(&mut self, message: StopBuild, _: &mut Context<Self>) -> Done {
+        let StopBuild { build, builder, reason } = message;
+        let (reply, answer) = oneshot::channel();
+        let mail = BuilderMail::Stop { build, reason, reply };
+        when_told(self.tell(&builder, mail).map(|()| answer))
+    }
+}
+
+impl Handler<PingBuilder> for BotMaster {
+    type Result = Done;
+    fn handle(&mut self, message: PingBuilder, _: &mut Context<Self>) -> Done {
+        let (reply, answer) = oneshot::channel();
+        when_told(self.tell(&message.0, BuilderMail::Ping { reply }).map(|()| answer))
+    }
+}
+
+impl Handler<OrderWorker> for BotMaster {
+    type Result = ResponseFuture<Result<(), Refusal>>;
+    fn handle(&mut self, message: OrderWorker, _: &mut Context<Self>) -> Self::Result {
+        let Some(entry) = self.workers.get(&message.worker) else {
+            let name = message.worker.to_string();
+            return Box::pin(async { Err(Refusal::NoSuchWorker(name)) });
+        };
+        let told =
+            entry.addr.send(WorkerOrdered { order: message.order, reason: message.reason });
+        Box::pin(async move { told.await.unwrap_or(Err(Refusal::Gone)) })
+    }
+}
+
+impl Handler<WorkerAvailable> for BotMaster {
+    type Result = ();
+    fn handle(&mut self, message: WorkerAvailable, _: &mut Context<Self>) {
+        let among: BTreeSet<_> = message.builders.into_iter().collect();
+        for name in self.roster.in_order(&among) {
+            if let Some(entry) = self.builders.get(&name) {
+                let worker = Some(message.worker.clone());
+                entry.door.tell(BuilderMail::Event(Event::MaybeStart { worker }));
+            }
+        }
+        // Those with nothing waiting learn that the worker is not full when
+        // they have.
+        for name in among {
+            if let Some(entry) = self.builders.get(&name)
+                && !self.roster.is_waiting(&name)
+            {
+                let worker = Some(message.worker.clone());
+                entry.door.tell(BuilderMail::Event(Event::MaybeStart { worker }));
+            }
+        }
+    }
+}
+
+impl Handler<OldestChanged> for BotMaster {
+    type Result = ();
+    fn handle(&mut self, message: OldestChanged, _: &mut Context<Self>) {
+        self.roster.oldest_changed(message.builder, message.oldest);
+    }
+}
+
+impl Handler<BuilderShown> for BotMaster {
+    type Result = ();
+    fn handle(&mut self, message: BuilderShown, _: &mut Context<Self>) {
+        self.starting.remove(&message.builder);
+        if self.starting.is_empty() {
+            for ready in self.ready.drain(..) {
+                let _ = ready.send(());
+            }
+        }
+    }
+}
+
+impl Handler<WaitReady> for BotMaster {
+    type Result = ResponseFuture<()>;
+    fn handle(&mut self, _: WaitReady, _: &mut Context<Self>) -> Self::Result {
+        let (tell, told) = oneshot::channel();
+        if self.starting.is_empty() {
+            let _ = tell.send(());
+        } else {
+            self.ready.push(tell);
+        }
+        Box::pin(async move {
+            let _ = told.await;
+        })
+    }
+}
+
+impl Handler<Introduce> for BotMaster {
+    type Result = Result<Arc<WorkerHandle>, Rejection>;
+    /// An unknown name and a wrong token get the same answer (FN06).
+    fn handle(&mut self, message: Introduce, _: &mut Context<Self>) -> Self::Result {
+        let known = self.tokens.verify(message.name.as_str(), &message.token);
+        match self.workers.get(&message.name) {
+            Some(entry) if known => Ok(entry.handle.clone()),
+            _ => Err(Rejection {
+                code: "auth",
+                message: "unknown worker name or wrong token".into(),
+                retry_after_s: None,
+            }),
+        }
+    }
+}
+
+impl Handler<ChildDown> for BotMaster {
+    type Result = ();
+    fn handle(&mut self, down: ChildDown, ctx: &mut Context<Self>) {
+        if !down.gave_up {
+            return;
+        }
+        if let Some(name) = down.id.strip_prefix("successor ") {
+            let name = BuilderName::from(name);
+            self.successors.remove(&name);
+            if let Some(entry) = self.builders.get(&name) {
+                entry.addr.do_send(SuccessorFailed(format!("the successor panicked: {}", down.reason)));
+            }
+        } else if let Some(name) = down.id.strip_prefix("builder ") {
+            self.set_broken(&BuilderName::from(name), &down);
+        } else if let Some(name) = down.id.strip_prefix("worker ") {
+            // A fresh actor: the worker comes back over a new connection.
+            let name = WorkerName::from(name);
+            tracing::error!(worker.name = %name, reason = %down.reason, "the worker's actor gave up; a new one takes its place in 60 s");
+            ctx.run_later(Duration::from_secs(60), move |master, ctx| {
+                if let Some(entry) = master.workers.get(&name) {
+                    let config = entry.config.clone();
+                    master.start_worker(&config, ctx);
+                    master.configure_workers();
+                }
+            });
+        }
+    }
+}
+
+impl BotMaster {
+    fn set_broken(&mut self, name: &BuilderName, down: &ChildDown) {
+        let Some(entry) = self.builders.get_mut(name) else { return };
+        let reason =
+            format!("its actor panicked {} times within 60 s, last: {}", down.restarts + 1, down.reason);
+        tracing::error!(builder.name = %name, %reason, "the builder is broken; the others go on");
+        if let Some(view) = self.world.board.builder(name) {
+            let mut view = (*view).clone();
+            view.broken = Some(reason.clone());
+            view.restarts = down.restarts;
+            self.world.board.show_builder(name, view);
+        }
+        entry.broken = Some(reason);
+        self.starting.remove(name);
+        self.configure_workers();
+    }
+}
+
+impl Handler<Drain> for BotMaster {
+    type Result = ();
+    fn handle(&mut self, _: Drain, _: &mut Context<Self>) {
+        self.draining = true;
+        self.world.board.show_draining();
+        for entry in self.builders.values() {
+            entry.door.tell(BuilderMail::Event(Event::Drain));
+        }
+    }
+}
+
+// ---- reload --------------------------------------------------------------
+
+/// Second step of a reload: worked out on the BotMaster's own state.
+#[derive(actix::Message)]
+#[rtype(result = "(ReloadReport, Vec<Op>)")]
+struct Prepare(Arc<Settings>);
+
+/// Third step: everything is stored; now it is done. Answers the takeovers
+/// that are under way.
+#[derive(actix::Message)]
+#[rtype(result = "Vec<(BuilderName, oneshot::Receiver<Result<(), String>>)>")]
+struct Apply {
+    settings: Arc<Settings>,
+    known: Known,
+}
+
+/// Last step: what came of the takeovers.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct Settle {
+    settings: Arc<Settings>,
+    failed: BTreeMap<BuilderName, String>,
+}
+
+impl Handler<Reload> for BotMaster {
+    type Result = ResponseFuture<Result<ReloadReport, Refusal>>;
+    fn handle(&mut self, message: Reload, ctx: &mut Context<Self>) -> Self::Result {
+        if self.draining {
+            return Box::pin(async { Err(Refusal::Stopping) });
+        }
+        let (me, store) = (ctx.address(), self.world.store.clone());
+        let (one_at_a_time, read) = (self.reloads.clone(), self.read_settings.clone());
+        let file = self.settings.file.display().to_string();
+        let clock = self.world.clock.clone();
+        Box::pin(async move {
+            let _turn = one_at_a_time.lock().await;
+            let began = clock.now().mono;
+            let settings = match message.settings {
+                Some(settings) => *settings,
+                None => {
+                    let loaded = tokio::task::spawn_blocking(move || read()).await;
+                    match loaded.map_err(|_| Refusal::Gone)? {
+                        Ok(loaded) => loaded.settings,
+                        // A bad file changes nothing and says why.
+                        Err(problems) => {
+                            return Ok(ReloadReport { file, problems, ..ReloadReport::default() });
+                        }
+                    }
+                }
+            };
+            let settings = Arc::new(settings);
+            let gone = |_| Refusal::Gone;
+            let (mut report, ops) = me.send(Prepare(settings.clone())).await.map_err(gone)?;
+            if message.dry {
+                return Ok(report);
+            }
+            let (tell, told) = oneshot::channel();
+            store.write(
+                Transaction { ops },
+                Box::new(move |written| {
+                    let _ = tell.send(written);
+                }),
+            );
+            let outcomes = told.await.map_err(|_| Refusal::Gone)?;
+            let known = declared(&settings, outcomes.map_err(|error| refusal(&error))?);
+            let apply = Apply { settings: settings.clone(), known };
+            let takeovers = me.send(apply).await.map_err(gone)?;
+            let mut failed = BTreeMap::new();
+            for (name, done) in takeovers {
+                let why = match done.await {
+                    Ok(Ok(())) => continue,
+                    Ok(Err(why)) => why,
+                    Err(_) => "the builder went away meanwhile".into(),
+                };
+                failed.insert(name, why);
+            }
+            for entry in &mut report.entries {
+                if entry.what == "builder" {
+                    entry.error = failed.get(&BuilderName::from(entry.name.as_str())).cloned();
+                }
+            }
+            me.send(Settle { settings, failed }).await.map_err(gone)?;
+            let took = clock.now().mono.since(began).as_millis();
+            report.took_ms = u64::try_from(took).unwrap_or(u64::MAX).max(1);
+            Ok(report)
+        })
+    }
+}
+
+impl Handler<Prepare> for BotMaster {
+    type Result = actix::MessageResult<Prepare>;
+    fn handle(&mut self, message: Prepare, _: &mut Context<Self>) -> Self::Result {
+        let settings = &message.0;
+        let plan = self.plan(settings);
+        let mut ops = declare(settings);
+        for entry in plan.builders.iter().filter(|entry| entry.action == Action::Remove) {
+            if let Some(builder) = self.builders.get(&entry.name) {
+                ops.push(Op::RetireBuilder { builder: builder.id });
+            }
+        }
+        for entry in plan.workers.iter().filter(|entry| entry.action == Action::Remove) {
+            if let Some(row) = self.rows.get(&entry.name) {
+                ops.push(Op::RetireWorker { worker: row.id });
+            }
+        }
+        actix::MessageResult((report(&plan, settings), ops))
+    }
+}
+
+impl Handler<Apply> for BotMaster {
+    type Result = actix::MessageResult<Apply>;
+    fn handle(&mut self, message: Apply, ctx: &mut Context<Self>) -> Self::Result {
+        let settings = message.settings;
+        let plan = self.plan(&settings);
+        self.ids.extend(message.known.0);
+        self.rows.extend(message.known.1);
+        let (tokens, problems) = TokenBook::read(&settings);
+        for problem in problems {
+            tracing::warn!("{problem}");
+        }
+        self.tokens = tokens;
+        for entry in plan.workers {
+            let config =
+                settings.workers.iter().find(|w| w.config.name == entry.name).map(|w| &w.config);
+            match (entry.action, config) {
+                (Action::Add, Some(config)) => self.start_worker(config, ctx),
+                (Action::Change, Some(config)) => {
+                    if let Some(worker) = self.workers.get_mut(&entry.name) {
+                        worker.config = config.clone();
+                    }
+                }
+                (Action::Remove, _) => {
+                    if let Some(worker) = self.workers.remove(&entry.name) {
+                        worker.addr.do_send(RetireWorker);
+                    }
+                }
+                _ => {}
+            }
+        }
+        let mut takeovers = Vec::new();
+        for entry in plan.builders {
+            let config = settings.builders.iter().find(|b| b.name == entry.name);
+            match (entry.action, config) {
+                (Action::Add, Some(config)) => self.start_builder(config, ctx),
+                (Action::Change, Some(config)) => {
+                    if let Some(done) = self.succeed(config, ctx) {
+                        takeovers.push((entry.name, done));
+                    }
+                }
+                (Action::Remove, _) => {
+                    if let Some(builder) = self.builders.remove(&entry.name) {
+                        builder.addr.do_send(RetireBuilder);
+                        self.names.remove(&builder.id);
+                        self.roster.oldest_changed(entry.name.clone(), None);
+                        self.world.board.forget_builder(&entry.name);
+                    }
+                }
+                _ => {}
+            }
+        }
+        actix::MessageResult(takeovers)
+    }
+}
+
+impl BotMaster {
+    /// A new Builder actor takes over from the one in charge.
+    fn succeed(
+        &mut self,
+        config: &Arc<BuilderConfig>,
+        ctx: &mut Context<Self>,
+    ) -> Option<oneshot::Receiver<Result<(), String>>> {
+        let name = config.name.clone();
+        let entry = self.builders.get(&name)?;
+        let (done, told) = oneshot::channel();
+        if let Some(reason) = &entry.broken {
+            let _ = done.send(Err(format!("the builder is broken: {reason}")));
+            return Some(told);
+        }
+        let (id, route, old) = (entry.id, entry.route.clone(), entry.addr.clone());
+        let may_restart = MayRestart::new(false);
+        let parts = self.parts(id, config, route, &may_restart, ctx);
+        let successor = start_supervised(
+            format!("successor {name}"),
+            ctx.address().recipient(),
+            self.world.clock.clone(),
+            may_restart,
+            move |_| Builder::successor(parts),
+        );
+        self.successors.insert(name, successor.clone());
+        old.do_send(TakeOver { successor, config: config.clone(), done });
+        Some(told)
+    }
+}
+
+impl Handler<Settle> for BotMaster {
+    type Result = ();
+    fn handle(&mut self, message: Settle, _: &mut Context<Self>) {
+        let mut settings = (*message.settings).clone();
+        for (name, successor) in std::mem::take(&mut self.successors) {
+            let Some(entry) = self.builders.get_mut(&name) else { continue };
+            if message.failed.contains_key(&name) {
+                successor.do_send(super::builder::GiveUp);
+                continue;
+            }
+            let config = settings.builders.iter().find(|builder| builder.name == name);
+            if let Some(config) = config {
+                entry.config = config.clone();
+            }
+            entry.addr = successor;
+        }
+        // A builder that could not be succeeded goes on as it was.
+        for builder in &mut settings.builders {
+            if let Some(entry) = self.builders.get(&builder.name) {
+                *builder = entry.config.clone();
+            }
+        }
+        self.settings = settings;
+        self.configure_workers();
+    }
+}
+
+/// Ends the BotMaster and, with it, its children's reasons to live.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub struct Stop;
+
+impl Handler<Stop> for BotMaster {
+    type Result = ();
+    fn handle(&mut self, _: Stop, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}

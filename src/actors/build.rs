@@ -1,0 +1,623 @@
+//! The Build actor: carries one build from its worker's acceptance to its end.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient, Supervised};
+use bytes::Bytes;
+
+use super::runtime::{Alarm, World};
+use crate::core::build::{BuildCore, CommandEnd, Effect, Event, Order, Record};
+use crate::core::builder::{Event as ToBuilder, Request};
+use crate::core::ids::*;
+use crate::core::time::Timestamp;
+use crate::core::values::{
+    BuildResult, CheckoutMode, Program, Properties, Property, StepKind, StepSpec,
+};
+use crate::faults;
+use crate::messages::*;
+use crate::protocol::json_v1::{
+    GitArgs, MasterFrame, Outcome, Resume, ResumeAction, STDIO, ShellArgs, Work,
+};
+use crate::store::logs::{LogClosed, Piece};
+use crate::store::{LogRow, Op, OpOutcome, RequestsAfter, StepRow, Transaction, Written};
+
+/// What a Build is made from.
+pub struct BuildOrder {
+    /// For its core.
+    pub order: Order,
+    /// Its own, its builder's and its buildset's properties.
+    pub properties: Properties,
+    /// Its worker.
+    pub worker: Arc<WorkerHandle>,
+    /// The worker's connection, when it is there.
+    pub link: Option<WorkerLink>,
+    /// A build of an earlier master: its steps so far.
+    pub recovered: Option<Vec<(StepRow, Vec<LogRow>)>>,
+    /// Who hears of its life.
+    pub builder: Recipient<BuilderEvent>,
+    /// Who hears of its end.
+    pub finished: Recipient<BuildFinished>,
+}
+
+/// One build.
+pub struct Build {
+    world: World,
+    core: BuildCore,
+    properties: Properties,
+    worker: Arc<WorkerHandle>,
+    link: Option<WorkerLink>,
+    recovered: Option<Vec<(StepRow, Vec<LogRow>)>>,
+    builder: Recipient<BuilderEvent>,
+    finished: Recipient<BuildFinished>,
+    alarm: Alarm,
+    number: Option<BuildNumber>,
+    step: Option<Arc<StepRow>>,
+    log: Option<Arc<LogRow>>,
+    command: Option<CommandId>,
+    command_began: Timestamp,
+    expected: Option<u64>,
+    log_closed: Option<LogClosed>,
+    /// Written once the current log is closed.
+    pending: Option<Vec<Record>>,
+    /// Answers to earlier writes are stale.
+    ticket: u64,
+    requeued: Vec<Request>,
+    /// Frames that wait until the worker was told to go on.
+    continuing: Option<Vec<MasterFrame>>,
+    begun: bool,
+}
+
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct StoreAnswered {
+    ticket: u64,
+    written: Written,
+}
+
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct LogAnswered {
+    log: LogId,
+    closed: Result<LogClosed, crate::store::StoreError>,
+}
+
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct LogReopened {
+    session: SessionId,
+    command: Option<CommandId>,
+    have: u64,
+}
+
+impl Build {
+    /// A build that begins, or goes on, once it is started.
+    #[must_use]
+    pub fn new(world: World, order: BuildOrder) -> Self {
+        Self {
+            world,
+            core: BuildCore::new(order.order),
+            properties: order.properties,
+            worker: order.worker,
+            link: order.link,
+            recovered: order.recovered,
+            builder: order.builder,
+            finished: order.finished,
+            alarm: Alarm::default(),
+            number: None,
+            step: None,
+            log: None,
+            command: None,
+            command_began: Timestamp::default(),
+            expected: None,
+            log_closed: None,
+            pending: None,
+            ticket: 0,
+            requeued: Vec::new(),
+            continuing: None,
+            begun: false,
+        }
+    }
+
+    fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let mut effects = Vec::new();
+        self.core.handle(self.world.clock.now(), event, &mut effects);
+        for effect in effects {
+            self.perform(effect, ctx);
+        }
+        let at = self.core.next_deadline();
+        self.alarm.set(ctx, &self.world.clock, at, |build, ctx| {
+            build.alarm.rang();
+            build.step(Event::DeadlineReached, ctx);
+        });
+    }
+
+    fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+        let claim = self.core.order().claim;
+        match effect {
+            Effect::Write(records) => self.write(records, ctx),
+            Effect::SendCommand { index, command } => self.send_command(index, command),
+            Effect::SendContinue { command } => self.send_continue(command, ctx),
+            Effect::SendInterrupt { command, reason } => {
+                let frame = MasterFrame::Interrupt {
+                    build: self.core.order().build,
+                    command,
+                    grace_s: self.core.order().kill_time.as_secs(),
+                    reason,
+                };
+                self.send(frame);
+            }
+            Effect::CloseLog { line } => {
+                self.header(&line);
+                self.close_log(ctx);
+            }
+            Effect::Finished { result, requeue: _, times } => {
+                self.over(Some(result), ctx);
+                self.finished.do_send(BuildFinished {
+                    claim,
+                    result,
+                    requeued: std::mem::take(&mut self.requeued),
+                    times,
+                });
+            }
+            Effect::Started => {
+                if let Some(number) = self.number {
+                    self.builder.do_send(BuilderEvent(ToBuilder::Started { claim, number }));
+                }
+            }
+            Effect::TellAway(orphaned) => {
+                if orphaned {
+                    self.link = None;
+                }
+                self.builder.do_send(BuilderEvent(ToBuilder::Orphaned { claim, orphaned }));
+            }
+            Effect::DropConnection(reason) => {
+                if let Some(link) = &self.link {
+                    link.close(reason);
+                }
+            }
+            Effect::Disown => {
+                tracing::error!(build = %self.core.order().build, "the store says that this build is not ours; it is left alone");
+                self.over(None, ctx);
+                self.finished.do_send(BuildFinished {
+                    claim,
+                    result: BuildResult::Exception,
+                    requeued: Vec::new(),
+                    times: None,
+                });
+            }
+            Effect::Ignored(kind) => self.world.ignored(kind),
+        }
+    }
+
+    fn over(&mut self, result: Option<BuildResult>, ctx: &mut Context<Self>) {
+        let result = result.map(BuildResult::word);
+        self.worker.forget.do_send(ForgetBuild { build: self.core.order().build, result });
+        ctx.stop();
+    }
+
+    fn send(&mut self, frame: MasterFrame) {
+        match (&mut self.continuing, &self.link) {
+            (Some(waiting), _) => waiting.push(frame),
+            (None, Some(link)) => {
+                link.send(&frame);
+            }
+            (None, None) => self.world.ignored("frame for a worker that is away"),
+        }
+    }
+
+    /// A write that tells how the current log ended waits until it has.
+    fn write(&mut self, records: Vec<Record>, ctx: &mut Context<Self>) {
+        let needs_log = records.contains(&Record::FinishLog)
+            && self.log.is_some()
+            && self.log_closed.is_none();
+        if needs_log {
+            self.pending = Some(records);
+            self.close_log(ctx);
+            return;
+        }
+        let ops = self.ops(&records);
+        self.ticket += 1;
+        let (ticket, me) = (self.ticket, ctx.address());
+        self.world.store.write(
+            Transaction { ops },
+            Box::new(move |written| me.do_send(StoreAnswered { ticket, written })),
+        );
+    }
+
+    fn ops(&self, records: &[Record]) -> Vec<Op> {
+        let order = self.core.order();
+        let (build, incarnation) = (order.build, order.incarnation);
+        let at = self.world.clock.now().wall;
+        let step = self.step.as_ref().map(|step| step.id);
+        let op = |record: &Record| match record {
+            Record::StartBuild => Some(Op::StartBuild {
+                build,
+                incarnation,
+                properties: Arc::new(self.properties.clone()),
+                at,
+            }),
+            Record::Adopt(incarnation) => {
+                Some(Op::AdoptBuild { build, incarnation: *incarnation })
+            }
+            Record::StartStep { index } => {
+                let spec = order.config.factory.steps.get(*index)?;
+                Some(Op::StartStep {
+                    build,
+                    number: u32::try_from(*index).ok()?,
+                    name: spec.name.clone(),
+                    state_string: format!("running '{}'", spec.name),
+                    logs: vec![STDIO.into()],
+                    at,
+                })
+            }
+            Record::FinishLog => {
+                let (log, closed) = (self.log.as_ref()?, self.log_closed.as_ref()?);
+                Some(Op::FinishLog {
+                    log: log.id,
+                    num_lines: closed.num_lines,
+                    length: closed.length,
+                    inline: closed.inline.clone(),
+                    incomplete: closed.incomplete.clone(),
+                })
+            }
+            Record::FinishStep { result, text } => Some(Op::FinishStep {
+                step: step?,
+                result: *result,
+                state_string: text.clone(),
+                at,
+            }),
+            Record::SetProperties(set) => Some(Op::SetProperties {
+                build,
+                properties: set
+                    .iter()
+                    .map(|(name, value)| {
+                        let property =
+                            Property { value: value.clone(), source: "Worker".into() };
+                        (name.clone(), property)
+                    })
+                    .collect(),
+            }),
+            Record::FinishBuild { result, text, requeue } => Some(Op::FinishBuild {
+                build,
+                incarnation,
+                result: *result,
+                state_string: text.clone(),
+                requests: if *requeue {
+                    RequestsAfter::Requeue { infra: true }
+                } else {
+                    RequestsAfter::Done
+                },
+                at,
+            }),
+        };
+        records.iter().filter_map(op).collect()
+    }
+
+    fn absorb(&mut self, outcomes: Vec<OpOutcome>) {
+        for outcome in outcomes {
+            match outcome {
+                OpOutcome::Started(row) => self.number = row.number,
+                OpOutcome::Step { step, logs } => {
+                    self.step = Some(step);
+                    self.log = logs.into_iter().next();
+                    self.log_closed = None;
+                    self.expected = None;
+                    if let Some(log) = &self.log {
+                        self.world.logs.open(log.clone());
+                    }
+                }
+                OpOutcome::Requeued { requests } => {
+                    self.requeued = requests.iter().map(|row| super::builder::request(row)).collect();
+                }
+                _ => {}
+            }
+        }
+    }
+
+    fn send_command(&mut self, index: usize, command: CommandId) {
+        let order = self.core.order();
+        let Some(step) = order.config.factory.steps.get(index).cloned() else { return };
+        let (build, epoch, config) = (order.build, order.epoch, order.config.clone());
+        let work = self.work(&step, &config.env);
+        self.command_began = self.world.clock.now().mono;
+        self.open_route(&command);
+        self.header(&shown(&step));
+        self.command = Some(command.clone());
+        self.send(MasterFrame::StartCommand { build, epoch, command, work });
+    }
+
+    fn open_route(&self, command: &CommandId) {
+        if let (Some(link), Some(log)) = (&self.link, &self.log) {
+            link.logs().open(
+                command.clone(),
+                LogRoute { build: self.core.order().build, name: STDIO.into(), log: log.id },
+            );
+        }
+    }
+
+    fn work(&self, step: &StepSpec, builder_env: &BTreeMap<String, String>) -> Work {
+        let mut env = builder_env.clone();
+        env.extend(step.env.clone());
+        let ms = |span: std::time::Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let timeout_ms = step.timeout.map(ms);
+        let max_time_ms = step.max_time.map(ms);
+        match &step.kind {
+            StepKind::Run { program } => {
+                let (argv, shell) = match program {
+                    Program::Argv(argv) => (Some(argv.clone()), None),
+                    Program::Shell(line) => (None, Some(line.clone())),
+                };
+                let workdir = step.workdir.clone();
+                Work::Shell(ShellArgs { argv, shell, workdir, env, timeout_ms, max_time_ms })
+            }
+            StepKind::Git { repository, branch, mode, submodules, depth } => {
+                let wanted = |name: &str| {
+                    let property = self.properties.get(name)?;
+                    (!property.value.is_empty()).then(|| property.value.clone())
+                };
+                let mode = match mode {
+                    CheckoutMode::Clean => "clean",
+                    CheckoutMode::Incremental => "incremental",
+                };
+                Work::Git(GitArgs {
+                    repository: repository.clone(),
+                    branch: wanted("branch").or_else(|| branch.clone()),
+                    revision: wanted("revision"),
+                    mode: mode.into(),
+                    submodules: *submodules,
+                    depth: *depth,
+                    workdir: step.workdir.clone(),
+                    env,
+                    timeout_ms,
+                    max_time_ms,
+                })
+            }
+        }
+    }
+
+    /// The worker is back: it is told from where to send the current log, and
+    /// only then anything else.
+    fn send_continue(&mut self, command: Option<CommandId>, ctx: &mut Context<Self>) {
+        let Some(link) = self.link.clone() else { return };
+        self.continuing = Some(Vec::new());
+        let session = link.session;
+        match &self.log {
+            Some(log) if self.log_closed.is_none() => {
+                if let Some(command) = &command {
+                    self.open_route(command);
+                    self.command = Some(command.clone());
+                }
+                let me = ctx.address();
+                self.world.logs.reopen(
+                    log.clone(),
+                    Box::new(move |have| {
+                        let have = have.unwrap_or(0);
+                        me.do_send(LogReopened { session, command, have });
+                    }),
+                );
+            }
+            _ => ctx.notify(LogReopened { session, command, have: 0 }),
+        }
+    }
+
+    /// One line of the master's own in the current log.
+    fn header(&self, line: &str) {
+        let Some(log) = &self.log else { return };
+        let began = self.command_began;
+        let at_ms = self.world.clock.now().mono.since(began).as_millis();
+        self.world.logs.append(Piece {
+            log: log.id,
+            channel: b'h',
+            offset: None,
+            bytes: Bytes::from(format!("{line}\n")),
+            at_ms: u64::try_from(at_ms).unwrap_or(0),
+            confirm: None,
+            permit: None,
+        });
+    }
+
+    fn close_log(&mut self, ctx: &mut Context<Self>) {
+        if let (Some(link), Some(command)) = (&self.link, &self.command) {
+            link.logs().close(command);
+        }
+        let Some(log) = &self.log else {
+            ctx.notify(LogAnswered { log: LogId(0), closed: Err(crate::store::StoreError::Closed) });
+            return;
+        };
+        let (id, me) = (log.id, ctx.address());
+        self.world.logs.close(
+            id,
+            self.expected,
+            Box::new(move |closed| me.do_send(LogAnswered { log: id, closed })),
+        );
+    }
+
+    fn recover(&mut self, steps: Vec<(StepRow, Vec<LogRow>)>, ctx: &mut Context<Self>) {
+        let results = steps
+            .iter()
+            .filter_map(|(step, _)| Some((step.number as usize, step.results?)))
+            .collect();
+        let last_step = steps
+            .last()
+            .map(|(step, _)| (step.number as usize, step.complete_at.is_some()));
+        if let Some((step, logs)) = steps.into_iter().last() {
+            let open = step.complete_at.is_none();
+            self.step = Some(Arc::new(step));
+            self.log = logs.into_iter().next().filter(|_| open).map(Arc::new);
+        }
+        if let Some(log) = &self.log {
+            self.world.logs.reopen(log.clone(), Box::new(|_| {}));
+        }
+        self.step(Event::Recover { last_step, results }, ctx);
+    }
+}
+
+/// What the log begins with.
+fn shown(step: &StepSpec) -> String {
+    match &step.kind {
+        StepKind::Run { program: Program::Argv(argv) } => format!("$ {}", argv.join(" ")),
+        StepKind::Run { program: Program::Shell(line) } => format!("$ sh -c '{line}'"),
+        StepKind::Git { repository, .. } => format!("checkout of {repository}"),
+    }
+}
+
+impl Actor for Build {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        if self.begun {
+            return;
+        }
+        self.begun = true;
+        let order = self.core.order();
+        self.worker.build.do_send(RegisterBuild {
+            build: order.build,
+            claim: order.claim,
+            builder: order.config.name.clone(),
+            door: BuildDoor {
+                event: ctx.address().recipient(),
+                finished: ctx.address().recipient(),
+                back: ctx.address().recipient(),
+            },
+        });
+        match self.recovered.take() {
+            Some(steps) => self.recover(steps, ctx),
+            None => self.step(Event::Begin, ctx),
+        }
+    }
+}
+
+impl Supervised for Build {
+    /// An exception inside a build is a result, never a wedged worker (row
+    /// B16): what was on its way is stale, the build ends.
+    fn restarting(&mut self, ctx: &mut Context<Self>) {
+        self.alarm.rang();
+        self.ticket += 1;
+        self.pending = None;
+        self.continuing = None;
+        if let (Some(link), Some(command)) = (&self.link, &self.command) {
+            link.send(&MasterFrame::Interrupt {
+                build: self.core.order().build,
+                command: command.clone(),
+                grace_s: self.core.order().kill_time.as_secs(),
+                reason: "the master's part of the build failed".into(),
+            });
+        }
+        let error = "the master's part of the build failed; see its log".to_owned();
+        ctx.notify(BuildEvent(Event::Broken { error }));
+    }
+}
+
+impl Handler<BuildEvent> for Build {
+    type Result = ();
+    fn handle(&mut self, message: BuildEvent, ctx: &mut Context<Self>) {
+        self.step(message.0, ctx);
+    }
+}
+
+impl Handler<CommandFinished> for Build {
+    type Result = ();
+    fn handle(&mut self, message: CommandFinished, ctx: &mut Context<Self>) {
+        faults::point("build.command_finished");
+        if self.command.as_ref() != Some(&message.command) {
+            self.world.ignored("end of a command that does not run");
+            return;
+        }
+        self.expected = message.log_end.get(STDIO).copied();
+        let end = match message.outcome {
+            Outcome::Exit(code) => CommandEnd::Exit(code),
+            Outcome::Signal(signal) => CommandEnd::Signal(signal),
+            Outcome::Timeout { what, after_s } => CommandEnd::Timeout(match what.as_str() {
+                "no_output" => format!("no output for {after_s} s"),
+                _ => format!("it ran longer than {after_s} s"),
+            }),
+            Outcome::Killed(reason) => CommandEnd::Killed(reason),
+            Outcome::Error(text) => CommandEnd::Error(text),
+        };
+        let (command, properties) = (message.command, message.properties);
+        self.step(Event::CommandEnded { command, end, properties }, ctx);
+    }
+}
+
+impl Handler<WorkerBack> for Build {
+    type Result = ();
+    fn handle(&mut self, back: WorkerBack, ctx: &mut Context<Self>) {
+        self.link = Some(back.link);
+        let op = Op::AdoptBuild {
+            build: self.core.order().build,
+            incarnation: back.incarnation,
+        };
+        self.world.store.write(Transaction::of(op), Box::new(|_| {}));
+        self.step(
+            Event::Back {
+                incarnation: back.incarnation,
+                command: back.brought.command,
+                lost: back.brought.lost,
+            },
+            ctx,
+        );
+    }
+}
+
+impl Handler<StoreAnswered> for Build {
+    type Result = ();
+    fn handle(&mut self, answer: StoreAnswered, ctx: &mut Context<Self>) {
+        let stale = answer.ticket != self.ticket;
+        let event = match answer.written {
+            Ok(outcomes) => {
+                self.absorb(outcomes);
+                Event::Written
+            }
+            Err(error) => {
+                tracing::warn!(build = %self.core.order().build, %error, "the build's progress was not stored");
+                Event::WriteFailed { transient: error.is_transient(), error: error.to_string() }
+            }
+        };
+        if stale {
+            self.world.ignored("answer to a write of before a restart");
+        } else {
+            self.step(event, ctx);
+        }
+    }
+}
+
+impl Handler<LogAnswered> for Build {
+    type Result = ();
+    fn handle(&mut self, answer: LogAnswered, ctx: &mut Context<Self>) {
+        if self.log.as_ref().is_some_and(|log| log.id != answer.log) {
+            self.world.ignored("closed log of a step that is over");
+            return;
+        }
+        self.log_closed = Some(answer.closed.unwrap_or_else(|error| LogClosed {
+            num_lines: 0,
+            length: 0,
+            worker_length: 0,
+            inline: None,
+            incomplete: Some(error.to_string()),
+        }));
+        match self.pending.take() {
+            Some(records) => self.write(records, ctx),
+            None => self.step(Event::LogClosed, ctx),
+        }
+    }
+}
+
+impl Handler<LogReopened> for Build {
+    type Result = ();
+    fn handle(&mut self, reopened: LogReopened, _: &mut Context<Self>) {
+        let Some(link) = self.link.clone().filter(|link| link.session == reopened.session) else {
+            self.world.ignored("reopened log for a connection that is gone");
+            return;
+        };
+        link.send(&MasterFrame::Resume(Resume {
+            build: self.core.order().build,
+            command: reopened.command,
+            r#do: ResumeAction::Continue,
+            log_from: BTreeMap::from([(STDIO.to_owned(), reopened.have)]),
+        }));
+        for frame in self.continuing.take().unwrap_or_default() {
+            link.send(&frame);
+        }
+    }
+}

@@ -1,0 +1,22 @@
+//! The shells: they turn messages into events of the core and its effects into
+//! messages, writes and frames, and the core's next deadline into one timer.
+//! One actor a file. All of them live on one thread; what could block it
+//! (files, the database, HTTP) is elsewhere.
+
+pub mod runtime;
+
+mod bot_master;
+mod build;
+mod builder;
+mod ping;
+mod slave_builder;
+mod worker;
+mod worker_connection;
+
+pub use bot_master::{BotMaster, Parts};
+pub use build::Build;
+pub use builder::Builder;
+pub use ping::Ping;
+pub use slave_builder::SlaveBuilder;
+pub use worker::Worker;
+pub use worker_connection::{Greeter, WorkerConnection};

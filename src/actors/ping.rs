@@ -1,0 +1,123 @@
+//! The Ping actor: one exchange with one worker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient};
+
+use super::runtime::{Alarm, World};
+use crate::core::ids::PingToken;
+use crate::core::ping::{Effect, Event, PingCore};
+use crate::messages::{
+    EndPing, ForgetPing, PingEnded, PingLost, Pong, RegisterPing, TightenPing, WorkerHandle,
+    WorkerLink,
+};
+use crate::protocol::json_v1::MasterFrame;
+
+/// One exchange.
+pub struct Ping {
+    world: World,
+    token: PingToken,
+    timeout: Duration,
+    link: WorkerLink,
+    worker: Arc<WorkerHandle>,
+    asker: Recipient<PingEnded>,
+    core: Option<PingCore>,
+    alarm: Alarm,
+}
+
+impl Ping {
+    /// Starts an exchange over `link`; its end is told to `asker`.
+    pub fn start_exchange(
+        world: World,
+        token: PingToken,
+        timeout: Duration,
+        link: WorkerLink,
+        worker: Arc<WorkerHandle>,
+        asker: Recipient<PingEnded>,
+    ) -> Addr<Self> {
+        Self { world, token, timeout, link, worker, asker, core: None, alarm: Alarm::default() }
+            .start()
+    }
+
+    fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let now = self.world.clock.now().mono;
+        let mut effects = Vec::new();
+        if let Some(core) = &mut self.core {
+            core.handle(now, event, &mut effects);
+        }
+        self.perform(effects, ctx);
+    }
+
+    fn perform(&mut self, effects: Vec<Effect>, ctx: &mut Context<Self>) {
+        for effect in effects {
+            match effect {
+                Effect::Send => {
+                    if !self.link.send(&MasterFrame::Ping { id: self.token }) {
+                        ctx.notify(PingLost);
+                    }
+                }
+                Effect::DropConnection => self.link.close("it did not answer a ping"),
+                Effect::Done(ok) => {
+                    self.asker.do_send(PingEnded { token: self.token, ok });
+                    ctx.stop();
+                }
+            }
+        }
+        let at = self.core.as_ref().and_then(PingCore::next_deadline);
+        self.alarm.set(ctx, &self.world.clock, at, |ping, ctx| {
+            ping.alarm.rang();
+            let last_byte = ping.link.last_heard();
+            ping.step(Event::DeadlineReached { last_byte }, ctx);
+        });
+    }
+}
+
+impl Actor for Ping {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.worker.ping.do_send(RegisterPing {
+            token: self.token,
+            session: self.link.session,
+            pong: ctx.address().recipient(),
+            lost: ctx.address().recipient(),
+        });
+        let mut effects = Vec::new();
+        let now = self.world.clock.now().mono;
+        self.core = Some(PingCore::start(now, self.timeout, &mut effects));
+        self.perform(effects, ctx);
+    }
+
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        self.worker.forget_ping.do_send(ForgetPing(self.token));
+    }
+}
+
+impl Handler<Pong> for Ping {
+    type Result = ();
+    fn handle(&mut self, _: Pong, ctx: &mut Context<Self>) {
+        self.step(Event::Pong, ctx);
+    }
+}
+
+impl Handler<PingLost> for Ping {
+    type Result = ();
+    fn handle(&mut self, _: PingLost, ctx: &mut Context<Self>) {
+        self.step(Event::Lost, ctx);
+    }
+}
+
+impl Handler<TightenPing> for Ping {
+    type Result = ();
+    fn handle(&mut self, message: TightenPing, ctx: &mut Context<Self>) {
+        self.step(Event::Tighten(message.0), ctx);
+    }
+}
+
+impl Handler<EndPing> for Ping {
+    type Result = ();
+    fn handle(&mut self, _: EndPing, ctx: &mut Context<Self>) {
+        ctx.stop();
+    }
+}

@@ -1,0 +1,263 @@
+//! The SlaveBuilder actor: one builder's conversation with one worker.
+
+use std::collections::BTreeMap;
+use std::sync::Arc;
+
+use actix::{
+    Actor, ActorContext, Addr, AsyncContext, Context, Handler, MessageResult, Recipient, Supervised,
+};
+
+use super::ping::Ping as PingActor;
+use super::runtime::{Alarm, World};
+use crate::core::builder::{Event as ToBuilder, ReplyId, SeatReport};
+use crate::core::ids::*;
+use crate::core::slave_builder::{Effect, Event, SlaveBuilderCore};
+use crate::faults;
+use crate::messages::{
+    BuildOver, BuilderEvent, BuilderHandle, BuilderMail, CallBackStart, DescribeSeat, EndPing,
+    LetGo, Ping, PingEnded, RegisterSeat, SeatNews, SeatNewsKind, StartBuild, TightenPing,
+    WorkerHandle, WorkerLink,
+};
+use crate::protocol::json_v1::MasterFrame;
+use crate::store::{BuilderNote, Op, Transaction};
+
+/// One builder's conversation with one worker.
+pub struct SlaveBuilder {
+    world: World,
+    builder_id: BuilderId,
+    builder: BuilderHandle,
+    worker: Arc<WorkerHandle>,
+    link: WorkerLink,
+    core: SlaveBuilderCore,
+    alarm: Alarm,
+    starts: BTreeMap<ClaimId, Recipient<BuilderEvent>>,
+    persons: BTreeMap<ReplyId, (ReplyId, Recipient<BuilderEvent>)>,
+    next_reply: u64,
+    ping: Option<(PingToken, Addr<PingActor>)>,
+}
+
+impl SlaveBuilder {
+    /// A SlaveBuilder that attaches over `link`.
+    #[must_use]
+    pub fn new(
+        world: World,
+        builder_id: BuilderId,
+        builder: BuilderHandle,
+        worker: Arc<WorkerHandle>,
+        link: WorkerLink,
+    ) -> Self {
+        let until = world.clock.now().mono + world.timers.attach_timeout;
+        let core = SlaveBuilderCore::attaching(until, world.timers.ping_timeout);
+        Self {
+            world,
+            builder_id,
+            builder,
+            worker,
+            link,
+            core,
+            alarm: Alarm::default(),
+            starts: BTreeMap::new(),
+            persons: BTreeMap::new(),
+            next_reply: 0,
+            ping: None,
+        }
+    }
+
+    fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let mut effects = Vec::new();
+        self.core.handle(self.world.clock.now().mono, event, &mut effects);
+        for effect in effects {
+            self.perform(effect, ctx);
+        }
+        let at = self.core.next_deadline();
+        self.alarm.set(ctx, &self.world.clock, at, |seat, ctx| {
+            seat.alarm.rang();
+            seat.step(Event::DeadlineReached, ctx);
+        });
+    }
+
+    fn tell_builder(&self, event: ToBuilder) {
+        self.builder.tell(BuilderMail::Event(event));
+    }
+
+    fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+        let (worker, session) = (self.worker.name.clone(), self.link.session);
+        match effect {
+            Effect::StartPing { timeout } => {
+                let token = PingToken(self.world.next_token());
+                let ping = PingActor::start_exchange(
+                    self.world.clone(),
+                    token,
+                    timeout,
+                    self.link.clone(),
+                    self.worker.clone(),
+                    ctx.address().recipient(),
+                );
+                self.ping = Some((token, ping));
+            }
+            Effect::TightenPing(until) => {
+                if let Some((_, ping)) = &self.ping {
+                    ping.do_send(TightenPing(until));
+                }
+            }
+            Effect::EndPing => {
+                if let Some((_, ping)) = self.ping.take() {
+                    ping.do_send(EndPing);
+                }
+            }
+            Effect::SendStart(order) => {
+                let epoch = order.requests.iter().map(|(_, epoch)| *epoch).max();
+                self.link.send(&MasterFrame::StartBuild {
+                    build: order.build,
+                    epoch: epoch.unwrap_or_default(),
+                    requests: order.requests,
+                    builder: order.config.name.clone(),
+                    builddir: order.config.builddir.clone(),
+                });
+            }
+            Effect::TellAttached { building } => {
+                self.tell_builder(ToBuilder::Attached { worker, session, building });
+            }
+            Effect::TellAttachFailed { error } => {
+                self.tell_builder(ToBuilder::AttachFailed { worker, session, error });
+            }
+            Effect::TellDetached => self.tell_builder(ToBuilder::Detach { worker, session }),
+            Effect::TellStart { claim, outcome } => {
+                if let Some(from) = self.starts.remove(&claim) {
+                    from.do_send(BuilderEvent(match outcome {
+                        Ok(()) => ToBuilder::StartAccepted { claim },
+                        Err(failure) => ToBuilder::StartFailed { claim, failure },
+                    }));
+                }
+            }
+            Effect::TellPing { reply, ok } => {
+                if let Some((_, from)) = self.persons.remove(&reply) {
+                    from.do_send(BuilderEvent(ToBuilder::PingDone { worker, ok }));
+                }
+            }
+            // The builder may have waited for exactly this (row S09).
+            Effect::TellIdle => {
+                self.tell_builder(ToBuilder::MaybeStart { worker: Some(worker) });
+            }
+            Effect::DropConnection(reason) => self.link.close(reason),
+            Effect::Note(text) => {
+                let note = BuilderNote {
+                    builder: self.builder_id,
+                    worker: Some(self.worker.id),
+                    text: text.into(),
+                    error: None,
+                    at: self.world.clock.now().wall,
+                };
+                self.world.store.write(Transaction::of(Op::Note(note)), Box::new(|_| {}));
+            }
+            Effect::Ignored(kind) => self.world.ignored(kind),
+        }
+    }
+}
+
+impl Actor for SlaveBuilder {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        self.worker.seat.do_send(RegisterSeat {
+            session: self.link.session,
+            builder: self.builder.name.clone(),
+            to: ctx.address().recipient(),
+        });
+        let at = self.core.next_deadline();
+        self.alarm.set(ctx, &self.world.clock, at, |seat, ctx| {
+            seat.alarm.rang();
+            seat.step(Event::DeadlineReached, ctx);
+        });
+    }
+}
+
+impl Supervised for SlaveBuilder {
+    /// Half-changed state is worth nothing: the worker comes back over a new
+    /// connection with its inventory, and everything goes the ordinary way.
+    fn restarting(&mut self, _: &mut Context<Self>) {
+        self.alarm.rang();
+        self.link.close("the master's part for it had to be started again");
+    }
+}
+
+impl Handler<SeatNews> for SlaveBuilder {
+    type Result = ();
+    fn handle(&mut self, news: SeatNews, ctx: &mut Context<Self>) {
+        faults::point("slave_builder.news");
+        let event = match news.0 {
+            SeatNewsKind::Answer { error: None, building } => Event::Ready { building },
+            SeatNewsKind::Answer { error: Some(error), .. } => Event::Failed { error },
+            SeatNewsKind::Detached => Event::Detach,
+            SeatNewsKind::Accepted(build) => Event::Accepted(build),
+            SeatNewsKind::Refused { build, code, message } => {
+                Event::Refused { build, code, message }
+            }
+        };
+        self.step(event, ctx);
+    }
+}
+
+impl Handler<StartBuild> for SlaveBuilder {
+    type Result = ();
+    fn handle(&mut self, start: StartBuild, ctx: &mut Context<Self>) {
+        self.starts.insert(start.order.claim, start.from);
+        self.step(Event::Start(start.order), ctx);
+    }
+}
+
+impl Handler<Ping> for SlaveBuilder {
+    type Result = ();
+    fn handle(&mut self, ping: Ping, ctx: &mut Context<Self>) {
+        // Builders number their questions themselves; two may use one number.
+        let mine = ReplyId(self.next_reply);
+        self.next_reply += 1;
+        self.persons.insert(mine, (ping.reply, ping.from));
+        self.step(Event::Ping(mine), ctx);
+    }
+}
+
+impl Handler<PingEnded> for SlaveBuilder {
+    type Result = ();
+    fn handle(&mut self, ended: PingEnded, ctx: &mut Context<Self>) {
+        if self.ping.as_ref().is_some_and(|(token, _)| *token == ended.token) {
+            self.ping = None;
+            self.step(Event::PingEnded(ended.ok), ctx);
+        }
+    }
+}
+
+impl Handler<CallBackStart> for SlaveBuilder {
+    type Result = ();
+    fn handle(&mut self, message: CallBackStart, ctx: &mut Context<Self>) {
+        self.step(Event::CallBack(message.0), ctx);
+    }
+}
+
+impl Handler<BuildOver> for SlaveBuilder {
+    type Result = ();
+    fn handle(&mut self, message: BuildOver, ctx: &mut Context<Self>) {
+        self.step(Event::BuildOver(message.0), ctx);
+    }
+}
+
+impl Handler<LetGo> for SlaveBuilder {
+    type Result = ();
+    fn handle(&mut self, _: LetGo, ctx: &mut Context<Self>) {
+        if let Some((_, ping)) = self.ping.take() {
+            ping.do_send(EndPing);
+        }
+        ctx.stop();
+    }
+}
+
+impl Handler<DescribeSeat> for SlaveBuilder {
+    type Result = MessageResult<DescribeSeat>;
+    fn handle(&mut self, _: DescribeSeat, _: &mut Context<Self>) -> Self::Result {
+        MessageResult(self.core.report().map(|used| SeatReport {
+            worker: self.worker.name.clone(),
+            session: self.link.session,
+            used,
+        }))
+    }
+}

@@ -1,0 +1,611 @@
+//! The Worker actor: one worker as the master knows it, whether it is there or
+//! not. Frames that are not text of logs pass through here, so this is where
+//! a frame about somebody else's build is caught.
+
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+
+use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient, Supervised};
+
+use super::bot_master::WorkerAvailable;
+use super::runtime::World;
+use crate::core::builder::Event as ToBuilder;
+use crate::core::ids::*;
+use crate::core::values::WorkerConfig;
+use crate::core::views::WorkerView;
+use crate::core::worker::{Brought, Effect, Event, WorkerCore};
+use crate::faults;
+use crate::messages::*;
+use crate::protocol::json_v1::{
+    BuilderEntry, Inventory, InventoryState, MasterFrame, PROTO, Resume, ResumeAction, WINDOW,
+    WireError, WorkerFrame,
+};
+use crate::store::{Op, OpOutcome, Transaction};
+
+/// How many ended builds are remembered, so that their late frames are known
+/// from those about somebody else's build.
+const REMEMBERED: usize = 256;
+
+/// One worker as the master knows it.
+pub struct Worker {
+    world: World,
+    id: WorkerId,
+    name: WorkerName,
+    core: WorkerCore,
+    master: Recipient<WorkerAvailable>,
+    builders: BTreeMap<BuilderName, Arc<BuilderHandle>>,
+    links: BTreeMap<SessionId, (WorkerLink, Box<crate::protocol::json_v1::Attach>, String)>,
+    seats: BTreeMap<BuilderName, (SessionId, Recipient<SeatNews>)>,
+    builds: BTreeMap<BuildId, BuildDoor>,
+    ended: VecDeque<BuildId>,
+    pings: BTreeMap<PingToken, (SessionId, Recipient<Pong>, Recipient<PingLost>)>,
+    askers: BTreeMap<ClaimId, Recipient<BuilderEvent>>,
+    handle: Option<Arc<WorkerHandle>>,
+}
+
+/// The store answered an attach.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct AttachWritten {
+    session: SessionId,
+    outcome: Result<Incarnation, String>,
+}
+
+impl Worker {
+    /// A worker that is not there yet.
+    #[must_use]
+    pub fn new(
+        world: World,
+        id: WorkerId,
+        config: WorkerConfig,
+        paused: bool,
+        master: Recipient<WorkerAvailable>,
+    ) -> Self {
+        Self {
+            world,
+            id,
+            name: config.name.clone(),
+            core: WorkerCore::new(config, paused),
+            master,
+            builders: BTreeMap::new(),
+            links: BTreeMap::new(),
+            seats: BTreeMap::new(),
+            builds: BTreeMap::new(),
+            ended: VecDeque::new(),
+            pings: BTreeMap::new(),
+            askers: BTreeMap::new(),
+            handle: None,
+        }
+    }
+
+    fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let mut effects = Vec::new();
+        self.core.handle(event, &mut effects);
+        for effect in effects {
+            self.perform(effect, ctx);
+        }
+        self.show();
+    }
+
+    fn show(&self) {
+        let (used, max_builds) = self.core.slots();
+        let (paused, graceful) = self.core.standing();
+        let address = self
+            .core
+            .session()
+            .and_then(|session| self.links.get(&session))
+            .map(|(_, _, address)| address.clone());
+        self.world.board.show_worker(
+            &self.name,
+            WorkerView {
+                id: self.id,
+                connected: self.core.is_up(),
+                incarnation: self.core.incarnation().unwrap_or_default(),
+                used,
+                max_builds,
+                paused,
+                graceful,
+                address,
+            },
+        );
+    }
+
+    fn link(&self, session: SessionId) -> Option<&WorkerLink> {
+        self.links.get(&session).map(|(link, _, _)| link)
+    }
+
+    fn current(&self) -> Option<&WorkerLink> {
+        self.core.session().and_then(|session| self.link(session))
+    }
+
+    fn send(&self, frame: &MasterFrame) {
+        if let Some(link) = self.current() {
+            link.send(frame);
+        }
+    }
+
+    fn write(&self, op: Op) {
+        let worker = self.name.clone();
+        self.world.store.write(
+            Transaction::of(op),
+            Box::new(move |written| {
+                if let Err(error) = written {
+                    tracing::warn!(worker.name = %worker, %error, "the worker's state was not stored");
+                }
+            }),
+        );
+    }
+
+    fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+        match effect {
+            Effect::StoreAttach { session } => self.store_attach(session, ctx),
+            Effect::StoreDetach { incarnation } => self.write(Op::DetachWorker {
+                worker: self.id,
+                incarnation,
+                at: self.world.clock.now().wall,
+            }),
+            Effect::SendAttached { session, incarnation } => {
+                if let Some(link) = self.link(session) {
+                    link.send(&MasterFrame::Attached {
+                        proto: PROTO,
+                        incarnation,
+                        caps: vec!["resume/1".into()],
+                        heartbeat_s: self.world.timers.heartbeat.as_secs().max(1),
+                        lease_s: self.world.timers.lease.as_secs().max(1),
+                        window: WINDOW,
+                    });
+                }
+            }
+            Effect::Reject { session, code, message, retry_after_s } => {
+                if let Some(link) = self.link(session) {
+                    let frame =
+                        MasterFrame::Rejected { code: code.into(), message, retry_after_s };
+                    link.send(&frame);
+                    link.close(code);
+                }
+            }
+            Effect::SendBuilders { list } => {
+                let list = list
+                    .into_iter()
+                    .map(|(builder, builddir)| BuilderEntry { builder, builddir })
+                    .collect();
+                self.send(&MasterFrame::Builders { list });
+            }
+            Effect::TellBuilder { builder, session } => self.tell_builder(&builder, session),
+            Effect::TellSeat { builder, error, building } => {
+                if let Some((_, seat)) = self.seats.get(&builder) {
+                    seat.do_send(SeatNews(SeatNewsKind::Answer { error, building }));
+                }
+            }
+            Effect::TellSeatsDetached { session } => self.detach_seats(session),
+            Effect::TellBuildAway { build } => {
+                self.tell_build(build, crate::core::build::Event::Away);
+            }
+            Effect::TellBuildBack { build, incarnation, brought } => {
+                if let (Some(door), Some(link)) = (self.builds.get(&build), self.current()) {
+                    door.back.do_send(WorkerBack { link: link.clone(), incarnation, brought });
+                }
+            }
+            Effect::TellBuildGone { build } => {
+                self.tell_build(build, crate::core::build::Event::Gone);
+            }
+            Effect::SendAbandon { build, command } => {
+                self.send(&MasterFrame::Resume(Resume {
+                    build,
+                    command,
+                    r#do: ResumeAction::Abandon,
+                    log_from: BTreeMap::new(),
+                }));
+            }
+            Effect::Slot { builder: _, claim, granted } => {
+                if let Some(from) = self.askers.remove(&claim) {
+                    from.do_send(BuilderEvent(match granted {
+                        Some(incarnation) => {
+                            ToBuilder::SlotGranted { claim, worker_id: self.id, incarnation }
+                        }
+                        None => ToBuilder::SlotRefused { claim },
+                    }));
+                }
+            }
+            Effect::TryBuilders(builders) => self
+                .master
+                .do_send(WorkerAvailable { worker: self.name.clone(), builders }),
+            Effect::StorePaused(paused) => self.write(Op::SetWorker {
+                worker: self.id,
+                paused: Some((paused, None)),
+                graceful: None,
+            }),
+            Effect::StoreGraceful(graceful) => self.write(Op::SetWorker {
+                worker: self.id,
+                paused: None,
+                graceful: Some(graceful),
+            }),
+            Effect::SendLeave { shutdown, reason } => self.send(&if shutdown {
+                MasterFrame::Shutdown { reason }
+            } else {
+                MasterFrame::Drain { reason }
+            }),
+            Effect::CloseConnection { session, reason } => {
+                if let Some(link) = self.link(session) {
+                    link.close(reason);
+                }
+            }
+            Effect::Ignored(kind) => self.world.ignored(kind),
+            Effect::Over => {
+                self.world.board.forget_worker(&self.name);
+                ctx.stop();
+            }
+        }
+    }
+
+    /// Durable before told: the incarnation is stored before the worker hears
+    /// that it is attached.
+    fn store_attach(&self, session: SessionId, ctx: &mut Context<Self>) {
+        let Some((_, attach, address)) = self.links.get(&session) else { return };
+        let mut info = attach.info.clone();
+        for (key, value) in [
+            ("version", attach.version.clone()),
+            ("os", attach.os.clone()),
+            ("arch", attach.arch.clone()),
+            ("address", address.clone()),
+        ] {
+            info.insert(key.into(), value);
+        }
+        let op = Op::AttachWorker { worker: self.id, info, at: self.world.clock.now().wall };
+        let me = ctx.address();
+        self.world.store.write(
+            Transaction::of(op),
+            Box::new(move |written| {
+                let outcome = match written.as_deref() {
+                    Ok([OpOutcome::Attached(incarnation)]) => Ok(*incarnation),
+                    Ok(other) => Err(format!("unexpected answer of the store: {other:?}")),
+                    Err(error) => Err(error.to_string()),
+                };
+                me.do_send(AttachWritten { session, outcome });
+            }),
+        );
+    }
+
+    fn tell_builder(&self, builder: &BuilderName, session: SessionId) {
+        let (Some(door), Some(link), Some(handle)) =
+            (self.builders.get(builder), self.link(session), &self.handle)
+        else {
+            return;
+        };
+        door.tell(BuilderMail::Attach(Attach {
+            worker: self.name.clone(),
+            link: link.clone(),
+            handle: handle.clone(),
+        }));
+    }
+
+    fn tell_build(&self, build: BuildId, event: crate::core::build::Event) {
+        if let Some(door) = self.builds.get(&build) {
+            door.event.do_send(BuildEvent(event));
+        }
+    }
+
+    fn detach_seats(&mut self, session: SessionId) {
+        self.seats.retain(|_, (theirs, seat)| {
+            if *theirs == session {
+                seat.do_send(SeatNews(SeatNewsKind::Detached));
+            }
+            *theirs != session
+        });
+        self.pings.retain(|_, (theirs, _, lost)| {
+            if *theirs == session {
+                lost.do_send(PingLost);
+            }
+            *theirs != session
+        });
+    }
+
+    fn on_frame(&mut self, session: SessionId, frame: WorkerFrame, ctx: &mut Context<Self>) {
+        match frame {
+            WorkerFrame::Inventory(Inventory { builds, more }) => {
+                let builds = builds
+                    .into_iter()
+                    .map(|item| Brought {
+                        build: item.build,
+                        command: item.command,
+                        lost: item.state == InventoryState::Lost,
+                    })
+                    .collect();
+                self.step(Event::Inventory { session, builds, more }, ctx);
+            }
+            WorkerFrame::BuilderReady { builder } => {
+                self.step(Event::BuilderAnswer { session, builder, error: None }, ctx);
+            }
+            WorkerFrame::BuilderFailed { builder, code, message } => {
+                let error = Some(format!("{code}: {message}"));
+                self.step(Event::BuilderAnswer { session, builder, error }, ctx);
+            }
+            WorkerFrame::Pong { id } => match self.pings.remove(&id) {
+                Some((_, pong, _)) => pong.do_send(Pong),
+                None => self.world.ignored("pong that nobody waits for"),
+            },
+            WorkerFrame::Heartbeat { seq, running: _ } => {
+                if let Some(link) = self.link(session) {
+                    link.send(&MasterFrame::Heartbeat { seq });
+                }
+            }
+            WorkerFrame::BuildAccepted { build, epoch: _ } => {
+                self.tell_seats(&SeatNewsKind::Accepted(build));
+            }
+            WorkerFrame::Refused { build, epoch: _, code, message } => {
+                self.tell_seats(&SeatNewsKind::Refused { build, code, message });
+            }
+            WorkerFrame::CommandStarted { build, command: _ } => {
+                self.owned(session, build);
+            }
+            WorkerFrame::CommandRefused { build, command, code, message } => {
+                if self.owned(session, build) {
+                    self.tell_build(
+                        build,
+                        crate::core::build::Event::CommandEnded {
+                            command,
+                            end: crate::core::build::CommandEnd::Refused(format!(
+                                "{code}: {message}"
+                            )),
+                            properties: Vec::new(),
+                        },
+                    );
+                }
+            }
+            WorkerFrame::CommandFinished { build, command, outcome, log_end, properties, .. } => {
+                if self.owned(session, build)
+                    && let Some(door) = self.builds.get(&build)
+                {
+                    let properties = properties.into_iter().collect();
+                    door.finished.do_send(CommandFinished {
+                        command,
+                        outcome,
+                        log_end,
+                        properties,
+                    });
+                }
+            }
+            WorkerFrame::Abandoned { build } => self.step(Event::Abandoned { build }, ctx),
+            WorkerFrame::Draining { message } => {
+                tracing::info!(worker.name = %self.name, %message, "the worker leaves");
+                self.step(Event::Draining, ctx);
+            }
+            WorkerFrame::Error(error) => {
+                tracing::warn!(worker.name = %self.name, code = %error.code, message = %error.message, "the worker complains");
+            }
+            WorkerFrame::Attach(_) => self.world.ignored("attach on an attached connection"),
+            // The connection's reader keeps these to itself.
+            WorkerFrame::Log(_) => {}
+        }
+    }
+
+    /// Whether the build is this worker's. An ended one's late frames are
+    /// nothing; anything else is a breach, and the connection is dropped
+    /// (fault rows FL11, FN09).
+    fn owned(&mut self, session: SessionId, build: BuildId) -> bool {
+        if self.core.has_build(build) {
+            return true;
+        }
+        if self.ended.contains(&build) {
+            self.world.ignored("frame of a build that ended");
+            return false;
+        }
+        tracing::warn!(worker.name = %self.name, build = %build, "frame for a build that is not the worker's: connection dropped");
+        self.world.board.count_ignored("frame for a build that is not the worker's");
+        if let Some(link) = self.link(session) {
+            link.send(&MasterFrame::Error(WireError {
+                code: "not_yours".into(),
+                message: format!("build {build} is not a build of this worker"),
+            }));
+            link.close("it spoke of a build that is not its own");
+        }
+        false
+    }
+
+    /// A start's answer names the build only; the one SlaveBuilder that waits
+    /// for it knows it, the others ignore it.
+    fn tell_seats(&self, news: &SeatNewsKind) {
+        for (_, seat) in self.seats.values() {
+            seat.do_send(SeatNews(match news {
+                SeatNewsKind::Accepted(build) => SeatNewsKind::Accepted(*build),
+                SeatNewsKind::Refused { build, code, message } => SeatNewsKind::Refused {
+                    build: *build,
+                    code: code.clone(),
+                    message: message.clone(),
+                },
+                SeatNewsKind::Answer { .. } | SeatNewsKind::Detached => return,
+            }));
+        }
+    }
+}
+
+impl Actor for Worker {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        if self.handle.is_none() {
+            let handle = WorkerHandle::new(self.name.clone(), self.id, &ctx.address());
+            self.handle = Some(Arc::new(handle));
+        }
+        self.show();
+    }
+}
+
+impl Supervised for Worker {
+    /// The worker comes back over a new connection with its inventory; slots
+    /// and Builds are told by those who hold them.
+    fn restarting(&mut self, ctx: &mut Context<Self>) {
+        for (link, _, _) in self.links.values() {
+            link.close("the master's part for it had to be started again");
+        }
+        if let Some(session) = self.core.session() {
+            ctx.notify(ConnectionLost { session, reason: "restarted".into() });
+        }
+    }
+}
+
+impl Handler<Hello> for Worker {
+    type Result = ();
+    fn handle(&mut self, hello: Hello, ctx: &mut Context<Self>) {
+        faults::point("worker.hello");
+        let (session, slots) = (hello.link.session, hello.attach.slots);
+        self.links.insert(session, (hello.link, hello.attach, hello.address));
+        self.step(Event::Hello { session, slots }, ctx);
+    }
+}
+
+impl Handler<AttachWritten> for Worker {
+    type Result = ();
+    fn handle(&mut self, written: AttachWritten, ctx: &mut Context<Self>) {
+        let session = written.session;
+        let event = match written.outcome {
+            Ok(incarnation) => Event::AttachStored { session, incarnation },
+            Err(error) => Event::AttachRefused { session, error },
+        };
+        self.step(event, ctx);
+    }
+}
+
+impl Handler<FrameArrived> for Worker {
+    type Result = ();
+    fn handle(&mut self, message: FrameArrived, ctx: &mut Context<Self>) {
+        faults::point("worker.frame");
+        if self.core.session() == Some(message.session) {
+            self.on_frame(message.session, message.frame, ctx);
+        } else {
+            self.world.ignored("frame of a connection that was replaced");
+        }
+    }
+}
+
+impl Handler<ConnectionLost> for Worker {
+    type Result = ();
+    fn handle(&mut self, lost: ConnectionLost, ctx: &mut Context<Self>) {
+        tracing::info!(worker.name = %self.name, reason = %lost.reason, "worker disconnected");
+        self.step(Event::ConnectionLost { session: lost.session }, ctx);
+        self.links.remove(&lost.session);
+    }
+}
+
+impl Handler<AskSlot> for Worker {
+    type Result = ();
+    fn handle(&mut self, ask: AskSlot, ctx: &mut Context<Self>) {
+        self.askers.insert(ask.claim, ask.from);
+        self.step(Event::AskSlot { builder: ask.builder, claim: ask.claim }, ctx);
+    }
+}
+
+impl Handler<GiveBackSlot> for Worker {
+    type Result = ();
+    fn handle(&mut self, message: GiveBackSlot, ctx: &mut Context<Self>) {
+        self.step(Event::GiveBackSlot { claim: message.0 }, ctx);
+    }
+}
+
+impl Handler<KeepSlots> for Worker {
+    type Result = ();
+    fn handle(&mut self, keep: KeepSlots, ctx: &mut Context<Self>) {
+        self.step(Event::KeepSlots { builder: keep.builder, claims: keep.claims }, ctx);
+    }
+}
+
+impl Handler<RegisterSeat> for Worker {
+    type Result = ();
+    fn handle(&mut self, register: RegisterSeat, ctx: &mut Context<Self>) {
+        let RegisterSeat { session, builder, to } = register;
+        self.seats.insert(builder.clone(), (session, to));
+        self.step(Event::SeatRegistered { session, builder }, ctx);
+    }
+}
+
+impl Handler<RegisterBuild> for Worker {
+    type Result = ();
+    fn handle(&mut self, register: RegisterBuild, ctx: &mut Context<Self>) {
+        let RegisterBuild { build, claim, builder, door } = register;
+        self.builds.insert(build, door);
+        self.step(Event::BuildRegistered { build, claim, builder }, ctx);
+    }
+}
+
+impl Handler<ForgetBuild> for Worker {
+    type Result = ();
+    fn handle(&mut self, forget: ForgetBuild, ctx: &mut Context<Self>) {
+        self.builds.remove(&forget.build);
+        if self.ended.len() >= REMEMBERED {
+            self.ended.pop_front();
+        }
+        self.ended.push_back(forget.build);
+        if let Some(result) = forget.result {
+            self.send(&MasterFrame::BuildFinished { build: forget.build, result: result.into() });
+        }
+        self.step(Event::BuildForgotten { build: forget.build }, ctx);
+    }
+}
+
+impl Handler<RegisterPing> for Worker {
+    type Result = ();
+    fn handle(&mut self, register: RegisterPing, _: &mut Context<Self>) {
+        if self.link(register.session).is_none() {
+            register.lost.do_send(PingLost);
+            return;
+        }
+        self.pings.insert(register.token, (register.session, register.pong, register.lost));
+    }
+}
+
+impl Handler<ForgetPing> for Worker {
+    type Result = ();
+    fn handle(&mut self, message: ForgetPing, _: &mut Context<Self>) {
+        self.pings.remove(&message.0);
+    }
+}
+
+impl Handler<ConfigureWorker> for Worker {
+    type Result = ();
+    fn handle(&mut self, message: ConfigureWorker, ctx: &mut Context<Self>) {
+        let list = message
+            .builders
+            .iter()
+            .map(|(handle, builddir)| (handle.name.clone(), builddir.clone()))
+            .collect();
+        // A door to the same actor stays, so that its order of mail does, too.
+        let mut doors = BTreeMap::new();
+        for (handle, _) in message.builders {
+            let kept = self
+                .builders
+                .remove(&handle.name)
+                .filter(|old| Arc::ptr_eq(old.route(), handle.route()));
+            doors.insert(handle.name.clone(), kept.unwrap_or(handle));
+        }
+        self.builders = doors;
+        self.step(Event::Configure { config: message.config, builders: list }, ctx);
+    }
+}
+
+impl Handler<WorkerOrdered> for Worker {
+    type Result = Result<(), Refusal>;
+    fn handle(&mut self, message: WorkerOrdered, ctx: &mut Context<Self>) -> Self::Result {
+        let event = match message.order {
+            WorkerOrder::Pause => Event::Pause(true),
+            WorkerOrder::Unpause => Event::Pause(false),
+            WorkerOrder::Drain | WorkerOrder::Shutdown => {
+                if !self.core.is_up() {
+                    return Err(Refusal::NotAttached(self.name.clone()));
+                }
+                Event::Leave {
+                    shutdown: message.order == WorkerOrder::Shutdown,
+                    reason: message.reason,
+                }
+            }
+        };
+        self.step(event, ctx);
+        Ok(())
+    }
+}
+
+impl Handler<RetireWorker> for Worker {
+    type Result = ();
+    fn handle(&mut self, _: RetireWorker, ctx: &mut Context<Self>) {
+        self.step(Event::Retire, ctx);
+    }
+}

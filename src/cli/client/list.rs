@@ -1,0 +1,312 @@
+//! Commands that show what is there.
+
+use std::collections::HashMap;
+
+use serde_json::{Value, json};
+
+use super::http::{Client, ClientError, element};
+use super::show::{Table, ago, now, number, printable, result, span, text, took};
+use super::{FINE, Output};
+
+/// The API's path of a build that people write as `BUILDER/NUMBER` or by id.
+///
+/// # Errors
+/// When it is neither.
+pub fn build_path(build: &str) -> Result<String, ClientError> {
+    let is_number = |text: &str| text.parse::<u64>().is_ok();
+    match build.rsplit_once('/') {
+        Some((builder, number)) if !builder.is_empty() && is_number(number) => {
+            Ok(format!("builders/{}/builds/{number}", element(builder)))
+        }
+        None if is_number(build) => Ok(format!("builds/{build}")),
+        _ => Err(ClientError::Ask(format!(
+            "`{build}` names no build: write BUILDER/NUMBER, for example unit/12, or a build's id"
+        ))),
+    }
+}
+
+/// Names by id, of builders or workers.
+fn names(client: &Client, path: &str, id: &str) -> Result<HashMap<i64, String>, ClientError> {
+    let list = client.list(path)?;
+    Ok(list
+        .iter()
+        .filter_map(|row| Some((number(row, id)?, text(row, "name"))))
+        .collect())
+}
+
+fn name_of(names: &HashMap<i64, String>, row: &Value, field: &str) -> String {
+    let name = number(row, field).and_then(|id| names.get(&id).cloned());
+    name.unwrap_or_else(|| "?".into())
+}
+
+/// A resource with more fields from elsewhere.
+fn joined(row: &Value, key: &str, more: Option<&Value>) -> Value {
+    let mut row = row.clone();
+    if let Some(object) = row.as_object_mut() {
+        object.insert(key.into(), more.cloned().unwrap_or_default());
+    }
+    row
+}
+
+fn is_configured(row: &Value) -> bool {
+    row.get("masterids")
+        .and_then(Value::as_array)
+        .is_none_or(|list| !list.is_empty())
+}
+
+/// The builders.
+pub fn builders(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientError> {
+    let rows = client.list("builders?order=name")?;
+    let board = client.get("botmaster/board")?;
+    let mut table = Table::new(&[
+        "BUILDER", "STATE", "WAITING", "OLDEST", "RUNNING", "WORKERS",
+    ]);
+    for row in rows.iter().filter(|row| is_configured(row)) {
+        let name = text(row, "name");
+        let view = board.get("builders").and_then(|all| all.get(&name));
+        if output.json {
+            output.value(&joined(row, "board", view))?;
+            continue;
+        }
+        let Some(view) = view else {
+            let state = vec![name, "not running".into()];
+            table.row(state);
+            continue;
+        };
+        let oldest = number(view, "oldest_request_time").map(|micros| micros / 1_000_000);
+        let running: Vec<String> = view
+            .get("builds")
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .map(|build| match number(build, "number") {
+                Some(number) => format!("{name}/{number}"),
+                None => text(build, "state"),
+            })
+            .collect();
+        let workers: Vec<String> = view
+            .get("workers")
+            .and_then(Value::as_object)
+            .into_iter()
+            .flatten()
+            .map(|(name, state)| format!("{name} ({})", state.as_str().unwrap_or("?")))
+            .collect();
+        let state = match view.get("broken").and_then(Value::as_str) {
+            Some(reason) => format!("broken: {}", printable(reason)),
+            None => text(view, "big_state"),
+        };
+        table.row(vec![
+            name,
+            state,
+            text(view, "waiting"),
+            oldest.map_or_else(|| "-".into(), |then| span(now() - then)),
+            running.join(" "),
+            workers.join(" "),
+        ]);
+    }
+    finished(output, &table, "No builder is configured.")
+}
+
+fn finished(output: &mut Output<'_>, table: &Table, nothing: &str) -> Result<u8, ClientError> {
+    if !output.json {
+        table.write(output, nothing)?;
+    }
+    Ok(FINE)
+}
+
+/// The workers.
+pub fn workers(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientError> {
+    let rows = client.list("workers?order=name")?;
+    let board = client.get("botmaster/board")?;
+    let mut table = Table::new(&["WORKER", "STATE", "SLOTS", "VERSION", "ADDRESS", "REASON"]);
+    for row in &rows {
+        let name = text(row, "name");
+        let view = board.get("workers").and_then(|all| all.get(&name));
+        if output.json {
+            output.value(&joined(row, "board", view))?;
+            continue;
+        }
+        let flag = |key: &str| row.get(key) == Some(&Value::Bool(true));
+        let attached = row
+            .get("connected_to")
+            .and_then(Value::as_array)
+            .is_some_and(|to| !to.is_empty());
+        let mut state = vec![if attached { "attached" } else { "away" }];
+        if flag("paused") {
+            state.push("paused");
+        }
+        if flag("graceful") {
+            state.push("leaving");
+        }
+        let slots = view.map_or_else(
+            || "-".into(),
+            |view| format!("{} of {}", text(view, "used"), text(view, "max_builds")),
+        );
+        let info = row.get("workerinfo").cloned().unwrap_or_default();
+        table.row(vec![
+            name,
+            state.join(", "),
+            slots,
+            text(&info, "version"),
+            view.map(|view| text(view, "address")).unwrap_or_default(),
+            text(row, "pause_reason"),
+        ]);
+    }
+    finished(output, &table, "No worker is configured.")
+}
+
+/// The requests that wait.
+pub fn queue(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientError> {
+    let path = "buildrequests?claimed=false&order=-priority&order=submitted_at&limit=1000";
+    let envelope = client.get(path)?;
+    let rows = envelope
+        .get("buildrequests")
+        .and_then(Value::as_array)
+        .cloned();
+    let rows = rows.unwrap_or_default();
+    let builders = names(client, "builders", "builderid")?;
+    let mut table = Table::new(&["REQUEST", "BUILDER", "PRIORITY", "WAITS"]);
+    for row in &rows {
+        if output.json {
+            output.value(row)?;
+            continue;
+        }
+        table.row(vec![
+            text(row, "buildrequestid"),
+            name_of(&builders, row, "builderid"),
+            text(row, "priority"),
+            number(row, "submitted_at").map_or_else(|| "-".into(), |then| span(now() - then)),
+        ]);
+    }
+    finished(output, &table, "No build request waits.")?;
+    let total = envelope
+        .get("meta")
+        .and_then(|meta| number(meta, "total"))
+        .unwrap_or(0);
+    let more = total - i64::try_from(rows.len()).unwrap_or(i64::MAX);
+    if more > 0 && !output.json {
+        output.line(&format!("… and {more} more"))?;
+    }
+    Ok(FINE)
+}
+
+/// The latest builds.
+pub fn builds(
+    client: &Client,
+    output: &mut Output<'_>,
+    builder: Option<&str>,
+    limit: u32,
+) -> Result<u8, ClientError> {
+    let path = match builder {
+        Some(builder) => {
+            let path = format!("builders/{}", element(builder));
+            client.one(&path, &format!("builder named `{builder}`"))?;
+            format!("{path}/builds?order=-number&limit={limit}")
+        }
+        None => format!("builds?order=-buildid&limit={limit}"),
+    };
+    let rows = client.list(&path)?;
+    let builders = names(client, "builders", "builderid")?;
+    let workers = names(client, "workers", "workerid")?;
+    let mut table = Table::new(&["BUILD", "RESULT", "STARTED", "TOOK", "WORKER", "WHAT"]);
+    for row in &rows {
+        if output.json {
+            output.value(row)?;
+            continue;
+        }
+        table.row(vec![
+            format!(
+                "{}/{}",
+                name_of(&builders, row, "builderid"),
+                text(row, "number")
+            ),
+            result(row).into(),
+            ago(number(row, "started_at")),
+            took(row),
+            name_of(&workers, row, "workerid"),
+            text(row, "state_string"),
+        ]);
+    }
+    finished(output, &table, "There was no build yet.")
+}
+
+/// One build with its steps.
+pub fn build(client: &Client, output: &mut Output<'_>, build: &str) -> Result<u8, ClientError> {
+    let path = build_path(build)?;
+    let row = client.one(&format!("{path}?property=*"), &format!("build {build}"))?;
+    let id = text(&row, "buildid");
+    let steps = client.list(&format!("builds/{id}/steps"))?;
+    if output.json {
+        output.value(&joined(&row, "steps", Some(&json!(steps))))?;
+        return Ok(FINE);
+    }
+    let builders = names(client, "builders", "builderid")?;
+    let workers = names(client, "workers", "workerid")?;
+    let builder = name_of(&builders, &row, "builderid");
+    output.line(&format!(
+        "Build    {builder}/{} (id {id})",
+        text(&row, "number")
+    ))?;
+    output.line(&format!(
+        "Result   {} ({})",
+        result(&row),
+        text(&row, "state_string")
+    ))?;
+    output.line(&format!("Started  {}", ago(number(&row, "started_at"))))?;
+    if number(&row, "complete_at").is_none() {
+        let progress = client.get(&format!("builds/{id}/progress"))?;
+        let expected =
+            number(&progress, "expected_s").map(|left| format!(" of about {}", span(left)));
+        output.line(&format!(
+            "Runs     {}{}",
+            took(&row),
+            expected.unwrap_or_default()
+        ))?;
+    } else {
+        output.line(&format!("Took     {}", took(&row)))?;
+    }
+    output.line(&format!("Worker   {}", name_of(&workers, &row, "workerid")))?;
+    output.line(&format!("Request  {}", text(&row, "buildrequestid")))?;
+    for (name, own) in row
+        .get("properties")
+        .and_then(Value::as_object)
+        .into_iter()
+        .flatten()
+    {
+        let value = own
+            .get(0)
+            .map(|value| value.as_str().map_or(value.to_string(), printable));
+        output.line(&format!("  {name} = {}", value.unwrap_or_default()))?;
+    }
+    let mut table = Table::new(&["STEP", "NAME", "RESULT", "TOOK", "WHAT"]);
+    for step in &steps {
+        table.row(vec![
+            text(step, "number"),
+            text(step, "name"),
+            result(step).into(),
+            took(step),
+            text(step, "state_string"),
+        ]);
+    }
+    finished(output, &table, "No step has begun.")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_build_is_named_by_builder_and_number_or_by_id() {
+        assert_eq!(build_path("unit/12").unwrap(), "builders/unit/builds/12");
+        assert_eq!(
+            build_path("slow build/1").unwrap(),
+            "builders/slow%20build/builds/1"
+        );
+        assert_eq!(build_path("a/b/3").unwrap(), "builders/a%2Fb/builds/3");
+        assert_eq!(build_path("345").unwrap(), "builds/345");
+        for bad in ["unit", "unit/", "/3", "unit/x", ""] {
+            let text = build_path(bad).unwrap_err().to_string();
+            assert!(text.contains("BUILDER/NUMBER"), "{bad}: {text}");
+        }
+    }
+}

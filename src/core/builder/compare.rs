@@ -1,0 +1,93 @@
+//! What differs between two setups of one builder, one readable line each
+//! (row B03).
+
+use std::fmt::Debug;
+
+use crate::core::values::{BuilderConfig, LockUse, StepSpec};
+
+/// Differences from `old` to `new`, empty when nothing changed. Every setting
+/// is compared: one that is forgotten here would silently wait for a restart.
+#[must_use]
+pub fn compare_to_setup(old: &BuilderConfig, new: &BuilderConfig) -> Vec<String> {
+    let mut lines = Vec::new();
+    // Taken apart on purpose: a new setting that is not compared is an error
+    // of the compiler.
+    let BuilderConfig {
+        name: _,
+        builddir,
+        workers,
+        factory,
+        factory_digest: _,
+        locks,
+        env,
+        properties,
+        description,
+        tags,
+        start_timeout,
+        choose,
+        on_lost,
+        grace,
+        infra_retries,
+        queue_limit,
+    } = old;
+    let names = |list: &[crate::core::ids::WorkerName]| {
+        list.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>().join(", ")
+    };
+    if *workers != new.workers {
+        lines.push(format!(
+            "workers changed from [{}] to [{}]",
+            names(workers),
+            names(&new.workers)
+        ));
+    }
+    if *builddir != new.builddir {
+        lines.push(format!("builddir changed from {builddir} to {}", new.builddir));
+    }
+    if *factory != new.factory {
+        lines.push(format!("factory changed: {}", steps_differ(&factory.steps, &new.factory.steps)));
+    }
+    if *locks != new.locks {
+        lines.push(format!(
+            "locks changed from [{}] to [{}]",
+            lock_names(locks),
+            lock_names(&new.locks)
+        ));
+    }
+    changed(&mut lines, "env", env, &new.env);
+    changed(&mut lines, "properties", properties, &new.properties);
+    changed(&mut lines, "description", description, &new.description);
+    changed(&mut lines, "tags", tags, &new.tags);
+    changed(&mut lines, "start_timeout", start_timeout, &new.start_timeout);
+    changed(&mut lines, "choose", choose, &new.choose);
+    changed(&mut lines, "on_lost", on_lost, &new.on_lost);
+    changed(&mut lines, "grace", grace, &new.grace);
+    changed(&mut lines, "infra_retries", infra_retries, &new.infra_retries);
+    changed(&mut lines, "queue_limit", queue_limit, &new.queue_limit);
+    lines
+}
+
+fn changed<T: PartialEq + Debug>(lines: &mut Vec<String>, key: &str, old: &T, new: &T) {
+    if old != new {
+        lines.push(format!("{key} changed from {old:?} to {new:?}"));
+    }
+}
+
+fn lock_names(locks: &[LockUse]) -> String {
+    locks
+        .iter()
+        .map(|lock| format!("{:?} {} {}/{}", lock.kind, lock.name, lock.count, lock.max_count))
+        .collect::<Vec<_>>()
+        .join(", ")
+}
+
+fn steps_differ(old: &[StepSpec], new: &[StepSpec]) -> String {
+    let named = |steps: &[StepSpec]| {
+        steps.iter().map(|step| step.name.clone()).collect::<Vec<_>>().join(", ")
+    };
+    if old.iter().map(|step| &step.name).ne(new.iter().map(|step| &step.name)) {
+        return format!("steps [{}] to [{}]", named(old), named(new));
+    }
+    let differing: Vec<_> =
+        old.iter().zip(new).filter(|(a, b)| a != b).map(|(a, _)| a.name.clone()).collect();
+    format!("step {}", differing.join(", "))
+}

@@ -1,0 +1,391 @@
+//! What a builder hears, and what it wants done.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use super::expectations::StepTimes;
+use super::queue::Request;
+use crate::core::ids::*;
+use crate::core::time::WallTime;
+use crate::core::values::{BuildResult, BuilderConfig};
+
+/// Names somebody who waits for an answer.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ReplyId(pub u64);
+
+/// Why a start came to nothing.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StartFailure {
+    /// The ping was not answered, or the worker left: nothing ran (row B08).
+    NoAnswer(String),
+    /// The worker refused the build.
+    Refused {
+        /// The wire's code.
+        code: String,
+        /// For people.
+        message: String,
+    },
+    /// The start was called back before it was sent.
+    CalledBack,
+}
+
+/// What a builder hears.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// These requests are stored and wait from now on (row B05).
+    Enqueue(Vec<Request>),
+    /// Somebody wants a request cancelled (row B07).
+    Cancel {
+        /// Which.
+        request: RequestId,
+        /// For people.
+        reason: String,
+        /// Who waits.
+        reply: ReplyId,
+    },
+    /// The store could not cancel it: it waits again.
+    CancelFailed(Request),
+    /// Somebody wants a waiting request to have another priority.
+    SetPriority {
+        /// Which.
+        request: RequestId,
+        /// Higher first.
+        priority: i64,
+        /// Who waits.
+        reply: ReplyId,
+    },
+    /// Somebody wants a build stopped.
+    Stop {
+        /// Which.
+        build: BuildId,
+        /// For people.
+        reason: String,
+        /// Who waits.
+        reply: ReplyId,
+    },
+    /// Somebody wants all workers pinged (row C03).
+    Ping {
+        /// Who waits.
+        reply: ReplyId,
+    },
+    /// A worker is there and shall serve this builder.
+    Attach {
+        /// Which.
+        worker: WorkerName,
+        /// Its connection.
+        session: SessionId,
+    },
+    /// The attach went through. With a build when the worker came back with
+    /// one of this builder (row S02).
+    Attached {
+        /// Which.
+        worker: WorkerName,
+        /// Its connection.
+        session: SessionId,
+        /// The build that has the seat.
+        building: Option<ClaimId>,
+    },
+    /// The attach did not go through (row B23).
+    AttachFailed {
+        /// Which.
+        worker: WorkerName,
+        /// Its connection.
+        session: SessionId,
+        /// Why.
+        error: String,
+    },
+    /// The worker is gone (row B24).
+    Detach {
+        /// Which.
+        worker: WorkerName,
+        /// The connection that ended.
+        session: SessionId,
+    },
+    /// A person's ping of one worker ended.
+    PingDone {
+        /// Which.
+        worker: WorkerName,
+        /// Whether it answered.
+        ok: bool,
+    },
+    /// Workers may have become free: try to start builds (rows B16, S09).
+    MaybeStart {
+        /// The one that became free, or none for any.
+        worker: Option<WorkerName>,
+    },
+    /// The worker gave the build a slot.
+    SlotGranted {
+        /// Whose.
+        claim: ClaimId,
+        /// The worker's id.
+        worker_id: WorkerId,
+        /// Its incarnation.
+        incarnation: Incarnation,
+    },
+    /// The worker has no slot just now. It will say when it has one.
+    SlotRefused {
+        /// Whose.
+        claim: ClaimId,
+    },
+    /// The claim is durable.
+    Claimed {
+        /// Whose.
+        claim: ClaimId,
+        /// The new build.
+        build: BuildId,
+        /// Its requests in their new epochs.
+        requests: Vec<Request>,
+    },
+    /// The claim changed nothing: the requests wait still, unless they ended.
+    ClaimLost {
+        /// Whose.
+        claim: ClaimId,
+        /// Why.
+        error: String,
+        /// Whether trying again can help.
+        transient: bool,
+    },
+    /// The claim is undone, durably.
+    Unclaimed {
+        /// Whose.
+        claim: ClaimId,
+        /// Back in the queue.
+        requests: Vec<Request>,
+    },
+    /// The start came to nothing.
+    StartFailed {
+        /// Whose.
+        claim: ClaimId,
+        /// Why.
+        failure: StartFailure,
+    },
+    /// The worker has the build.
+    StartAccepted {
+        /// Whose.
+        claim: ClaimId,
+    },
+    /// The build has its number.
+    Started {
+        /// Whose.
+        claim: ClaimId,
+        /// Its number.
+        number: BuildNumber,
+    },
+    /// The running build lost its worker, or has it again.
+    Orphaned {
+        /// Whose.
+        claim: ClaimId,
+        /// Lost.
+        orphaned: bool,
+    },
+    /// The build ended, durably.
+    Finished {
+        /// Whose.
+        claim: ClaimId,
+        /// How.
+        result: BuildResult,
+        /// Requests that went back to the queue.
+        requeued: Vec<Request>,
+        /// What each step took, when it succeeded.
+        times: Option<StepTimes>,
+    },
+    /// A predecessor's build ended.
+    InheritedFinished {
+        /// Whose.
+        claim: ClaimId,
+        /// Requests for the head of this queue (row T09).
+        requeued: Vec<Request>,
+        /// What each step took, when it succeeded.
+        times: Option<StepTimes>,
+    },
+    /// A predecessor's build got its number.
+    InheritedStarted {
+        /// Whose.
+        claim: ClaimId,
+        /// Its id.
+        build: BuildId,
+        /// Its number.
+        number: BuildNumber,
+    },
+    /// A successor passes on that one of our builds shall stop.
+    StopOwn {
+        /// Whose.
+        claim: ClaimId,
+        /// The request to cancel, when it is about one.
+        request: Option<RequestId>,
+        /// For people.
+        reason: String,
+    },
+    /// A deadline passed.
+    DeadlineReached,
+    /// No more starts: the master is about to stop.
+    Drain,
+}
+
+/// What a builder answers.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Answer {
+    /// Whether it did something.
+    Done(bool),
+}
+
+/// A build to be started on a worker.
+#[derive(Clone, PartialEq, Debug)]
+pub struct StartOrder {
+    /// Whose.
+    pub claim: ClaimId,
+    /// The build.
+    pub build: BuildId,
+    /// Its requests with their epochs.
+    pub requests: Vec<(RequestId, Epoch)>,
+    /// How long the ping may take (row B13).
+    pub ping_timeout: Duration,
+    /// The builder as it was when the build was chosen.
+    pub config: Arc<BuilderConfig>,
+}
+
+/// What a builder wants done.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// Tell who waits.
+    Answer(ReplyId, Answer),
+    /// Ask the worker for a slot; it answers `SlotGranted` or `SlotRefused`.
+    AskSlot {
+        /// Which.
+        worker: WorkerName,
+        /// For whom.
+        claim: ClaimId,
+    },
+    /// The worker's slot is free again.
+    GiveBackSlot {
+        /// Which.
+        worker: WorkerName,
+        /// Whose it was.
+        claim: ClaimId,
+    },
+    /// Claim the requests in the store.
+    Claim {
+        /// For whom.
+        claim: ClaimId,
+        /// The worker.
+        worker_id: WorkerId,
+        /// Its incarnation.
+        incarnation: Incarnation,
+        /// In their present epochs.
+        requests: Vec<(RequestId, Epoch)>,
+        /// The builder as it is now.
+        config: Arc<BuilderConfig>,
+    },
+    /// Undo a claim whose build never started.
+    Unclaim {
+        /// Whose.
+        claim: ClaimId,
+        /// The build.
+        build: BuildId,
+        /// Requests that end instead of waiting again.
+        cancelled: Vec<RequestId>,
+    },
+    /// End a request that waits, then answer.
+    CancelWaiting {
+        /// It is out of the queue already.
+        request: Request,
+        /// Who waits.
+        reply: Option<ReplyId>,
+    },
+    /// Keep a waiting request's new priority.
+    SavePriority {
+        /// Which.
+        request: RequestId,
+        /// Higher first.
+        priority: i64,
+    },
+    /// Make a SlaveBuilder for the worker.
+    NewSeat {
+        /// Which.
+        worker: WorkerName,
+        /// Its connection.
+        session: SessionId,
+    },
+    /// Let the SlaveBuilder go.
+    DropSeat {
+        /// Which.
+        worker: WorkerName,
+    },
+    /// Ping the worker and start the build there.
+    StartOnSeat {
+        /// Which.
+        worker: WorkerName,
+        /// What.
+        order: StartOrder,
+    },
+    /// Call a start back if it was not sent yet.
+    CallBackStart {
+        /// Which.
+        worker: WorkerName,
+        /// Whose.
+        claim: ClaimId,
+    },
+    /// The worker accepted the build: number it and run it.
+    RunBuild {
+        /// Whose.
+        claim: ClaimId,
+        /// The build.
+        build: BuildId,
+        /// Its worker.
+        worker: WorkerName,
+        /// Its requests.
+        requests: Vec<Request>,
+        /// The builder as it was when the build was chosen.
+        config: Arc<BuilderConfig>,
+    },
+    /// Stop a build of ours.
+    StopBuild {
+        /// Whose.
+        claim: ClaimId,
+        /// For people.
+        reason: String,
+    },
+    /// Stop a predecessor's build.
+    StopInherited {
+        /// Whose.
+        claim: ClaimId,
+        /// The build, when it is known.
+        build: Option<BuildId>,
+        /// The request to cancel, when it is about one.
+        request: Option<RequestId>,
+        /// For people.
+        reason: String,
+    },
+    /// The seat's build is over (row S06).
+    BuildOver {
+        /// Which worker.
+        worker: WorkerName,
+        /// Whose.
+        claim: ClaimId,
+    },
+    /// A person's ping of one worker.
+    PingSeat {
+        /// Which.
+        worker: WorkerName,
+    },
+    /// A moment for the event stream.
+    Note {
+        /// On which worker.
+        worker: Option<WorkerName>,
+        /// In the rows' words.
+        text: String,
+        /// The error text, when it was a failure.
+        error: Option<String>,
+    },
+    /// The head of the queue changed: this orders "every builder is tried"
+    /// (row B32).
+    OldestChanged(Option<WallTime>),
+    /// A build of the predecessor's ended; tell the latest successor.
+    TellSuccessor(Event),
+    /// The expectations changed.
+    SaveExpectations(String),
+    /// Something stale, unknown or refused was ignored.
+    Ignored(&'static str),
+    /// A retired builder has nothing left to do.
+    Over,
+}

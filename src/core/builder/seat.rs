@@ -1,0 +1,77 @@
+//! One worker's place at one builder, as the builder keeps it. The SlaveBuilder
+//! owns the conversation; this only says whether a build may be put there.
+
+use std::time::Duration;
+
+use crate::core::ids::{ClaimId, SessionId};
+use crate::core::time::Timestamp;
+
+/// First pause after a failed start, doubled with each further one.
+const FIRST_PAUSE: Duration = Duration::from_secs(10);
+/// Longest pause.
+const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
+
+/// What a seat is used for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum SeatUse {
+    /// The attach is on its way; ends with its answer or the SlaveBuilder's
+    /// attach timeout.
+    Attaching,
+    /// Nobody has it.
+    Free,
+    /// A build has it, from the choice on.
+    Taken(ClaimId),
+}
+
+/// One worker's place at one builder.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Seat {
+    /// The connection it belongs to.
+    pub session: SessionId,
+    /// What it is used for.
+    pub used: SeatUse,
+    /// Place in attach order.
+    pub order: u64,
+    /// The worker refused a slot and has not said since that it has one.
+    pub worker_full: bool,
+    /// A person's ping is under way: no start joins it (row S09).
+    pub pinging: bool,
+}
+
+impl Seat {
+    /// Whether a build may be put here now, as far as the builder knows.
+    #[must_use]
+    pub fn is_available(&self) -> bool {
+        matches!(self.used, SeatUse::Free) && !self.worker_full && !self.pinging
+    }
+
+    /// The word for people.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self.used {
+            SeatUse::Attaching => "attaching",
+            SeatUse::Taken(_) => "building",
+            SeatUse::Free if self.pinging => "pinging",
+            SeatUse::Free if self.worker_full => "busy",
+            SeatUse::Free => "idle",
+        }
+    }
+}
+
+/// A worker that failed a start is left alone for a while (rows P05, FB07).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Pause {
+    /// Until then.
+    pub until: Timestamp,
+    /// How long it was.
+    length: Duration,
+}
+
+impl Pause {
+    /// The pause after another failure at `now`.
+    #[must_use]
+    pub fn after(previous: Option<Self>, now: Timestamp) -> Self {
+        let length = previous.map_or(FIRST_PAUSE, |pause| (pause.length * 2).min(LONGEST_PAUSE));
+        Self { until: now + length, length }
+    }
+}

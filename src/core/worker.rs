@@ -1,0 +1,686 @@
+//! One worker as the master knows it: its connection, its slots, what it may
+//! be given (rows B28, B29, S02, T06; fault rows FA and FR).
+//!
+//! Deliberately absent: what runs in a slot (the Build's), how frames look.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use super::ids::*;
+use super::values::WorkerConfig;
+
+/// One build of a worker's inventory.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Brought {
+    /// Which.
+    pub build: BuildId,
+    /// Its command, when there is one.
+    pub command: Option<CommandId>,
+    /// The processes are gone without a result.
+    pub lost: bool,
+}
+
+/// What a worker's actor hears.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Event {
+    /// A connection proved itself.
+    Hello {
+        /// Which.
+        session: SessionId,
+        /// How many builds it offers to run.
+        slots: u32,
+    },
+    /// The store gave the connection its incarnation.
+    AttachStored {
+        /// Which.
+        session: SessionId,
+        /// Its number.
+        incarnation: Incarnation,
+    },
+    /// The store could not.
+    AttachRefused {
+        /// Which.
+        session: SessionId,
+        /// Why.
+        error: String,
+    },
+    /// A part of the inventory.
+    Inventory {
+        /// Which connection.
+        session: SessionId,
+        /// Builds in the worker's journals.
+        builds: Vec<Brought>,
+        /// Another part follows.
+        more: bool,
+    },
+    /// The worker is ready for a builder, or is not.
+    BuilderAnswer {
+        /// Which connection.
+        session: SessionId,
+        /// Which builder.
+        builder: BuilderName,
+        /// Why not.
+        error: Option<String>,
+    },
+    /// A SlaveBuilder waits for its builder's answer.
+    SeatRegistered {
+        /// Its connection.
+        session: SessionId,
+        /// Its builder.
+        builder: BuilderName,
+    },
+    /// A connection ended.
+    ConnectionLost {
+        /// Which.
+        session: SessionId,
+    },
+    /// A builder asks for a slot.
+    AskSlot {
+        /// Who.
+        builder: BuilderName,
+        /// For whom.
+        claim: ClaimId,
+    },
+    /// A slot is free again. A second time is nothing.
+    GiveBackSlot {
+        /// Whose it was.
+        claim: ClaimId,
+    },
+    /// Of a builder's slots only these are in use (after its restart).
+    KeepSlots {
+        /// Which builder.
+        builder: BuilderName,
+        /// In use.
+        claims: BTreeSet<ClaimId>,
+    },
+    /// A Build lives for this build.
+    BuildRegistered {
+        /// Which.
+        build: BuildId,
+        /// Its claim: it has a slot.
+        claim: ClaimId,
+        /// Its builder.
+        builder: BuilderName,
+    },
+    /// The build ended.
+    BuildForgotten {
+        /// Which.
+        build: BuildId,
+    },
+    /// The worker ended a build that it was told to abandon.
+    Abandoned {
+        /// Which.
+        build: BuildId,
+    },
+    /// A person's order.
+    Pause(bool),
+    /// Leave once the builds have ended; with the end of the program.
+    Leave {
+        /// End the program, too.
+        shutdown: bool,
+        /// For people.
+        reason: String,
+    },
+    /// The worker says that it leaves by itself.
+    Draining,
+    /// New settings.
+    Configure {
+        /// The worker's.
+        config: WorkerConfig,
+        /// The builders that list it, in order, with their folders.
+        builders: Vec<(BuilderName, String)>,
+    },
+    /// It is no longer configured: it goes when its builds have ended.
+    Retire,
+}
+
+/// What a worker's actor wants done.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Effect {
+    /// Give the connection an incarnation.
+    StoreAttach {
+        /// Which.
+        session: SessionId,
+    },
+    /// Note that the worker is away.
+    StoreDetach {
+        /// The incarnation that ended.
+        incarnation: Incarnation,
+    },
+    /// Tell the worker that it is attached.
+    SendAttached {
+        /// Which connection.
+        session: SessionId,
+        /// Its number.
+        incarnation: Incarnation,
+    },
+    /// Turn a connection away and close it.
+    Reject {
+        /// Which.
+        session: SessionId,
+        /// The wire's code.
+        code: &'static str,
+        /// For people.
+        message: String,
+        /// When to come again; none means never.
+        retry_after_s: Option<u64>,
+    },
+    /// Send all builders that the worker serves.
+    SendBuilders {
+        /// In order, with their folders.
+        list: Vec<(BuilderName, String)>,
+    },
+    /// Tell a builder that the worker is there (row B21).
+    TellBuilder {
+        /// Which.
+        builder: BuilderName,
+        /// The connection.
+        session: SessionId,
+    },
+    /// Tell a SlaveBuilder its builder's answer.
+    TellSeat {
+        /// Whose.
+        builder: BuilderName,
+        /// Why not.
+        error: Option<String>,
+        /// The build that has the seat at once.
+        building: Option<ClaimId>,
+    },
+    /// Tell all SlaveBuilders of a connection that it ended.
+    TellSeatsDetached {
+        /// Which.
+        session: SessionId,
+    },
+    /// Tell a Build that its worker is away.
+    TellBuildAway {
+        /// Which.
+        build: BuildId,
+    },
+    /// Tell a Build that its worker is back with it.
+    TellBuildBack {
+        /// Which.
+        build: BuildId,
+        /// The worker's new number.
+        incarnation: Incarnation,
+        /// What the worker said of it.
+        brought: Brought,
+    },
+    /// Tell a Build that its worker came back without it (fault row FA17).
+    TellBuildGone {
+        /// Which.
+        build: BuildId,
+    },
+    /// Tell the worker to end and forget a build.
+    SendAbandon {
+        /// Which.
+        build: BuildId,
+        /// Its command, when there is one.
+        command: Option<CommandId>,
+    },
+    /// Answer a builder.
+    Slot {
+        /// Who asked.
+        builder: BuilderName,
+        /// For whom.
+        claim: ClaimId,
+        /// The incarnation that has the slot; none when refused.
+        granted: Option<Incarnation>,
+    },
+    /// These builders were refused and may try again (row B16).
+    TryBuilders(Vec<BuilderName>),
+    /// Keep paused or not.
+    StorePaused(bool),
+    /// Keep leaving or not.
+    StoreGraceful(bool),
+    /// Tell the worker to leave once its builds have ended.
+    SendLeave {
+        /// End the program, too.
+        shutdown: bool,
+        /// For people.
+        reason: String,
+    },
+    /// Close the connection.
+    CloseConnection {
+        /// Which.
+        session: SessionId,
+        /// For people.
+        reason: &'static str,
+    },
+    /// Something stale was ignored.
+    Ignored(&'static str),
+    /// A retired worker has nothing left to do.
+    Over,
+}
+
+#[derive(Clone, PartialEq, Debug)]
+enum Link {
+    /// Nobody is there.
+    Away,
+    /// The store numbers the connection; it answers or closes.
+    Numbering { session: SessionId },
+    /// The inventory is being told; the handshake timer of the connection
+    /// ends it when it does not come.
+    Inventory { session: SessionId, incarnation: Incarnation },
+    /// Attached.
+    Up { session: SessionId, incarnation: Incarnation },
+}
+
+/// The state of one Worker actor.
+#[derive(Clone, PartialEq, Debug)]
+pub struct WorkerCore {
+    config: WorkerConfig,
+    builders: Vec<(BuilderName, String)>,
+    link: Link,
+    offered: u32,
+    /// What the worker answered for each builder on this connection.
+    answers: BTreeMap<BuilderName, Option<String>>,
+    slots: BTreeMap<ClaimId, BuilderName>,
+    builds: BTreeMap<BuildId, (ClaimId, BuilderName)>,
+    brought: BTreeSet<BuildId>,
+    /// Told to abandon; each takes a slot until the worker confirms.
+    abandoning: BTreeSet<BuildId>,
+    refused: BTreeSet<BuilderName>,
+    paused: bool,
+    leaving: bool,
+    retired: bool,
+}
+
+impl WorkerCore {
+    /// A worker that is not there yet.
+    #[must_use]
+    pub fn new(config: WorkerConfig, paused: bool) -> Self {
+        Self {
+            config,
+            builders: Vec::new(),
+            link: Link::Away,
+            offered: 0,
+            answers: BTreeMap::new(),
+            slots: BTreeMap::new(),
+            builds: BTreeMap::new(),
+            brought: BTreeSet::new(),
+            abandoning: BTreeSet::new(),
+            refused: BTreeSet::new(),
+            paused,
+            leaving: false,
+            retired: false,
+        }
+    }
+
+    /// Takes in one event.
+    pub fn handle(&mut self, event: Event, fx: &mut Vec<Effect>) {
+        match event {
+            Event::Hello { session, slots } => self.on_hello(session, slots, fx),
+            Event::AttachStored { session, incarnation } => {
+                self.on_attach_stored(session, incarnation, fx);
+            }
+            Event::AttachRefused { session, error } => {
+                if self.link == (Link::Numbering { session }) {
+                    self.link = Link::Away;
+                }
+                fx.push(Effect::Reject {
+                    session,
+                    code: "busy",
+                    message: error,
+                    retry_after_s: Some(5),
+                });
+            }
+            Event::Inventory { session, builds, more } => {
+                self.on_inventory(session, builds, more, fx);
+            }
+            Event::BuilderAnswer { session, builder, error } => {
+                self.on_builder_answer(session, builder, error, fx);
+            }
+            Event::SeatRegistered { session, builder } => {
+                self.on_seat_registered(session, &builder, fx);
+            }
+            Event::ConnectionLost { session } => self.on_connection_lost(session, fx),
+            Event::AskSlot { builder, claim } => self.on_ask_slot(builder, claim, fx),
+            Event::GiveBackSlot { claim } => {
+                if self.slots.remove(&claim).is_some() {
+                    self.freed(fx);
+                }
+            }
+            Event::KeepSlots { builder, claims } => {
+                let before = self.slots.len();
+                self.slots.retain(|claim, owner| *owner != builder || claims.contains(claim));
+                if self.slots.len() < before {
+                    self.freed(fx);
+                }
+            }
+            Event::BuildRegistered { build, claim, builder } => {
+                self.slots.insert(claim, builder.clone());
+                self.builds.insert(build, (claim, builder));
+            }
+            Event::BuildForgotten { build } => {
+                self.builds.remove(&build);
+                self.over_if_retired(fx);
+            }
+            Event::Abandoned { build } => {
+                if self.abandoning.remove(&build) {
+                    self.freed(fx);
+                } else {
+                    fx.push(Effect::Ignored("confirmation of an abandon that was not asked for"));
+                }
+            }
+            Event::Pause(paused) => self.on_pause(paused, fx),
+            Event::Leave { shutdown, reason } => {
+                self.leaving = true;
+                fx.push(Effect::StoreGraceful(true));
+                fx.push(Effect::SendLeave { shutdown, reason });
+            }
+            Event::Draining => self.leaving = true,
+            Event::Configure { config, builders } => self.on_configure(config, builders, fx),
+            Event::Retire => {
+                self.retired = true;
+                self.over_if_retired(fx);
+            }
+        }
+    }
+
+    /// A new connection replaces the old one at once (fault row FA02).
+    fn on_hello(&mut self, session: SessionId, slots: u32, fx: &mut Vec<Effect>) {
+        if self.retired {
+            fx.push(Effect::Reject {
+                session,
+                code: "auth",
+                message: "this worker is no longer configured".into(),
+                retry_after_s: None,
+            });
+            return;
+        }
+        self.drop_link("superseded by a newer connection", fx);
+        self.offered = slots.max(1);
+        self.link = Link::Numbering { session };
+        fx.push(Effect::StoreAttach { session });
+    }
+
+    fn drop_link(&mut self, reason: &'static str, fx: &mut Vec<Effect>) {
+        let old = std::mem::replace(&mut self.link, Link::Away);
+        let (session, incarnation) = match old {
+            Link::Away => return,
+            Link::Numbering { session } => (session, None),
+            Link::Inventory { session, incarnation } | Link::Up { session, incarnation } => {
+                (session, Some(incarnation))
+            }
+        };
+        fx.push(Effect::Reject {
+            session,
+            code: "superseded",
+            message: reason.into(),
+            retry_after_s: Some(60),
+        });
+        self.link_ended(session, incarnation, fx);
+    }
+
+    fn link_ended(
+        &mut self,
+        session: SessionId,
+        incarnation: Option<Incarnation>,
+        fx: &mut Vec<Effect>,
+    ) {
+        self.answers.clear();
+        self.brought.clear();
+        // What was being abandoned is asked for again with the next inventory.
+        self.abandoning.clear();
+        fx.push(Effect::TellSeatsDetached { session });
+        for build in self.builds.keys() {
+            fx.push(Effect::TellBuildAway { build: *build });
+        }
+        if let Some(incarnation) = incarnation {
+            fx.push(Effect::StoreDetach { incarnation });
+        }
+    }
+
+    fn on_attach_stored(
+        &mut self,
+        session: SessionId,
+        incarnation: Incarnation,
+        fx: &mut Vec<Effect>,
+    ) {
+        if self.link != (Link::Numbering { session }) {
+            fx.push(Effect::Ignored("number for a connection that is gone"));
+            return;
+        }
+        self.link = Link::Inventory { session, incarnation };
+        // A worker that left on request and came back is welcome again.
+        if self.leaving {
+            self.leaving = false;
+            fx.push(Effect::StoreGraceful(false));
+        }
+        fx.push(Effect::SendAttached { session, incarnation });
+    }
+
+    fn on_inventory(
+        &mut self,
+        session: SessionId,
+        builds: Vec<Brought>,
+        more: bool,
+        fx: &mut Vec<Effect>,
+    ) {
+        let Link::Inventory { session: current, incarnation } = self.link else {
+            fx.push(Effect::Ignored("inventory out of turn"));
+            return;
+        };
+        if current != session {
+            fx.push(Effect::Ignored("inventory of an older connection"));
+            return;
+        }
+        for item in builds {
+            if self.builds.contains_key(&item.build) {
+                self.brought.insert(item.build);
+                fx.push(Effect::TellBuildBack { build: item.build, incarnation, brought: item });
+            } else {
+                self.abandoning.insert(item.build);
+                fx.push(Effect::SendAbandon { build: item.build, command: item.command });
+            }
+        }
+        if more {
+            return;
+        }
+        for build in self.builds.keys().filter(|build| !self.brought.contains(build)) {
+            fx.push(Effect::TellBuildGone { build: *build });
+        }
+        self.link = Link::Up { session, incarnation };
+        fx.push(Effect::SendBuilders { list: self.builders.clone() });
+        for (builder, _) in &self.builders {
+            fx.push(Effect::TellBuilder { builder: builder.clone(), session });
+        }
+    }
+
+    fn on_builder_answer(
+        &mut self,
+        session: SessionId,
+        builder: BuilderName,
+        error: Option<String>,
+        fx: &mut Vec<Effect>,
+    ) {
+        if !matches!(self.link, Link::Up { session: current, .. } if current == session) {
+            fx.push(Effect::Ignored("builder answer of an older connection"));
+            return;
+        }
+        if !self.builders.iter().any(|(name, _)| *name == builder) {
+            fx.push(Effect::Ignored("answer for a builder that the worker does not serve"));
+            return;
+        }
+        let building = self.building(&builder);
+        fx.push(Effect::TellSeat { builder: builder.clone(), error: error.clone(), building });
+        self.answers.insert(builder, error);
+    }
+
+    fn on_seat_registered(
+        &mut self,
+        session: SessionId,
+        builder: &BuilderName,
+        fx: &mut Vec<Effect>,
+    ) {
+        match self.link {
+            Link::Up { session: current, .. } if current == session => {
+                if let Some(error) = self.answers.get(builder) {
+                    let building = self.building(builder);
+                    fx.push(Effect::TellSeat {
+                        builder: builder.clone(),
+                        error: error.clone(),
+                        building,
+                    });
+                }
+            }
+            _ => fx.push(Effect::TellSeatsDetached { session }),
+        }
+    }
+
+    /// The build of this builder that the worker came back with.
+    fn building(&self, builder: &BuilderName) -> Option<ClaimId> {
+        self.builds.values().find(|(_, owner)| owner == builder).map(|(claim, _)| *claim)
+    }
+
+    fn on_connection_lost(&mut self, session: SessionId, fx: &mut Vec<Effect>) {
+        let incarnation = match self.link {
+            Link::Numbering { session: current } if current == session => None,
+            Link::Inventory { session: current, incarnation }
+            | Link::Up { session: current, incarnation }
+                if current == session =>
+            {
+                Some(incarnation)
+            }
+            _ => {
+                fx.push(Effect::Ignored("loss of a connection that was replaced"));
+                return;
+            }
+        };
+        self.link = Link::Away;
+        self.link_ended(session, incarnation, fx);
+    }
+
+    fn on_ask_slot(&mut self, builder: BuilderName, claim: ClaimId, fx: &mut Vec<Effect>) {
+        let granted = match self.link {
+            Link::Up { incarnation, .. } if self.can_start() => Some(incarnation),
+            _ => None,
+        };
+        if granted.is_some() {
+            self.slots.insert(claim, builder.clone());
+        } else {
+            self.refused.insert(builder.clone());
+        }
+        fx.push(Effect::Slot { builder, claim, granted });
+    }
+
+    /// Whether it can be given one more build (row S01).
+    #[must_use]
+    pub fn can_start(&self) -> bool {
+        matches!(self.link, Link::Up { .. })
+            && !self.paused
+            && !self.leaving
+            && !self.retired
+            && self.used() < self.limit()
+    }
+
+    fn used(&self) -> usize {
+        self.slots.len() + self.abandoning.len()
+    }
+
+    fn limit(&self) -> usize {
+        self.config.max_builds.min(self.offered) as usize
+    }
+
+    fn freed(&mut self, fx: &mut Vec<Effect>) {
+        self.over_if_retired(fx);
+        if self.can_start() && !self.refused.is_empty() {
+            let builders = std::mem::take(&mut self.refused).into_iter().collect();
+            fx.push(Effect::TryBuilders(builders));
+        }
+    }
+
+    fn on_pause(&mut self, paused: bool, fx: &mut Vec<Effect>) {
+        self.paused = paused;
+        fx.push(Effect::StorePaused(paused));
+        if !paused {
+            if self.leaving {
+                self.leaving = false;
+                fx.push(Effect::StoreGraceful(false));
+            }
+            self.freed(fx);
+        }
+    }
+
+    /// Sends the list again only when it changed (row T06). Every builder on
+    /// it is told that the worker is there: for those that knew it is nothing.
+    fn on_configure(
+        &mut self,
+        config: WorkerConfig,
+        builders: Vec<(BuilderName, String)>,
+        fx: &mut Vec<Effect>,
+    ) {
+        self.config = config;
+        let changed = self.builders != builders;
+        self.builders = builders;
+        if let Link::Up { session, .. } = self.link {
+            if changed {
+                let listed = &self.builders;
+                self.answers.retain(|builder, _| listed.iter().any(|(name, _)| name == builder));
+                fx.push(Effect::SendBuilders { list: self.builders.clone() });
+            }
+            for (builder, _) in &self.builders {
+                fx.push(Effect::TellBuilder { builder: builder.clone(), session });
+            }
+        }
+        self.freed(fx);
+    }
+
+    fn over_if_retired(&mut self, fx: &mut Vec<Effect>) {
+        if self.retired && self.slots.is_empty() && self.builds.is_empty() {
+            if let Link::Up { session, .. }
+            | Link::Inventory { session, .. }
+            | Link::Numbering { session } = self.link
+            {
+                fx.push(Effect::CloseConnection {
+                    session,
+                    reason: "this worker is no longer configured",
+                });
+            }
+            fx.push(Effect::Over);
+        }
+    }
+
+    /// The connection in charge.
+    #[must_use]
+    pub fn session(&self) -> Option<SessionId> {
+        match self.link {
+            Link::Away => None,
+            Link::Numbering { session }
+            | Link::Inventory { session, .. }
+            | Link::Up { session, .. } => Some(session),
+        }
+    }
+
+    /// Its number, once it has one.
+    #[must_use]
+    pub fn incarnation(&self) -> Option<Incarnation> {
+        match self.link {
+            Link::Away | Link::Numbering { .. } => None,
+            Link::Inventory { incarnation, .. } | Link::Up { incarnation, .. } => Some(incarnation),
+        }
+    }
+
+    /// Whether it is attached.
+    #[must_use]
+    pub fn is_up(&self) -> bool {
+        matches!(self.link, Link::Up { .. })
+    }
+
+    /// Whether this build is one of its own.
+    #[must_use]
+    pub fn has_build(&self, build: BuildId) -> bool {
+        self.builds.contains_key(&build)
+    }
+
+    /// Slots in use, and how many there are.
+    #[must_use]
+    pub fn slots(&self) -> (u32, u32) {
+        (u32::try_from(self.used()).unwrap_or(u32::MAX), self.config.max_builds)
+    }
+
+    /// Paused, and leaving.
+    #[must_use]
+    pub fn standing(&self) -> (bool, bool) {
+        (self.paused, self.leaving)
+    }
+}

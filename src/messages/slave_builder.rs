@@ -1,0 +1,86 @@
+//! What a SlaveBuilder is told.
+
+use actix::{Message, Recipient};
+
+use super::BuilderEvent;
+use crate::core::builder::{ReplyId, SeatReport, StartOrder};
+use crate::core::ids::*;
+
+/// Ping the worker and start the build there; told to `from`.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct StartBuild {
+    /// What.
+    pub order: Box<StartOrder>,
+    /// Who hears `StartAccepted` or `StartFailed`.
+    pub from: Recipient<BuilderEvent>,
+}
+
+/// A person asks whether the worker answers; told to `from` as `PingDone`.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Ping {
+    /// Names the question at this SlaveBuilder.
+    pub reply: ReplyId,
+    /// Who hears the answer.
+    pub from: Recipient<BuilderEvent>,
+}
+
+/// News of a SlaveBuilder's worker.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct SeatNews(pub SeatNewsKind);
+
+/// News of a SlaveBuilder's worker.
+pub enum SeatNewsKind {
+    /// The worker answered for this builder.
+    Answer {
+        /// Why it cannot serve it.
+        error: Option<String>,
+        /// The build it brought back.
+        building: Option<ClaimId>,
+    },
+    /// The connection ended.
+    Detached,
+    /// The worker accepted a start.
+    Accepted(BuildId),
+    /// The worker refused a start.
+    Refused {
+        /// Which.
+        build: BuildId,
+        /// The wire's code.
+        code: String,
+        /// For people.
+        message: String,
+    },
+}
+
+/// Call a start back if it was not sent.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct CallBackStart(pub ClaimId);
+
+/// The build is over.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct BuildOver(pub ClaimId);
+
+/// The builder does not need this SlaveBuilder any more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct LetGo;
+
+/// How a ping ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct PingEnded {
+    /// Which.
+    pub token: PingToken,
+    /// Whether it was answered.
+    pub ok: bool,
+}
+
+/// What a restarted builder asks.
+#[derive(Message)]
+#[rtype(result = "Option<SeatReport>")]
+pub struct DescribeSeat;

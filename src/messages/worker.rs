@@ -1,0 +1,231 @@
+//! What a worker's actor is told.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use actix::{Addr, Message, Recipient};
+
+use super::{
+    BuildEvent, BuilderEvent, BuilderHandle, CommandFinished, PingLost, Pong, Refusal, SeatNews,
+    WorkerBack, WorkerLink, WorkerOrder,
+};
+use crate::core::ids::*;
+use crate::core::values::WorkerConfig;
+use crate::protocol::json_v1::{Attach as AttachFrame, WorkerFrame};
+
+/// A connection proved itself.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct Hello {
+    /// Its first frame.
+    pub attach: Box<AttachFrame>,
+    /// The connection.
+    pub link: WorkerLink,
+    /// Where it came from.
+    pub address: String,
+}
+
+/// A frame arrived.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct FrameArrived {
+    /// Over which connection.
+    pub session: SessionId,
+    /// What.
+    pub frame: WorkerFrame,
+}
+
+/// A connection ended.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ConnectionLost {
+    /// Which.
+    pub session: SessionId,
+    /// For the log.
+    pub reason: String,
+}
+
+/// A builder asks for a slot; told to `from`.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct AskSlot {
+    /// Who.
+    pub builder: BuilderName,
+    /// For whom.
+    pub claim: ClaimId,
+    /// Who hears `SlotGranted` or `SlotRefused`.
+    pub from: Recipient<BuilderEvent>,
+}
+
+/// A slot is free again.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct GiveBackSlot(pub ClaimId);
+
+/// Of a builder's slots only these are in use.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct KeepSlots {
+    /// Which builder.
+    pub builder: BuilderName,
+    /// In use.
+    pub claims: BTreeSet<ClaimId>,
+}
+
+/// A SlaveBuilder waits for its builder's answer.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RegisterSeat {
+    /// Its connection.
+    pub session: SessionId,
+    /// Its builder.
+    pub builder: BuilderName,
+    /// Where its news go.
+    pub to: Recipient<SeatNews>,
+}
+
+/// Where a Build's news go.
+#[derive(Clone)]
+pub struct BuildDoor {
+    /// Plain events.
+    pub event: Recipient<BuildEvent>,
+    /// A command's end.
+    pub finished: Recipient<CommandFinished>,
+    /// The worker's return.
+    pub back: Recipient<WorkerBack>,
+}
+
+/// A Build lives for this build.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RegisterBuild {
+    /// Which.
+    pub build: BuildId,
+    /// Its claim.
+    pub claim: ClaimId,
+    /// Its builder.
+    pub builder: BuilderName,
+    /// Where its news go.
+    pub door: BuildDoor,
+}
+
+/// The build ended; the worker is told so.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ForgetBuild {
+    /// Which.
+    pub build: BuildId,
+    /// The result's word, when the worker may hear it.
+    pub result: Option<&'static str>,
+}
+
+/// A Ping waits for this token's pong.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RegisterPing {
+    /// Which.
+    pub token: PingToken,
+    /// Over which connection.
+    pub session: SessionId,
+    /// Where the answer goes.
+    pub pong: Recipient<Pong>,
+    /// Where the loss of the connection goes.
+    pub lost: Recipient<PingLost>,
+}
+
+/// A Ping waits no more.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ForgetPing(pub PingToken);
+
+/// New settings.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct ConfigureWorker {
+    /// The worker's.
+    pub config: WorkerConfig,
+    /// The builders that list it, in order, with their folders.
+    pub builders: Vec<(Arc<BuilderHandle>, String)>,
+}
+
+/// A person's order.
+#[derive(Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct WorkerOrdered {
+    /// What.
+    pub order: WorkerOrder,
+    /// For people.
+    pub reason: String,
+}
+
+/// It is no longer configured.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RetireWorker;
+
+/// The door to a worker's actor for other actors.
+#[derive(Clone)]
+pub struct WorkerHandle {
+    /// Its name.
+    pub name: WorkerName,
+    /// Its id.
+    pub id: WorkerId,
+    /// For [`AskSlot`].
+    pub ask_slot: Recipient<AskSlot>,
+    /// For [`GiveBackSlot`].
+    pub give_back: Recipient<GiveBackSlot>,
+    /// For [`KeepSlots`].
+    pub keep: Recipient<KeepSlots>,
+    /// For [`RegisterSeat`].
+    pub seat: Recipient<RegisterSeat>,
+    /// For [`RegisterBuild`].
+    pub build: Recipient<RegisterBuild>,
+    /// For [`ForgetBuild`].
+    pub forget: Recipient<ForgetBuild>,
+    /// For [`RegisterPing`].
+    pub ping: Recipient<RegisterPing>,
+    /// For [`ForgetPing`].
+    pub forget_ping: Recipient<ForgetPing>,
+    /// For [`Hello`].
+    pub hello: Recipient<Hello>,
+    /// For [`FrameArrived`].
+    pub frame: Recipient<FrameArrived>,
+    /// For [`ConnectionLost`].
+    pub lost: Recipient<ConnectionLost>,
+}
+
+impl WorkerHandle {
+    /// The door to `addr`.
+    #[must_use]
+    pub fn new<A>(name: WorkerName, id: WorkerId, addr: &Addr<A>) -> Self
+    where
+        A: actix::Actor<Context = actix::Context<A>>
+            + actix::Handler<AskSlot>
+            + actix::Handler<GiveBackSlot>
+            + actix::Handler<KeepSlots>
+            + actix::Handler<RegisterSeat>
+            + actix::Handler<RegisterBuild>
+            + actix::Handler<ForgetBuild>
+            + actix::Handler<RegisterPing>
+            + actix::Handler<ForgetPing>
+            + actix::Handler<Hello>
+            + actix::Handler<FrameArrived>
+            + actix::Handler<ConnectionLost>,
+    {
+        Self {
+            name,
+            id,
+            ask_slot: addr.clone().recipient(),
+            give_back: addr.clone().recipient(),
+            keep: addr.clone().recipient(),
+            seat: addr.clone().recipient(),
+            build: addr.clone().recipient(),
+            forget: addr.clone().recipient(),
+            ping: addr.clone().recipient(),
+            forget_ping: addr.clone().recipient(),
+            hello: addr.clone().recipient(),
+            frame: addr.clone().recipient(),
+            lost: addr.clone().recipient(),
+        }
+    }
+}

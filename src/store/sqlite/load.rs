@@ -1,0 +1,95 @@
+//! Reads everything that a Builder is rebuilt from.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension};
+
+use super::errors::OpError;
+use super::rows::{self, build_columns, int, request_columns, step_columns};
+use crate::core::ids::*;
+use crate::core::values::Factory;
+use crate::store::*;
+
+/// Reads one builder's records, as of the transaction in progress.
+pub(super) fn builder(conn: &Connection, builder: BuilderId) -> Result<BuilderRecords, OpError> {
+    let id = int(builder.0);
+    let expectations: Option<String> = conn
+        .prepare_cached("SELECT expectations FROM builders WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))
+        .optional()?
+        .ok_or_else(|| OpError::missing(format!("builder {builder}")))?;
+    let queued = conn
+        .prepare_cached(concat!(
+            "SELECT ",
+            request_columns!(),
+            " FROM requests WHERE builder_id = ?1 AND state = 0 ORDER BY id"
+        ))?
+        .query_map([id], rows::request)?
+        .collect::<rusqlite::Result<_>>()?;
+    let loaded_through = conn
+        .prepare_cached("SELECT coalesce(max(id), 0) FROM requests")?
+        .query_row([], |row| rows::uint(row, 0).map(RequestId))?;
+    let heads = conn
+        .prepare_cached(concat!(
+            "SELECT ",
+            build_columns!(),
+            ", claim, factory_digest, (SELECT name FROM workers WHERE id = worker_id) \
+             FROM builds WHERE builder_id = ?1 AND state < 2 ORDER BY id"
+        ))?
+        .query_map([id], |row| {
+            Ok((rows::build(row)?, row.get(12)?, row.get(13)?, row.get(14)?))
+        })?
+        .collect::<rusqlite::Result<Vec<(BuildRow, String, String, Option<String>)>>>()?;
+    let mut builds = Vec::with_capacity(heads.len());
+    for (row, claim, digest, worker) in heads {
+        builds.push(open_build(conn, row, &claim, &digest, worker)?);
+    }
+    Ok(BuilderRecords { builder, queued, builds, loaded_through, expectations })
+}
+
+fn open_build(
+    conn: &Connection,
+    row: BuildRow,
+    claim: &str,
+    digest: &str,
+    worker: Option<String>,
+) -> Result<OpenBuild, OpError> {
+    let id = row.id;
+    let claim = u128::from_str_radix(claim, 16)
+        .map_err(|_| OpError::wrong(format!("build {id} has the claim `{claim}`, no number")))?;
+    let worker = worker.ok_or_else(|| OpError::missing(format!("worker {}", row.worker)))?;
+    let mut steps = Vec::new();
+    for step in steps_of(conn, id)? {
+        let logs = rows::logs_of(conn, step.id)?;
+        steps.push((step, logs));
+    }
+    Ok(OpenBuild {
+        claim: ClaimId(claim),
+        worker: worker.into(),
+        requests: rows::requests_of(conn, id)?,
+        factory: factory(conn, id, digest)?,
+        steps,
+        row,
+    })
+}
+
+fn factory(conn: &Connection, build: BuildId, digest: &str) -> Result<Arc<Factory>, OpError> {
+    let text: String = conn
+        .prepare_cached("SELECT steps FROM factories WHERE digest = ?1")?
+        .query_row([digest], |row| row.get(0))
+        .optional()?
+        .ok_or_else(|| OpError::missing(format!("factory `{digest}` of build {build}")))?;
+    serde_json::from_str(&text).map(Arc::new).map_err(|error| {
+        OpError::wrong(format!("the factory `{digest}` of build {build} cannot be read: {error}"))
+    })
+}
+
+fn steps_of(conn: &Connection, build: BuildId) -> rusqlite::Result<Vec<StepRow>> {
+    conn.prepare_cached(concat!(
+        "SELECT ",
+        step_columns!(),
+        " FROM steps WHERE build_id = ?1 ORDER BY number"
+    ))?
+    .query_map([int(build.0)], rows::step)?
+    .collect()
+}

@@ -1,0 +1,199 @@
+//! Requests become a build's, and go back when it never started.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Done, requests};
+use crate::core::ids::*;
+use crate::core::time::WallTime;
+use crate::core::values::BuildResult;
+use crate::store::sqlite::errors::OpError;
+use crate::store::sqlite::rows::{self, build_columns, int, request_columns, to_json};
+use crate::store::*;
+
+/// A claim as asked for.
+pub(super) struct Wanted<'a> {
+    pub claim: ClaimId,
+    pub builder: BuilderId,
+    pub worker: WorkerId,
+    pub incarnation: Incarnation,
+    pub requests: &'a [(RequestId, Epoch)],
+    pub factory_digest: &'a str,
+    pub at: WallTime,
+}
+
+pub(super) fn claim(conn: &Connection, changes: &mut Vec<Change>, wanted: &Wanted<'_>) -> Done {
+    let name = wanted.claim.to_string();
+    if let Some(made) = made_before(conn, &name)? {
+        return Ok(made);
+    }
+    let mut claimed = Vec::with_capacity(wanted.requests.len());
+    for (request, epoch) in wanted.requests {
+        claimed.push(Arc::new(take(conn, wanted, *request, *epoch)?));
+    }
+    let Some(oldest) = claimed.first() else {
+        return Err(OpError::wrong("a claim needs at least one build request"));
+    };
+    let set = buildset(conn, oldest)?;
+    let build = conn
+        .prepare_cached(concat!(
+            "INSERT INTO builds (claim, builder_id, request_id, worker_id, incarnation, state, \
+             started_at, state_string, factory_digest, properties) \
+             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, 'starting', ?7, ?8) RETURNING ",
+            build_columns!()
+        ))?
+        .query_row(
+            params![
+                name,
+                int(wanted.builder.0),
+                int(oldest.id.0),
+                int(wanted.worker.0),
+                int(wanted.incarnation.0),
+                wanted.at.0,
+                wanted.factory_digest,
+                to_json(set.properties.as_ref())?,
+            ],
+            rows::build,
+        )?;
+    let mut link = conn.prepare_cached("INSERT INTO build_requests VALUES (?1, ?2, ?3)")?;
+    for request in &claimed {
+        link.execute([int(build.id.0), int(request.id.0), int(request.epoch.0)])?;
+        changes.push(Change::RequestClaimed(request.clone()));
+    }
+    Ok(OpOutcome::Claimed { build: Arc::new(build), requests: claimed, buildset: set })
+}
+
+fn take(
+    conn: &Connection,
+    wanted: &Wanted<'_>,
+    request: RequestId,
+    epoch: Epoch,
+) -> Result<RequestRow, OpError> {
+    conn.prepare_cached(concat!(
+        "UPDATE requests SET state = 1, epoch = epoch + 1, claimed_at = ?4 \
+         WHERE id = ?1 AND builder_id = ?2 AND state = 0 AND epoch = ?3 RETURNING ",
+        request_columns!()
+    ))?
+    .query_row([int(request.0), int(wanted.builder.0), int(epoch.0), wanted.at.0], rows::request)
+    .optional()?
+    .ok_or_else(|| {
+        OpError::fenced(format!("build request {request} does not wait in epoch {epoch}"))
+    })
+}
+
+fn buildset(conn: &Connection, request: &RequestRow) -> Result<Arc<BuildsetRow>, OpError> {
+    rows::buildset(conn, int(request.buildset.0))?
+        .map(Arc::new)
+        .ok_or_else(|| OpError::missing(format!("buildset {}", request.buildset)))
+}
+
+/// What an earlier claim with this id made (row FB16).
+fn made_before(conn: &Connection, claim: &str) -> Result<Option<OpOutcome>, OpError> {
+    let build = conn
+        .prepare_cached(concat!(
+            "SELECT ",
+            build_columns!(),
+            " FROM builds WHERE claim = ?1 AND state < 2"
+        ))?
+        .query_row([claim], rows::build)
+        .optional()?;
+    let Some(build) = build else { return Ok(None) };
+    let requests: Vec<_> = rows::requests_of(conn, build.id)?.into_iter().map(Arc::new).collect();
+    let Some(oldest) = requests.first() else {
+        return Err(OpError::wrong(format!("build {} has no build request", build.id)));
+    };
+    let set = buildset(conn, oldest)?;
+    Ok(Some(OpOutcome::Claimed { build: Arc::new(build), requests, buildset: set }))
+}
+
+pub(super) fn unclaim(
+    conn: &Connection,
+    changes: &mut Vec<Change>,
+    build: BuildId,
+    cancelled: &[RequestId],
+    at: WallTime,
+) -> Done {
+    let state: Option<i64> = conn
+        .prepare_cached("SELECT state FROM builds WHERE id = ?1")?
+        .query_row([int(build.0)], |row| row.get(0))
+        .optional()?;
+    match state {
+        None => return Err(OpError::missing(format!("build {build}"))),
+        Some(0) => {}
+        Some(_) => return Err(OpError::fenced(format!("build {build} has started already"))),
+    }
+    let held = held_requests(conn, build)?;
+    let mut back = Vec::new();
+    for (request, epoch) in held {
+        if cancelled.contains(&request) {
+            if let Some(row) =
+                end_request(conn, request, epoch, RequestState::Cancelled, BuildResult::Cancelled, at)?
+            {
+                requests::complete(conn, changes, row, at)?;
+            }
+        } else if let Some(row) = requeue(conn, request, epoch, false)? {
+            let row = Arc::new(row);
+            changes.push(Change::RequestUnclaimed(row.clone()));
+            back.push(row);
+        }
+    }
+    conn.prepare_cached("DELETE FROM build_requests WHERE build_id = ?1")?.execute([int(build.0)])?;
+    conn.prepare_cached("DELETE FROM builds WHERE id = ?1")?.execute([int(build.0)])?;
+    Ok(OpOutcome::Requeued { requests: back })
+}
+
+/// The requests of a build with the epochs in which it has them, oldest first.
+pub(super) fn held_requests(
+    conn: &Connection,
+    build: BuildId,
+) -> Result<Vec<(RequestId, Epoch)>, OpError> {
+    Ok(conn
+        .prepare_cached(
+            "SELECT request_id, epoch FROM build_requests WHERE build_id = ?1 ORDER BY request_id",
+        )?
+        .query_map([int(build.0)], |row| {
+            Ok((RequestId(rows::uint(row, 0)?), Epoch(rows::uint(row, 1)?)))
+        })?
+        .collect::<rusqlite::Result<_>>()?)
+}
+
+/// Puts a request back at the head of its queue, unless it ended or has
+/// another owner.
+pub(super) fn requeue(
+    conn: &Connection,
+    request: RequestId,
+    epoch: Epoch,
+    infra: bool,
+) -> Result<Option<RequestRow>, OpError> {
+    Ok(conn
+        .prepare_cached(concat!(
+            "UPDATE requests SET state = 0, claimed_at = NULL, requeued = 1, \
+             infra_tries = infra_tries + ?3 WHERE id = ?1 AND epoch = ?2 AND state = 1 RETURNING ",
+            request_columns!()
+        ))?
+        .query_row(params![int(request.0), int(epoch.0), infra], rows::request)
+        .optional()?)
+}
+
+/// Ends a request, unless it ended or has another owner.
+pub(super) fn end_request(
+    conn: &Connection,
+    request: RequestId,
+    epoch: Epoch,
+    state: RequestState,
+    result: BuildResult,
+    at: WallTime,
+) -> Result<Option<RequestRow>, OpError> {
+    Ok(conn
+        .prepare_cached(concat!(
+            "UPDATE requests SET state = ?3, results = ?4, complete_at = ?5 \
+             WHERE id = ?1 AND epoch = ?2 AND state = 1 RETURNING ",
+            request_columns!()
+        ))?
+        .query_row(
+            [int(request.0), int(epoch.0), state as i64, result.code(), at.0],
+            rows::request,
+        )
+        .optional()?)
+}

@@ -1,0 +1,113 @@
+//! What each operation does to the rows, and which changes it makes known.
+//!
+//! Everything here runs inside a transaction of the engine; an error undoes
+//! all of it, so no operation cleans up after itself.
+
+mod claims;
+mod ends;
+mod people;
+mod requests;
+mod running;
+mod steps;
+
+use rusqlite::Connection;
+
+use super::errors::OpError;
+use crate::store::{Change, Op, OpOutcome};
+
+type Done = Result<OpOutcome, OpError>;
+
+/// Whether the operation changes rows with at most one statement, which comes
+/// after everything that can be refused.
+pub(super) fn is_one_statement(op: &Op) -> bool {
+    matches!(
+        op,
+        Op::RetireBuilder { .. }
+            | Op::RetireWorker { .. }
+            | Op::DeclareWorker { .. }
+            | Op::SaveFactory { .. }
+            | Op::AdoptBuild { .. }
+            | Op::DescribeBuild { .. }
+            | Op::SetProperties { .. }
+            | Op::FinishStep { .. }
+            | Op::FinishLog { .. }
+            | Op::SetPriority { .. }
+            | Op::AttachWorker { .. }
+            | Op::DetachWorker { .. }
+            | Op::SetWorker { .. }
+            | Op::SaveExpectations { .. }
+            | Op::Note(_)
+    )
+}
+
+/// Carries out one operation.
+pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -> Done {
+    match op {
+        Op::DeclareBuilder { name, description, tags, workers } => {
+            people::declare_builder(conn, changes, name, description.as_deref(), tags, workers)
+        }
+        Op::RetireBuilder { builder } => people::retire_builder(conn, changes, *builder),
+        Op::DeclareWorker { name } => people::declare_worker(conn, changes, name),
+        Op::RetireWorker { worker } => people::retire_worker(conn, changes, *worker),
+        Op::SaveFactory { digest, factory } => people::save_factory(conn, digest, factory),
+        Op::AddBuildset(new) => requests::add_buildset(conn, changes, new),
+        Op::Claim { claim, builder, worker, incarnation, requests, factory_digest, at } => {
+            let wanted = claims::Wanted {
+                claim: *claim,
+                builder: *builder,
+                worker: *worker,
+                incarnation: *incarnation,
+                requests,
+                factory_digest,
+                at: *at,
+            };
+            claims::claim(conn, changes, &wanted)
+        }
+        Op::Unclaim { build, cancelled, at } => {
+            claims::unclaim(conn, changes, *build, cancelled, *at)
+        }
+        Op::StartBuild { build, incarnation, properties, at } => {
+            running::start(conn, changes, *build, *incarnation, properties, *at)
+        }
+        Op::AdoptBuild { build, incarnation } => running::adopt(conn, *build, *incarnation),
+        Op::DescribeBuild { build, state_string } => {
+            running::describe(conn, changes, *build, state_string)
+        }
+        Op::SetProperties { build, properties } => {
+            running::set_properties(conn, changes, *build, properties)
+        }
+        Op::FinishBuild { build, incarnation, result, state_string, requests, at } => {
+            let end = ends::End { result: *result, state_string, requests: *requests, at: *at };
+            ends::finish(conn, changes, *build, *incarnation, &end)
+        }
+        Op::StartStep { build, number, name, state_string, logs, at } => {
+            let new = steps::NewStep { number: *number, name, state_string, logs, at: *at };
+            steps::start(conn, changes, *build, &new)
+        }
+        Op::FinishStep { step, result, state_string, at } => {
+            steps::finish(conn, changes, *step, *result, state_string, *at)
+        }
+        Op::FinishLog { log, num_lines, length, inline, incomplete } => {
+            let end = steps::LogEnd {
+                num_lines: *num_lines,
+                length: *length,
+                inline: inline.as_deref(),
+                incomplete: incomplete.as_deref(),
+            };
+            steps::finish_log(conn, changes, *log, &end)
+        }
+        Op::CancelRequests { requests, at } => requests::cancel(conn, changes, requests, *at),
+        Op::SetPriority { request, priority } => {
+            requests::set_priority(conn, changes, *request, *priority)
+        }
+        Op::AttachWorker { worker, info, at } => people::attach(conn, changes, *worker, info, *at),
+        Op::DetachWorker { worker, incarnation, at } => {
+            people::detach(conn, changes, *worker, *incarnation, *at)
+        }
+        Op::SetWorker { worker, paused, graceful } => {
+            people::set_worker(conn, changes, *worker, paused.as_ref(), *graceful)
+        }
+        Op::SaveExpectations { builder, text } => people::save_expectations(conn, *builder, text),
+        Op::Note(note) => people::note(conn, changes, note),
+    }
+}

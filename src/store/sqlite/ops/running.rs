@@ -1,0 +1,124 @@
+//! A build's start and what changes while it runs.
+
+use std::sync::Arc;
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::Done;
+use crate::core::ids::*;
+use crate::core::time::WallTime;
+use crate::core::values::Properties;
+use crate::store::sqlite::errors::OpError;
+use crate::store::sqlite::rows::{self, build_columns, int, to_json};
+use crate::store::*;
+
+/// Reads one build.
+pub(super) fn find(conn: &Connection, build: BuildId) -> Result<BuildRow, OpError> {
+    conn.prepare_cached(concat!("SELECT ", build_columns!(), " FROM builds WHERE id = ?1"))?
+        .query_row([int(build.0)], rows::build)
+        .optional()?
+        .ok_or_else(|| OpError::missing(format!("build {build}")))
+}
+
+/// Why a build that is there did not meet an operation's conditions.
+pub(super) fn not_the_owner(
+    conn: &Connection,
+    build: BuildId,
+    incarnation: Incarnation,
+) -> Result<OpError, OpError> {
+    let row = find(conn, build)?;
+    Ok(OpError::fenced(if row.incarnation == incarnation {
+        format!("build {build} is {}", word(row.state))
+    } else {
+        format!("build {build} belongs to incarnation {}, not {incarnation}", row.incarnation)
+    }))
+}
+
+fn word(state: BuildState) -> &'static str {
+    match state {
+        BuildState::Claimed => "not started yet",
+        BuildState::Running => "running already",
+        BuildState::Finished => "finished already",
+    }
+}
+
+pub(super) fn start(
+    conn: &Connection,
+    changes: &mut Vec<Change>,
+    build: BuildId,
+    incarnation: Incarnation,
+    properties: &Properties,
+    at: WallTime,
+) -> Done {
+    let row = find(conn, build)?;
+    if row.incarnation == incarnation && row.state == BuildState::Running {
+        return Ok(OpOutcome::Started(Arc::new(row)));
+    }
+    if row.incarnation != incarnation || row.state != BuildState::Claimed {
+        return Err(not_the_owner(conn, build, incarnation)?);
+    }
+    let number: i64 = conn
+        .prepare_cached(
+            "UPDATE builders SET last_number = last_number + 1 WHERE id = ?1 \
+             RETURNING last_number",
+        )?
+        .query_row([int(row.builder.0)], |row| row.get(0))
+        .optional()?
+        .ok_or_else(|| OpError::missing(format!("builder {}", row.builder)))?;
+    let row = conn
+        .prepare_cached(concat!(
+            "UPDATE builds SET state = 1, number = ?2, started_at = ?3, state_string = 'building', \
+             properties = ?4 WHERE id = ?1 RETURNING ",
+            build_columns!()
+        ))?
+        .query_row(params![int(build.0), number, at.0, to_json(properties)?], rows::build)?;
+    let row = Arc::new(row);
+    changes.push(Change::BuildNew(row.clone()));
+    Ok(OpOutcome::Started(row))
+}
+
+pub(super) fn adopt(conn: &Connection, build: BuildId, incarnation: Incarnation) -> Done {
+    let changed = conn
+        .prepare_cached("UPDATE builds SET incarnation = ?2 WHERE id = ?1 AND state < 2")?
+        .execute([int(build.0), int(incarnation.0)])?;
+    if changed == 0 {
+        find(conn, build)?;
+        return Err(OpError::fenced(format!("build {build} is finished already")));
+    }
+    Ok(OpOutcome::Done)
+}
+
+pub(super) fn describe(
+    conn: &Connection,
+    changes: &mut Vec<Change>,
+    build: BuildId,
+    text: &str,
+) -> Done {
+    let row = conn
+        .prepare_cached(concat!(
+            "UPDATE builds SET state_string = ?2 WHERE id = ?1 AND state = 1 RETURNING ",
+            build_columns!()
+        ))?
+        .query_row(params![int(build.0), text], rows::build)
+        .optional()?;
+    match row {
+        Some(row) => changes.push(Change::BuildUpdate(Arc::new(row))),
+        // Its end has the last word.
+        None => drop(find(conn, build)?),
+    }
+    Ok(OpOutcome::Done)
+}
+
+pub(super) fn set_properties(
+    conn: &Connection,
+    changes: &mut Vec<Change>,
+    build: BuildId,
+    properties: &Properties,
+) -> Done {
+    let mut all = Properties::clone(&find(conn, build)?.properties);
+    all.extend(properties.iter().map(|(name, property)| (name.clone(), property.clone())));
+    conn.prepare_cached("UPDATE builds SET properties = ?2 WHERE id = ?1")?
+        .execute(params![int(build.0), to_json(&all)?])?;
+    changes.push(Change::BuildProperties(build, Arc::new(all)));
+    Ok(OpOutcome::Done)
+}

@@ -1,0 +1,291 @@
+//! Rows to records: column lists and the functions that read them.
+
+use std::sync::Arc;
+
+use rusqlite::types::Type;
+use rusqlite::{Connection, OptionalExtension, Row};
+use serde::Serialize;
+use serde::de::DeserializeOwned;
+
+use super::errors::OpError;
+use crate::core::ids::*;
+use crate::core::time::WallTime;
+use crate::core::values::{BuildResult, SourceStamp};
+use crate::store::*;
+
+/// Columns of [`request`].
+macro_rules! request_columns {
+    () => {
+        "id, buildset_id, builder_id, priority, submitted_at, state, epoch, claimed_at, \
+         complete_at, results, requeued, infra_tries, waited_for"
+    };
+}
+/// Columns of [`build`].
+macro_rules! build_columns {
+    () => {
+        "id, number, builder_id, request_id, worker_id, incarnation, state, started_at, \
+         complete_at, results, state_string, properties"
+    };
+}
+/// Columns of [`step`].
+macro_rules! step_columns {
+    () => {
+        "id, build_id, number, name, started_at, complete_at, results, state_string"
+    };
+}
+/// Columns of [`log`].
+macro_rules! log_columns {
+    () => {
+        "id, step_id, name, slug, kind, complete, num_lines, length"
+    };
+}
+/// Columns of [`worker`].
+macro_rules! worker_columns {
+    () => {
+        "id, name, configured, connected, incarnation, info, paused, pause_reason, graceful"
+    };
+}
+pub(super) use {build_columns, log_columns, request_columns, step_columns, worker_columns};
+
+/// A number of ours as SQLite stores it.
+pub(super) fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A number of SQLite's as ours.
+pub(super) fn uint(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
+    let number: i64 = row.get(column)?;
+    u64::try_from(number)
+        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
+}
+
+fn wall(row: &Row<'_>, column: usize) -> rusqlite::Result<WallTime> {
+    row.get(column).map(WallTime)
+}
+
+fn wall_if_any(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<WallTime>> {
+    Ok(row.get::<_, Option<i64>>(column)?.map(WallTime))
+}
+
+fn out_of_range<T>(column: usize, code: i64, known: Option<T>) -> rusqlite::Result<T> {
+    known.ok_or(rusqlite::Error::IntegralValueOutOfRange(column, code))
+}
+
+/// A result, or none while there is none.
+pub(super) fn result(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<BuildResult>> {
+    row.get::<_, Option<i64>>(column)?
+        .map(|code| out_of_range(column, code, BuildResult::from_code(code)))
+        .transpose()
+}
+
+/// A column that holds JSON.
+pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlite::Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    serde_json::from_str(text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(column, Type::Text, Box::new(error))
+    })
+}
+
+/// A value as JSON text.
+pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String, OpError> {
+    serde_json::to_string(value)
+        .map_err(|error| OpError::wrong(format!("a value cannot be written as JSON: {error}")))
+}
+
+/// Reads a request.
+pub(super) fn request(row: &Row<'_>) -> rusqlite::Result<RequestRow> {
+    let code: i64 = row.get(5)?;
+    let state = match code {
+        0 => Some(RequestState::Queued),
+        1 => Some(RequestState::Claimed),
+        2 => Some(RequestState::Done),
+        3 => Some(RequestState::Cancelled),
+        _ => None,
+    };
+    Ok(RequestRow {
+        id: RequestId(uint(row, 0)?),
+        buildset: BuildsetId(uint(row, 1)?),
+        builder: BuilderId(uint(row, 2)?),
+        priority: row.get(3)?,
+        submitted_at: wall(row, 4)?,
+        state: out_of_range(5, code, state)?,
+        epoch: Epoch(uint(row, 6)?),
+        claimed_at: wall_if_any(row, 7)?,
+        complete_at: wall_if_any(row, 8)?,
+        results: result(row, 9)?,
+        requeued: row.get(10)?,
+        infra_tries: row.get(11)?,
+        waited_for: row.get(12)?,
+    })
+}
+
+/// Reads a build.
+pub(super) fn build(row: &Row<'_>) -> rusqlite::Result<BuildRow> {
+    let code: i64 = row.get(6)?;
+    let state = match code {
+        0 => Some(BuildState::Claimed),
+        1 => Some(BuildState::Running),
+        2 => Some(BuildState::Finished),
+        _ => None,
+    };
+    let number: Option<i64> = row.get(1)?;
+    Ok(BuildRow {
+        id: BuildId(uint(row, 0)?),
+        number: number.map(|_| uint(row, 1)).transpose()?.map(BuildNumber),
+        builder: BuilderId(uint(row, 2)?),
+        request: RequestId(uint(row, 3)?),
+        worker: WorkerId(uint(row, 4)?),
+        incarnation: Incarnation(uint(row, 5)?),
+        state: out_of_range(6, code, state)?,
+        started_at: wall(row, 7)?,
+        complete_at: wall_if_any(row, 8)?,
+        results: result(row, 9)?,
+        state_string: row.get(10)?,
+        properties: Arc::new(json(row, 11)?),
+    })
+}
+
+/// Reads a step.
+pub(super) fn step(row: &Row<'_>) -> rusqlite::Result<StepRow> {
+    Ok(StepRow {
+        id: StepId(uint(row, 0)?),
+        build: BuildId(uint(row, 1)?),
+        number: row.get(2)?,
+        name: row.get(3)?,
+        started_at: wall_if_any(row, 4)?,
+        complete_at: wall_if_any(row, 5)?,
+        results: result(row, 6)?,
+        state_string: row.get(7)?,
+    })
+}
+
+/// Reads a log.
+pub(super) fn log(row: &Row<'_>) -> rusqlite::Result<LogRow> {
+    let kind: String = row.get(4)?;
+    Ok(LogRow {
+        id: LogId(uint(row, 0)?),
+        step: StepId(uint(row, 1)?),
+        name: row.get(2)?,
+        slug: row.get(3)?,
+        kind: kind.chars().next().unwrap_or('t'),
+        complete: row.get(5)?,
+        num_lines: uint(row, 6)?,
+        length: uint(row, 7)?,
+    })
+}
+
+/// Reads a worker.
+pub(super) fn worker(row: &Row<'_>) -> rusqlite::Result<WorkerRow> {
+    Ok(WorkerRow {
+        id: WorkerId(uint(row, 0)?),
+        name: row.get::<_, String>(1)?.into(),
+        configured: row.get(2)?,
+        connected: row.get(3)?,
+        incarnation: Incarnation(uint(row, 4)?),
+        info: json(row, 5)?,
+        paused: row.get(6)?,
+        pause_reason: row.get(7)?,
+        graceful: row.get(8)?,
+    })
+}
+
+/// Reads one buildset with its source stamps.
+pub(super) fn buildset(conn: &Connection, id: i64) -> rusqlite::Result<Option<BuildsetRow>> {
+    let mut query = conn.prepare_cached(
+        "SELECT id, external_id, reason, scheduler, submitted_at, complete_at, results, \
+         rebuilt_build, sourcestamps, properties FROM buildsets WHERE id = ?1",
+    )?;
+    let read = query
+        .query_row([id], |row| {
+            let stamps: Vec<i64> = json(row, 8)?;
+            let rebuilt: Option<i64> = row.get(7)?;
+            Ok((
+                stamps,
+                BuildsetRow {
+                    id: BuildsetId(uint(row, 0)?),
+                    external_id: row.get(1)?,
+                    reason: row.get(2)?,
+                    scheduler: row.get(3)?,
+                    submitted_at: wall(row, 4)?,
+                    complete_at: wall_if_any(row, 5)?,
+                    results: result(row, 6)?,
+                    rebuilt_build: rebuilt.map(|_| uint(row, 7)).transpose()?.map(BuildId),
+                    sourcestamps: Vec::new(),
+                    properties: Arc::new(json(row, 9)?),
+                },
+            ))
+        })
+        .optional()?;
+    let Some((stamps, mut set)) = read else { return Ok(None) };
+    for stamp in stamps {
+        set.sourcestamps.push(sourcestamp(conn, stamp)?);
+    }
+    Ok(Some(set))
+}
+
+/// Reads one source stamp.
+pub(super) fn sourcestamp(conn: &Connection, id: i64) -> rusqlite::Result<SourceStampRow> {
+    let mut query = conn.prepare_cached(
+        "SELECT id, codebase, repository, branch, revision, project, created_at \
+         FROM sourcestamps WHERE id = ?1",
+    )?;
+    query.query_row([id], |row| {
+        Ok(SourceStampRow {
+            id: uint(row, 0)?,
+            stamp: SourceStamp {
+                codebase: row.get(1)?,
+                repository: row.get(2)?,
+                branch: row.get(3)?,
+                revision: row.get(4)?,
+                project: row.get(5)?,
+            },
+            created_at: wall(row, 6)?,
+        })
+    })
+}
+
+/// Reads one builder with its workers.
+pub(super) fn builder(conn: &Connection, id: i64) -> rusqlite::Result<Option<BuilderRow>> {
+    let mut query = conn.prepare_cached(
+        "SELECT id, name, description, tags, configured FROM builders WHERE id = ?1",
+    )?;
+    let read = query
+        .query_row([id], |row| {
+            Ok(BuilderRow {
+                id: BuilderId(uint(row, 0)?),
+                name: row.get::<_, String>(1)?.into(),
+                description: row.get(2)?,
+                tags: json(row, 3)?,
+                configured: row.get(4)?,
+                workers: Vec::new(),
+            })
+        })
+        .optional()?;
+    let Some(mut builder) = read else { return Ok(None) };
+    let mut workers = conn.prepare_cached(
+        "SELECT worker_id FROM builder_workers WHERE builder_id = ?1 ORDER BY place",
+    )?;
+    builder.workers = workers
+        .query_map([id], |row| uint(row, 0).map(WorkerId))?
+        .collect::<rusqlite::Result<_>>()?;
+    Ok(Some(builder))
+}
+
+/// The requests of a build, oldest first.
+pub(super) fn requests_of(conn: &Connection, build: BuildId) -> rusqlite::Result<Vec<RequestRow>> {
+    conn.prepare_cached(concat!(
+        "SELECT ",
+        request_columns!(),
+        " FROM requests WHERE id IN (SELECT request_id FROM build_requests WHERE build_id = ?1) \
+         ORDER BY id"
+    ))?
+    .query_map([int(build.0)], request)?
+    .collect()
+}
+
+/// The logs of a step, in the order in which they were made.
+pub(super) fn logs_of(conn: &Connection, step: StepId) -> rusqlite::Result<Vec<LogRow>> {
+    conn.prepare_cached(concat!("SELECT ", log_columns!(), " FROM logs WHERE step_id = ?1 ORDER BY id"))?
+        .query_map([int(step.0)], log)?
+        .collect()
+}

@@ -1,0 +1,116 @@
+//! Answers: the envelope, its two ways of being written, and errors.
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{ACCEPT, CONTENT_TYPE};
+use actix_web::{HttpRequest, HttpResponse};
+use serde_json::{Map, Value, json};
+
+use crate::store::StoreError;
+
+/// Why a question has no answer.
+#[derive(Clone, PartialEq, Debug, thiserror::Error)]
+pub enum ApiError {
+    /// Something about the question is wrong.
+    #[error("{0}")]
+    Bad(String),
+    /// There is no such path.
+    #[error("Invalid path: {0}")]
+    NoPath(String),
+    /// The path is known, the row is not.
+    #[error("not found while getting from the store: there is no {0}")]
+    NoRow(String),
+    /// The store did not answer.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+    /// Something that must not happen did.
+    #[error("{0}")]
+    Inside(String),
+}
+
+impl ApiError {
+    /// The HTTP status.
+    #[must_use]
+    pub fn status(&self) -> StatusCode {
+        match self {
+            Self::Bad(_) => StatusCode::BAD_REQUEST,
+            Self::NoPath(_) | Self::NoRow(_) => StatusCode::NOT_FOUND,
+            Self::Store(_) | Self::Inside(_) => StatusCode::INTERNAL_SERVER_ERROR,
+        }
+    }
+
+    /// As an answer to a reading request.
+    #[must_use]
+    pub fn response(&self) -> HttpResponse {
+        plain_error(self.status(), &json!(self.to_string()))
+    }
+}
+
+/// An error in the shape of the reading half of the API.
+#[must_use]
+pub fn plain_error(status: StatusCode, error: &Value) -> HttpResponse {
+    HttpResponse::build(status)
+        .insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"))
+        .body(json!({ "error": error }).to_string())
+}
+
+/// Resources in their envelope.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Answer {
+    /// Plural name of their kind.
+    pub plural: &'static str,
+    /// The resources.
+    pub items: Vec<Value>,
+    /// How many there are in all, for a list.
+    pub total: Option<u64>,
+    /// `total` is only a lower bound.
+    pub more: bool,
+}
+
+impl Answer {
+    /// One resource.
+    #[must_use]
+    pub fn single(plural: &'static str, item: Value) -> Self {
+        Self {
+            plural,
+            items: vec![item],
+            total: None,
+            more: false,
+        }
+    }
+
+    /// The envelope.
+    #[must_use]
+    pub fn into_json(self) -> Value {
+        let mut meta = Map::new();
+        if let Some(total) = self.total {
+            meta.insert("total".into(), total.into());
+            if self.more {
+                meta.insert("total_is_lower_bound".into(), true.into());
+            }
+        }
+        let mut envelope = Map::new();
+        envelope.insert(self.plural.into(), Value::Array(self.items));
+        envelope.insert("meta".into(), Value::Object(meta));
+        Value::Object(envelope)
+    }
+}
+
+/// Writes JSON: compact for programs that ask for JSON, indented as text for
+/// everybody else.
+#[must_use]
+pub fn json_response(request: &HttpRequest, value: &Value) -> HttpResponse {
+    let accepts = request.headers().get_all(ACCEPT).any(|value| {
+        value
+            .to_str()
+            .is_ok_and(|text| text.contains("application/json"))
+    });
+    if accepts {
+        HttpResponse::Ok()
+            .insert_header((CONTENT_TYPE, "application/json; charset=utf-8"))
+            .body(value.to_string())
+    } else {
+        HttpResponse::Ok()
+            .insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"))
+            .body(format!("{value:#}"))
+    }
+}

@@ -1,0 +1,87 @@
+//! What the handlers hold: doors to the parts that know and decide.
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{SystemTime, UNIX_EPOCH};
+
+use crate::board::Board;
+use crate::core::time::WallTime;
+use crate::events::Events;
+use crate::messages::BotMasterHandle;
+use crate::settings::{Problem, Settings};
+use crate::store::sqlite::StateReader;
+use crate::store::{LogRow, StoreError};
+
+use super::sse::Streams;
+
+/// Pieces of a log's text.
+pub type RawPieces = Box<dyn Iterator<Item = Result<Vec<u8>, StoreError>> + Send>;
+
+/// The log store's reading half, as the web needs it. `inline` is the text of
+/// a log that is so short that it is in its row. The methods block.
+pub trait LogText: Send + Sync {
+    /// Complete lines from the line `first` on, at most `limit`; each is its
+    /// channel's byte, its text and `\n`. Beyond the end there are none.
+    ///
+    /// # Errors
+    /// When the text cannot be read.
+    fn lines(
+        &self,
+        row: &LogRow,
+        inline: Option<&Arc<[u8]>>,
+        first: u64,
+        limit: Option<u64>,
+    ) -> Result<Vec<u8>, StoreError>;
+
+    /// The text without channels, byte by byte as it was written.
+    ///
+    /// # Errors
+    /// When the text cannot be read.
+    fn raw(&self, row: &LogRow, inline: Option<Arc<[u8]>>) -> Result<RawPieces, StoreError>;
+
+    /// The last `count` complete lines, in the form of [`Self::lines`].
+    ///
+    /// # Errors
+    /// When the text cannot be read.
+    fn tail(
+        &self,
+        row: &LogRow,
+        inline: Option<&Arc<[u8]>>,
+        count: u64,
+    ) -> Result<Vec<u8>, StoreError>;
+}
+
+/// Reads and checks a configuration file; for plans.
+pub type LoadSettings = dyn Fn(&Path) -> Result<Settings, Vec<Problem>> + Send + Sync;
+
+/// Everything that the web needs. Clones share it.
+#[derive(Clone)]
+pub struct WebContext {
+    /// Door to the BotMaster.
+    pub handle: BotMasterHandle,
+    /// What is stored.
+    pub reader: StateReader,
+    /// What builds wrote.
+    pub logs: Arc<dyn LogText>,
+    /// What becomes true.
+    pub events: Events,
+    /// What the living parts show of themselves.
+    pub board: Board,
+    /// Reads another configuration file for a plan.
+    pub load_settings: Arc<LoadSettings>,
+    /// Head of pages.
+    pub title: Arc<str>,
+    /// Name of the master: `HOST:FOLDER`.
+    pub name: Arc<str>,
+    /// The streams that are open now. Starts as `Streams::default()`.
+    pub streams: Streams,
+}
+
+/// The present, for what people see.
+#[must_use]
+pub fn wall_now() -> WallTime {
+    let since = SystemTime::now()
+        .duration_since(UNIX_EPOCH)
+        .unwrap_or_default();
+    WallTime(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
+}

@@ -1,0 +1,243 @@
+//! Logs: what they are called, their lines, and their bytes.
+
+use actix_web::HttpResponse;
+use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use actix_web::web::{Bytes, block};
+use futures_util::stream;
+use serde_json::json;
+
+use super::answer::{Answer, ApiError};
+use super::context::{RawPieces, WebContext};
+use super::query::Query;
+use super::resource;
+use super::route::{LogRef, Route, StepRef, TextForm};
+use super::shape;
+use crate::core::ids::*;
+use crate::store::sqlite::{Filter, FilterOp, LogWithText, Page, Scalar};
+use crate::store::{LogRow, StepRow, StoreError};
+
+type Pairs = [(String, String)];
+
+/// Longest last line that progress shows, in characters.
+const LAST_LINE: usize = 500;
+
+fn find(context: &WebContext, of: &LogRef) -> Result<Option<LogWithText>, ApiError> {
+    let id = match of {
+        LogRef::Id(id) => LogId(*id),
+        LogRef::Slug(step, slug) => {
+            let Some(step) = context.find_step(step)? else {
+                return Ok(None);
+            };
+            let mut page = Page::of(Filter::is("stepid", step.id.0));
+            page.filters.push(Filter {
+                field: "slug".into(),
+                op: FilterOp::In,
+                values: vec![Scalar::Text(slug.clone())],
+            });
+            match context.reader.logs(&page)?.rows.first() {
+                Some(row) => row.id,
+                None => return Ok(None),
+            }
+        }
+    };
+    Ok(context.reader.log(id)?)
+}
+
+fn not_found(of: &LogRef) -> ApiError {
+    ApiError::NoRow(of.to_string())
+}
+
+/// Answers for `logs` resources.
+///
+/// # Errors
+/// When a parameter is bad, the row is not there or the store cannot be read.
+pub fn described(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, ApiError> {
+    let kind = &resource::LOGS;
+    let step = match route {
+        Route::Log(of) => {
+            let query = Query::read(kind, pairs, false)?;
+            let (row, _) = find(context, of)?.ok_or_else(|| not_found(of))?;
+            return Ok(Answer::single(
+                kind.plural,
+                query.projected(shape::log(&row)),
+            ));
+        }
+        Route::StepLogs(StepRef::Id(id)) => *id,
+        Route::StepLogs(of) => {
+            let found = context.find_step(of)?;
+            found.ok_or_else(|| ApiError::NoRow(of.to_string()))?.id.0
+        }
+        _ => return Err(ApiError::Inside("no path of a log".into())),
+    };
+    let query = Query::read(kind, pairs, true)?;
+    let page = query.page(kind, vec![Filter::is("stepid", step)])?;
+    let found = context.reader.logs(&page)?;
+    let items = found
+        .rows
+        .iter()
+        .map(|row| query.projected(shape::log(row)))
+        .collect();
+    Ok(Answer {
+        plural: kind.plural,
+        items,
+        total: Some(found.total),
+        more: found.more,
+    })
+}
+
+/// Answers `contents`: one chunk of lines.
+///
+/// # Errors
+/// When a parameter is bad, there are no such lines or the store cannot be
+/// read.
+pub fn contents(context: &WebContext, of: &LogRef, pairs: &Pairs) -> Result<Answer, ApiError> {
+    let kind = &resource::CHUNKS;
+    let query = Query::read(kind, pairs, false)?;
+    let no_lines = || ApiError::NoRow(format!("such line of the {of}"));
+    let first = u64::try_from(query.offset.unwrap_or(0)).map_err(|_| no_lines())?;
+    if query.limit == Some(0) {
+        return Err(no_lines());
+    }
+    let (row, inline) = find(context, of)?.ok_or_else(no_lines)?;
+    let bytes = context
+        .logs
+        .lines(&row, inline.as_ref(), first, query.limit)?;
+    if bytes.is_empty() && query.limit.is_none() && first > 0 {
+        return Err(no_lines());
+    }
+    let content = shown(&row, &bytes);
+    let chunk = json!({ "logid": row.id, "firstline": first, "content": content });
+    Ok(Answer::single(kind.plural, query.projected(chunk)))
+}
+
+/// Lines as the API has them: only output keeps its channel's letter.
+fn shown(row: &LogRow, lines: &[u8]) -> String {
+    if row.kind == 's' {
+        return String::from_utf8_lossy(lines).into_owned();
+    }
+    let without: Vec<u8> = lines
+        .split_inclusive(|byte| *byte == b'\n')
+        .flat_map(|line| line.get(1..).unwrap_or_default())
+        .copied()
+        .collect();
+    String::from_utf8_lossy(&without).into_owned()
+}
+
+/// The last complete line of a step's first log, without its channel.
+///
+/// # Errors
+/// When the store cannot be read.
+pub fn last_line(context: &WebContext, step: StepId) -> Result<Option<String>, ApiError> {
+    let mut page = Page::of(Filter::is("stepid", step.0));
+    page.limit = Some(1);
+    let Some(first) = context.reader.logs(&page)?.rows.into_iter().next() else {
+        return Ok(None);
+    };
+    let Some((row, inline)) = context.reader.log(first.id)? else {
+        return Ok(None);
+    };
+    let bytes = context.logs.tail(&row, inline.as_ref(), 1)?;
+    let text = String::from_utf8_lossy(bytes.get(1..).unwrap_or_default()).into_owned();
+    let line: String = text
+        .trim_end_matches('\n')
+        .chars()
+        .take(LAST_LINE)
+        .collect();
+    Ok((!bytes.is_empty()).then_some(line))
+}
+
+/// A log's bytes, ready to be sent.
+pub struct RawLog {
+    name: String,
+    heading: String,
+    html: bool,
+    pieces: RawPieces,
+}
+
+/// Finds a log and begins to read its bytes.
+///
+/// # Errors
+/// When the row is not there or cannot be read.
+pub fn open_raw(context: &WebContext, of: &LogRef) -> Result<RawLog, ApiError> {
+    let (row, inline) = find(context, of)?.ok_or_else(|| not_found(of))?;
+    let gone = || ApiError::Inside(format!("log {} belongs to nothing", row.id));
+    let step: StepRow = context.reader.step(row.step)?.ok_or_else(gone)?;
+    let build = context
+        .reader
+        .build(step.build)?
+        .ok_or_else(|| not_found(of))?;
+    let builder = context
+        .reader
+        .builder(build.builder)?
+        .ok_or_else(gone)?
+        .name;
+    let worker = context.reader.worker(build.worker)?.ok_or_else(gone)?.name;
+    let number = build.number.unwrap_or_default();
+    let heading = if row.kind == 's' {
+        format!("Builder: {builder}\nBuild number: {number}\nWorker name: {worker}\n")
+    } else {
+        String::new()
+    };
+    let name = format!(
+        "{builder}_build_{number}_step_{}_log_{}",
+        step.name, row.slug
+    );
+    let pieces = context.logs.raw(&row, inline)?;
+    Ok(RawLog {
+        name,
+        heading,
+        html: row.kind == 'h',
+        pieces,
+    })
+}
+
+impl RawLog {
+    /// The answer, piece by piece.
+    #[must_use]
+    pub fn response(self, form: TextForm) -> HttpResponse {
+        let mut response = HttpResponse::Ok();
+        if self.html {
+            // The text comes from a build: it must not act as a page of ours.
+            response.insert_header((CONTENT_TYPE, "text/html; charset=utf-8"));
+            response.insert_header((CONTENT_SECURITY_POLICY, "sandbox"));
+        } else {
+            response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"));
+        }
+        response.insert_header(("X-Content-Type-Options", "nosniff"));
+        if form == TextForm::Raw {
+            let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
+            let name: String = self
+                .name
+                .chars()
+                .map(|c| if safe(c) { c } else { '_' })
+                .collect();
+            let value = format!("attachment; filename={name}");
+            response.insert_header((CONTENT_DISPOSITION, value));
+        }
+        let first = Bytes::from(self.heading);
+        let state = Some((Some(first), self.pieces));
+        response.streaming(stream::unfold(state, |state| async move {
+            let (first, pieces) = state?;
+            if let Some(first) = first.filter(|first| !first.is_empty()) {
+                return Some((Ok(first), Some((None, pieces))));
+            }
+            next_piece(pieces).await
+        }))
+    }
+}
+
+type Unfolded = Option<(Option<Bytes>, RawPieces)>;
+
+/// Reads on where reading may block.
+async fn next_piece(mut pieces: RawPieces) -> Option<(Result<Bytes, StoreError>, Unfolded)> {
+    let read = block(move || {
+        let piece = pieces.next();
+        (piece, pieces)
+    });
+    match read.await {
+        Ok((Some(Ok(piece)), pieces)) => Some((Ok(Bytes::from(piece)), Some((None, pieces)))),
+        Ok((Some(Err(error)), _)) => Some((Err(error), None)),
+        Ok((None, _)) => None,
+        Err(_) => Some((Err(StoreError::Closed), None)),
+    }
+}

@@ -1,0 +1,319 @@
+//! The HTTP API: Buildbot's Data API v2 in shape, its event stream, a few
+//! resources of our own beside it, and a plain status page.
+//!
+//! Handlers hold no decisions: they read the store, look at the board, or ask
+//! the BotMaster and tell its answer. Deliberately absent: sign-in. Whoever
+//! reaches the port may do everything, so a port that only this machine
+//! reaches takes orders only from pages of its own.
+
+mod answer;
+mod context;
+mod event_keys;
+mod forms;
+mod logs;
+mod ours;
+mod page;
+mod query;
+mod read;
+mod resource;
+mod route;
+mod rpc;
+mod shape;
+mod sse;
+
+use std::net::{IpAddr, SocketAddr};
+use std::time::Duration;
+
+use actix_web::dev::Server;
+use actix_web::http::header::{
+    ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
+    ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, HOST, HeaderValue, ORIGIN,
+};
+use actix_web::http::{Method, StatusCode};
+use actix_web::middleware::Compress;
+use actix_web::web::{self, Data, Payload};
+use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
+use futures_util::StreamExt;
+use serde_json::json;
+use tokio::time::timeout;
+
+pub use answer::ApiError;
+pub use context::{LoadSettings, LogText, RawPieces, WebContext};
+pub use sse::{MAX_STREAMS, Streams};
+
+use answer::{json_response, plain_error};
+use route::{Route, TextForm};
+use rpc::{Call, RpcError};
+
+/// Longest body of an ordinary request, in bytes.
+const BODY: usize = 1024 * 1024;
+
+/// Longest body of a request that may submit many builds, in bytes.
+const BULK_BODY: usize = 32 * 1024 * 1024;
+
+/// How long a request's head and each pause in its body may take, in seconds.
+const CLIENT_SECONDS: u64 = 15;
+
+/// How long open connections may go on once the server stops, in seconds.
+const SHUTDOWN_SECONDS: u64 = 3;
+
+/// The most connections of each of the two workers.
+const CONNECTIONS: usize = 2000;
+
+/// Binds `address` and answers the server, which runs once it is awaited or
+/// spawned, and the address it has (with the real port when 0 was asked for).
+/// It leaves signals to whoever runs it; stop it by its handle.
+///
+/// # Errors
+/// When the address cannot be bound.
+pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Server, SocketAddr)> {
+    let context = Data::new(context);
+    let guard = Data::new(HostGuard {
+        only_loopback: address.ip().is_loopback(),
+    });
+    let server = HttpServer::new(move || {
+        App::new()
+            .app_data(context.clone())
+            .app_data(guard.clone())
+            .service(
+                web::scope("/api")
+                    .wrap(Compress::default())
+                    .default_service(web::to(api)),
+            )
+            .service(web::scope("/sse").default_service(web::to(sse::serve)))
+            .route("/botmaster/reload", web::post().to(ours::reload))
+            .route("/health/live", web::get().to(ours::live))
+            .route("/health/ready", web::get().to(ours::ready))
+            .route("/", web::get().to(page::status))
+    })
+    .workers(2)
+    .max_connections(CONNECTIONS)
+    .client_request_timeout(Duration::from_secs(CLIENT_SECONDS))
+    .shutdown_timeout(SHUTDOWN_SECONDS)
+    .disable_signals()
+    .bind(address)?;
+    let bound = server.addrs().first().copied().unwrap_or(address);
+    Ok((server.run(), bound))
+}
+
+/// Which names a request may call this server by when it orders something.
+struct HostGuard {
+    only_loopback: bool,
+}
+
+impl HostGuard {
+    /// A page of another site can have its own name point to this machine and
+    /// then counts as the same origin. Its name still shows in `Host`.
+    fn lets(&self, request: &HttpRequest) -> bool {
+        if !self.only_loopback {
+            return true;
+        }
+        let Some(host) = host(request) else {
+            return true;
+        };
+        let name = match host.rsplit_once(':') {
+            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
+            _ => host.as_str(),
+        };
+        let bare = name.trim_start_matches('[').trim_end_matches(']');
+        bare == "localhost"
+            || bare.ends_with(".localhost")
+            || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
+    }
+}
+
+fn host(request: &HttpRequest) -> Option<String> {
+    let value = request.headers().get(HOST)?;
+    Some(value.to_str().ok()?.to_ascii_lowercase())
+}
+
+/// Lets requests through that come from no page or from a page of this server.
+/// Answers the origin, if there is one.
+///
+/// # Errors
+/// When another page sent the request.
+fn check_origin(request: &HttpRequest) -> Result<Option<HeaderValue>, ApiError> {
+    let Some(origin) = request.headers().get(ORIGIN) else {
+        return Ok(None);
+    };
+    let text = origin.to_str().unwrap_or_default().to_ascii_lowercase();
+    let own = text.split_once("://").map(|(_, rest)| rest.to_owned());
+    match HeaderValue::from_str(&text) {
+        Ok(value) if own.is_some() && own == host(request) => Ok(Some(value)),
+        _ => Err(ApiError::Bad("invalid origin".into())),
+    }
+}
+
+/// Everything at and below `/api`.
+async fn api(request: HttpRequest, payload: Payload, context: Data<WebContext>) -> HttpResponse {
+    let origin = match check_origin(&request) {
+        Ok(origin) => origin,
+        Err(error) if request.method() == Method::POST => {
+            return plain_error(error.status(), &json!({ "message": error.to_string() }));
+        }
+        Err(error) => return error.response(),
+    };
+    let mut response = match *request.method() {
+        Method::GET | Method::HEAD => get(&request, context.get_ref())
+            .await
+            .unwrap_or_else(|error| error.response()),
+        Method::POST => post(&request, payload, &context).await,
+        Method::OPTIONS if origin.is_some() => preflight(&request),
+        _ => plain_error(StatusCode::BAD_REQUEST, &json!("invalid HTTP method")),
+    };
+    if let Some(origin) = origin {
+        let headers = response.headers_mut();
+        headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+        headers.insert(
+            ACCESS_CONTROL_ALLOW_HEADERS,
+            HeaderValue::from_static("Content-Type"),
+        );
+        headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("3600"));
+    }
+    response
+}
+
+fn preflight(request: &HttpRequest) -> HttpResponse {
+    let method = request.headers().get(ACCESS_CONTROL_REQUEST_METHOD);
+    let asked = method
+        .and_then(|value| value.to_str().ok())
+        .unwrap_or_default();
+    if ["GET", "POST", "HEAD"].contains(&asked) {
+        HttpResponse::Ok().finish()
+    } else {
+        plain_error(StatusCode::BAD_REQUEST, &json!("invalid method"))
+    }
+}
+
+/// The path below the version, or none when there is no version in it.
+fn below_version(request: &HttpRequest) -> Option<&str> {
+    let path = request.path();
+    path.strip_prefix("/api/v2")
+        .or_else(|| path.strip_prefix("/api/latest"))
+}
+
+fn no_path(request: &HttpRequest) -> ApiError {
+    let below = below_version(request).unwrap_or(request.path());
+    ApiError::NoPath(below.trim_start_matches('/').to_owned())
+}
+
+async fn get(request: &HttpRequest, context: &WebContext) -> Result<HttpResponse, ApiError> {
+    if request.path() == "/api" {
+        let host = host(request).unwrap_or_else(|| "localhost".into());
+        let versions = json!({ "v2": format!("http://{host}/api/v2") });
+        return Ok(HttpResponse::Ok()
+            .insert_header((CONTENT_TYPE, "application/json"))
+            .body(json!({ "api_versions": versions }).to_string()));
+    }
+    let below = below_version(request).ok_or_else(|| no_path(request))?;
+    let pairs = query::pairs(request.query_string())?;
+    if below.is_empty() {
+        return Ok(json_response(request, &read::roots(&pairs)?.into_json()));
+    }
+    let path = below.strip_prefix('/').ok_or_else(|| no_path(request))?;
+    let route = Route::parse(path).ok_or_else(|| no_path(request))?;
+    let value = match route {
+        Route::Board => ours::board(context),
+        // Orders are sent there; there is nothing to read.
+        Route::Reload => return Err(no_path(request)),
+        Route::LogText(of, form @ (TextForm::Raw | TextForm::RawInline)) => {
+            let raw = rpc::blocking(context, move |context| logs::open_raw(context, &of));
+            return Ok(raw.await?.response(form));
+        }
+        _ => rpc::blocking(context, move |context| value(context, &route, &pairs)).await?,
+    };
+    Ok(json_response(request, &value))
+}
+
+fn value(
+    context: &WebContext,
+    route: &Route,
+    pairs: &[(String, String)],
+) -> Result<serde_json::Value, ApiError> {
+    match route {
+        Route::LogText(of, _) => Ok(logs::contents(context, of, pairs)?.into_json()),
+        Route::BuildProgress(of) => read::progress(context, of),
+        _ => Ok(read::answer(context, route, pairs)?.into_json()),
+    }
+}
+
+/// Collects a body of at most `limit` bytes.
+async fn body(mut payload: Payload, limit: usize) -> Result<Vec<u8>, RpcError> {
+    let mut bytes = Vec::new();
+    let pause = Duration::from_secs(CLIENT_SECONDS);
+    let stalled = |_| RpcError::invalid("the body stopped coming; send it again");
+    while let Some(piece) = timeout(pause, payload.next()).await.map_err(stalled)? {
+        let piece = piece.map_err(|error| RpcError::invalid(error.to_string()))?;
+        if bytes.len() + piece.len() > limit {
+            return Err(RpcError::too_long(limit));
+        }
+        bytes.extend_from_slice(&piece);
+    }
+    Ok(bytes)
+}
+
+/// What every order needs: a `Host` of ours and JSON.
+///
+/// # Errors
+/// When one of them is missing.
+fn check_order(request: &HttpRequest) -> Result<(), RpcError> {
+    if request
+        .app_data::<Data<HostGuard>>()
+        .is_none_or(|guard| !guard.lets(request))
+    {
+        let text = "invalid host: this server takes orders only by the name localhost \
+                    or a loopback address";
+        return Err(RpcError::invalid(text));
+    }
+    let kind = request
+        .headers()
+        .get(CONTENT_TYPE)
+        .and_then(|value| value.to_str().ok());
+    let plain = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
+    if plain != Some("application/json") {
+        return Err(RpcError::invalid(
+            "Invalid content-type (use application/json)",
+        ));
+    }
+    Ok(())
+}
+
+async fn post(request: &HttpRequest, payload: Payload, context: &Data<WebContext>) -> HttpResponse {
+    let path = below_version(request).and_then(|below| below.strip_prefix('/'));
+    let route = path.and_then(Route::parse);
+    if route == Some(Route::Reload) {
+        return ours::reload(request.clone(), payload, context.clone()).await;
+    }
+    let mut id = None;
+    match answer_call(request, payload, context, route, &mut id).await {
+        Ok(response) => response,
+        Err(error) => error.response(id.as_ref()),
+    }
+}
+
+async fn answer_call(
+    request: &HttpRequest,
+    payload: Payload,
+    context: &WebContext,
+    route: Option<Route>,
+    id: &mut Option<serde_json::Value>,
+) -> Result<HttpResponse, RpcError> {
+    check_order(request)?;
+    let limit = if matches!(route, Some(Route::Form(_))) {
+        BULK_BODY
+    } else {
+        BODY
+    };
+    let bytes = body(payload, limit).await?;
+    let call = Call::read(&bytes).map_err(|(error, known)| {
+        *id = known;
+        error
+    })?;
+    *id = Some(call.id.clone());
+    let route = route.ok_or_else(|| RpcError::from(no_path(request)))?;
+    let result = call.perform(context, route).await?;
+    let body = json!({ "id": call.id, "jsonrpc": "2.0", "result": result });
+    Ok(HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "application/json"))
+        .body(body.to_string()))
+}

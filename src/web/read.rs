@@ -1,0 +1,500 @@
+//! `GET`: what a path names, from the store. Everything here blocks and runs
+//! on a thread that may.
+
+use serde_json::{Value, json};
+
+use super::answer::{Answer, ApiError};
+use super::context::{WebContext, wall_now};
+use super::forms;
+use super::query::Query;
+use super::resource::{self, Resource};
+use super::route::{BuildRef, BuilderRef, Route, StepRef, WorkerRef};
+use super::{logs, shape};
+use crate::core::ids::*;
+use crate::store::sqlite::{Filter, FilterOp, Page, PageOf, Scalar};
+use crate::store::{BuildRow, BuilderRow, RequestRow, StepRow, WorkerRow};
+
+/// Names of the lists that `/api/v2` tells of.
+const ROOTS: [&str; 10] = [
+    "builders",
+    "builds",
+    "buildrequests",
+    "buildsets",
+    "changes",
+    "forceschedulers",
+    "masters",
+    "schedulers",
+    "sourcestamps",
+    "workers",
+];
+
+type Pairs = [(String, String)];
+
+fn not_found(what: impl std::fmt::Display) -> ApiError {
+    ApiError::NoRow(what.to_string())
+}
+
+/// One resource in its envelope.
+fn single(resource: &Resource, pairs: &Pairs, item: Value) -> Result<Answer, ApiError> {
+    let query = Query::read(resource, pairs, false)?;
+    Ok(Answer::single(resource.plural, query.projected(item)))
+}
+
+/// Resources that are all at hand.
+fn in_memory(resource: &Resource, pairs: &Pairs, items: Vec<Value>) -> Result<Answer, ApiError> {
+    let query = Query::read(resource, pairs, true)?;
+    let (items, total) = query.apply(items);
+    let items = items
+        .into_iter()
+        .map(|item| query.projected(item))
+        .collect();
+    Ok(Answer {
+        plural: resource.plural,
+        items,
+        total: Some(total),
+        more: false,
+    })
+}
+
+/// Resources from the store.
+fn paged<T>(
+    resource: &Resource,
+    query: &Query,
+    implied: Vec<Filter>,
+    read: impl FnOnce(&Page) -> Result<PageOf<T>, crate::store::StoreError>,
+    mut shape: impl FnMut(&T) -> Result<Value, ApiError>,
+) -> Result<Answer, ApiError> {
+    let found = read(&query.page(resource, implied)?)?;
+    let mut items = Vec::with_capacity(found.rows.len());
+    for row in &found.rows {
+        items.push(query.projected(shape(row)?));
+    }
+    Ok(Answer {
+        plural: resource.plural,
+        items,
+        total: Some(found.total),
+        more: found.more,
+    })
+}
+
+impl WebContext {
+    /// The builder that a path names.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn find_builder(&self, of: &BuilderRef) -> Result<Option<BuilderRow>, ApiError> {
+        Ok(match of {
+            BuilderRef::Id(id) => self.reader.builder(BuilderId(*id))?,
+            BuilderRef::Name(name) => self.reader.builder_named(name)?,
+        })
+    }
+
+    /// The worker that a path names.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn find_worker(&self, of: &WorkerRef) -> Result<Option<WorkerRow>, ApiError> {
+        Ok(match of {
+            WorkerRef::Id(id) => self.reader.worker(WorkerId(*id))?,
+            WorkerRef::Name(name) => self.reader.worker_named(name)?,
+        })
+    }
+
+    /// The build that a path names.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn find_build(&self, of: &BuildRef) -> Result<Option<BuildRow>, ApiError> {
+        Ok(match of {
+            BuildRef::Id(id) => self.reader.build(BuildId(*id))?,
+            BuildRef::Number(builder, number) => match self.find_builder(builder)? {
+                Some(builder) => self
+                    .reader
+                    .build_numbered(builder.id, BuildNumber(*number))?,
+                None => None,
+            },
+        })
+    }
+
+    /// The step that a path names.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn find_step(&self, of: &StepRef) -> Result<Option<StepRow>, ApiError> {
+        let (build, filter) = match of {
+            StepRef::Id(id) => return Ok(self.reader.step(StepId(*id))?),
+            StepRef::Number(build, number) => (build, Filter::is("number", *number)),
+            StepRef::Name(build, name) => {
+                let values = vec![Scalar::Text(name.clone())];
+                (
+                    build,
+                    Filter {
+                        field: "name".into(),
+                        op: FilterOp::In,
+                        values,
+                    },
+                )
+            }
+        };
+        let Some(build) = self.find_build(build)? else {
+            return Ok(None);
+        };
+        let mut page = Page::of(Filter::is("buildid", build.id.0));
+        page.filters.push(filter);
+        page.limit = Some(1);
+        Ok(self.reader.steps(&page)?.rows.into_iter().next())
+    }
+}
+
+/// Answers a `GET` for anything but the text of a log.
+///
+/// # Errors
+/// When a parameter is bad, the row is not there or the store cannot be read.
+pub fn answer(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, ApiError> {
+    match route {
+        Route::Masters => in_memory(&resource::MASTERS, pairs, vec![master(context)]),
+        Route::Master(id) if *id == shape::MASTER => {
+            single(&resource::MASTERS, pairs, master(context))
+        }
+        Route::Master(id) => Err(not_found(format_args!("master with the id {id}"))),
+        Route::BuilderMasters(of) => builder_masters(context, of, pairs),
+        Route::Builders
+        | Route::Builder(_)
+        | Route::BuilderForms(_)
+        | Route::Forms
+        | Route::Form(_)
+        | Route::WorkerBuilders(_) => builders(context, route, pairs),
+        Route::Workers | Route::Worker(_) | Route::BuilderWorkers(_) => {
+            workers(context, route, pairs)
+        }
+        Route::Builds
+        | Route::Build(_)
+        | Route::BuilderBuilds(_)
+        | Route::WorkerBuilds(_)
+        | Route::RequestBuilds(_)
+        | Route::BuildProperties(_) => builds(context, route, pairs),
+        Route::BuildSteps(_) | Route::Step(_) => steps(context, route, pairs),
+        Route::StepLogs(_) | Route::Log(_) => logs::described(context, route, pairs),
+        Route::Requests
+        | Route::Request(_)
+        | Route::BuilderRequests(_)
+        | Route::RequestProperties(_) => requests(context, route, pairs),
+        Route::Buildsets
+        | Route::Buildset(_)
+        | Route::BuildsetProperties(_)
+        | Route::BuildsetStamps(_)
+        | Route::Stamps
+        | Route::Stamp(_) => buildsets(context, route, pairs),
+        Route::Changes | Route::BuildChanges => in_memory(&resource::CHANGES, pairs, Vec::new()),
+        Route::Schedulers => in_memory(&resource::SCHEDULERS, pairs, Vec::new()),
+        Route::LogText(..) | Route::BuildProgress(_) | Route::Board | Route::Reload => {
+            Err(ApiError::Inside("asked in the wrong place".into()))
+        }
+    }
+}
+
+/// Answers `/api/v2` itself.
+///
+/// # Errors
+/// When a parameter is bad.
+pub fn roots(pairs: &Pairs) -> Result<Answer, ApiError> {
+    in_memory(
+        &resource::ROOTLINKS,
+        pairs,
+        ROOTS.iter().map(|name| json!({ "name": name })).collect(),
+    )
+}
+
+fn master(context: &WebContext) -> Value {
+    json!({
+        "masterid": shape::MASTER,
+        "name": context.name,
+        "active": true,
+        "last_active": wall_now().seconds(),
+    })
+}
+
+fn builder_masters(
+    context: &WebContext,
+    of: &BuilderRef,
+    pairs: &Pairs,
+) -> Result<Answer, ApiError> {
+    let configured = context
+        .find_builder(of)?
+        .is_some_and(|builder| builder.configured);
+    let masters = if configured {
+        vec![master(context)]
+    } else {
+        Vec::new()
+    };
+    in_memory(&resource::MASTERS, pairs, masters)
+}
+
+fn builders(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, ApiError> {
+    let kind = &resource::BUILDERS;
+    match route {
+        Route::Builder(of) => {
+            let found = context.find_builder(of)?;
+            let row = found.ok_or_else(|| not_found(of))?;
+            single(kind, pairs, shape::builder(&row))
+        }
+        Route::WorkerBuilders(id) => {
+            let worker = WorkerId(*id);
+            let rows = context.reader.builders()?;
+            let own = rows
+                .iter()
+                .filter(|row| row.configured && row.workers.contains(&worker));
+            in_memory(kind, pairs, own.map(shape::builder).collect())
+        }
+        Route::BuilderForms(of) => {
+            let known = context
+                .find_builder(of)?
+                .is_some_and(|builder| builder.configured);
+            let names = context.reader.builders()?;
+            let form = known.then(|| forms::force_form(&names));
+            in_memory(&resource::FORCE, pairs, form.into_iter().collect())
+        }
+        Route::Forms => {
+            let form = forms::force_form(&context.reader.builders()?);
+            in_memory(&resource::FORCE, pairs, vec![form])
+        }
+        Route::Form(name) if name == forms::FORCE => single(
+            &resource::FORCE,
+            pairs,
+            forms::force_form(&context.reader.builders()?),
+        ),
+        Route::Form(name) => Err(not_found(format_args!("force scheduler named {name}"))),
+        _ => {
+            let rows = context.reader.builders()?;
+            in_memory(kind, pairs, rows.iter().map(shape::builder).collect())
+        }
+    }
+}
+
+fn workers(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, ApiError> {
+    let kind = &resource::WORKERS;
+    let configured = context.reader.configured_on()?;
+    let shaped = |row: &WorkerRow| {
+        let builders = configured
+            .get(&row.id)
+            .map(Vec::as_slice)
+            .unwrap_or_default();
+        shape::worker(row, builders)
+    };
+    match route {
+        Route::Worker(of) => {
+            let found = context.find_worker(of)?;
+            let row = found.ok_or_else(|| not_found(of))?;
+            single(kind, pairs, shaped(&row))
+        }
+        Route::BuilderWorkers(of) => {
+            let own = context
+                .find_builder(of)?
+                .map(|builder| builder.workers)
+                .unwrap_or_default();
+            let rows = context.reader.workers()?;
+            let rows = rows.iter().filter(|row| own.contains(&row.id));
+            in_memory(kind, pairs, rows.map(shaped).collect())
+        }
+        _ => in_memory(
+            kind,
+            pairs,
+            context.reader.workers()?.iter().map(shaped).collect(),
+        ),
+    }
+}
+
+fn builds(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, ApiError> {
+    let kind = &resource::BUILDS;
+    let implied = match route {
+        Route::Build(of) => {
+            let query = Query::read(kind, pairs, false)?;
+            let row = context.find_build(of)?;
+            let row = row.ok_or_else(|| not_found(of))?;
+            let item = shape::build(&row, |name| query.wants_property(name));
+            return Ok(Answer::single(kind.plural, query.projected(item)));
+        }
+        Route::BuildProperties(of) => {
+            let row = context.find_build(of)?;
+            let all = row.map(|row| shape::properties(&row.properties, |_| true));
+            return single(
+                &resource::PROPERTIES,
+                pairs,
+                all.unwrap_or_else(|| json!({})),
+            );
+        }
+        Route::BuilderBuilds(of) => match context.find_builder(of)? {
+            Some(builder) => vec![Filter::is("builderid", builder.id.0)],
+            None => return in_memory(kind, pairs, Vec::new()),
+        },
+        Route::WorkerBuilds(id) => vec![Filter::is("workerid", *id)],
+        Route::RequestBuilds(id) => vec![Filter::is("buildrequestid", *id)],
+        _ => Vec::new(),
+    };
+    let query = Query::read(kind, pairs, true)?;
+    let shaped = |row: &BuildRow| Ok(shape::build(row, |name| query.wants_property(name)));
+    paged(
+        kind,
+        &query,
+        implied,
+        |page| context.reader.builds(page),
+        shaped,
+    )
+}
+
+fn steps(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, ApiError> {
+    let kind = &resource::STEPS;
+    let build = match route {
+        Route::Step(of) => {
+            let found = context.find_step(of)?;
+            let row = found.ok_or_else(|| not_found(of))?;
+            return single(kind, pairs, shape::step(&row));
+        }
+        // A list of a build's steps by the build's id is empty when there is
+        // no such build; by the build's number it is not found.
+        Route::BuildSteps(BuildRef::Id(id)) => *id,
+        Route::BuildSteps(of) => {
+            let build = context.find_build(of)?;
+            build.ok_or_else(|| not_found(of))?.id.0
+        }
+        _ => return Err(ApiError::Inside("no path of a step".into())),
+    };
+    let query = Query::read(kind, pairs, true)?;
+    let implied = vec![Filter::is("buildid", build)];
+    let read = |page: &Page| context.reader.steps(page);
+    paged(kind, &query, implied, read, |row| Ok(shape::step(row)))
+}
+
+fn requests(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, ApiError> {
+    let kind = &resource::REQUESTS;
+    let shaped = |row: &RequestRow, query: &Query| -> Result<Value, ApiError> {
+        let properties = if query.properties.is_empty() {
+            None
+        } else {
+            let all = context
+                .reader
+                .buildset_properties(row.buildset)?
+                .unwrap_or_default();
+            Some(shape::properties(&all, |name| query.wants_property(name)))
+        };
+        Ok(shape::request(row, properties))
+    };
+    let implied = match route {
+        Route::Request(id) | Route::RequestProperties(id) => {
+            let found = context.reader.request(RequestId(*id))?;
+            let row = found.ok_or_else(|| not_found(format_args!("build request {id}")))?;
+            if matches!(route, Route::RequestProperties(_)) {
+                let all = context
+                    .reader
+                    .buildset_properties(row.buildset)?
+                    .unwrap_or_default();
+                let all = shape::properties(&all, |_| true);
+                return single(&resource::PROPERTIES, pairs, all);
+            }
+            let query = Query::read(kind, pairs, false)?;
+            let item = query.projected(shaped(&row, &query)?);
+            return Ok(Answer::single(kind.plural, item));
+        }
+        Route::BuilderRequests(of) => match context.find_builder(of)? {
+            Some(builder) => vec![Filter::is("builderid", builder.id.0)],
+            None => return in_memory(kind, pairs, Vec::new()),
+        },
+        _ => Vec::new(),
+    };
+    let query = Query::read(kind, pairs, true)?;
+    let read = |page: &Page| context.reader.requests(page);
+    paged(kind, &query, implied, read, |row| shaped(row, &query))
+}
+
+fn buildsets(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, ApiError> {
+    let kind = &resource::BUILDSETS;
+    let found = |id: u64| {
+        let row = context.reader.buildset(BuildsetId(id))?;
+        row.ok_or_else(|| not_found(format_args!("buildset {id}")))
+    };
+    match route {
+        Route::Buildset(id) => single(kind, pairs, shape::buildset(&found(*id)?)),
+        Route::BuildsetProperties(id) => {
+            let all = context.reader.buildset_properties(BuildsetId(*id))?;
+            let all = shape::properties(&all.unwrap_or_default(), |_| true);
+            single(&resource::PROPERTIES, pairs, all)
+        }
+        Route::BuildsetStamps(id) => {
+            let stamps = found(*id)?.sourcestamps;
+            let stamps = stamps.iter().map(shape::sourcestamp).collect();
+            in_memory(&resource::STAMPS, pairs, stamps)
+        }
+        Route::Stamp(id) => {
+            let row = context.reader.sourcestamp(*id)?;
+            let row = row.ok_or_else(|| not_found(format_args!("source stamp {id}")))?;
+            single(&resource::STAMPS, pairs, shape::sourcestamp(&row))
+        }
+        Route::Stamps => {
+            let kind = &resource::STAMPS;
+            let query = Query::read(kind, pairs, true)?;
+            let read = |page: &Page| context.reader.sourcestamps(page);
+            paged(kind, &query, Vec::new(), read, |row| {
+                Ok(shape::sourcestamp(row))
+            })
+        }
+        _ => {
+            let query = Query::read(kind, pairs, true)?;
+            let read = |page: &Page| context.reader.buildsets(page);
+            paged(kind, &query, Vec::new(), read, |row| {
+                Ok(shape::buildset(row))
+            })
+        }
+    }
+}
+
+/// Answers `builds/N/progress`: how far a build is, as
+/// `{elapsed_s, expected_s, step, step_elapsed_s, last_line, state}`.
+///
+/// # Errors
+/// When there is no such build or the store cannot be read.
+pub fn progress(context: &WebContext, of: &BuildRef) -> Result<Value, ApiError> {
+    let found = context.find_build(of)?;
+    let build = found.ok_or_else(|| not_found(of))?;
+    let now = wall_now();
+    let seconds = |from: i64, to: i64| to.saturating_sub(from).max(0);
+    let end = build.complete_at.unwrap_or(now).seconds();
+
+    let builder = context.reader.builder(build.builder)?;
+    let view = builder.and_then(|builder| context.board.builder(&builder.name));
+    let active = view.as_ref().and_then(|view| {
+        view.builds
+            .iter()
+            .find(|active| active.build == Some(build.id))
+    });
+    let state = match (build.results, active) {
+        (Some(result), _) => result.word(),
+        (None, Some(active)) => active.state,
+        (None, None) => "running",
+    };
+    let expected = view
+        .as_ref()
+        .and_then(|view| view.expected)
+        .map(|span| span.as_secs());
+
+    let mut page = Page::of(Filter::is("buildid", build.id.0));
+    page.order = vec![("number".into(), true)];
+    page.limit = Some(1);
+    let step = context.reader.steps(&page)?.rows.into_iter().next();
+    let step_elapsed = step.as_ref().and_then(|step| {
+        let until = step.complete_at.unwrap_or(now).seconds();
+        Some(seconds(step.started_at?.seconds(), until))
+    });
+    let last_line = match &step {
+        Some(step) => logs::last_line(context, step.id)?,
+        None => None,
+    };
+    Ok(json!({
+        "buildid": build.id,
+        "elapsed_s": seconds(build.started_at.seconds(), end),
+        "expected_s": expected,
+        "step": step.as_ref().map(|step| &step.name),
+        "step_elapsed_s": step_elapsed,
+        "last_line": last_line,
+        "state": state,
+    }))
+}

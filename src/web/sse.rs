@@ -1,0 +1,254 @@
+//! Server-sent events: each connection is one listener of the stream, with
+//! subscriptions of its own.
+//!
+//! Deliberately absent: events of the past. A client that comes back reads
+//! what it shows from the API again.
+
+use std::collections::{BTreeMap, HashMap};
+use std::fmt::Write;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use actix_web::http::StatusCode;
+use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::web::{Bytes, Data};
+use actix_web::{HttpRequest, HttpResponse};
+use futures_util::stream;
+use tokio::sync::mpsc::Receiver;
+use tokio::time::timeout;
+use uuid::Uuid;
+
+use super::context::WebContext;
+use super::event_keys::{self, Pattern};
+use super::query::percent_decoded;
+use super::rpc::blocking;
+use crate::core::ids::{BuilderId, WorkerId};
+use crate::events::{Event, LISTENER_LIMIT};
+
+/// The most streams at once.
+pub const MAX_STREAMS: usize = 500;
+
+/// The most subscriptions of one stream.
+const MAX_SUBSCRIPTIONS: usize = 1000;
+
+/// The most events in one write.
+const BATCH: usize = 256;
+
+/// Sign of life on a stream where nothing happens, so that proxies keep it
+/// open and a client that has gone is noticed.
+const KEEP_ALIVE: Duration = Duration::from_secs(15);
+
+type Subscriptions = Arc<Mutex<Vec<Pattern>>>;
+
+/// The streams that are open now. Clones share them.
+#[derive(Clone, Default)]
+pub struct Streams(Arc<Mutex<HashMap<Uuid, Subscriptions>>>);
+
+fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// One open stream; leaves the list when it is dropped.
+struct Stream {
+    id: Uuid,
+    streams: Streams,
+    patterns: Subscriptions,
+    events: Receiver<Arc<Event>>,
+    context: WebContext,
+    greeting: Option<Bytes>,
+}
+
+impl Drop for Stream {
+    fn drop(&mut self) {
+        locked(&self.streams.0).remove(&self.id);
+    }
+}
+
+fn refused(status: StatusCode, text: &str) -> HttpResponse {
+    HttpResponse::build(status)
+        .insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"))
+        .body(format!("{text}\n"))
+}
+
+/// Decoded elements of a subscription's path.
+fn pattern(path: &str) -> Option<Pattern> {
+    let decoded: Option<Vec<String>> = path
+        .split('/')
+        .map(|part| percent_decoded(part, false))
+        .collect();
+    Pattern::of(&decoded?)
+}
+
+/// Serves everything below `/sse`.
+pub async fn serve(request: HttpRequest, context: Data<WebContext>) -> HttpResponse {
+    if let Err(error) = super::check_origin(&request) {
+        return error.response();
+    }
+    let tail = request
+        .path()
+        .trim_start_matches("/sse")
+        .trim_start_matches('/')
+        .to_owned();
+    let (word, rest) = tail.split_once('/').unwrap_or((tail.as_str(), ""));
+    match word {
+        "" | "listen" => listen(context.get_ref(), rest),
+        "add" | "remove" => change(context.get_ref(), word == "add", rest),
+        _ => refused(
+            StatusCode::NOT_FOUND,
+            "use /sse/listen, /sse/add or /sse/remove",
+        ),
+    }
+}
+
+fn listen(context: &WebContext, path: &str) -> HttpResponse {
+    let mut first = Vec::new();
+    if !path.is_empty() {
+        match pattern(path) {
+            Some(pattern) => first.push(pattern),
+            None => return refused(StatusCode::BAD_REQUEST, "bad path"),
+        }
+    }
+    let id = Uuid::now_v7();
+    let patterns: Subscriptions = Arc::new(Mutex::new(first));
+    {
+        let mut open = locked(&context.streams.0);
+        if open.len() >= MAX_STREAMS {
+            let text = "too many event streams are open; close some and try again";
+            return refused(StatusCode::SERVICE_UNAVAILABLE, text);
+        }
+        open.insert(id, patterns.clone());
+    }
+    let stream = Stream {
+        id,
+        streams: context.streams.clone(),
+        patterns,
+        events: context.events.listen(),
+        context: context.clone(),
+        greeting: Some(Bytes::from(format!("event: handshake\ndata: {id}\n\n"))),
+    };
+    HttpResponse::Ok()
+        .insert_header((CONTENT_TYPE, "text/event-stream"))
+        .insert_header((CACHE_CONTROL, "no-cache"))
+        .streaming(stream::unfold(Some(stream), |stream| async move {
+            let mut stream = stream?;
+            let (bytes, more) = stream.next().await;
+            Some((
+                Ok::<_, std::convert::Infallible>(bytes),
+                more.then_some(stream),
+            ))
+        }))
+}
+
+fn change(context: &WebContext, add: bool, rest: &str) -> HttpResponse {
+    let (id, path) = rest.split_once('/').unwrap_or((rest, ""));
+    if id.is_empty() {
+        return refused(StatusCode::BAD_REQUEST, "need uuid");
+    }
+    let found = Uuid::parse_str(id)
+        .ok()
+        .and_then(|id| locked(&context.streams.0).get(&id).cloned());
+    let Some(patterns) = found else {
+        return refused(StatusCode::BAD_REQUEST, "unknown uuid");
+    };
+    let Some(pattern) = pattern(path) else {
+        return refused(StatusCode::BAD_REQUEST, "bad path");
+    };
+    let mut patterns = locked(&patterns);
+    let known = patterns.iter().position(|own| *own == pattern);
+    match (add, known) {
+        (true, None) if patterns.len() >= MAX_SUBSCRIPTIONS => {
+            return refused(
+                StatusCode::BAD_REQUEST,
+                "too many subscriptions on this stream",
+            );
+        }
+        (true, None) => patterns.push(pattern),
+        (true, Some(_)) => {}
+        (false, Some(at)) => {
+            patterns.swap_remove(at);
+        }
+        (false, None) => {
+            return refused(
+                StatusCode::NOT_FOUND,
+                "consumer is not listening to this event",
+            );
+        }
+    }
+    refused(StatusCode::OK, "ok")
+}
+
+impl Stream {
+    /// The next bytes to send, and whether more will follow.
+    async fn next(&mut self) -> (Bytes, bool) {
+        if let Some(greeting) = self.greeting.take() {
+            return (greeting, true);
+        }
+        let mut batch = Vec::with_capacity(BATCH);
+        loop {
+            match timeout(KEEP_ALIVE, self.events.recv_many(&mut batch, BATCH)).await {
+                Err(_) => return (Bytes::from_static(b": keep-alive\n\n"), true),
+                Ok(0) => {
+                    let text = format!(
+                        ": this stream ends: its listener fell more than {LISTENER_LIMIT} events \
+                         behind; connect again and read the state anew\n\n"
+                    );
+                    return (Bytes::from(text), false);
+                }
+                Ok(_) => {}
+            }
+            let text = self.rendered(&batch).await;
+            if !text.is_empty() {
+                return (Bytes::from(text), true);
+            }
+            batch.clear();
+        }
+    }
+
+    async fn rendered(&self, batch: &[Arc<Event>]) -> String {
+        let patterns = locked(&self.patterns).clone();
+        let mut text = String::new();
+        if patterns.is_empty() {
+            return text;
+        }
+        let configured = self.configured(&patterns, batch).await;
+        for event in batch {
+            let seq = event.seq;
+            event_keys::matching(
+                &event.change,
+                &patterns,
+                &configured,
+                |key, name, message| {
+                    // Writing to a string cannot fail.
+                    let _ = write!(text, "id: {seq}\nevent: event\ndata: {{\"key\": ");
+                    event_keys::write_key(&mut text, key, name);
+                    let _ = write!(text, ", \"message\": {message}}}\n\n");
+                },
+            );
+        }
+        text
+    }
+
+    /// Events of workers tell their builders too, which the change does not
+    /// carry.
+    async fn configured(
+        &self,
+        patterns: &[Pattern],
+        batch: &[Arc<Event>],
+    ) -> BTreeMap<WorkerId, Vec<BuilderId>> {
+        let wanted = patterns.iter().any(|pattern| pattern.may_begin("workers"))
+            && batch
+                .iter()
+                .any(|event| event_keys::needs_configured(&event.change));
+        if !wanted {
+            return BTreeMap::new();
+        }
+        let read = blocking(&self.context, |context| {
+            Ok(context.reader.configured_on()?)
+        })
+        .await;
+        read.unwrap_or_else(|error| {
+            tracing::warn!(%error, "events of workers go out without their builders");
+            BTreeMap::new()
+        })
+    }
+}
