@@ -1,0 +1,6 @@
+//! Parts of the load process: `agent` decides, `link` carries.
+
+pub mod agent;
+pub mod exec_log;
+pub mod link;
+pub mod options;

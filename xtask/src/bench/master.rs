@@ -1,0 +1,300 @@
+//! One master under measurement, with its workers and a subscription to the
+//! ends of its build requests.
+
+use std::net::SocketAddr;
+use std::path::{Path, PathBuf};
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::http::Client;
+use super::proc::{Guard, Process};
+use super::scratch::{Scratch, worker_name};
+use super::sse;
+
+/// How long the master may take until its API answers.
+const START_LIMIT: Duration = Duration::from_secs(60);
+
+/// How long the workers may take to attach.
+const ATTACH_LIMIT: Duration = Duration::from_secs(120);
+
+/// How long an answer of the API may take.
+const ANSWER_LIMIT: Duration = Duration::from_secs(300);
+
+/// Requests in one bulk submission.
+const BULK: usize = 5_000;
+
+/// How long the load process stays at most, in seconds.
+const LOAD_SECONDS: u32 = 3_600;
+
+/// The programs that are measured.
+#[derive(Clone, Debug)]
+pub struct Programs {
+    /// `botmaster`.
+    pub botmaster: PathBuf,
+    /// `load_workers`.
+    pub load_workers: PathBuf,
+    /// `botmaster-VERSION`.
+    pub system: String,
+}
+
+/// A master with its workers. Ends with its value, workers first.
+#[derive(Debug)]
+pub struct Master {
+    workers: Vec<Process>,
+    process: Process,
+    client: Client,
+    http: SocketAddr,
+    listen: SocketAddr,
+    programs: Programs,
+    guard: Guard,
+}
+
+impl Master {
+    /// Starts a master in a scratch folder and waits until its API answers.
+    ///
+    /// # Errors
+    /// When it ends, or does not answer in time.
+    pub fn start(
+        programs: &Programs,
+        scratch: &Scratch,
+        config: &Path,
+        guard: &Guard,
+    ) -> Result<Self, String> {
+        let mut command = Command::new(&programs.botmaster);
+        command.arg("master").arg("--config").arg(config).arg("--data-dir").arg(scratch.data());
+        command.args(["--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"]);
+        command.current_dir(scratch.path());
+        let output = scratch.path().join("master.out");
+        let mut process = Process::start("the master", command, &output, guard)?;
+        let deadline = Instant::now() + START_LIMIT;
+        let http = address(&mut process, &scratch.data().join("http.addr"), deadline)?;
+        let listen = address(&mut process, &scratch.data().join("listen.addr"), deadline)?;
+        let mut client = Client::new(http, ANSWER_LIMIT);
+        loop {
+            match client.get("/api/v2/masters") {
+                Ok(_) => break,
+                Err(problem) if Instant::now() >= deadline => {
+                    return Err(format!("the master's API does not answer: {problem}"));
+                }
+                Err(_) => {}
+            }
+            process.check()?;
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        Ok(Self {
+            workers: Vec::new(),
+            process,
+            client,
+            http,
+            listen,
+            programs: programs.clone(),
+            guard: guard.clone(),
+        })
+    }
+
+    /// The master's process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Starts the real worker program as the first worker.
+    ///
+    /// # Errors
+    /// When it cannot be started or does not attach.
+    pub fn real_worker(&mut self, scratch: &Scratch) -> Result<(), String> {
+        let name = worker_name(0);
+        let mut command = Command::new(&self.programs.botmaster);
+        command.args(["worker", "--master", &self.listen.to_string(), "--name", &name]);
+        command.arg("--token-file").arg(scratch.tokens().join(format!("{name}.token")));
+        command.arg("--dir").arg(scratch.path().join("worker"));
+        let output = scratch.path().join("worker.out");
+        self.workers.push(Process::start("the worker", command, &output, &self.guard)?);
+        self.wait_attached(1)
+    }
+
+    /// Starts the load process with so many workers.
+    ///
+    /// # Errors
+    /// When it cannot be started or they do not attach.
+    pub fn load_workers(&mut self, scratch: &Scratch, count: u32) -> Result<(), String> {
+        let mut command = Command::new(&self.programs.load_workers);
+        command.args(["--master", &self.listen.to_string(), "--count", &count.to_string()]);
+        command.arg("--tokens").arg(scratch.tokens());
+        command.args(["--max-seconds", &LOAD_SECONDS.to_string()]);
+        let output = scratch.path().join("load.out");
+        self.workers.push(Process::start("the load process", command, &output, &self.guard)?);
+        self.wait_attached(count as usize)
+    }
+
+    fn wait_attached(&mut self, count: usize) -> Result<(), String> {
+        let deadline = Instant::now() + ATTACH_LIMIT;
+        loop {
+            let attached = attached(&self.client.get("/api/v2/workers")?);
+            if attached >= count {
+                return Ok(());
+            }
+            self.check()?;
+            if Instant::now() >= deadline {
+                return Err(format!(
+                    "only {attached} of {count} workers attached within {} s",
+                    ATTACH_LIMIT.as_secs()
+                ));
+            }
+            std::thread::sleep(Duration::from_millis(100));
+        }
+    }
+
+    /// Submits one build request.
+    ///
+    /// # Errors
+    /// When the master refuses it.
+    pub fn force(&mut self, builder: &str) -> Result<(), String> {
+        let params = json!({ "builderNames": [builder], "owner": "bench" });
+        self.call(&params).map(|_| ())
+    }
+
+    /// Submits so many build requests, for the builders in turn, with `token`
+    /// counted up from `first`. Gives the time until all were accepted.
+    ///
+    /// # Errors
+    /// When the master refuses them.
+    pub fn submit(&mut self, n: u64, builders: &[String], first: u64) -> Result<Duration, String> {
+        let begin = Instant::now();
+        let requests: Vec<Value> = (first..first + n)
+            .zip(builders.iter().cycle())
+            .map(|(token, builder)| {
+                json!({ "builderNames": [builder], "properties": { "token": token.to_string() } })
+            })
+            .collect();
+        for part in requests.chunks(BULK) {
+            let answer = self.call(&json!({ "owner": "bench", "requests": part }))?;
+            let accepted = answer.as_array().map_or(0, Vec::len);
+            if accepted != part.len() {
+                return Err(format!("{accepted} of {} requests were accepted", part.len()));
+            }
+        }
+        Ok(begin.elapsed())
+    }
+
+    fn call(&mut self, params: &Value) -> Result<Value, String> {
+        let body = json!({ "id": 1, "jsonrpc": "2.0", "method": "force", "params": params });
+        let mut answer = self.client.post("/api/v2/forceschedulers/force", &body)?;
+        match answer.get_mut("result") {
+            Some(result) => Ok(result.take()),
+            None => Err(format!("the master refused: {answer}")),
+        }
+    }
+
+    /// Subscribes to the ends of build requests.
+    ///
+    /// # Errors
+    /// When the master does not offer it.
+    pub fn completions(&self) -> Result<Completions, String> {
+        let stream = sse::Stream::open(self.http, "/sse/listen/buildrequests/*/complete")?;
+        Ok(Completions { stream, times: Vec::new(), not_success: 0 })
+    }
+
+    /// How many builds the API knows, and whether the newest is complete with
+    /// success.
+    ///
+    /// # Errors
+    /// When the API does not answer as it should.
+    pub fn stored_builds(&mut self) -> Result<(u64, bool), String> {
+        let answer = self.client.get("/api/v2/builds?limit=1&order=-buildid")?;
+        let total = answer.pointer("/meta/total").and_then(Value::as_u64);
+        let newest = answer.pointer("/builds/0").ok_or("there are no builds in the API")?;
+        let success = newest.get("results").and_then(Value::as_i64) == Some(0);
+        Ok((total.ok_or("the API does not tell how many builds there are")?, success))
+    }
+
+    /// Fails when the master or a worker process has ended.
+    ///
+    /// # Errors
+    /// Names the process, with the end of its output.
+    pub fn check(&mut self) -> Result<(), String> {
+        self.process.check()?;
+        self.workers.iter_mut().try_for_each(Process::check)
+    }
+}
+
+/// Waits for a file with an address.
+fn address(process: &mut Process, file: &Path, deadline: Instant) -> Result<SocketAddr, String> {
+    loop {
+        let text = std::fs::read_to_string(file).unwrap_or_default();
+        if let Ok(address) = text.trim().parse() {
+            return Ok(address);
+        }
+        process.check()?;
+        if Instant::now() >= deadline {
+            return Err(format!("the master has not written {} in time", file.display()));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
+}
+
+/// Counts the workers that are attached in an answer of the API.
+fn attached(answer: &Value) -> usize {
+    let workers = answer.get("workers").and_then(Value::as_array);
+    let is_attached = |worker: &&Value| {
+        worker.get("connected_to").and_then(Value::as_array).is_some_and(|list| !list.is_empty())
+    };
+    workers.map_or(0, |workers| workers.iter().filter(is_attached).count())
+}
+
+/// The ends of build requests, as they come.
+#[derive(Debug)]
+pub struct Completions {
+    stream: sse::Stream,
+    /// When each came.
+    pub times: Vec<Instant>,
+    /// How many of them did not end with success.
+    pub not_success: u64,
+}
+
+impl Completions {
+    /// Waits until so many have come in all; true when they have before the
+    /// deadline.
+    ///
+    /// # Errors
+    /// When the stream ends or says something that is not understood.
+    pub fn wait(&mut self, count: usize, deadline: Instant) -> Result<bool, String> {
+        while self.times.len() < count {
+            let Some((at, event)) = self.stream.next(deadline)? else { return Ok(false) };
+            if event.kind != "event" {
+                continue;
+            }
+            let result = result_of(&event.data)
+                .ok_or(format!("an event is not understood: {}", event.data))?;
+            self.times.push(at);
+            self.not_success += u64::from(result != 0);
+        }
+        Ok(true)
+    }
+}
+
+fn result_of(data: &str) -> Option<i64> {
+    let event: Value = serde_json::from_str(data).ok()?;
+    event.pointer("/message/results")?.as_i64()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn answers_and_events_are_read() {
+        let workers = json!({ "workers": [
+            { "name": "a", "connected_to": [{ "masterid": 1 }] },
+            { "name": "b", "connected_to": [] },
+            { "name": "c" },
+        ]});
+        assert_eq!(attached(&workers), 1);
+        assert_eq!(attached(&json!({})), 0);
+        let data = r#"{"key":["buildrequests","7","complete"],"message":{"results":2}}"#;
+        assert_eq!(result_of(data), Some(2));
+        assert_eq!(result_of("{}"), None);
+    }
+}

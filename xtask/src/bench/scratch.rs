@@ -1,0 +1,199 @@
+//! The scratch folder of one measurement: configuration, tokens, data, outputs.
+//! Removed at the end, unless it is to be kept for a look.
+
+use std::fmt::Write as _;
+use std::fs;
+use std::io::Read as _;
+use std::os::unix::fs::PermissionsExt as _;
+use std::path::{Path, PathBuf};
+
+use super::proc::Guard;
+
+/// A scratch folder.
+#[derive(Debug)]
+pub struct Scratch {
+    path: PathBuf,
+    keep: bool,
+    guard: Guard,
+}
+
+impl Scratch {
+    /// Makes a new one below the folder for temporary files.
+    ///
+    /// # Errors
+    /// When it cannot be made.
+    pub fn new(name: &str, keep: bool, guard: &Guard) -> Result<Self, String> {
+        let path =
+            std::env::temp_dir().join(format!("bench-{name}-{}-{}", std::process::id(), hex(4)?));
+        fs::create_dir(&path).map_err(|error| format!("{}: {error}", path.display()))?;
+        if !keep {
+            guard.folder(&path);
+        }
+        Ok(Self { path, keep, guard: guard.clone() })
+    }
+
+    /// Its path.
+    #[must_use]
+    pub fn path(&self) -> &Path {
+        &self.path
+    }
+
+    /// Writes the configuration and the tokens of a master with so many
+    /// builders, each of which may use every worker; gives the path of the
+    /// configuration.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write_configuration(&self, builders: u32, workers: u32) -> Result<PathBuf, String> {
+        let tokens = self.tokens();
+        let failed = |error: std::io::Error| format!("{}: {error}", self.path.display());
+        fs::create_dir_all(&tokens).map_err(failed)?;
+        for index in 0..workers {
+            let name = worker_name(index);
+            let file = tokens.join(format!("{name}.token"));
+            fs::write(&file, format!("{}\n", token(&name)?)).map_err(failed)?;
+            fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).map_err(failed)?;
+        }
+        let file = self.path.join("bench.toml");
+        fs::write(&file, configuration(builders, workers)).map_err(failed)?;
+        Ok(file)
+    }
+
+    /// The master's data folder.
+    #[must_use]
+    pub fn data(&self) -> PathBuf {
+        self.path.join("data")
+    }
+
+    /// The folder with the token files, where the configuration expects them.
+    #[must_use]
+    pub fn tokens(&self) -> PathBuf {
+        self.data().join("tokens")
+    }
+
+    /// Bytes of all files in the data folder.
+    #[must_use]
+    pub fn data_bytes(&self) -> u64 {
+        bytes_below(&self.data())
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        if self.keep {
+            crate::report::say(&format!("kept {}", self.path.display()));
+        } else {
+            let _ = fs::remove_dir_all(&self.path);
+            self.guard.no_folder();
+        }
+    }
+}
+
+/// Name of the worker with this number.
+#[must_use]
+pub fn worker_name(index: u32) -> String {
+    format!("w{index:05}")
+}
+
+/// Name of the builder with this number.
+#[must_use]
+pub fn builder_name(index: u32) -> String {
+    format!("b{index:05}")
+}
+
+fn configuration(builders: u32, workers: u32) -> String {
+    let mut text = "[master]\ntitle = \"bench\"\n".to_owned();
+    let names: Vec<String> =
+        (0..workers).map(|index| format!("\"{}\"", worker_name(index))).collect();
+    // Writing to a String cannot fail.
+    for name in &names {
+        let _ = write!(text, "\n[[worker]]\nname = {name}\nmax_builds = 1\n");
+    }
+    let list = names.join(", ");
+    for index in 0..builders {
+        let _ = write!(
+            text,
+            "\n[[builder]]\nname = \"{}\"\nworkers = [{list}]\n\n[[builder.step]]\n\
+             name = \"step\"\nrun = [\"true\"]\n",
+            builder_name(index)
+        );
+    }
+    text
+}
+
+/// A worker's token in the form that the program accepts.
+fn token(name: &str) -> Result<String, String> {
+    let text = format!("bmw_{name}_{}", hex(32)?);
+    let check = crc32(text.as_bytes());
+    Ok(format!("{text}_{check:08x}"))
+}
+
+/// So many random bytes as hexadecimal digits.
+fn hex(bytes: usize) -> Result<String, String> {
+    let mut random = vec![0; bytes];
+    fs::File::open("/dev/urandom")
+        .and_then(|mut file| file.read_exact(&mut random))
+        .map_err(|error| format!("/dev/urandom: {error}"))?;
+    Ok(random.iter().map(|byte| format!("{byte:02x}")).collect())
+}
+
+/// CRC-32 as in Ethernet and gzip.
+fn crc32(bytes: &[u8]) -> u32 {
+    let mut crc = u32::MAX;
+    for byte in bytes {
+        crc ^= u32::from(*byte);
+        for _ in 0..8 {
+            crc = (crc >> 1) ^ (0xEDB8_8320 & (crc & 1).wrapping_neg());
+        }
+    }
+    !crc
+}
+
+fn bytes_below(folder: &Path) -> u64 {
+    let Ok(entries) = fs::read_dir(folder) else { return 0 };
+    entries
+        .filter_map(Result::ok)
+        .map(|entry| match entry.metadata() {
+            Ok(data) if data.is_dir() => bytes_below(&entry.path()),
+            Ok(data) => data.len(),
+            Err(_) => 0,
+        })
+        .sum()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_checksum_is_the_usual_one() {
+        assert_eq!(crc32(b"123456789"), 0xCBF4_3926);
+        assert_eq!(crc32(b""), 0);
+    }
+
+    #[test]
+    fn tokens_have_the_form_and_differ() {
+        let (one, two) = (token("w00001").unwrap(), token("w00001").unwrap());
+        assert_ne!(one, two);
+        let parts: Vec<&str> = one.split('_').collect();
+        assert_eq!(parts.len(), 4);
+        assert_eq!((parts[0], parts[1]), ("bmw", "w00001"));
+        assert_eq!((parts[2].len(), parts[3].len()), (64, 8));
+    }
+
+    #[test]
+    fn a_scratch_folder_holds_all_and_goes_with_its_value() {
+        let guard = Guard::start().unwrap();
+        let scratch = Scratch::new("test", false, &guard).unwrap();
+        let path = scratch.path().to_owned();
+        let file = scratch.write_configuration(2, 3).unwrap();
+        let text = fs::read_to_string(file).unwrap();
+        assert_eq!(text.matches("[[worker]]").count(), 3);
+        assert_eq!(text.matches("[[builder]]").count(), 2);
+        assert!(text.contains("workers = [\"w00000\", \"w00001\", \"w00002\"]"), "{text}");
+        assert!(scratch.tokens().join("w00002.token").exists());
+        assert!(scratch.data_bytes() > 200);
+        drop(scratch);
+        assert!(!path.exists());
+    }
+}
