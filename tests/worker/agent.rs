@@ -15,13 +15,8 @@ const SECOND: Duration = Duration::from_secs(1);
 fn attach_carries_name_token_and_slots_and_inventory_follows() {
     let mut desk = Desk::new(3);
     let effects = desk.dial();
-    let [WorkerFrame::Attach(attach)] = &sent(&effects)[..] else {
-        panic!("{effects:?}")
-    };
-    assert_eq!(
-        (attach.name.as_str(), attach.token.as_str(), attach.slots),
-        ("w1", "secret", 3)
-    );
+    let [WorkerFrame::Attach(attach)] = &sent(&effects)[..] else { panic!("{effects:?}") };
+    assert_eq!((attach.name.as_str(), attach.token.as_str(), attach.slots), ("w1", "secret", 3));
     assert_eq!(attach.proto, [1]);
     let effects = desk.attach();
     assert!(desk.inventory(&effects).is_empty());
@@ -35,36 +30,23 @@ fn first_attempt_is_at_once_and_later_ones_wait_longer_up_to_a_minute() {
     let mut waits = Vec::new();
     for _ in 0..12 {
         let effects = desk.event(Event::Tick);
-        let [Effect::Connect { link }] = effects[..] else {
-            panic!("{effects:?}")
-        };
-        desk.event(Event::Closed {
-            link,
-            reason: "refused".into(),
-        });
+        let [Effect::Connect { link }] = effects[..] else { panic!("{effects:?}") };
+        desk.event(Event::Closed { link, reason: "refused".into() });
         let due = desk.agent.next_deadline().unwrap();
         waits.push(due.since(desk.now));
         desk.now = due;
     }
     assert!(waits[0] >= SECOND && waits[0] <= 2 * SECOND, "{waits:?}");
-    assert!(
-        waits
-            .iter()
-            .all(|wait| *wait >= SECOND && *wait <= 60 * SECOND),
-        "{waits:?}"
-    );
-    assert!(
-        waits[8..].iter().all(|wait| *wait >= 30 * SECOND),
-        "{waits:?}"
-    );
+    assert!(waits.iter().all(|wait| *wait >= SECOND && *wait <= 60 * SECOND), "{waits:?}");
+    assert!(waits[8..].iter().all(|wait| *wait >= 30 * SECOND), "{waits:?}");
 }
 
 #[test]
 fn a_good_connection_is_followed_by_an_attempt_at_once() {
     let mut desk = Desk::attached(1);
     desk.pass(60 * SECOND, true);
-    desk.cut();
-    assert_eq!(desk.agent.next_deadline(), Some(desk.now));
+    let link = desk.link + 1;
+    assert_eq!(desk.cut(), [Effect::Connect { link }]);
 }
 
 #[test]
@@ -80,10 +62,7 @@ fn rejected_waits_as_long_as_told_or_ends_the_program() {
     assert_eq!(desk.agent.next_deadline(), Some(desk.now + 30 * SECOND));
     desk.dial();
     let effects = desk.frame(rejected(None));
-    let cause = ExitCause::Rejected {
-        code: "busy".into(),
-        message: "later".into(),
-    };
+    let cause = ExitCause::Rejected { code: "busy".into(), message: "later".into() };
     assert!(effects.contains(&Effect::Exit { cause }));
     assert_eq!(desk.agent.next_deadline(), None);
 }
@@ -102,14 +81,7 @@ fn ping_is_answered_in_the_control_lane() {
     let mut desk = Desk::attached(1);
     let effects = desk.frame(MasterFrame::Ping { id: PingToken(7) });
     let frame = WorkerFrame::Pong { id: PingToken(7) };
-    assert_eq!(
-        effects,
-        [Effect::Send {
-            link: desk.link,
-            lane: Lane::Control,
-            frame
-        }]
-    );
+    assert_eq!(effects, [Effect::Send { link: desk.link, lane: Lane::Control, frame }]);
 }
 
 #[test]
@@ -120,13 +92,7 @@ fn frames_of_an_old_connection_are_ignored() {
     desk.dial();
     let frame = MasterFrame::Ping { id: PingToken(7) };
     assert!(desk.event(Event::Frame { link: old, frame }).is_empty());
-    assert!(
-        desk.event(Event::Closed {
-            link: old,
-            reason: "late".into()
-        })
-        .is_empty()
-    );
+    assert!(desk.event(Event::Closed { link: old, reason: "late".into() }).is_empty());
     let effects = desk.attach();
     assert_eq!(kinds(&effects), ["inventory"]);
 }
@@ -167,24 +133,13 @@ fn a_builder_whose_folder_fails_is_said_to_have_failed() {
     let mut desk = Desk::new(1);
     desk.dial();
     desk.attach();
-    let entry = |name: &str, dir: &str| BuilderEntry {
-        builder: name.into(),
-        builddir: dir.into(),
-    };
+    let entry = |name: &str, dir: &str| BuilderEntry { builder: name.into(), builddir: dir.into() };
     let list = vec![entry("a", "a"), entry("up", "../up"), entry("abs", "/abs")];
     let effects = desk.frame(MasterFrame::Builders { list });
     assert_eq!(kinds(&effects), ["builder_failed", "builder_failed"]);
-    let trouble = Trouble {
-        code: "disk",
-        message: "full".into(),
-    };
-    let effects = desk.event(Event::FolderMade {
-        builder: "a".into(),
-        result: Err(trouble),
-    });
-    let [WorkerFrame::BuilderFailed { code, .. }] = &sent(&effects)[..] else {
-        panic!()
-    };
+    let trouble = Trouble { code: "disk", message: "full".into() };
+    let effects = desk.event(Event::FolderMade { builder: "a".into(), result: Err(trouble) });
+    let [WorkerFrame::BuilderFailed { code, .. }] = &sent(&effects)[..] else { panic!() };
     assert_eq!(code, "disk");
     assert_eq!(refusal(&desk.start(1, 1, "a")), "unknown_builder");
 }
@@ -192,25 +147,15 @@ fn a_builder_whose_folder_fails_is_said_to_have_failed() {
 #[test]
 fn fb04_start_delivered_twice_starts_once() {
     let mut desk = Desk::attached(1);
-    let accepted = [WorkerFrame::BuildAccepted {
-        build: BuildId(1),
-        epoch: Epoch(4),
-    }];
+    let accepted = [WorkerFrame::BuildAccepted { build: BuildId(1), epoch: Epoch(4) }];
     assert_eq!(desk.start(1, 4, "a"), accepted);
     assert_eq!(desk.start(1, 4, "a"), accepted);
     let first = desk.command(1, 4, "c-1-0");
     assert!(matches!(first[..], [Effect::Run { .. }]), "{first:?}");
-    desk.event(Event::Started {
-        build: BuildId(1),
-        command: "c-1-0".into(),
-    });
+    desk.event(Event::Started { build: BuildId(1), command: "c-1-0".into() });
     let again = desk.command(1, 4, "c-1-0");
     assert_eq!(kinds(&again), ["command_started"]);
-    assert!(
-        !again
-            .iter()
-            .any(|effect| matches!(effect, Effect::Run { .. }))
-    );
+    assert!(!again.iter().any(|effect| matches!(effect, Effect::Run { .. })));
     desk.ended(1, "c-1-0", Outcome::Exit(0));
     let again = desk.command(1, 4, "c-1-0");
     assert_eq!(kinds(&again), ["command_started", "command_finished"]);
@@ -231,16 +176,9 @@ fn fb05_start_with_an_older_epoch_is_refused_as_stale() {
     };
     let effects = desk.frame(older.clone());
     assert_eq!(refusal(&sent(&effects)), "stale");
-    desk.frame(MasterFrame::BuildFinished {
-        build: BuildId(1),
-        result: "success".into(),
-    });
+    desk.frame(MasterFrame::BuildFinished { build: BuildId(1), result: "success".into() });
     let effects = desk.frame(older);
-    assert_eq!(
-        refusal(&sent(&effects)),
-        "stale",
-        "also once the newer one has ended"
-    );
+    assert_eq!(refusal(&sent(&effects)), "stale", "also once the newer one has ended");
 }
 
 #[test]
@@ -248,10 +186,7 @@ fn fb06_start_above_the_slots_is_refused_as_busy() {
     let mut desk = Desk::attached(1);
     desk.start(1, 1, "a");
     assert_eq!(refusal(&desk.start(2, 1, "b")), "busy");
-    desk.frame(MasterFrame::BuildFinished {
-        build: BuildId(1),
-        result: "success".into(),
-    });
+    desk.frame(MasterFrame::BuildFinished { build: BuildId(1), result: "success".into() });
     assert_eq!(kinds_of(&desk.start(2, 1, "b")), ["build_accepted"]);
 }
 
@@ -273,19 +208,12 @@ fn builds_side_by_side_get_the_lowest_free_folder() {
         desk.start(build, 1, "a");
     }
     assert_eq!(folder(desk.command(1, 1, "c")), "a");
-    assert_eq!(
-        folder(desk.command(2, 1, "c")),
-        "a-3",
-        "a-2 is another builder's"
-    );
+    assert_eq!(folder(desk.command(2, 1, "c")), "a-3", "a-2 is another builder's");
     assert_eq!(folder(desk.command(3, 1, "c")), "a-4");
     for build in [1, 2] {
         desk.ended(build, "c", Outcome::Exit(0));
         let build = BuildId(build);
-        desk.frame(MasterFrame::BuildFinished {
-            build,
-            result: "success".into(),
-        });
+        desk.frame(MasterFrame::BuildFinished { build, result: "success".into() });
     }
     desk.start(4, 1, "a");
     assert_eq!(folder(desk.command(4, 1, "c")), "a");
@@ -295,14 +223,8 @@ fn builds_side_by_side_get_the_lowest_free_folder() {
 fn commands_are_one_at_a_time_and_never_run_again() {
     let mut desk = Desk::building(1);
     assert_eq!(refusal(&sent(&desk.command(1, 1, "c-1-1"))), "busy");
-    assert_eq!(
-        refusal(&sent(&desk.command(5, 1, "c-5-0"))),
-        "unknown_build"
-    );
-    assert_eq!(
-        refusal(&sent(&desk.command(1, 2, "c-1-1"))),
-        "unknown_build"
-    );
+    assert_eq!(refusal(&sent(&desk.command(5, 1, "c-5-0"))), "unknown_build");
+    assert_eq!(refusal(&sent(&desk.command(1, 2, "c-1-1"))), "unknown_build");
     desk.ended(1, "c-1-0", Outcome::Exit(0));
     let next = desk.command(1, 1, "c-1-1");
     assert!(matches!(next[..], [Effect::Run { .. }]), "{next:?}");
@@ -314,12 +236,7 @@ fn commands_are_one_at_a_time_and_never_run_again() {
 fn commands_that_cannot_be_carried_out_are_refused_with_the_argument_named() {
     let mut desk = Desk::attached(1);
     desk.start(1, 1, "a");
-    let shell = |args: ShellArgs| {
-        Work::Shell(ShellArgs {
-            shell: Some("true".into()),
-            ..args
-        })
-    };
+    let shell = |args: ShellArgs| Work::Shell(ShellArgs { shell: Some("true".into()), ..args });
     let git = |repository: &str, mode: &str| {
         Work::Git(GitArgs {
             repository: repository.into(),
@@ -327,24 +244,12 @@ fn commands_that_cannot_be_carried_out_are_refused_with_the_argument_named() {
             ..GitArgs::default()
         })
     };
-    let up = ShellArgs {
-        workdir: Some("x/../../y".into()),
-        ..ShellArgs::default()
-    };
-    let env = ShellArgs {
-        env: [("A=B".into(), "c".into())].into(),
-        ..ShellArgs::default()
-    };
+    let up = ShellArgs { workdir: Some("x/../../y".into()), ..ShellArgs::default() };
+    let env = ShellArgs { env: [("A=B".into(), "c".into())].into(), ..ShellArgs::default() };
     let cases = [
         (shell(up), "workdir"),
         (shell(env), "env"),
-        (
-            Work::Shell(ShellArgs {
-                argv: Some(vec![]),
-                ..ShellArgs::default()
-            }),
-            "argv",
-        ),
+        (Work::Shell(ShellArgs { argv: Some(vec![]), ..ShellArgs::default() }), "argv"),
         (git("--upload-pack=x", "clean"), "repository"),
         (git("/r", "dirty"), "mode"),
     ];
@@ -374,10 +279,7 @@ fn interrupt_ends_the_command_it_names_and_no_other() {
     };
     assert!(desk.frame(interrupt("c-1-9")).is_empty());
     let effects = desk.frame(interrupt("c-1-0"));
-    assert_eq!(
-        kills(&effects),
-        [(1, 3 * SECOND, "stopped by hand".to_owned())]
-    );
+    assert_eq!(kills(&effects), [(1, 3 * SECOND, "stopped by hand".to_owned())]);
     let effects = desk.ended(1, "c-1-0", Outcome::Killed("stopped by hand".into()));
     assert_eq!(kinds(&effects), ["command_finished"]);
     assert!(desk.frame(interrupt("c-1-0")).is_empty(), "too late");
@@ -416,9 +318,7 @@ fn fr13_lease_runs_out_counted_from_the_sending_of_the_last_confirmed_heartbeat(
     assert_eq!(desk.inventory(&effects)[0].state, InventoryState::Finished);
     let effects = desk.resume(1, ResumeAction::Continue, Some(0));
     let frames = sent(&effects);
-    let [WorkerFrame::CommandFinished { outcome, .. }] = &frames[..] else {
-        panic!("{frames:?}")
-    };
+    let [WorkerFrame::CommandFinished { outcome, .. }] = &frames[..] else { panic!("{frames:?}") };
     assert_eq!(*outcome, Outcome::Killed("lease".into()));
 }
 
@@ -432,10 +332,7 @@ fn pass_without_master(desk: &mut Desk, span: Duration) -> Vec<Effect> {
         for effect in &effects {
             if let Effect::Connect { link } = effect {
                 let reason = "refused".to_owned();
-                all.extend(desk.event(Event::Closed {
-                    link: *link,
-                    reason,
-                }));
+                all.extend(desk.event(Event::Closed { link: *link, reason }));
             }
         }
         all.extend(effects);
@@ -473,10 +370,7 @@ fn fr13_a_build_between_commands_is_lost_when_the_lease_runs_out() {
     assert_eq!(desk.inventory(&effects)[0].state, InventoryState::Lost);
     let effects = desk.resume(1, ResumeAction::Abandon, None);
     assert_eq!(effects, [Effect::Sweep { build: BuildId(1) }]);
-    assert_eq!(
-        kinds(&desk.event(Event::Swept { build: BuildId(1) })),
-        ["abandoned"]
-    );
+    assert_eq!(kinds(&desk.event(Event::Swept { build: BuildId(1) })), ["abandoned"]);
     assert_eq!(desk.agent.builds().count(), 0);
 }
 
@@ -485,12 +379,8 @@ fn fr15_after_a_long_sleep_builds_are_ended_before_anything_is_said() {
     let mut desk = Desk::building(1);
     desk.now = desk.now + 7200 * SECOND;
     let effects = desk.frame(MasterFrame::Ping { id: PingToken(1) });
-    let kill = effects
-        .iter()
-        .position(|effect| matches!(effect, Effect::Kill { .. }));
-    let said = effects
-        .iter()
-        .position(|effect| matches!(effect, Effect::Send { .. }));
+    let kill = effects.iter().position(|effect| matches!(effect, Effect::Kill { .. }));
+    let said = effects.iter().position(|effect| matches!(effect, Effect::Send { .. }));
     assert_eq!(kill, Some(0), "{effects:?}");
     assert!(said.is_none_or(|said| said > 0), "{effects:?}");
 }
@@ -523,42 +413,23 @@ fn fa16_abandon_ends_the_processes_before_it_is_confirmed() {
     assert_eq!(kills(&effects).len(), 1);
     assert!(kinds(&effects).is_empty());
     assert!(
-        effects.iter().any(|e| matches!(
-            e,
-            Effect::Allow {
-                up_to: u64::MAX,
-                ..
-            }
-        )),
+        effects.iter().any(|e| matches!(e, Effect::Allow { up_to: u64::MAX, .. })),
         "its output must not hold its end up"
     );
     assert!(desk.output(1, "c-1-0", b"late").is_empty());
     let effects = desk.ended(1, "c-1-0", Outcome::Killed("x".into()));
     assert_eq!(effects, [Effect::Sweep { build: BuildId(1) }]);
     desk.builders(&["a"]);
-    assert_eq!(
-        refusal(&desk.start(2, 1, "a")),
-        "busy",
-        "the slot is not free yet"
-    );
-    assert_eq!(
-        kinds(&desk.event(Event::Swept { build: BuildId(1) })),
-        ["abandoned"]
-    );
+    assert_eq!(refusal(&desk.start(2, 1, "a")), "busy", "the slot is not free yet");
+    assert_eq!(kinds(&desk.event(Event::Swept { build: BuildId(1) })), ["abandoned"]);
     assert_eq!(kinds_of(&desk.start(2, 1, "a")), ["build_accepted"]);
 }
 
 #[test]
 fn an_abandon_of_an_unknown_build_is_confirmed_at_once() {
     let mut desk = Desk::attached(1);
-    assert_eq!(
-        kinds(&desk.resume(77, ResumeAction::Abandon, None)),
-        ["abandoned"]
-    );
-    assert_eq!(
-        kinds(&desk.resume(77, ResumeAction::Continue, None)),
-        ["error"]
-    );
+    assert_eq!(kinds(&desk.resume(77, ResumeAction::Abandon, None)), ["abandoned"]);
+    assert_eq!(kinds(&desk.resume(77, ResumeAction::Continue, None)), ["error"]);
 }
 
 #[test]
@@ -572,18 +443,13 @@ fn fr11_the_end_is_told_again_after_each_resume_until_the_build_is_finished() {
         let items = desk.inventory(&effects);
         assert_eq!(items[0].state, InventoryState::Finished);
         assert_eq!(items[0].command, Some("c-1-0".into()));
-        assert_eq!(
-            kinds(&desk.resume(1, ResumeAction::Continue, Some(0))),
-            ["command_finished"]
-        );
+        assert_eq!(kinds(&desk.resume(1, ResumeAction::Continue, Some(0))), ["command_finished"]);
         desk.cut();
     }
     desk.dial();
     desk.attach();
-    let effects = desk.frame(MasterFrame::BuildFinished {
-        build: BuildId(1),
-        result: "failure".into(),
-    });
+    let effects =
+        desk.frame(MasterFrame::BuildFinished { build: BuildId(1), result: "failure".into() });
     assert_eq!(effects, [Effect::Sweep { build: BuildId(1) }]);
     assert!(desk.come_back().is_empty());
 }
@@ -591,10 +457,8 @@ fn fr11_the_end_is_told_again_after_each_resume_until_the_build_is_finished() {
 #[test]
 fn build_finished_while_a_command_runs_ends_it_and_frees_the_slot_after_that() {
     let mut desk = Desk::building(1);
-    let effects = desk.frame(MasterFrame::BuildFinished {
-        build: BuildId(1),
-        result: "cancelled".into(),
-    });
+    let effects =
+        desk.frame(MasterFrame::BuildFinished { build: BuildId(1), result: "cancelled".into() });
     assert_eq!(kills(&effects).len(), 1);
     assert_eq!(refusal(&desk.start(2, 1, "a")), "busy");
     desk.ended(1, "c-1-0", Outcome::Killed("x".into()));
@@ -617,9 +481,7 @@ fn heartbeats_carry_the_running_builds() {
 #[test]
 fn drain_refuses_starts_and_leaves_after_the_last_build() {
     let mut desk = Desk::building(2);
-    let effects = desk.event(Event::Drain {
-        reason: "SIGTERM".into(),
-    });
+    let effects = desk.event(Event::Drain { reason: "SIGTERM".into() });
     assert_eq!(kinds(&effects), ["draining"]);
     assert_eq!(refusal(&desk.start(2, 1, "b")), "draining");
     let effects = desk.cut();
@@ -628,51 +490,28 @@ fn drain_refuses_starts_and_leaves_after_the_last_build() {
     assert_eq!(kinds(&desk.attach()), ["inventory", "draining"]);
     desk.resume(1, ResumeAction::Continue, Some(0));
     desk.ended(1, "c-1-0", Outcome::Exit(0));
-    let effects = desk.frame(MasterFrame::BuildFinished {
-        build: BuildId(1),
-        result: "success".into(),
-    });
-    assert!(
-        effects.contains(&Effect::Exit {
-            cause: ExitCause::Drained
-        }),
-        "{effects:?}"
-    );
+    let effects =
+        desk.frame(MasterFrame::BuildFinished { build: BuildId(1), result: "success".into() });
+    assert!(effects.contains(&Effect::Exit { cause: ExitCause::Drained }), "{effects:?}");
 }
 
 #[test]
 fn shutdown_of_an_idle_worker_ends_it_at_once_and_stop_ends_any() {
     let mut desk = Desk::attached(1);
-    let effects = desk.frame(MasterFrame::Shutdown {
-        reason: "bye".into(),
-    });
-    assert!(effects.contains(&Effect::Exit {
-        cause: ExitCause::Drained
-    }));
+    let effects = desk.frame(MasterFrame::Shutdown { reason: "bye".into() });
+    assert!(effects.contains(&Effect::Exit { cause: ExitCause::Drained }));
     let mut desk = Desk::building(1);
     let effects = desk.event(Event::Stop);
-    assert_eq!(
-        effects,
-        [Effect::Exit {
-            cause: ExitCause::Stopped
-        }]
-    );
+    assert_eq!(effects, [Effect::Exit { cause: ExitCause::Stopped }]);
 }
 
 #[test]
 fn a_draining_worker_whose_master_is_gone_leaves_when_the_lease_is_out() {
     let mut desk = Desk::building(1);
     desk.cut();
-    desk.event(Event::Drain {
-        reason: "SIGTERM".into(),
-    });
+    desk.event(Event::Drain { reason: "SIGTERM".into() });
     let effects = pass_without_master(&mut desk, SECOND * LEASE_S);
     assert_eq!(kills(&effects).len(), 1);
     let effects = desk.ended(1, "c-1-0", Outcome::Killed("lease".into()));
-    assert!(
-        effects.contains(&Effect::Exit {
-            cause: ExitCause::Drained
-        }),
-        "{effects:?}"
-    );
+    assert!(effects.contains(&Effect::Exit { cause: ExitCause::Drained }), "{effects:?}");
 }

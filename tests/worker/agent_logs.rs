@@ -9,28 +9,11 @@ use crate::desk::*;
 #[test]
 fn output_becomes_log_frames_with_offsets_and_the_end_comes_after_them() {
     let mut desk = Desk::building(1);
-    assert_eq!(
-        pieces(&desk.output(1, "c-1-0", b"one\n")),
-        [(0, b"one\n".to_vec())]
-    );
-    assert_eq!(
-        pieces(&desk.output(1, "c-1-0", b"two\n")),
-        [(4, b"two\n".to_vec())]
-    );
+    assert_eq!(pieces(&desk.output(1, "c-1-0", b"one\n")), [(0, b"one\n".to_vec())]);
+    assert_eq!(pieces(&desk.output(1, "c-1-0", b"two\n")), [(4, b"two\n".to_vec())]);
     let effects = desk.ended(1, "c-1-0", Outcome::Exit(0));
-    let [
-        Effect::Send {
-            lane: Lane::Log,
-            frame,
-            ..
-        },
-    ] = &effects[..]
-    else {
-        panic!("{effects:?}")
-    };
-    let WorkerFrame::CommandFinished { log_end, .. } = frame else {
-        panic!("{frame:?}")
-    };
+    let [Effect::Send { lane: Lane::Log, frame, .. }] = &effects[..] else { panic!("{effects:?}") };
+    let WorkerFrame::CommandFinished { log_end, .. } = frame else { panic!("{frame:?}") };
     assert_eq!(log_end.get(STDIO), Some(&8));
 }
 
@@ -39,9 +22,7 @@ fn fl05_bytes_that_are_no_text_travel_exactly() {
     let mut desk = Desk::building(1);
     let raw = b"\xff\xfe\x00\x80 ok \xc3";
     let effects = desk.output(1, "c-1-0", raw);
-    let [WorkerFrame::Log(log)] = &sent(&effects)[..] else {
-        panic!()
-    };
+    let [WorkerFrame::Log(log)] = &sent(&effects)[..] else { panic!() };
     assert!(log.text.is_none());
     assert_eq!(bytes_of(log), raw);
 }
@@ -51,9 +32,7 @@ fn fl06_no_more_is_allowed_than_the_window_and_confirmations_open_it() {
     let mut desk = Desk::attached(1);
     desk.start(1, 1, "a");
     let run = desk.command(1, 1, "c-1-0");
-    let [Effect::Run { allowed, .. }] = run[..] else {
-        panic!("{run:?}")
-    };
+    let [Effect::Run { allowed, .. }] = run[..] else { panic!("{run:?}") };
     assert_eq!(allowed, WINDOW_BYTES);
     let piece = vec![b'x'; LOG_BATCH];
     for _ in 0..4 {
@@ -62,11 +41,7 @@ fn fl06_no_more_is_allowed_than_the_window_and_confirmations_open_it() {
     assert_eq!(desk.agent.unconfirmed(), WINDOW_BYTES);
     let effects = desk.confirm(1, "c-1-0", 100_000);
     let up_to = 100_000 + WINDOW_BYTES;
-    let allow = Effect::Allow {
-        build: BuildId(1),
-        command: "c-1-0".into(),
-        up_to,
-    };
+    let allow = Effect::Allow { build: BuildId(1), command: "c-1-0".into(), up_to };
     assert!(effects.contains(&allow), "{effects:?}");
     assert_eq!(desk.agent.unconfirmed(), WINDOW_BYTES - 100_000);
 }
@@ -90,11 +65,7 @@ fn very_many_small_pieces_stop_the_reading_too() {
     assert_eq!(stopped, Some(4096));
     let effects = desk.confirm(1, "c-1-0", 4096);
     let up_to = 4096 + WINDOW_BYTES;
-    let allow = Effect::Allow {
-        build: BuildId(1),
-        command: "c-1-0".into(),
-        up_to,
-    };
+    let allow = Effect::Allow { build: BuildId(1), command: "c-1-0".into(), up_to };
     assert!(effects.contains(&allow));
 }
 
@@ -130,11 +101,7 @@ fn builds_take_turns_in_the_log_lane() {
             other => panic!("{other:?}"),
         })
         .collect();
-    assert_eq!(
-        order.iter().filter(|&&build| build == 2).count(),
-        5,
-        "{order:?}"
-    );
+    assert_eq!(order.iter().filter(|&&build| build == 2).count(), 5, "{order:?}");
 }
 
 #[test]
@@ -151,10 +118,7 @@ fn fr01_resume_sends_from_where_the_master_is_and_nothing_twice() {
     assert_eq!(items[0].log_end.get(STDIO), Some(&26));
     assert!(pieces(&effects).is_empty(), "nothing before the resume");
     let effects = desk.resume(1, ResumeAction::Continue, Some(5));
-    let bytes: Vec<u8> = pieces(&effects)
-        .into_iter()
-        .flat_map(|(_, bytes)| bytes)
-        .collect();
+    let bytes: Vec<u8> = pieces(&effects).into_iter().flat_map(|(_, bytes)| bytes).collect();
     assert_eq!(pieces(&effects)[0].0, 5);
     assert_eq!(bytes, b"56789abcdefwhile away");
 }
@@ -163,14 +127,8 @@ fn fr01_resume_sends_from_where_the_master_is_and_nothing_twice() {
 fn fl01_a_repeated_confirmation_makes_it_go_back_once() {
     let mut desk = Desk::building(1);
     desk.output(1, "c-1-0", b"0123456789");
-    assert!(
-        pieces(&desk.confirm(1, "c-1-0", 4)).is_empty(),
-        "on its way is not missing"
-    );
-    assert_eq!(
-        pieces(&desk.confirm(1, "c-1-0", 4)),
-        [(4, b"456789".to_vec())]
-    );
+    assert!(pieces(&desk.confirm(1, "c-1-0", 4)).is_empty(), "on its way is not missing");
+    assert_eq!(pieces(&desk.confirm(1, "c-1-0", 4)), [(4, b"456789".to_vec())]);
     assert!(pieces(&desk.confirm(1, "c-1-0", 4)).is_empty(), "no circle");
     assert!(kinds(&desk.confirm(1, "c-1-0", 10)).is_empty());
     assert_eq!(desk.agent.unconfirmed(), 0);
@@ -184,14 +142,8 @@ fn fl02_confirmations_out_of_order_or_out_of_range_are_answered_and_change_nothi
     assert_eq!(kinds(&desk.confirm(1, "c-1-0", 5)), ["error"]);
     assert_eq!(kinds(&desk.confirm(1, "c-1-0", 11)), ["error"]);
     assert_eq!(desk.agent.unconfirmed(), 2);
-    assert!(
-        desk.confirm(1, "c-0-9", 3).is_empty(),
-        "of a command before: ignored"
-    );
-    assert!(
-        desk.confirm(9, "c-9-0", 3).is_empty(),
-        "of a build that is gone: ignored"
-    );
+    assert!(desk.confirm(1, "c-0-9", 3).is_empty(), "of a command before: ignored");
+    assert!(desk.confirm(9, "c-9-0", 3).is_empty(), "of a build that is gone: ignored");
     let frame = MasterFrame::LogConfirm {
         build: BuildId(1),
         command: "c-1-0".into(),

@@ -33,11 +33,7 @@ impl Desk {
             kill_time: Duration::from_secs(10),
             seed: 1,
         });
-        Self {
-            agent,
-            now: Timestamp(1_000_000),
-            link: 0,
-        }
+        Self { agent, now: Timestamp(1_000_000), link: 0 }
     }
 
     /// Attached, with builders `a` and `b` ready.
@@ -54,10 +50,7 @@ impl Desk {
         let mut desk = Self::attached(slots);
         desk.start(1, 1, "a");
         desk.command(1, 1, "c-1-0");
-        desk.event(Event::Started {
-            build: BuildId(1),
-            command: "c-1-0".into(),
-        });
+        desk.event(Event::Started { build: BuildId(1), command: "c-1-0".into() });
         desk
     }
 
@@ -79,10 +72,8 @@ impl Desk {
                     self.now = self.now.max(due);
                     let effects = self.event(Event::Tick);
                     for effect in &effects {
-                        if let Effect::Send {
-                            frame: WorkerFrame::Heartbeat { seq, .. },
-                            ..
-                        } = effect
+                        if let Effect::Send { frame: WorkerFrame::Heartbeat { seq, .. }, .. } =
+                            effect
                             && answer
                         {
                             all.extend(self.frame(MasterFrame::Heartbeat { seq: *seq }));
@@ -98,10 +89,7 @@ impl Desk {
     }
 
     pub fn frame(&mut self, frame: MasterFrame) -> Vec<Effect> {
-        self.event(Event::Frame {
-            link: self.link,
-            frame,
-        })
+        self.event(Event::Frame { link: self.link, frame })
     }
 
     /// Lets the agent dial and connects it.
@@ -110,9 +98,7 @@ impl Desk {
             self.now = self.now.max(due);
         }
         let effects = self.event(Event::Tick);
-        let [Effect::Connect { link }] = effects[..] else {
-            panic!("dials: {effects:?}")
-        };
+        let [Effect::Connect { link }] = effects[..] else { panic!("dials: {effects:?}") };
         self.link = link;
         self.event(Event::Connected { link })
     }
@@ -131,19 +117,11 @@ impl Desk {
     pub fn builders(&mut self, names: &[&str]) {
         let list = names
             .iter()
-            .map(|&name| BuilderEntry {
-                builder: name.into(),
-                builddir: name.into(),
-            })
+            .map(|&name| BuilderEntry { builder: name.into(), builddir: name.into() })
             .collect();
         for effect in self.frame(MasterFrame::Builders { list }) {
-            let Effect::MakeFolder { builder, .. } = effect else {
-                panic!("{effect:?}")
-            };
-            self.event(Event::FolderMade {
-                builder,
-                result: Ok(()),
-            });
+            let Effect::MakeFolder { builder, .. } = effect else { panic!("{effect:?}") };
+            self.event(Event::FolderMade { builder, result: Ok(()) });
         }
     }
 
@@ -163,10 +141,7 @@ impl Desk {
             build: BuildId(build),
             epoch: Epoch(epoch),
             command: command.into(),
-            work: Work::Shell(ShellArgs {
-                shell: Some("true".into()),
-                ..ShellArgs::default()
-            }),
+            work: Work::Shell(ShellArgs { shell: Some("true".into()), ..ShellArgs::default() }),
         })
     }
 
@@ -181,24 +156,12 @@ impl Desk {
     }
 
     pub fn ended(&mut self, build: u64, command: &str, outcome: Outcome) -> Vec<Effect> {
-        let ended = Ended {
-            outcome,
-            note: String::new(),
-            properties: BTreeMap::new(),
-            wall_ms: 5,
-        };
-        self.event(Event::Ended {
-            build: BuildId(build),
-            command: command.into(),
-            ended,
-        })
+        let ended = Ended { outcome, note: String::new(), properties: BTreeMap::new(), wall_ms: 5 };
+        self.event(Event::Ended { build: BuildId(build), command: command.into(), ended })
     }
 
     pub fn cut(&mut self) -> Vec<Effect> {
-        self.event(Event::Closed {
-            link: self.link,
-            reason: "cut".into(),
-        })
+        self.event(Event::Closed { link: self.link, reason: "cut".into() })
     }
 
     pub fn confirm(&mut self, build: u64, command: &str, have: u64) -> Vec<Effect> {
@@ -215,10 +178,7 @@ impl Desk {
             build: BuildId(build),
             command: None,
             r#do: action,
-            log_from: from
-                .into_iter()
-                .map(|from| (STDIO.to_owned(), from))
-                .collect(),
+            log_from: from.into_iter().map(|from| (STDIO.to_owned(), from)).collect(),
         }))
     }
 
@@ -241,9 +201,7 @@ impl Desk {
 
     /// Says that `count` log frames were written.
     pub fn written(&mut self, count: usize) -> Vec<Effect> {
-        (0..count)
-            .flat_map(|_| self.event(Event::LogWritten { link: self.link }))
-            .collect()
+        (0..count).flat_map(|_| self.event(Event::LogWritten { link: self.link })).collect()
     }
 }
 
@@ -279,9 +237,7 @@ pub fn bytes_of(log: &LogData) -> Vec<u8> {
     use base64::Engine as _;
     match (&log.text, &log.b64) {
         (Some(text), None) => text.clone().into_bytes(),
-        (None, Some(b64)) => base64::engine::general_purpose::STANDARD
-            .decode(b64)
-            .unwrap(),
+        (None, Some(b64)) => base64::engine::general_purpose::STANDARD.decode(b64).unwrap(),
         _ => panic!("exactly one of text and b64: {log:?}"),
     }
 }
@@ -291,12 +247,7 @@ pub fn kills(effects: &[Effect]) -> Vec<(u64, Duration, String)> {
     effects
         .iter()
         .filter_map(|effect| match effect {
-            Effect::Kill {
-                build,
-                grace,
-                reason,
-                ..
-            } => Some((build.0, *grace, reason.clone())),
+            Effect::Kill { build, grace, reason, .. } => Some((build.0, *grace, reason.clone())),
             _ => None,
         })
         .collect()
