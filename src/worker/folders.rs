@@ -18,10 +18,7 @@ const MAX_PATH: usize = 1024;
 /// A text for people that names what is wrong with it.
 pub fn check_relative(path: &str) -> Result<(), String> {
     if path.is_empty() || path.len() > MAX_PATH {
-        return Err(format!(
-            "a path has 1 to {MAX_PATH} bytes, this one has {}",
-            path.len()
-        ));
+        return Err(format!("a path has 1 to {MAX_PATH} bytes, this one has {}", path.len()));
     }
     if path.chars().any(char::is_control) {
         return Err(format!("path {path:?} holds a control character"));
@@ -93,11 +90,7 @@ fn check_git(args: &GitArgs) -> Result<(), String> {
 }
 
 fn no_nul(name: &str, text: &str) -> Result<(), String> {
-    if text.contains('\0') {
-        Err(format!("`{name}` holds a NUL byte"))
-    } else {
-        Ok(())
-    }
+    if text.contains('\0') { Err(format!("`{name}` holds a NUL byte")) } else { Ok(()) }
 }
 
 /// Makes `path` below `root` part by part and answers with its true place.

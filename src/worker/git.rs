@@ -16,23 +16,12 @@ use super::process::{Context, Finished, Limits, Program, run};
 const GOT_REVISION: &str = "got_revision";
 
 /// Lock files that a killed git leaves behind; nobody else works in the folder.
-const LOCKS: [&str; 5] = [
-    "index.lock",
-    "shallow.lock",
-    "HEAD.lock",
-    "config.lock",
-    "packed-refs.lock",
-];
+const LOCKS: [&str; 5] =
+    ["index.lock", "shallow.lock", "HEAD.lock", "config.lock", "packed-refs.lock"];
 
 /// Words by which git says that its own files are damaged.
-const DAMAGE: [&str; 6] = [
-    "corrupt",
-    "bad object",
-    "not a git repository",
-    "unable to read",
-    "invalid sha1",
-    "inflate",
-];
+const DAMAGE: [&str; 6] =
+    ["corrupt", "bad object", "not a git repository", "unable to read", "invalid sha1", "inflate"];
 
 /// A checkout under way.
 struct Checkout<'c> {
@@ -60,20 +49,11 @@ pub(crate) async fn checkout(root: &Path, args: GitArgs, context: &Context) -> F
     };
     let limits = Limits::starting_now(args.timeout_ms, args.max_time_ms);
     let env = environment(&args.env);
-    let checkout = Checkout {
-        args,
-        dir,
-        env,
-        limits,
-        context,
-    };
+    let checkout = Checkout { args, dir, env, limits, context };
     match checkout.carry_out(false).await {
         Ok(finished) | Err(Halt::Failed(finished)) => finished,
         Err(Halt::Damaged(_)) => {
-            context
-                .sink
-                .print("The folder's repository is damaged: starting over.\n")
-                .await;
+            context.sink.print("The folder's repository is damaged: starting over.\n").await;
             match checkout.carry_out(true).await {
                 Ok(finished) | Err(Halt::Damaged(finished) | Halt::Failed(finished)) => finished,
             }
@@ -105,30 +85,19 @@ impl Checkout<'_> {
         }
         remove_locks(&self.dir);
         let target = self.fetch().await?;
-        self.git(&["checkout", "--force", "--detach", &target])
-            .await?;
+        self.git(&["checkout", "--force", "--detach", &target]).await?;
         if self.args.mode == "clean" {
             self.git(&["clean", "-ffdx"]).await?;
         }
         if self.args.submodules {
             self.submodules().await?;
         }
-        let revision = self
-            .quiet(&["rev-parse", "--verify", "HEAD"])
-            .await
-            .ok_or_else(|| {
-                Halt::Failed(Finished::error(
-                    "git does not say which revision it checked out".into(),
-                ))
-            })?;
-        self.context
-            .sink
-            .print(&format!("{GOT_REVISION}: {revision}\n"))
-            .await;
+        let revision = self.quiet(&["rev-parse", "--verify", "HEAD"]).await.ok_or_else(|| {
+            Halt::Failed(Finished::error("git does not say which revision it checked out".into()))
+        })?;
+        self.context.sink.print(&format!("{GOT_REVISION}: {revision}\n")).await;
         let mut finished = Finished::new(Outcome::Exit(0));
-        finished
-            .properties
-            .insert(GOT_REVISION.to_owned(), revision);
+        finished.properties.insert(GOT_REVISION.to_owned(), revision);
         Ok(finished)
     }
 
@@ -138,9 +107,7 @@ impl Checkout<'_> {
         if !self.dir.join(".git").is_dir() {
             return false;
         }
-        let url = self
-            .quiet(&["config", "--local", "--get", "remote.origin.url"])
-            .await;
+        let url = self.quiet(&["config", "--local", "--get", "remote.origin.url"]).await;
         if url.as_deref() != Some(self.args.repository.as_str()) {
             let text = "The folder holds something else than this repository: starting over.\n";
             self.context.sink.print(text).await;
@@ -157,8 +124,7 @@ impl Checkout<'_> {
             return Err(Halt::Failed(Finished::error(text)));
         }
         self.git(&["init", "--quiet", "."]).await?;
-        self.git(&["remote", "add", "origin", &self.args.repository])
-            .await
+        self.git(&["remote", "add", "origin", &self.args.repository]).await
     }
 
     /// Fetches and answers with what to check out.
@@ -190,19 +156,16 @@ impl Checkout<'_> {
         self.git(&line).await?;
         if !self.has(revision).await {
             // It may be on no branch, as those of pull requests are.
-            self.git(&["fetch", "--force", "--progress", "origin", revision])
-                .await?;
+            self.git(&["fetch", "--force", "--progress", "origin", revision]).await?;
         }
         Ok(revision.to_owned())
     }
 
     async fn submodules(&self) -> Result<(), Halt> {
         self.git(&["submodule", "sync", "--recursive"]).await?;
-        self.git(&["submodule", "update", "--init", "--recursive", "--force"])
-            .await?;
+        self.git(&["submodule", "update", "--init", "--recursive", "--force"]).await?;
         if self.args.mode == "clean" {
-            self.git(&["submodule", "foreach", "--recursive", "git clean -ffdx"])
-                .await?;
+            self.git(&["submodule", "foreach", "--recursive", "git clean -ffdx"]).await?;
         }
         Ok(())
     }
@@ -212,14 +175,9 @@ impl Checkout<'_> {
     }
 
     async fn has(&self, revision: &str) -> bool {
-        self.quiet(&[
-            "rev-parse",
-            "--verify",
-            "--quiet",
-            &format!("{revision}^{{commit}}"),
-        ])
-        .await
-        .is_some()
+        self.quiet(&["rev-parse", "--verify", "--quiet", &format!("{revision}^{{commit}}")])
+            .await
+            .is_some()
     }
 
     fn program(&self, arguments: &[&str], shown: bool) -> Program {
@@ -234,10 +192,7 @@ impl Checkout<'_> {
 
     /// Runs git with its command line and output in the log.
     async fn git(&self, arguments: &[&str]) -> Result<(), Halt> {
-        let shown: Vec<String> = arguments
-            .iter()
-            .map(|text| without_password(text))
-            .collect();
+        let shown: Vec<String> = arguments.iter().map(|text| without_password(text)).collect();
         let line = format!("git {}", shown.join(" "));
         self.context.sink.print(&format!("$ {line}\n")).await;
         let ran = run(self.program(arguments, true), &self.limits, self.context).await;
@@ -253,11 +208,7 @@ impl Checkout<'_> {
         let mut finished = Finished::new(Outcome::Error(text));
         finished.note = ran.finished.note;
         let damaged = DAMAGE.iter().any(|word| words.contains(word));
-        Err(if damaged {
-            Halt::Damaged(finished)
-        } else {
-            Halt::Failed(finished)
-        })
+        Err(if damaged { Halt::Damaged(finished) } else { Halt::Failed(finished) })
     }
 
     /// Asks git something: the first line of its answer, or none when it says
@@ -267,13 +218,7 @@ impl Checkout<'_> {
         if ran.finished.outcome != Outcome::Exit(0) {
             return None;
         }
-        Some(
-            String::from_utf8_lossy(&ran.tails.out)
-                .lines()
-                .next()?
-                .trim()
-                .to_owned(),
-        )
+        Some(String::from_utf8_lossy(&ran.tails.out).lines().next()?.trim().to_owned())
     }
 }
 
@@ -283,11 +228,7 @@ fn own_words(errors: &[u8]) -> String {
     // Progress is written over itself with carriage returns.
     let lines: Vec<&str> = text
         .lines()
-        .map(|line| {
-            line.rsplit('\r')
-                .find(|part| !part.trim().is_empty())
-                .unwrap_or_default()
-        })
+        .map(|line| line.rsplit('\r').find(|part| !part.trim().is_empty()).unwrap_or_default())
         .filter(|line| !line.trim().is_empty())
         .collect();
     let telling = |line: &&&str| line.starts_with("fatal:") || line.starts_with("error:");
@@ -307,11 +248,7 @@ fn without_password(text: &str) -> String {
     match authority.rsplit_once('@') {
         Some((user, host)) => {
             let user = user.split(':').next().unwrap_or_default();
-            let masked = if user.len() < authority.len() - host.len() - 1 {
-                ":…"
-            } else {
-                ""
-            };
+            let masked = if user.len() < authority.len() - host.len() - 1 { ":…" } else { "" };
             format!("{scheme}://{user}{masked}@{host}{path}")
         }
         None => text.to_owned(),

@@ -45,11 +45,7 @@ impl Connection {
     /// # Errors
     /// When the lane is full: the master is too slow, or gone.
     pub(super) fn send(&self, lane: Lane, frame: WorkerFrame) -> Result<(), &'static str> {
-        let queue = if lane == Lane::Control {
-            &self.control
-        } else {
-            &self.log
-        };
+        let queue = if lane == Lane::Control { &self.control } else { &self.log };
         queue.try_send(frame).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => "the master does not read what it is sent",
             mpsc::error::TrySendError::Closed(_) => "the connection is closed",
@@ -59,12 +55,7 @@ impl Connection {
     /// Closes, and waits until what was said has been written, as long as
     /// `limit`.
     pub(super) async fn close(self, limit: Duration) {
-        let Self {
-            control,
-            log,
-            _reading,
-            task,
-        } = self;
+        let Self { control, log, _reading, task } = self;
         drop((control, log, _reading));
         // Too late or not, the program goes on.
         let _ = tokio::time::timeout(limit, task).await;
@@ -83,10 +74,7 @@ pub(super) fn dial(master: String, link: u64, events: mpsc::Sender<Event>) -> Co
             Ok(stream) => {
                 let (from, to) = stream.into_split();
                 tell(&events, Event::Connected { link }).await;
-                let lanes = Lanes {
-                    control: control_queue,
-                    log: log_queue,
-                };
+                let lanes = Lanes { control: control_queue, log: log_queue };
                 let written = write(to, lanes, link, events.clone());
                 let read = async {
                     tokio::select! {
@@ -104,12 +92,7 @@ pub(super) fn dial(master: String, link: u64, events: mpsc::Sender<Event>) -> Co
         };
         tell(&events, Event::Closed { link, reason }).await;
     });
-    Connection {
-        control,
-        log,
-        _reading: guard,
-        task,
-    }
+    Connection { control, log, _reading: guard, task }
 }
 
 async fn connect(master: &str) -> Result<TcpStream, String> {
@@ -118,9 +101,7 @@ async fn connect(master: &str) -> Result<TcpStream, String> {
         Ok(Err(error)) => return Err(format!("cannot connect to {master}: {error}")),
         Err(_) => return Err(format!("no connection to {master} within {DIAL_LIMIT:?}")),
     };
-    stream
-        .set_nodelay(true)
-        .map_err(|error| error.to_string())?;
+    stream.set_nodelay(true).map_err(|error| error.to_string())?;
     Ok(stream)
 }
 
@@ -145,16 +126,7 @@ async fn read(from: OwnedReadHalf, link: u64, events: &mpsc::Sender<Event>) -> S
             Some(Err(error @ LineError::TooLong(_))) => ("too_long", error.to_string(), true),
             Some(Err(LineError::Io(error))) => return format!("the connection failed: {error}"),
         };
-        tell(
-            events,
-            Event::Unreadable {
-                link,
-                code,
-                message,
-                fatal,
-            },
-        )
-        .await;
+        tell(events, Event::Unreadable { link, code, message, fatal }).await;
         if fatal {
             // The agent closes, after its `error` has been written.
             std::future::pending::<()>().await;

@@ -12,5 +12,5 @@ mod options;
 pub mod process;
 mod program;
 
-pub use options::{WorkerArgs, WorkerError, WorkerOptions};
+pub use options::{WorkerError, WorkerOptions};
 pub use program::run;

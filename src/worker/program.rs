@@ -53,11 +53,7 @@ pub async fn run(options: WorkerOptions) -> Result<(), WorkerError> {
     if options.stop_with_stdin {
         stop_with_stdin(events.clone());
     }
-    tracing::info!(
-        worker = options.name,
-        master = options.master,
-        "worker starts"
-    );
+    tracing::info!(worker = options.name, master = options.master, "worker starts");
     let mut program = Program {
         agent,
         events,
@@ -142,20 +138,11 @@ impl Program {
                 let (_, connection) = self.connection.as_ref().filter(|(has, _)| *has == link)?;
                 if let Err(reason) = connection.send(lane, frame) {
                     self.connection = None;
-                    return Some(Event::Closed {
-                        link,
-                        reason: reason.to_owned(),
-                    });
+                    return Some(Event::Closed { link, reason: reason.to_owned() });
                 }
             }
             Effect::MakeFolder { builder, builddir } => self.make_folder(builder, builddir),
-            Effect::Run {
-                build,
-                command,
-                folder,
-                work,
-                allowed,
-            } => {
+            Effect::Run { build, command, folder, work, allowed } => {
                 let job = Job {
                     build,
                     command: command.clone(),
@@ -169,21 +156,12 @@ impl Program {
                 let handle = process::start(job, self.events.clone());
                 self.commands.insert((build, command), handle);
             }
-            Effect::Allow {
-                build,
-                command,
-                up_to,
-            } => {
+            Effect::Allow { build, command, up_to } => {
                 if let Some(handle) = self.commands.get(&(build, command)) {
                     handle.allow(up_to);
                 }
             }
-            Effect::Kill {
-                build,
-                command,
-                grace,
-                reason,
-            } => {
+            Effect::Kill { build, command, grace, reason } => {
                 if let Some(handle) = self.commands.get(&(build, command)) {
                     handle.kill(Kill { grace, reason });
                 }
@@ -230,10 +208,7 @@ impl Program {
     async fn leave(&mut self) {
         for handle in self.commands.values() {
             // So that a sequence of programs does not go on with its next one.
-            handle.kill(Kill {
-                grace: LAST_KILL_TIME,
-                reason: "the worker stops".to_owned(),
-            });
+            handle.kill(Kill { grace: LAST_KILL_TIME, reason: "the worker stops".to_owned() });
         }
         let words = async {
             if let Some((_, connection)) = self.connection.take() {
@@ -260,11 +235,7 @@ struct Signals {
 impl Signals {
     fn new() -> Result<Self, std::io::Error> {
         let terminate = signal(SignalKind::terminate())?;
-        Ok(Self {
-            terminate,
-            interrupt: signal(SignalKind::interrupt())?,
-            count: 0,
-        })
+        Ok(Self { terminate, interrupt: signal(SignalKind::interrupt())?, count: 0 })
     }
 
     async fn next(&mut self) -> Event {
@@ -274,9 +245,7 @@ impl Signals {
         };
         self.count += 1;
         match self.count {
-            1 => Event::Drain {
-                reason: format!("{name} was received"),
-            },
+            1 => Event::Drain { reason: format!("{name} was received") },
             _ => Event::Stop,
         }
     }
@@ -284,17 +253,12 @@ impl Signals {
 
 /// Monotonic, and goes on while the machine sleeps: a lease must (FR15).
 fn now() -> Timestamp {
-    let clock = clock_gettime(ClockId::CLOCK_BOOTTIME)
-        .map(Duration::from)
-        .unwrap_or_default();
+    let clock = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
     Timestamp(u64::try_from(clock.as_micros()).unwrap_or(u64::MAX))
 }
 
 fn check(options: &WorkerOptions) -> Result<(), WorkerError> {
-    let port = options
-        .master
-        .rsplit_once(':')
-        .map(|(host, port)| (host, port.parse::<u16>()));
+    let port = options.master.rsplit_once(':').map(|(host, port)| (host, port.parse::<u16>()));
     match port {
         Some((host, Ok(port))) if !host.is_empty() && port > 0 => {}
         _ => {
@@ -303,9 +267,7 @@ fn check(options: &WorkerOptions) -> Result<(), WorkerError> {
         }
     }
     if options.name.is_empty() {
-        return Err(WorkerError::Options(
-            "the worker's name is empty".to_owned(),
-        ));
+        return Err(WorkerError::Options("the worker's name is empty".to_owned()));
     }
     if options.max_builds == Some(0) {
         let text = "a worker runs at least one build at a time: give 1 or more";
@@ -315,30 +277,22 @@ fn check(options: &WorkerOptions) -> Result<(), WorkerError> {
 }
 
 fn read_token(path: &Path) -> Result<String, WorkerError> {
-    let wrong = |error: String| WorkerError::Token {
-        path: path.display().to_string(),
-        error,
-    };
+    let wrong = |error: String| WorkerError::Token { path: path.display().to_string(), error };
     let text = std::fs::read_to_string(path).map_err(|error| wrong(error.to_string()))?;
     match text.lines().next().map(str::trim) {
         None | Some("") => Err(wrong("its first line is empty".to_owned())),
-        Some(token) if token.len() > MAX_TOKEN => Err(wrong(format!(
-            "its first line is longer than {MAX_TOKEN} bytes"
-        ))),
+        Some(token) if token.len() > MAX_TOKEN => {
+            Err(wrong(format!("its first line is longer than {MAX_TOKEN} bytes")))
+        }
         Some(token) => Ok(token.to_owned()),
     }
 }
 
 /// Makes the worker's folder and takes it for this process alone.
 fn take_folder(path: &Path) -> Result<(PathBuf, Flock<File>), WorkerError> {
-    let wrong = |error: String| WorkerError::Folder {
-        path: path.display().to_string(),
-        error,
-    };
+    let wrong = |error: String| WorkerError::Folder { path: path.display().to_string(), error };
     std::fs::create_dir_all(path).map_err(|error| wrong(error.to_string()))?;
-    let dir = path
-        .canonicalize()
-        .map_err(|error| wrong(error.to_string()))?;
+    let dir = path.canonicalize().map_err(|error| wrong(error.to_string()))?;
     let file =
         File::create(dir.join(".botmaster-lock")).map_err(|error| wrong(error.to_string()))?;
     let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
@@ -348,9 +302,7 @@ fn take_folder(path: &Path) -> Result<(PathBuf, Flock<File>), WorkerError> {
 
 fn agent_config(options: &WorkerOptions, instance: String, token: String) -> AgentConfig {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-    let slots = options
-        .max_builds
-        .unwrap_or_else(|| u32::try_from(cores).unwrap_or(1));
+    let slots = options.max_builds.unwrap_or_else(|| u32::try_from(cores).unwrap_or(1));
     let mut caps = vec!["shell/1".to_owned(), "resume/1".to_owned()];
     if on_path("git") {
         caps.push("git/1".to_owned());
@@ -366,10 +318,7 @@ fn agent_config(options: &WorkerOptions, instance: String, token: String) -> Age
         slots,
         caps,
         labels: options.labels.clone(),
-        info: host
-            .into_iter()
-            .map(|host| ("host".to_owned(), host))
-            .collect(),
+        info: host.into_iter().map(|host| ("host".to_owned(), host)).collect(),
         kill_time: KILL_TIME,
         seed: rand::random(),
     }

@@ -83,50 +83,27 @@ pub fn decode_worker(line: &[u8]) -> Result<WorkerFrame, DecodeError> {
         "attach" => Ok(WorkerFrame::Attach(fields(line)?)),
         "inventory" => Ok(WorkerFrame::Inventory(fields(line)?)),
         "builder_ready" => {
-            variant_fields!(
-                line,
-                WorkerFrame::BuilderReady {
-                    builder: BuilderName
-                }
-            )
+            variant_fields!(line, WorkerFrame::BuilderReady { builder: BuilderName })
         }
         "builder_failed" => variant_fields!(
             line,
-            WorkerFrame::BuilderFailed {
-                builder: BuilderName,
-                code: String,
-                message: String
-            }
+            WorkerFrame::BuilderFailed { builder: BuilderName, code: String, message: String }
         ),
         "pong" => variant_fields!(line, WorkerFrame::Pong { id: PingToken }),
         "heartbeat" => {
             variant_fields!(line, WorkerFrame::Heartbeat { seq: u64, running: Vec<BuildId> })
         }
         "build_accepted" => {
-            variant_fields!(
-                line,
-                WorkerFrame::BuildAccepted {
-                    build: BuildId,
-                    epoch: Epoch
-                }
-            )
+            variant_fields!(line, WorkerFrame::BuildAccepted { build: BuildId, epoch: Epoch })
         }
         "refused" => variant_fields!(
             line,
-            WorkerFrame::Refused {
-                build: BuildId,
-                epoch: Epoch,
-                code: String,
-                message: String
-            }
+            WorkerFrame::Refused { build: BuildId, epoch: Epoch, code: String, message: String }
         ),
         "command_started" => {
             variant_fields!(
                 line,
-                WorkerFrame::CommandStarted {
-                    build: BuildId,
-                    command: CommandId
-                }
+                WorkerFrame::CommandStarted { build: BuildId, command: CommandId }
             )
         }
         "command_refused" => variant_fields!(
@@ -141,9 +118,7 @@ pub fn decode_worker(line: &[u8]) -> Result<WorkerFrame, DecodeError> {
         "log" => {
             let log: LogData = fields(line)?;
             if log.text.is_some() == log.b64.is_some() {
-                return Err(DecodeError::Malformed(
-                    "exactly one of `text` and `b64`".into(),
-                ));
+                return Err(DecodeError::Malformed("exactly one of `text` and `b64`".into()));
             }
             if !matches!(log.ch, 'o' | 'e') {
                 return Err(DecodeError::Malformed("`ch` is `o` or `e`".into()));
@@ -233,9 +208,7 @@ pub fn decode_master(line: &[u8]) -> Result<MasterFrame, DecodeError> {
             if let Work::Shell(args) = &work
                 && args.argv.is_some() == args.shell.is_some()
             {
-                return Err(DecodeError::Malformed(
-                    "exactly one of `argv` and `shell`".into(),
-                ));
+                return Err(DecodeError::Malformed("exactly one of `argv` and `shell`".into()));
             }
             Ok(MasterFrame::StartCommand {
                 build: f.build,
@@ -246,12 +219,7 @@ pub fn decode_master(line: &[u8]) -> Result<MasterFrame, DecodeError> {
         }
         "log_confirm" => variant_fields!(
             line,
-            MasterFrame::LogConfirm {
-                build: BuildId,
-                command: CommandId,
-                log: String,
-                have: u64
-            }
+            MasterFrame::LogConfirm { build: BuildId, command: CommandId, log: String, have: u64 }
         ),
         "interrupt" => variant_fields!(
             line,
@@ -263,13 +231,7 @@ pub fn decode_master(line: &[u8]) -> Result<MasterFrame, DecodeError> {
             }
         ),
         "build_finished" => {
-            variant_fields!(
-                line,
-                MasterFrame::BuildFinished {
-                    build: BuildId,
-                    result: String
-                }
-            )
+            variant_fields!(line, MasterFrame::BuildFinished { build: BuildId, result: String })
         }
         "drain" => variant_fields!(line, MasterFrame::Drain { reason: String }),
         "shutdown" => variant_fields!(line, MasterFrame::Shutdown { reason: String }),
@@ -289,11 +251,8 @@ fn shorten(text: &str) -> String {
 #[must_use]
 pub fn encode<F: Serialize>(frame: &F) -> Vec<u8> {
     let mut line = serde_json::to_vec(frame).unwrap_or_else(|error| {
-        format!(
-            "{{\"t\":\"error\",\"code\":\"unexpected\",\"message\":{:?}}}",
-            error.to_string()
-        )
-        .into_bytes()
+        format!("{{\"t\":\"error\",\"code\":\"unexpected\",\"message\":{:?}}}", error.to_string())
+            .into_bytes()
     });
     line.push(b'\n');
     line

@@ -12,29 +12,18 @@ use super::codec::{DecodeError, MAX_DEPTH, MAX_ELEMENTS, malformed};
 
 /// The type of the frame on `line`, once the whole line is within the limits.
 pub(super) fn frame_type(line: &[u8]) -> Result<String, DecodeError> {
-    let mut walk = Walk {
-        elements: 0,
-        too_deep: false,
-        kind: None,
-        has_kind: false,
-    };
+    let mut walk = Walk { elements: 0, too_deep: false, kind: None, has_kind: false };
     let mut reader = serde_json::Deserializer::from_slice(line);
-    let done = Value {
-        walk: &mut walk,
-        depth: 0,
-        is_kind: false,
-    }
-    .deserialize(&mut reader)
-    .and_then(|()| reader.end());
+    let done = Value { walk: &mut walk, depth: 0, is_kind: false }
+        .deserialize(&mut reader)
+        .and_then(|()| reader.end());
     match done {
         Err(_) if walk.too_deep => Err(DecodeError::TooDeep),
         Err(error) => Err(malformed(&error)),
         Ok(()) => match walk.kind {
             Some(kind) => Ok(kind),
             None if walk.has_kind => Err(DecodeError::Malformed("`t` is not a text".into())),
-            None => Err(DecodeError::Malformed(
-                "not an object with a field `t`".into(),
-            )),
+            None => Err(DecodeError::Malformed("not an object with a field `t`".into())),
         },
     }
 }
@@ -71,9 +60,7 @@ impl<'de> DeserializeSeed<'de> for Value<'_> {
     fn deserialize<D: Deserializer<'de>>(self, reader: D) -> Result<(), D::Error> {
         self.walk.elements += 1;
         if self.walk.elements > MAX_ELEMENTS {
-            return Err(D::Error::custom(format_args!(
-                "more than {MAX_ELEMENTS} values"
-            )));
+            return Err(D::Error::custom(format_args!("more than {MAX_ELEMENTS} values")));
         }
         reader.deserialize_any(self)
     }
@@ -116,11 +103,7 @@ impl<'de> Visitor<'de> for Value<'_> {
     fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<(), A::Error> {
         let depth = self.enter()?;
         while list
-            .next_element_seed(Value {
-                walk: &mut *self.walk,
-                depth,
-                is_kind: false,
-            })?
+            .next_element_seed(Value { walk: &mut *self.walk, depth, is_kind: false })?
             .is_some()
         {}
         Ok(())
@@ -134,16 +117,10 @@ impl<'de> Visitor<'de> for Value<'_> {
             self.walk.has_kind |= is_kind;
             if seen.contains(&key) {
                 let shown: String = key.chars().take(40).collect();
-                return Err(A::Error::custom(format_args!(
-                    "key `{shown}` is there twice"
-                )));
+                return Err(A::Error::custom(format_args!("key `{shown}` is there twice")));
             }
             seen.insert(key);
-            map.next_value_seed(Value {
-                walk: &mut *self.walk,
-                depth,
-                is_kind,
-            })?;
+            map.next_value_seed(Value { walk: &mut *self.walk, depth, is_kind })?;
         }
         Ok(())
     }

@@ -20,61 +20,31 @@ impl Agent {
     pub(super) fn build_frame(&mut self, frame: MasterFrame, effects: &mut Vec<Effect>) {
         match frame {
             MasterFrame::Builders { list } => self.serve(list, effects),
-            MasterFrame::StartBuild {
-                build,
-                epoch,
-                requests,
-                builder,
-                builddir,
-            } => match self.start_build(build, epoch, &requests, builder, &builddir) {
-                Ok(()) => self.say(WorkerFrame::BuildAccepted { build, epoch }, effects),
-                Err(Trouble { code, message }) => {
-                    tracing::warn!(%build, code, message, "start refused");
-                    let code = code.to_owned();
-                    self.say(
-                        WorkerFrame::Refused {
-                            build,
-                            epoch,
-                            code,
-                            message,
-                        },
-                        effects,
-                    );
+            MasterFrame::StartBuild { build, epoch, requests, builder, builddir } => {
+                match self.start_build(build, epoch, &requests, builder, &builddir) {
+                    Ok(()) => self.say(WorkerFrame::BuildAccepted { build, epoch }, effects),
+                    Err(Trouble { code, message }) => {
+                        tracing::warn!(%build, code, message, "start refused");
+                        let code = code.to_owned();
+                        self.say(WorkerFrame::Refused { build, epoch, code, message }, effects);
+                    }
                 }
-            },
-            MasterFrame::StartCommand {
-                build,
-                epoch,
-                command,
-                work,
-            } => {
+            }
+            MasterFrame::StartCommand { build, epoch, command, work } => {
                 let answer = self.start_command(build, epoch, &command, work, effects);
                 if let Err(Trouble { code, message }) = answer {
                     tracing::warn!(%build, %command, code, message, "command refused");
                     let code = code.to_owned();
                     self.say(
-                        WorkerFrame::CommandRefused {
-                            build,
-                            command,
-                            code,
-                            message,
-                        },
+                        WorkerFrame::CommandRefused { build, command, code, message },
                         effects,
                     );
                 }
             }
-            MasterFrame::Interrupt {
-                build,
-                command,
-                grace_s,
-                reason,
-            } => {
+            MasterFrame::Interrupt { build, command, grace_s, reason } => {
                 let is_current = |running: &Running| running.id == command;
                 let known = self.journal.builds.get(&build);
-                if known
-                    .and_then(|entry| entry.command.as_ref())
-                    .is_some_and(is_current)
-                {
+                if known.and_then(|entry| entry.command.as_ref()).is_some_and(is_current) {
                     let grace = Duration::from_secs(grace_s.min(MAX_GRACE_S));
                     self.kill(build, grace, &reason, effects);
                 }
@@ -84,12 +54,7 @@ impl Agent {
                 self.end_build(build, Ending::Released, effects);
             }
             MasterFrame::Resume(resume) => self.resume(resume, effects),
-            MasterFrame::LogConfirm {
-                build,
-                command,
-                log,
-                have,
-            } => {
+            MasterFrame::LogConfirm { build, command, log, have } => {
                 self.log_confirmed(build, &command, &log, have, effects);
             }
             other => {
@@ -105,20 +70,10 @@ impl Agent {
             if let Err(message) = folders::check_relative(&builddir) {
                 let code = "bad_args".to_owned();
                 let message = format!("folder of builder `{builder}`: {message}");
-                self.say(
-                    WorkerFrame::BuilderFailed {
-                        builder,
-                        code,
-                        message,
-                    },
-                    effects,
-                );
+                self.say(WorkerFrame::BuilderFailed { builder, code, message }, effects);
                 continue;
             }
-            let served = Served {
-                builddir: builddir.clone(),
-                ready: false,
-            };
+            let served = Served { builddir: builddir.clone(), ready: false };
             self.builders.insert(builder.clone(), served);
             effects.push(Effect::MakeFolder { builder, builddir });
         }
@@ -142,14 +97,7 @@ impl Agent {
             Err(Trouble { code, message }) => {
                 tracing::warn!(%builder, code, message, "cannot build for this builder");
                 let code = code.to_owned();
-                self.say(
-                    WorkerFrame::BuilderFailed {
-                        builder,
-                        code,
-                        message,
-                    },
-                    effects,
-                );
+                self.say(WorkerFrame::BuilderFailed { builder, code, message }, effects);
             }
         }
     }
@@ -167,10 +115,7 @@ impl Agent {
             return if entry.epoch == epoch && entry.ending.is_none() && !entry.lost {
                 Ok(())
             } else {
-                refuse(
-                    "stale",
-                    format!("build {build} is here with epoch {}", entry.epoch),
-                )
+                refuse("stale", format!("build {build} is here with epoch {}", entry.epoch))
             };
         }
         for (request, epoch) in requests {
@@ -180,36 +125,20 @@ impl Agent {
             }
         }
         if self.draining.is_some() {
-            return refuse(
-                "draining",
-                "this worker leaves once its builds have ended".into(),
-            );
+            return refuse("draining", "this worker leaves once its builds have ended".into());
         }
-        if !self
-            .builders
-            .get(&builder)
-            .is_some_and(|served| served.ready)
-        {
-            return refuse(
-                "unknown_builder",
-                format!("builder `{builder}` is not ready here"),
-            );
+        if !self.builders.get(&builder).is_some_and(|served| served.ready) {
+            return refuse("unknown_builder", format!("builder `{builder}` is not ready here"));
         }
         if let Err(message) = folders::check_relative(builddir) {
-            return refuse(
-                "bad_args",
-                format!("folder of builder `{builder}`: {message}"),
-            );
+            return refuse("bad_args", format!("folder of builder `{builder}`: {message}"));
         }
         let used = self.journal.builds.len();
         if used >= self.config.slots as usize {
             return refuse("busy", format!("all {} slots are taken", self.config.slots));
         }
         if self.lease.out {
-            return refuse(
-                "lease",
-                "no heartbeat has been confirmed for the lease's time".into(),
-            );
+            return refuse("lease", "no heartbeat has been confirmed for the lease's time".into());
         }
         for &(request, epoch) in requests {
             self.epochs.insert(request, epoch);
@@ -263,10 +192,7 @@ impl Agent {
         let live =
             |entry: &&mut Entry| entry.epoch == epoch && entry.ending.is_none() && !entry.lost;
         let Some(entry) = self.journal.builds.get_mut(&build).filter(live) else {
-            return refuse(
-                "unknown_build",
-                format!("build {build} of epoch {epoch} is not here"),
-            );
+            return refuse("unknown_build", format!("build {build} of epoch {epoch} is not here"));
         };
         if let Some(known) = entry.command.as_mut().filter(|known| known.id == *command) {
             // Told again: so is the answer, and nothing else happens.
@@ -281,16 +207,10 @@ impl Agent {
             return refuse("busy", format!("command {} still runs", other.id));
         }
         if entry.past.contains(command) {
-            return refuse(
-                "stale",
-                format!("command {command} ended before another one"),
-            );
+            return refuse("stale", format!("command {command} ended before another one"));
         }
         if entry.past.len() >= MAX_COMMANDS {
-            return refuse(
-                "bad_args",
-                format!("a build has at most {MAX_COMMANDS} commands"),
-            );
+            return refuse("bad_args", format!("a build has at most {MAX_COMMANDS} commands"));
         }
         if let Err(message) = folders::check_work(&work) {
             return refuse("bad_args", message);
@@ -312,10 +232,7 @@ impl Agent {
 
     fn running(&mut self, build: BuildId, command: &CommandId) -> Option<&mut Running> {
         let entry = self.journal.builds.get_mut(&build)?;
-        entry
-            .command
-            .as_mut()
-            .filter(|running| running.id == *command)
+        entry.command.as_mut().filter(|running| running.id == *command)
     }
 
     pub(super) fn started(
@@ -361,14 +278,9 @@ impl Agent {
         // Even what could not begin was begun with, for the master's books.
         running.started = true;
         running.ended = Some(ended);
-        if self
-            .journal
-            .builds
-            .get(&build)
-            .is_some_and(|entry| entry.ending.is_some())
-        {
+        let ending = self.journal.builds.get(&build).is_some_and(|entry| entry.ending.is_some());
+        if ending || self.lease.out {
             effects.push(Effect::Sweep { build });
-            return;
         }
         self.say_started(build, effects);
         self.pump(effects);
@@ -377,19 +289,12 @@ impl Agent {
     /// Ends the command that `build` runs, if any. For a command that is being
     /// ended already only a shorter grace changes anything.
     fn kill(&mut self, build: BuildId, grace: Duration, reason: &str, effects: &mut Vec<Effect>) {
-        let Some(entry) = self.journal.builds.get_mut(&build) else {
-            return;
-        };
-        let Some(running) = entry.command.as_mut().filter(|running| running.runs()) else {
+        let Some(entry) = self.journal.builds.get(&build) else { return };
+        let Some(running) = entry.command.as_ref().filter(|running| running.runs()) else {
             return;
         };
         let (command, reason) = (running.id.clone(), reason.to_owned());
-        effects.push(Effect::Kill {
-            build,
-            command,
-            grace,
-            reason,
-        });
+        effects.push(Effect::Kill { build, command, grace, reason });
     }
 
     /// Fault row FR13: the master may give these builds to others soon.
@@ -437,35 +342,18 @@ impl Agent {
             effects.push(Effect::Sweep { build });
             return;
         }
-        let word = if how == Ending::Abandoned {
-            "abandoned by the master"
-        } else {
-            "build finished"
-        };
+        let word =
+            if how == Ending::Abandoned { "abandoned by the master" } else { "build finished" };
         self.kill(build, self.config.kill_time, word, effects);
         // Its output interests nobody any more: let all of it through.
-        if let Some(command) = self
-            .journal
-            .builds
-            .get(&build)
-            .and_then(|e| e.command.as_ref())
-        {
+        if let Some(command) = self.journal.builds.get(&build).and_then(|e| e.command.as_ref()) {
             let command = command.id.clone();
-            effects.push(Effect::Allow {
-                build,
-                command,
-                up_to: u64::MAX,
-            });
+            effects.push(Effect::Allow { build, command, up_to: u64::MAX });
         }
     }
 
     pub(super) fn swept(&mut self, build: BuildId, effects: &mut Vec<Effect>) {
-        let Some(ending) = self
-            .journal
-            .builds
-            .get(&build)
-            .and_then(|entry| entry.ending)
-        else {
+        let Some(ending) = self.journal.builds.get(&build).and_then(|entry| entry.ending) else {
             return;
         };
         self.journal.builds.remove(&build);

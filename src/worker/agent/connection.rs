@@ -86,16 +86,9 @@ impl Agent {
             labels: config.labels.clone(),
             info: config.info.clone(),
         };
-        self.link = Link::Asking {
-            sent: now,
-            give_up: now + HANDSHAKE,
-        };
+        self.link = Link::Asking { sent: now, give_up: now + HANDSHAKE };
         let frame = WorkerFrame::Attach(attach);
-        effects.push(Effect::Send {
-            link,
-            lane: Lane::Control,
-            frame,
-        });
+        effects.push(Effect::Send { link, lane: Lane::Control, frame });
     }
 
     pub(super) fn closed(&mut self, now: Timestamp, link: u64, reason: &str) {
@@ -106,9 +99,7 @@ impl Agent {
 
     /// Closes the present connection from this side.
     pub(super) fn hang_up(&mut self, now: Timestamp, reason: &str, effects: &mut Vec<Effect>) {
-        effects.push(Effect::Close {
-            link: self.link_number,
-        });
+        effects.push(Effect::Close { link: self.link_number });
         self.go_away(now, reason);
     }
 
@@ -119,14 +110,8 @@ impl Agent {
             self.attempts = 0;
         }
         let wait = self.back_off();
-        tracing::warn!(
-            reason,
-            again_in_s = wait.as_secs_f32(),
-            "no connection to the master"
-        );
-        self.link = Link::Away {
-            retry_at: now + wait,
-        };
+        tracing::warn!(reason, again_in_s = wait.as_secs_f32(), "no connection to the master");
+        self.link = Link::Away { retry_at: now + wait };
         for entry in self.journal.builds.values_mut() {
             entry.joined = false;
         }
@@ -155,12 +140,8 @@ impl Agent {
             Link::Away { retry_at } => {
                 if now >= *retry_at {
                     self.link_number += 1;
-                    self.link = Link::Dialling {
-                        give_up: now + HANDSHAKE,
-                    };
-                    effects.push(Effect::Connect {
-                        link: self.link_number,
-                    });
+                    self.link = Link::Dialling { give_up: now + HANDSHAKE };
+                    effects.push(Effect::Connect { link: self.link_number });
                 }
             }
             Link::Dialling { give_up } => {
@@ -214,13 +195,7 @@ impl Agent {
 
     pub(super) fn say_error(&self, code: &str, message: String, effects: &mut Vec<Effect>) {
         tracing::warn!(code, message, "the master sent something unfit");
-        self.say(
-            WorkerFrame::Error(WireError {
-                code: code.to_owned(),
-                message,
-            }),
-            effects,
-        );
+        self.say(WorkerFrame::Error(WireError { code: code.to_owned(), message }), effects);
     }
 
     pub(super) fn frame(
@@ -231,26 +206,14 @@ impl Agent {
         effects: &mut Vec<Effect>,
     ) {
         match frame {
-            MasterFrame::Attached {
-                proto,
-                incarnation,
-                heartbeat_s,
-                lease_s,
-                window,
-                ..
-            } => {
+            MasterFrame::Attached { proto, incarnation, heartbeat_s, lease_s, window, .. } => {
                 let Link::Asking { sent, .. } = self.link else {
                     return self.say_error("unexpected", "`attached` twice".into(), effects);
                 };
                 if proto != PROTO {
                     let message = format!("the master chose version {proto}, not {PROTO}");
-                    return self.exit(
-                        ExitCause::Rejected {
-                            code: "version".into(),
-                            message,
-                        },
-                        effects,
-                    );
+                    return self
+                        .exit(ExitCause::Rejected { code: "version".into(), message }, effects);
                 }
                 tracing::info!(%incarnation, "attached to the master");
                 // Tiny or huge numbers would only make the worker spin or never look.
@@ -270,26 +233,16 @@ impl Agent {
                 self.say_inventory(effects);
                 self.say_draining(effects);
             }
-            MasterFrame::Rejected {
-                code,
-                message,
-                retry_after_s,
-            } => {
+            MasterFrame::Rejected { code, message, retry_after_s } => {
                 effects.push(Effect::Close { link });
                 let Some(seconds) = retry_after_s else {
                     return self.exit(ExitCause::Rejected { code, message }, effects);
                 };
                 self.go_away(now, &format!("rejected ({code}): {message}"));
-                self.link = Link::Away {
-                    retry_at: now + Duration::from_secs(seconds),
-                };
+                self.link = Link::Away { retry_at: now + Duration::from_secs(seconds) };
             }
             MasterFrame::Error(error) => {
-                tracing::warn!(
-                    code = error.code,
-                    message = error.message,
-                    "the master complains"
-                );
+                tracing::warn!(code = error.code, message = error.message, "the master complains");
             }
             other => {
                 if !self.is_attached() {
@@ -309,10 +262,7 @@ impl Agent {
                 self.drain(format!("the master asked for it: {reason}"), effects);
             }
             MasterFrame::Shutdown { reason } => {
-                self.drain(
-                    format!("the master shuts this worker down: {reason}"),
-                    effects,
-                );
+                self.drain(format!("the master shuts this worker down: {reason}"), effects);
             }
             other => self.build_frame(other, effects),
         }
@@ -337,25 +287,15 @@ impl Agent {
     }
 
     fn say_inventory(&self, effects: &mut Vec<Effect>) {
-        let all: Vec<_> = self
-            .journal
-            .builds
-            .iter()
-            .map(|(&build, entry)| entry.inventory(build))
-            .collect();
+        let all: Vec<_> =
+            self.journal.builds.iter().map(|(&build, entry)| entry.inventory(build)).collect();
         let mut parts = all.chunks(INVENTORY_PART).peekable();
         if parts.peek().is_none() {
-            let none = Inventory {
-                builds: Vec::new(),
-                more: false,
-            };
+            let none = Inventory { builds: Vec::new(), more: false };
             self.say(WorkerFrame::Inventory(none), effects);
         }
         while let Some(part) = parts.next() {
-            let inventory = Inventory {
-                builds: part.to_vec(),
-                more: parts.peek().is_some(),
-            };
+            let inventory = Inventory { builds: part.to_vec(), more: parts.peek().is_some() };
             self.say(WorkerFrame::Inventory(inventory), effects);
         }
     }

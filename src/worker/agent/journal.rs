@@ -83,9 +83,7 @@ impl Entry {
     }
 
     pub(super) fn unconfirmed(&self) -> u64 {
-        self.command
-            .as_ref()
-            .map_or(0, |command| command.log.end - command.log.start)
+        self.command.as_ref().map_or(0, |command| command.log.end - command.log.start)
     }
 
     pub(super) fn inventory(&self, build: BuildId) -> InventoryItem {
@@ -101,11 +99,7 @@ impl Entry {
             builder: self.builder.clone(),
             command: self.command.as_ref().map(|command| command.id.clone()),
             state,
-            log_end: self
-                .command
-                .iter()
-                .map(|c| (STDIO.to_owned(), c.log.end))
-                .collect(),
+            log_end: self.command.iter().map(|c| (STDIO.to_owned(), c.log.end)).collect(),
         }
     }
 }
@@ -156,12 +150,7 @@ impl LogTail {
     pub(super) fn push(&mut self, ch: char, bytes: Bytes, at: u64) {
         let length = bytes.len() as u64;
         if length > 0 {
-            self.chunks.push_back(Chunk {
-                offset: self.end,
-                ch,
-                bytes,
-                at,
-            });
+            self.chunks.push_back(Chunk { offset: self.end, ch, bytes, at });
             self.end += length;
         }
     }
@@ -173,24 +162,13 @@ impl LogTail {
     /// The next piece to send, at most [`LOG_BATCH`] bytes, or none when all
     /// has been sent.
     pub(super) fn next(&mut self) -> Option<Piece> {
-        let index = self
-            .chunks
-            .partition_point(|chunk| chunk.offset <= self.sent)
-            .checked_sub(1)?;
+        let index =
+            self.chunks.partition_point(|chunk| chunk.offset <= self.sent).checked_sub(1)?;
         let chunk = self.chunks.get(index)?;
         let skip = usize::try_from(self.sent - chunk.offset).ok()?;
-        let rest = chunk
-            .bytes
-            .len()
-            .checked_sub(skip)
-            .filter(|&rest| rest > 0)?;
+        let rest = chunk.bytes.len().checked_sub(skip).filter(|&rest| rest > 0)?;
         let bytes = chunk.bytes.slice(skip..skip + rest.min(LOG_BATCH));
-        let piece = Piece {
-            offset: self.sent,
-            ch: chunk.ch,
-            at: chunk.at,
-            bytes,
-        };
+        let piece = Piece { offset: self.sent, ch: chunk.ch, at: chunk.at, bytes };
         self.sent += piece.bytes.len() as u64;
         Some(piece)
     }
@@ -226,11 +204,7 @@ impl LogTail {
         self.forget(from);
         self.sent = from.max(self.start);
         self.went_back = None;
-        if gone {
-            Confirmed::Gone
-        } else {
-            Confirmed::Fine
-        }
+        if gone { Confirmed::Gone } else { Confirmed::Fine }
     }
 
     fn forget(&mut self, have: u64) {
@@ -243,9 +217,7 @@ impl LogTail {
                 self.chunks.pop_front();
                 continue;
             }
-            let known = usize::try_from(known)
-                .unwrap_or(usize::MAX)
-                .min(first.bytes.len());
+            let known = usize::try_from(known).unwrap_or(usize::MAX).min(first.bytes.len());
             first.bytes = first.bytes.slice(known..);
             first.offset = have;
             break;

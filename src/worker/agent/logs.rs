@@ -49,18 +49,10 @@ impl Agent {
             return;
         };
         let full = running.log.chunks() >= MAX_CHUNKS;
-        let up_to = if full {
-            running.log.end
-        } else {
-            running.log.start + window
-        };
+        let up_to = if full { running.log.end } else { running.log.start + window };
         if up_to != running.allowed {
             running.allowed = up_to;
-            effects.push(Effect::Allow {
-                build,
-                command: running.id.clone(),
-                up_to,
-            });
+            effects.push(Effect::Allow { build, command: running.id.clone(), up_to });
         }
     }
 
@@ -122,28 +114,19 @@ impl Agent {
         };
         let mut idle_turns = 0;
         while attached.in_flight < LOG_FRAMES_IN_FLIGHT && idle_turns <= self.journal.builds.len() {
-            let after = (
-                std::ops::Bound::Excluded(self.turn),
-                std::ops::Bound::Unbounded,
-            );
+            let after = (std::ops::Bound::Excluded(self.turn), std::ops::Bound::Unbounded);
             let builds = &mut self.journal.builds;
             let next = builds.range(after).next().or_else(|| builds.iter().next());
             let Some((&build, _)) = next else { return };
             self.turn = build;
-            let frame = builds
-                .get_mut(&build)
-                .and_then(|entry| next_frame(build, entry));
+            let frame = builds.get_mut(&build).and_then(|entry| next_frame(build, entry));
             let Some(frame) = frame else {
                 idle_turns += 1;
                 continue;
             };
             idle_turns = 0;
             attached.in_flight += 1;
-            effects.push(Effect::Send {
-                link: self.link_number,
-                lane: Lane::Log,
-                frame,
-            });
+            effects.push(Effect::Send { link: self.link_number, lane: Lane::Log, frame });
         }
     }
 }
@@ -167,9 +150,7 @@ fn next_frame(build: BuildId, entry: &mut Entry) -> Option<WorkerFrame> {
         build,
         command: running.id.clone(),
         outcome: ended.outcome.clone(),
-        usage: crate::protocol::json_v1::Usage {
-            wall_ms: ended.wall_ms,
-        },
+        usage: crate::protocol::json_v1::Usage { wall_ms: ended.wall_ms },
         log_end: [(STDIO.to_owned(), running.log.end)].into(),
         properties: ended.properties.clone(),
         note: ended.note.clone(),

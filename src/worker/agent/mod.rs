@@ -81,9 +81,7 @@ struct Lease {
 
 impl Lease {
     fn ends(&self) -> Option<Timestamp> {
-        self.span
-            .filter(|_| !self.out)
-            .map(|span| self.confirmed + span)
+        self.span.filter(|_| !self.out).map(|span| self.confirmed + span)
     }
 
     fn confirm(&mut self, sent: Timestamp) {
@@ -98,9 +96,7 @@ impl Agent {
     pub fn new(config: AgentConfig) -> Self {
         Self {
             rng: Rng::seeded(config.seed),
-            link: Link::Away {
-                retry_at: Timestamp(0),
-            },
+            link: Link::Away { retry_at: Timestamp(0) },
             link_number: 0,
             attempts: 1,
             lease: Lease::default(),
@@ -134,11 +130,7 @@ impl Agent {
     /// Log bytes held in memory because the master has not confirmed them.
     #[must_use]
     pub fn unconfirmed(&self) -> u64 {
-        self.journal
-            .builds
-            .values()
-            .map(journal::Entry::unconfirmed)
-            .sum()
+        self.journal.builds.values().map(journal::Entry::unconfirmed).sum()
     }
 
     /// Takes in what happened at `now` and adds what is to be done to
@@ -157,12 +149,7 @@ impl Agent {
                 self.heard(now);
                 self.frame(now, link, frame, effects);
             }
-            Event::Unreadable {
-                link,
-                code,
-                message,
-                fatal,
-            } if self.is_current(link) => {
+            Event::Unreadable { link, code, message, fatal } if self.is_current(link) => {
                 self.heard(now);
                 self.say_error(code, message.clone(), effects);
                 if fatal {
@@ -173,20 +160,10 @@ impl Agent {
             Event::LogWritten { link } => self.log_written(link, effects),
             Event::FolderMade { builder, result } => self.folder_made(&builder, result, effects),
             Event::Started { build, command } => self.started(build, &command, effects),
-            Event::Output {
-                build,
-                command,
-                ch,
-                bytes,
-                at,
-            } => {
+            Event::Output { build, command, ch, bytes, at } => {
                 self.output(build, &command, ch, bytes, at, effects);
             }
-            Event::Ended {
-                build,
-                command,
-                ended,
-            } => {
+            Event::Ended { build, command, ended } => {
                 self.ended(build, &command, ended, effects);
             }
             Event::Swept { build } => self.swept(build, effects),
@@ -203,15 +180,8 @@ impl Agent {
         if self.exited {
             return None;
         }
-        let lease = if self.journal.builds.is_empty() {
-            None
-        } else {
-            self.lease.ends()
-        };
-        [lease, self.connection_deadline()]
-            .into_iter()
-            .flatten()
-            .min()
+        let lease = if self.journal.builds.is_empty() { None } else { self.lease.ends() };
+        [lease, self.connection_deadline()].into_iter().flatten().min()
     }
 
     fn check_lease(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
@@ -231,12 +201,7 @@ impl Agent {
 
     fn say_draining(&self, effects: &mut Vec<Effect>) {
         if let Some(reason) = &self.draining {
-            self.say(
-                WorkerFrame::Draining {
-                    message: reason.clone(),
-                },
-                effects,
-            );
+            self.say(WorkerFrame::Draining { message: reason.clone() }, effects);
         }
     }
 
@@ -262,19 +227,11 @@ impl Agent {
     /// the inventory of the next one tells the same.
     fn say(&self, frame: WorkerFrame, effects: &mut Vec<Effect>) {
         if let Link::Attached(_) = self.link {
-            effects.push(Effect::Send {
-                link: self.link_number,
-                lane: Lane::Control,
-                frame,
-            });
+            effects.push(Effect::Send { link: self.link_number, lane: Lane::Control, frame });
         }
     }
 
     fn used_folders(&self) -> BTreeSet<&str> {
-        self.journal
-            .builds
-            .values()
-            .map(|entry| entry.folder.as_str())
-            .collect()
+        self.journal.builds.values().map(|entry| entry.folder.as_str()).collect()
     }
 }

@@ -37,20 +37,12 @@ impl Agent {
         let Some(running) = entry.command.as_mut() else {
             return Ok(());
         };
-        if resume
-            .command
-            .as_ref()
-            .is_some_and(|command| *command != running.id)
-        {
+        if resume.command.as_ref().is_some_and(|command| *command != running.id) {
             return Err(format!("build {build} is at command {}", running.id));
         }
         // The inventory told that it runs; the end is told again in any case.
         running.finished_said = false;
-        let from = resume
-            .log_from
-            .get(STDIO)
-            .copied()
-            .unwrap_or(running.log.start);
+        let from = resume.log_from.get(STDIO).copied().unwrap_or(running.log.start);
         let end = running.log.end;
         match running.log.rewind(from) {
             Confirmed::Fine => Ok(()),

@@ -71,10 +71,7 @@ impl Handle {
     pub fn kill(&self, kill: Kill) {
         self.kill.send_modify(|wish| {
             let reason = wish.take().map_or(kill.reason, |first| first.reason);
-            *wish = Some(Kill {
-                grace: kill.grace,
-                reason,
-            });
+            *wish = Some(Kill { grace: kill.grace, reason });
         });
     }
 }
@@ -101,14 +98,8 @@ pub fn start(job: Job, events: mpsc::Sender<Event>) -> Handle {
             sink,
             kill: wish,
             marks: vec![
-                Mark::Build {
-                    build,
-                    instance: job.instance.clone(),
-                },
-                Mark::Command {
-                    command: command.clone(),
-                    instance: job.instance.clone(),
-                },
+                Mark::Build { build, instance: job.instance.clone() },
+                Mark::Command { command: command.clone(), instance: job.instance.clone() },
             ],
             kill_time: job.kill_time,
         };
@@ -125,13 +116,7 @@ pub fn start(job: Job, events: mpsc::Sender<Event>) -> Handle {
             wall_ms,
         };
         // Nobody listens any more only when the program ends.
-        let _ = events
-            .send(Event::Ended {
-                build,
-                command,
-                ended,
-            })
-            .await;
+        let _ = events.send(Event::Ended { build, command, ended }).await;
     });
     Handle { allow, kill }
 }
@@ -146,11 +131,7 @@ pub(crate) struct Finished {
 
 impl Finished {
     pub(crate) fn new(outcome: Outcome) -> Self {
-        Self {
-            outcome,
-            note: String::new(),
-            properties: std::collections::BTreeMap::new(),
-        }
+        Self { outcome, note: String::new(), properties: std::collections::BTreeMap::new() }
     }
 
     pub(crate) fn error(text: String) -> Self {
@@ -181,11 +162,6 @@ async fn shell(root: &std::path::Path, args: ShellArgs, context: &Context) -> Fi
         (None, None) => return Finished::error("neither `argv` nor `shell` is there".to_owned()),
     };
     let limits = Limits::starting_now(args.timeout_ms, args.max_time_ms);
-    let program = Program {
-        argv,
-        dir,
-        env: args.env,
-        shown: true,
-    };
+    let program = Program { argv, dir, env: args.env, shown: true };
     run(program, &limits, context).await.finished
 }

@@ -31,25 +31,16 @@ pub(super) struct Activity {
 
 impl Activity {
     pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            last: Mutex::new(Instant::now()),
-            blocked: AtomicBool::new(false),
-        })
+        Arc::new(Self { last: Mutex::new(Instant::now()), blocked: AtomicBool::new(false) })
     }
 
     fn touch(&self) {
-        *self
-            .last
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
+        *self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Instant::now();
     }
 
     /// When output last came, or last could come again.
     pub(super) fn last(&self) -> Instant {
-        *self
-            .last
-            .lock()
-            .unwrap_or_else(std::sync::PoisonError::into_inner)
+        *self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
     }
 
     /// Nothing is read because the master has not confirmed enough. Silence is
@@ -68,11 +59,7 @@ pub(crate) struct Tails {
 
 impl Tails {
     fn add(&mut self, ch: char, bytes: &[u8]) {
-        let tail = if ch == 'o' {
-            &mut self.out
-        } else {
-            &mut self.err
-        };
+        let tail = if ch == 'o' { &mut self.out } else { &mut self.err };
         tail.extend_from_slice(bytes);
         if tail.len() > 2 * TAIL {
             tail.drain(..tail.len() - TAIL);
@@ -90,8 +77,7 @@ struct Batch {
 
 impl Batch {
     fn due(&self) -> Instant {
-        self.flushed
-            .map_or_else(Instant::now, |flushed| flushed + BATCH_TIME)
+        self.flushed.map_or_else(Instant::now, |flushed| flushed + BATCH_TIME)
     }
 
     async fn add(&mut self, ch: char, bytes: &[u8], sink: &Sink) {
@@ -113,8 +99,7 @@ impl Batch {
     async fn flush(&mut self, sink: &Sink) {
         if !self.bytes.is_empty() {
             self.flushed = Some(Instant::now());
-            sink.emit(self.ch, self.bytes.split().freeze(), self.at)
-                .await;
+            sink.emit(self.ch, self.bytes.split().freeze(), self.at).await;
         }
     }
 
@@ -146,18 +131,11 @@ pub(super) async fn collect(
     let (mut stdout, mut stderr) = (stdout, stderr);
     let (mut out_buffer, mut err_buffer) = (vec![0; LOG_BATCH], vec![0; LOG_BATCH]);
     let mut tails = Tails::default();
-    let mut batch = Batch {
-        ch: 'o',
-        bytes: BytesMut::new(),
-        at: 0,
-        flushed: None,
-    };
+    let mut batch = Batch { ch: 'o', bytes: BytesMut::new(), at: 0, flushed: None };
     while stdout.is_some() || stderr.is_some() {
         let waiting = batch.bytes.len();
         let room = sink.as_ref().map_or(u64::MAX, Sink::room);
-        let room = usize::try_from(room)
-            .unwrap_or(usize::MAX)
-            .saturating_sub(waiting);
+        let room = usize::try_from(room).unwrap_or(usize::MAX).saturating_sub(waiting);
         if let Some(sink) = sink.as_ref().filter(|_| room == 0) {
             batch.flush(sink).await;
             activity.blocked.store(true, Ordering::Relaxed);

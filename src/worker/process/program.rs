@@ -79,18 +79,12 @@ pub(crate) async fn run(program: Program, limits: &Limits, context: &Context) ->
     let wish = context.kill.borrow().clone();
     if let Some(kill) = wish {
         let finished = Finished::new(Outcome::Killed(kill.reason));
-        return Ran {
-            finished,
-            tails: Tails::default(),
-        };
+        return Ran { finished, tails: Tails::default() };
     }
     let mut child = match spawn(&program, context) {
         Ok(child) => child,
         Err(text) => {
-            return Ran {
-                finished: Finished::error(text),
-                tails: Tails::default(),
-            };
+            return Ran { finished: Finished::error(text), tails: Tails::default() };
         }
     };
     context.sink.started().await;
@@ -119,14 +113,7 @@ pub(crate) async fn run(program: Program, limits: &Limits, context: &Context) ->
             Outcome::Error(format!("cannot wait for the program: {error}"))
         }
         First::Timeout(what, limit) => {
-            end_tree(
-                &mut tree,
-                &mut child,
-                context.kill_time,
-                &mut kill,
-                &mut notes,
-            )
-            .await;
+            end_tree(&mut tree, &mut child, context.kill_time, &mut kill, &mut notes).await;
             Outcome::Timeout {
                 what: what.to_owned(),
                 after_s: limit.as_millis().div_ceil(1000) as u64,
@@ -138,10 +125,7 @@ pub(crate) async fn run(program: Program, limits: &Limits, context: &Context) ->
         }
     };
     let tails = finish_reading(&mut reading, &activity, &stop, &mut tree, &mut notes).await;
-    let finished = Finished {
-        note: notes.join("; "),
-        ..Finished::new(outcome)
-    };
+    let finished = Finished { note: notes.join("; "), ..Finished::new(outcome) };
     Ran { finished, tails }
 }
 
@@ -166,11 +150,7 @@ fn spawn(program: &Program, context: &Context) -> Result<Child, String> {
 
 fn why_not(error: &std::io::Error, name: &str, program: &Program) -> String {
     use std::io::ErrorKind;
-    let path = program
-        .env
-        .get("PATH")
-        .cloned()
-        .or_else(|| std::env::var("PATH").ok());
+    let path = program.env.get("PATH").cloned().or_else(|| std::env::var("PATH").ok());
     match error.kind() {
         ErrorKind::NotFound if name.contains('/') => format!(
             "program `{name}` does not exist, or the interpreter that its first line names; \
@@ -228,11 +208,7 @@ async fn over(limits: &Limits) -> Duration {
 
 /// Waits for a wish to end the command.
 async fn asked(kill: &mut watch::Receiver<Option<Kill>>) -> Kill {
-    match kill
-        .wait_for(Option::is_some)
-        .await
-        .map(|wish| wish.clone())
-    {
+    match kill.wait_for(Option::is_some).await.map(|wish| wish.clone()) {
         Ok(Some(wish)) => wish,
         // Nobody can wish any more: the program ends and sweeps by itself.
         _ => std::future::pending().await,
@@ -249,18 +225,13 @@ async fn end_tree(
     kill.mark_unchanged();
     let (_, left) = tree.end(grace, Some(kill)).await;
     if left > 0 {
-        notes.push(format!(
-            "{left} processes could not be ended and may still run"
-        ));
+        notes.push(format!("{left} processes could not be ended and may still run"));
     }
     // While it has not been waited for nobody else can have its number.
     if let Some(group) = child.id().and_then(|pid| i32::try_from(pid).ok()) {
         let _ = killpg(Pid::from_raw(group), Signal::SIGKILL);
     }
-    if tokio::time::timeout(LAST_DRAIN, child.wait())
-        .await
-        .is_err()
-    {
+    if tokio::time::timeout(LAST_DRAIN, child.wait()).await.is_err() {
         notes.push("the program does not end, not even by KILL".to_owned());
     }
 }

@@ -43,10 +43,7 @@ impl Sink {
             emitted: AtomicU64::new(0),
             started: AtomicBool::new(false),
         };
-        Self {
-            shared: Arc::new(shared),
-            allowed,
-        }
+        Self { shared: Arc::new(shared), allowed }
     }
 
     /// Tells, once, that a process of the command runs.
@@ -54,19 +51,13 @@ impl Sink {
         if !self.shared.started.swap(true, Ordering::Relaxed) {
             let (build, command) = (self.shared.build, self.shared.command.clone());
             // Fails only when the program ends.
-            let _ = self
-                .shared
-                .events
-                .send(Event::Started { build, command })
-                .await;
+            let _ = self.shared.events.send(Event::Started { build, command }).await;
         }
     }
 
     /// Bytes that may be emitted now.
     pub(super) fn room(&self) -> u64 {
-        self.allowed
-            .borrow()
-            .saturating_sub(self.shared.emitted.load(Ordering::Relaxed))
+        self.allowed.borrow().saturating_sub(self.shared.emitted.load(Ordering::Relaxed))
     }
 
     /// Waits until there is room. When nobody can allow more any longer the
@@ -74,11 +65,7 @@ impl Sink {
     pub(super) async fn wait_for_room(&self) {
         let mut allowed = self.allowed.clone();
         let emitted = self.shared.emitted.load(Ordering::Relaxed);
-        if allowed
-            .wait_for(|&allowed| allowed > emitted)
-            .await
-            .is_err()
-        {
+        if allowed.wait_for(|&allowed| allowed > emitted).await.is_err() {
             std::future::pending::<()>().await;
         }
     }
@@ -90,22 +77,10 @@ impl Sink {
 
     /// Tells bytes for which there is room.
     pub(super) async fn emit(&self, ch: char, bytes: Bytes, at: u64) {
-        self.shared
-            .emitted
-            .fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        self.shared.emitted.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let (build, command) = (self.shared.build, self.shared.command.clone());
         // Fails only when the program ends.
-        let _ = self
-            .shared
-            .events
-            .send(Event::Output {
-                build,
-                command,
-                ch,
-                bytes,
-                at,
-            })
-            .await;
+        let _ = self.shared.events.send(Event::Output { build, command, ch, bytes, at }).await;
     }
 
     /// Tells a text of the worker's own, as soon as there is room for it.

@@ -99,11 +99,7 @@ struct Process {
 
 impl Tree {
     pub(super) fn new(marks: Vec<Mark>, group: Option<i32>) -> Self {
-        Self {
-            marks,
-            group,
-            seen: BTreeMap::new(),
-        }
+        Self { marks, group, seen: BTreeMap::new() }
     }
 
     /// The living processes of the tree. It reads the process table, which
@@ -223,10 +219,7 @@ fn processes(marks: &[Mark]) -> Vec<Process> {
 fn process(pid: i32, marks: &[Mark]) -> Option<Process> {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
     // The name stands in parentheses and may hold anything, also those.
-    let fields: Vec<&str> = stat
-        .get(stat.rfind(')')? + 1..)?
-        .split_whitespace()
-        .collect();
+    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().collect();
     let number = |place: usize| fields.get(place)?.parse::<i32>().ok();
     if matches!(*fields.first()?, "Z" | "X") {
         return None;
