@@ -23,7 +23,7 @@ use crate::settings::{Loaded, Overrides, Settings, TokenBook, load_with};
 use crate::store::logs::SqliteLogs;
 use crate::store::sqlite::{OpenError, SqliteStore, StateReader};
 use crate::store::{StateStore, StoreError, Transaction};
-use crate::web::{Streams, WebContext, serve};
+use crate::web::{WebContext, WebState, serve};
 
 /// How long the builders may take to read their records.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -145,14 +145,13 @@ impl Master {
             return Err(StartError::Other("the builders could not read their records".into()));
         }
         let context = web_context(&settings, &dir, &addr, &events, &board, &logs)?;
-        let (server, http) = serve(context, settings.master.http).map_err(|error| {
-            StartError::Listen {
+        let (server, http) =
+            serve(context, settings.master.http).map_err(|error| StartError::Listen {
                 what: "HTTP",
                 address: settings.master.http,
                 flag: "--http",
                 error,
-            }
-        })?;
+            })?;
         let handle = server.handle();
         let serving = actix_rt::spawn(async move {
             if let Err(error) = server.await {
@@ -248,7 +247,7 @@ fn web_context(
         }),
         title: settings.master.title.as_str().into(),
         name: format!("{host}:{}", dir.display()).into(),
-        streams: Streams::default(),
+        state: WebState::default(),
     })
 }
 
@@ -391,7 +390,10 @@ pub fn run_master(options: MasterOptions) -> Result<(), String> {
                 }
             }
         }
-        tracing::info!(drain_s = drain.as_secs(), "stopping; a second signal ends the master at once");
+        tracing::info!(
+            drain_s = drain.as_secs(),
+            "stopping; a second signal ends the master at once"
+        );
         notify(&[sd_notify::NotifyState::Stopping]);
         actix_rt::spawn(async move {
             tokio::select! {

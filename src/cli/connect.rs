@@ -2,9 +2,10 @@
 
 use super::exit;
 use super::tell::complain;
+use super::worker::WorkerArgs;
 use crate::app::{self, MasterOptions};
 use crate::telemetry::{self, LogFormat};
-use crate::worker::{self, WorkerArgs, WorkerError};
+use crate::worker::{self, WorkerError};
 
 /// Runs a master until SIGTERM or Ctrl-C. Answers the exit code.
 pub(super) fn run_master(options: MasterOptions) -> u8 {

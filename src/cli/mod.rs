@@ -16,6 +16,7 @@ mod screen;
 mod tell;
 mod token;
 mod up;
+mod worker;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -27,11 +28,10 @@ use crate::settings::{Loaded, Overrides, Problem, load_with};
 use crate::telemetry::{self, LogFormat};
 use tell::complain;
 
-
 pub use console::{Console, WatchError, watch_build};
 pub use local_worker::{LocalWorker, StopStage, WorkerNews, supervise};
 pub use screen::{LiveScreen, PlainScreen, Progress, Screen};
-use crate::worker::WorkerArgs;
+pub use worker::WorkerArgs;
 
 /// Name of the file in the data folder that holds the chosen HTTP address.
 pub const HTTP_ADDRESS_FILE: &str = "http.addr";
@@ -148,11 +148,7 @@ impl Common {
     /// The settings that win over the file's.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
-        Overrides {
-            data_dir: self.data_dir.clone(),
-            http: self.http,
-            listen: self.listen,
-        }
+        Overrides { data_dir: self.data_dir.clone(), http: self.http, listen: self.listen }
     }
 
     /// Reads the configuration.
@@ -173,18 +169,12 @@ impl Common {
         // not keep a person from looking at a running master.
         let folder = match &self.data_dir {
             Some(folder) => Some(folder.clone()),
-            None => self
-                .load()
-                .ok()
-                .map(|loaded| loaded.settings.master.data_dir),
+            None => self.load().ok().map(|loaded| loaded.settings.master.data_dir),
         };
         folder
             .and_then(|folder| std::fs::read_to_string(folder.join(HTTP_ADDRESS_FILE)).ok())
             .and_then(|text| text.trim().parse::<SocketAddr>().ok())
-            .map_or_else(
-                || STANDARD_URL.to_owned(),
-                |address| format!("http://{address}"),
-            )
+            .map_or_else(|| STANDARD_URL.to_owned(), |address| format!("http://{address}"))
     }
 }
 
@@ -215,10 +205,7 @@ fn run_master(common: &Common, args: &MasterArgs) -> u8 {
             for note in &loaded.notes {
                 tracing::warn!("{note}");
             }
-            connect::run_master(MasterOptions {
-                loaded,
-                overrides: common.overrides(),
-            })
+            connect::run_master(MasterOptions { loaded, overrides: common.overrides() })
         }
         Err(problems) => {
             print_problems(&problems);

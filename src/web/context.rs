@@ -90,8 +90,6 @@ pub struct WebContext {
 /// The present, for what people see.
 #[must_use]
 pub fn wall_now() -> WallTime {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallTime(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

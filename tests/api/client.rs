@@ -14,10 +14,7 @@ fn lists_are_tables_for_people() {
     assert_eq!((status, err.as_str()), (0, ""));
     let lines: Vec<&str> = out.lines().collect();
     assert_eq!(lines.len(), 4);
-    assert!(
-        lines[0].starts_with("BUILD         RESULT   STARTED"),
-        "{out}"
-    );
+    assert!(lines[0].starts_with("BUILD         RESULT   STARTED"), "{out}");
     assert!(lines[1].starts_with("slow build/1  running"), "{out}");
     assert!(lines[2].starts_with("unit/2        failure"), "{out}");
     assert!(lines[3].contains("linux-1  build successful"), "{out}");
@@ -35,13 +32,7 @@ fn lists_are_tables_for_people() {
     assert!(out.contains("away, paused"), "{out}");
     assert!(out.contains("broken disk"), "{out}");
     let (_, out, _) = world.run(&["queue"]);
-    assert!(
-        out.lines()
-            .nth(1)
-            .unwrap()
-            .starts_with("14       slow build  5"),
-        "{out}"
-    );
+    assert!(out.lines().nth(1).unwrap().starts_with("14       slow build  5"), "{out}");
 }
 
 #[test]
@@ -58,10 +49,8 @@ fn json_is_one_value_a_line() {
     ] {
         let (status, out, _) = world.run(words);
         assert_eq!(status, 0, "{words:?}");
-        let values: Vec<Value> = out
-            .lines()
-            .map(|line| serde_json::from_str(line).unwrap())
-            .collect();
+        let values: Vec<Value> =
+            out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
         assert_eq!(values.len(), lines, "{words:?}: {out}");
     }
 }
@@ -71,12 +60,9 @@ fn a_build_is_shown_with_its_steps() {
     let world = World::start();
     let (status, out, _) = world.run(&["build", "unit/1"]);
     assert_eq!(status, 0);
-    for text in [
-        "Build    unit/1 (id 101)",
-        "success (build successful)",
-        "suite = fast",
-        "checkout",
-    ] {
+    for text in
+        ["Build    unit/1 (id 101)", "success (build successful)", "suite = fast", "checkout"]
+    {
         assert!(out.contains(text), "{text}: {out}");
     }
     let (_, out, _) = world.run(&["build", "103"]);
@@ -130,13 +116,7 @@ fn force_waits_and_ends_with_the_result() {
         assert_eq!(status, exit, "result {result}: {out}{err}");
         assert!(out.contains("build request 871"), "{out}");
     }
-    world
-        .db
-        .execute(
-            "UPDATE requests SET state = 0, results = NULL WHERE id = 871",
-            [],
-        )
-        .unwrap();
+    world.db.execute("UPDATE requests SET state = 0, results = NULL WHERE id = 871", []).unwrap();
     let began = Instant::now();
     let (status, _, err) = world.run(&["force", "unit", "--wait", "--timeout", "1"]);
     assert_eq!(status, 2);
@@ -164,12 +144,10 @@ fn force_follows_the_log_until_the_end() {
          INSERT INTO logs (id, step_id, name, slug, kind) VALUES (6001, 2001, 'stdio', 'stdio', 's');");
     world.logs.set(6001, "oone\n");
     world.logs.set(6001, "oone\netwo\n");
-    run(
-        "UPDATE steps SET complete_at = 1500000000, results = 2 WHERE id = 2001;
+    run("UPDATE steps SET complete_at = 1500000000, results = 2 WHERE id = 2001;
          UPDATE logs SET complete = 1 WHERE id = 6001;
          UPDATE builds SET state = 2, complete_at = 1500000000, results = 2,
-             state_string = 'failed test' WHERE id = 201;",
-    );
+             state_string = 'failed test' WHERE id = 201;");
     finish(&world, 871, 2);
     let (status, out, err) = client.join().unwrap();
     assert_eq!(status, 1, "{out}{err}");
@@ -182,40 +160,21 @@ fn force_follows_the_log_until_the_end() {
 fn orders_are_sent_and_refusals_told() {
     let world = World::start();
     for (words, said, told) in [
-        (
-            &["cancel", "14"][..],
-            "14",
-            "cancel 14 of slow build: cancelled from the command line",
-        ),
+        (&["cancel", "14"][..], "14", "cancel 14 of slow build: cancelled from the command line"),
         (
             &["stop", "slow build/1"],
             "stopped",
             "stop 103 of slow build: stopped from the command line",
         ),
-        (
-            &["pause", "linux-1", "--reason", "disk"],
-            "is paused",
-            "Pause linux-1: disk",
-        ),
-        (
-            &["unpause", "linux-1"],
-            "takes builds",
-            "Unpause linux-1: no reason",
-        ),
+        (&["pause", "linux-1", "--reason", "disk"], "is paused", "Pause linux-1: disk"),
+        (&["unpause", "linux-1"], "takes builds", "Unpause linux-1: no reason"),
         (&["drain", "linux-1"], "leaves", "Drain linux-1: no reason"),
-        (
-            &["shutdown", "linux-1"],
-            "ends",
-            "Shutdown linux-1: no reason",
-        ),
+        (&["shutdown", "linux-1"], "ends", "Shutdown linux-1: no reason"),
     ] {
         let (status, out, err) = world.run(words);
         assert_eq!((status, err.as_str()), (0, ""), "{words:?}");
         assert!(out.contains(said), "{out}");
-        assert_eq!(
-            world.asked.lock().unwrap().orders.pop().as_deref(),
-            Some(told)
-        );
+        assert_eq!(world.asked.lock().unwrap().orders.pop().as_deref(), Some(told));
     }
     let (status, out, _) = world.run(&["rebuild", "unit/1"]);
     assert_eq!(
@@ -226,30 +185,11 @@ fn orders_are_sent_and_refusals_told() {
     world.asked.lock().unwrap().pong = true;
     assert_eq!(world.run(&["ping", "unit"]).0, 0);
 
-    let words = [
-        "force",
-        "unit",
-        "-p",
-        "suite=a=b",
-        "--branch",
-        "dev",
-        "--priority",
-        "-3",
-    ];
+    let words = ["force", "unit", "-p", "suite=a=b", "--branch", "dev", "--priority", "-3"];
     assert_eq!(world.run(&words).0, 0);
-    let one = world
-        .asked
-        .lock()
-        .unwrap()
-        .submissions
-        .pop()
-        .unwrap()
-        .remove(0);
+    let one = world.asked.lock().unwrap().submissions.pop().unwrap().remove(0);
     assert_eq!(one.properties["suite"].value, "a=b");
-    assert_eq!(
-        (one.priority, one.sourcestamps[0].branch.as_deref()),
-        (-3, Some("dev"))
-    );
+    assert_eq!((one.priority, one.sourcestamps[0].branch.as_deref()), (-3, Some("dev")));
 
     for (words, text) in [
         (&["force", "unti"][..], "did you mean `unit`?"),
@@ -260,10 +200,7 @@ fn orders_are_sent_and_refusals_told() {
     ] {
         let (status, _, err) = world.run(words);
         assert_eq!(status, 2, "{words:?}");
-        assert!(
-            err.starts_with("error: ") && err.contains(text),
-            "{words:?}: {err}"
-        );
+        assert!(err.starts_with("error: ") && err.contains(text), "{words:?}: {err}");
     }
     world.asked.lock().unwrap().refuse = Some(Refusal::Stopping);
     let (status, _, err) = world.run(&["force", "unit"]);
@@ -292,25 +229,13 @@ fn a_plan_and_a_reload_are_reported() {
     };
     let (status, out, _) = world.run(&["plan"]);
     assert_eq!(status, 0);
-    assert!(
-        out.contains("changed   builder unit\n            steps: 2, was 1\n"),
-        "{out}"
-    );
-    assert!(
-        out.contains("1 unchanged. Nothing was changed: this is a plan."),
-        "{out}"
-    );
+    assert!(out.contains("changed   builder unit\n            steps: 2, was 1\n"), "{out}");
+    assert!(out.contains("1 unchanged. Nothing was changed: this is a plan."), "{out}");
     assert_eq!(world.run(&["reload"]).0, 0);
-    assert_eq!(
-        world.asked.lock().unwrap().orders,
-        ["reload dry=true", "reload dry=false"]
-    );
+    assert_eq!(world.asked.lock().unwrap().orders, ["reload dry=true", "reload dry=false"]);
     let (status, out, _) = world.run(&["plan", "next.toml"]);
     assert_eq!(status, 1);
-    assert!(
-        out.contains("next.toml:3: builder[0].steps: is empty"),
-        "{out}"
-    );
+    assert!(out.contains("next.toml:3: builder[0].steps: is empty"), "{out}");
     assert!(out.contains("fix: add a step"), "{out}");
 }
 
@@ -322,12 +247,6 @@ fn a_missing_master_is_told_with_its_address_and_what_to_do() {
     drop(held);
     let (status, out, err) = run_at(&format!("http://{address}"), &["builders"]);
     assert_eq!((status, out.as_str()), (2, ""));
-    assert!(
-        err.contains(&format!("no master answers at http://{address}")),
-        "{err}"
-    );
-    assert!(
-        err.contains("start one with `botmaster master` or give --url"),
-        "{err}"
-    );
+    assert!(err.contains(&format!("no master answers at http://{address}")), "{err}");
+    assert!(err.contains("start one with `botmaster master` or give --url"), "{err}");
 }

@@ -71,20 +71,11 @@ fn a_resource_is_found_by_every_path_to_it() {
     let build = world.list("builds/101");
     assert_eq!(build, world.list("builders/1/builds/1"));
     assert_eq!(build, world.list("builders/unit/builds/1"));
-    assert_eq!(
-        world.numbers("builders/slow%20build/builds", "buildid"),
-        [103]
-    );
+    assert_eq!(world.numbers("builders/slow%20build/builds", "buildid"), [103]);
     assert_eq!(world.numbers("builders/unit/builds", "buildid"), [101, 102]);
-    assert_eq!(
-        world.numbers("workers/1/builds", "buildid"),
-        [101, 102, 103]
-    );
+    assert_eq!(world.numbers("workers/1/builds", "buildid"), [101, 102, 103]);
     assert_eq!(world.numbers("buildrequests/12/builds", "buildid"), [102]);
-    assert_eq!(
-        world.numbers("builders/2/buildrequests", "buildrequestid"),
-        [13, 14]
-    );
+    assert_eq!(world.numbers("builders/2/buildrequests", "buildrequestid"), [13, 14]);
     assert_eq!(world.numbers("builders/2/workers", "workerid"), [1, 2]);
     assert_eq!(world.numbers("workers/1/builders", "builderid"), [1, 2]);
     assert_eq!(world.list("workers/mac-1"), world.list("workers/2"));
@@ -97,10 +88,7 @@ fn a_resource_is_found_by_every_path_to_it() {
     ] {
         assert_eq!(world.list(path), step, "{path}");
     }
-    assert_eq!(
-        world.list("builds/101/steps/test/logs/notes"),
-        world.list("logs/5003")
-    );
+    assert_eq!(world.list("builds/101/steps/test/logs/notes"), world.list("logs/5003"));
     assert_eq!(world.list("steps/1002/logs/notes"), world.list("logs/5003"));
     let stamp = &world.list("buildsets/1")[0]["sourcestamps"][0];
     assert_eq!(*stamp, world.list("sourcestamps/1")[0]);
@@ -124,10 +112,7 @@ fn incomplete_and_retired_things_say_so() {
     assert_eq!(workers[0]["connected_to"], json!([{"masterid": 1}]));
     assert_eq!(workers[1]["connected_to"], json!([]));
     // A retired builder counts no more.
-    assert_eq!(
-        workers[1]["configured_on"],
-        json!([{"masterid": 1, "builderid": 2}])
-    );
+    assert_eq!(workers[1]["configured_on"], json!([{"masterid": 1, "builderid": 2}]));
     // A build without a number is not there yet.
     assert_eq!(world.numbers("builds", "buildid"), [101, 102, 103]);
     assert_eq!(world.get("builds/104").status, 404);
@@ -138,26 +123,14 @@ fn properties_are_shown_when_asked_for() {
     let world = World::start();
     assert_eq!(world.list("builds/101")[0]["properties"], json!({}));
     let one = &world.list("builds?property=suite&property=nope&buildid=101")[0];
-    assert_eq!(
-        one["properties"],
-        json!({"suite": ["fast", "Force Build Form"]})
-    );
+    assert_eq!(one["properties"], json!({"suite": ["fast", "Force Build Form"]}));
     let all = &world.list("builds/101?property=*")[0];
     assert_eq!(all["properties"].as_object().unwrap().len(), 4);
     let request = &world.list("buildrequests/11?property=owner")[0];
-    assert_eq!(
-        request["properties"],
-        json!({"owner": ["ann", "Force Build Form"]})
-    );
-    assert_eq!(
-        world.list("builds/101/properties")[0]["branch"],
-        json!(["main", "Build"])
-    );
+    assert_eq!(request["properties"], json!({"owner": ["ann", "Force Build Form"]}));
+    assert_eq!(world.list("builds/101/properties")[0]["branch"], json!(["main", "Build"]));
     assert_eq!(world.list("buildsets/1/properties")[0]["owner"][0], "ann");
-    assert_eq!(
-        world.list("buildrequests/14/properties")[0]["owner"][0],
-        "ann"
-    );
+    assert_eq!(world.list("buildrequests/14/properties")[0]["owner"][0], "ann");
     let missing = world.get("builds/99999/properties");
     assert_eq!(missing.json(), json!({"meta": {}, "properties": [{}]}));
 }
@@ -167,20 +140,14 @@ fn lists_are_filtered_ordered_and_cut() {
     let world = World::start();
     for (path, ids) in [
         ("builds?builderid=1", vec![101, 102]),
-        (
-            "builds?builderid__eq=1&builderid__eq=2",
-            vec![101, 102, 103],
-        ),
+        ("builds?builderid__eq=1&builderid__eq=2", vec![101, 102, 103]),
         ("builds?complete=false", vec![103]),
         ("builds?complete=yes&order=-buildid", vec![102, 101]),
         ("builds?results__ne=0", vec![102, 103]),
         ("builds?results__in=0&results__in=2", vec![101, 102]),
         ("builds?results__lt=2", vec![101]),
         ("builds?buildid__gt=101&buildid__le=102", vec![102]),
-        (
-            "builds?buildid__lt=102&buildid__lt=103",
-            vec![101, 102, 103],
-        ),
+        ("builds?buildid__lt=102&buildid__lt=103", vec![101, 102, 103]),
         ("builds?order=-buildid&limit=1", vec![103]),
         ("builds?order=-buildid&limit=1&offset=1", vec![102]),
         ("builds?limit=0", vec![]),
@@ -198,39 +165,18 @@ fn lists_are_filtered_ordered_and_cut() {
     }
     let queue = "buildrequests?order=-priority&order=-submitted_at&claimed=false";
     assert_eq!(world.numbers(queue, "buildrequestid"), [14]);
-    assert_eq!(
-        world.numbers("buildrequests?results=-1", "buildrequestid"),
-        [13, 14, 15]
-    );
+    assert_eq!(world.numbers("buildrequests?results=-1", "buildrequestid"), [13, 14, 15]);
     let again = "buildsets?rebuilt_buildid=1&bsid__gt=1&limit=1&order=-bsid";
     assert_eq!(world.numbers(again, "bsid"), [2]);
-    assert_eq!(
-        world.numbers("builders?tags__contains=linux", "builderid"),
-        [1]
-    );
+    assert_eq!(world.numbers("builders?tags__contains=linux", "builderid"), [1]);
     assert!(world.list("builders?tags=linux").is_empty());
-    assert_eq!(
-        world.numbers("builders?masterids__contains=1", "builderid"),
-        [1, 2]
-    );
-    assert_eq!(
-        world.numbers("builders?order=-name&limit=2", "builderid"),
-        [1, 2]
-    );
-    assert_eq!(
-        world.numbers("builds/101/steps?number__eq=1", "stepid"),
-        [1002]
-    );
-    assert_eq!(
-        world.numbers("steps/1002/logs?slug__eq=notes", "logid"),
-        [5003]
-    );
+    assert_eq!(world.numbers("builders?masterids__contains=1", "builderid"), [1, 2]);
+    assert_eq!(world.numbers("builders?order=-name&limit=2", "builderid"), [1, 2]);
+    assert_eq!(world.numbers("builds/101/steps?number__eq=1", "stepid"), [1002]);
+    assert_eq!(world.numbers("steps/1002/logs?slug__eq=notes", "logid"), [5003]);
     let meta = world.get("builds?limit=2").json()["meta"].clone();
     assert_eq!(meta, json!({"total": 3}));
-    assert_eq!(
-        world.list("builds?field=buildid&limit=1"),
-        [json!({"buildid": 101})]
-    );
+    assert_eq!(world.list("builds?field=buildid&limit=1"), [json!({"buildid": 101})]);
 }
 
 #[test]
@@ -242,51 +188,15 @@ fn bad_questions_are_answered_with_errors() {
         ("builds?order=-nope", 400, "no such field 'nope'"),
         ("builds?limit=x", 400, "invalid limit"),
         ("builds?offset=x", 400, "invalid offset"),
-        (
-            "builds?buildid=abc",
-            400,
-            "invalid filter value for buildid",
-        ),
-        (
-            "builds?results=null",
-            400,
-            "invalid filter value for results",
-        ),
-        (
-            "builds?results__in=0,2",
-            400,
-            "invalid filter value for results",
-        ),
-        (
-            "builds?complete=maybe",
-            400,
-            "invalid filter value for complete",
-        ),
-        (
-            "builds?properties=1",
-            400,
-            "invalid filter value for properties",
-        ),
-        (
-            "builds?order=properties",
-            400,
-            "cannot order on 'properties'",
-        ),
-        (
-            "builds?field=number&order=buildid",
-            400,
-            "cannot order on un-selected fields",
-        ),
-        (
-            "builds?field=number&buildid=1",
-            400,
-            "cannot filter on un-selected fields",
-        ),
-        (
-            "builds?buildid=%ff",
-            400,
-            "query parameter that is not UTF-8",
-        ),
+        ("builds?buildid=abc", 400, "invalid filter value for buildid"),
+        ("builds?results=null", 400, "invalid filter value for results"),
+        ("builds?results__in=0,2", 400, "invalid filter value for results"),
+        ("builds?complete=maybe", 400, "invalid filter value for complete"),
+        ("builds?properties=1", 400, "invalid filter value for properties"),
+        ("builds?order=properties", 400, "cannot order on 'properties'"),
+        ("builds?field=number&order=buildid", 400, "cannot order on un-selected fields"),
+        ("builds?field=number&buildid=1", 400, "cannot filter on un-selected fields"),
+        ("builds?buildid=%ff", 400, "query parameter that is not UTF-8"),
         ("builds/101?number=1", 400, "this is not a collection"),
         ("nope", 404, "Invalid path: nope"),
         ("", 404, "Invalid path: "),
@@ -294,11 +204,7 @@ fn bad_questions_are_answered_with_errors() {
         ("builders/1/nope", 404, "Invalid path: builders/1/nope"),
     ] {
         let answer = world.get(path);
-        assert_eq!(
-            (answer.status, answer.error().as_str()),
-            (status, text),
-            "{path}"
-        );
+        assert_eq!((answer.status, answer.error().as_str()), (status, text), "{path}");
     }
     for path in [
         "builds/99999",
@@ -318,10 +224,7 @@ fn bad_questions_are_answered_with_errors() {
     ] {
         let answer = world.get(path);
         assert_eq!(answer.status, 404, "{path}");
-        assert!(
-            answer.error().starts_with("not found while getting from"),
-            "{path}"
-        );
+        assert!(answer.error().starts_with("not found while getting from"), "{path}");
     }
     for path in [
         "builds/99999/steps",
@@ -339,15 +242,9 @@ fn bad_questions_are_answered_with_errors() {
 fn the_envelope_is_written_for_programs_and_for_people() {
     let world = World::start();
     let compact = world.get("masters/1");
-    assert_eq!(
-        compact.headers["content-type"],
-        "application/json; charset=utf-8"
-    );
+    assert_eq!(compact.headers["content-type"], "application/json; charset=utf-8");
     assert!(!compact.body.contains(": "));
-    assert_eq!(
-        compact.headers["content-length"],
-        compact.body.len().to_string()
-    );
+    assert_eq!(compact.headers["content-length"], compact.body.len().to_string());
     let shown = world.ask("GET", "/api/v2/masters/1", &[], "");
     assert_eq!(shown.headers["content-type"], "text/plain; charset=utf-8");
     assert!(shown.body.starts_with("{\n  \"masters\": ["));
@@ -370,34 +267,22 @@ fn methods_and_origins_are_checked() {
     let world = World::start();
     for method in ["PUT", "DELETE", "OPTIONS"] {
         let answer = world.ask(method, "/api/v2/builders/1", &[], "");
-        assert_eq!(
-            (answer.status, answer.error().as_str()),
-            (400, "invalid HTTP method")
-        );
+        assert_eq!((answer.status, answer.error().as_str()), (400, "invalid HTTP method"));
     }
     let own = world.url.clone();
     let same = world.ask("GET", "/api/v2/masters", &[("Origin", &own)], "");
     assert_eq!(same.status, 200);
     assert_eq!(same.headers["access-control-allow-origin"], own);
     let evil = [("Origin", "http://evil.example")];
-    assert_eq!(
-        world.ask("GET", "/api/v2/masters", &evil, "").error(),
-        "invalid origin"
-    );
+    assert_eq!(world.ask("GET", "/api/v2/masters", &evil, "").error(), "invalid origin");
     let post = world.ask("POST", "/api/v2/builds/101", &evil, "{}");
     assert_eq!(post.json(), json!({"error": {"message": "invalid origin"}}));
     let ask = |method| {
-        let headers = [
-            ("Origin", own.as_str()),
-            ("Access-Control-Request-Method", method),
-        ];
+        let headers = [("Origin", own.as_str()), ("Access-Control-Request-Method", method)];
         world.ask("OPTIONS", "/api/v2/masters", &headers, "")
     };
     assert_eq!((ask("POST").status, ask("POST").body.as_str()), (200, ""));
-    assert_eq!(
-        (ask("PUT").status, ask("PUT").error().as_str()),
-        (400, "invalid method")
-    );
+    assert_eq!((ask("PUT").status, ask("PUT").error().as_str()), (400, "invalid method"));
     assert_eq!(world.ask("GET", "/sse/listen", &evil, "").status, 400);
 }
 
@@ -405,24 +290,11 @@ fn methods_and_origins_are_checked() {
 fn the_text_of_logs_is_given_by_lines_and_whole() {
     let world = World::start();
     let chunk = world.list("logs/5001/contents?offset=1&limit=5");
-    assert_eq!(
-        chunk,
-        [json!({"logid": 5001, "firstline": 1, "content": "eoops\nhdone <b>\n"})]
-    );
-    assert_eq!(
-        world.list("logs/5003/contents")[0]["content"],
-        "line one\nline two\n"
-    );
-    assert_eq!(
-        world.list("logs/5001/contents?offset=100&limit=5")[0]["content"],
-        ""
-    );
+    assert_eq!(chunk, [json!({"logid": 5001, "firstline": 1, "content": "eoops\nhdone <b>\n"})]);
+    assert_eq!(world.list("logs/5003/contents")[0]["content"], "line one\nline two\n");
+    assert_eq!(world.list("logs/5001/contents?offset=100&limit=5")[0]["content"], "");
     for path in ["?offset=100", "?limit=0", "?offset=-1"] {
-        assert_eq!(
-            world.get(&format!("logs/5001/contents{path}")).status,
-            404,
-            "{path}"
-        );
+        assert_eq!(world.get(&format!("logs/5001/contents{path}")).status, 404, "{path}");
     }
     assert_eq!(world.get("logs/9/contents?offset=0&limit=1").status, 404);
     let by_name = world.list("builders/unit/builds/1/steps/checkout/logs/stdio/contents");
@@ -469,12 +341,7 @@ fn health_the_board_and_the_page_are_there() {
     assert_eq!(board["workers"]["linux-1"]["max_builds"], 2);
     let page = world.ask("GET", "/", &[], "");
     assert_eq!(page.headers["content-type"], "text/html; charset=utf-8");
-    for text in [
-        "Test &lt;CI&gt;",
-        "slow build",
-        "linux-1",
-        "/api/v2/logs/5003/raw_inline",
-    ] {
+    for text in ["Test &lt;CI&gt;", "slow build", "linux-1", "/api/v2/logs/5003/raw_inline"] {
         assert!(page.body.contains(text), "{text}");
     }
     world.board.show_draining();

@@ -32,27 +32,16 @@ impl Listener {
         assert_eq!(status, 200);
         assert_eq!(headers["content-type"], "text/event-stream");
         let first = String::from_utf8(read_chunk(&mut stream).unwrap()).unwrap();
-        let id = first
-            .strip_prefix("event: handshake\ndata: ")
-            .unwrap()
-            .trim_end()
-            .to_owned();
+        let id = first.strip_prefix("event: handshake\ndata: ").unwrap().trim_end().to_owned();
         assert!(first.ends_with("\n\n") && id.len() == 36, "{first}");
-        Self {
-            stream,
-            id,
-            text: String::new(),
-        }
+        Self { stream, id, text: String::new() }
     }
 
     /// The next block; none at the end of the stream.
     fn block(&mut self) -> Option<String> {
         while self.text.is_empty() {
             self.text = String::from_utf8(read_chunk(&mut self.stream)?).unwrap();
-            assert!(
-                self.text.ends_with("\n\n"),
-                "each event is whole in one chunk"
-            );
+            assert!(self.text.ends_with("\n\n"), "each event is whole in one chunk");
         }
         let (block, rest) = self.text.split_once("\n\n").unwrap();
         let (block, rest) = (block.to_owned(), rest.to_owned());
@@ -64,17 +53,11 @@ impl Listener {
     fn event(&mut self) -> (u64, String, Value) {
         let block = self.block().expect("the stream goes on");
         let lines: Vec<&str> = block.lines().collect();
-        let [id, kind, data] = lines.as_slice() else {
-            panic!("{block}")
-        };
+        let [id, kind, data] = lines.as_slice() else { panic!("{block}") };
         assert_eq!(*kind, "event: event");
         let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
-        let key: Vec<&str> = data["key"]
-            .as_array()
-            .unwrap()
-            .iter()
-            .map(|part| part.as_str().unwrap())
-            .collect();
+        let key: Vec<&str> =
+            data["key"].as_array().unwrap().iter().map(|part| part.as_str().unwrap()).collect();
         let id = id.strip_prefix("id: ").unwrap().parse().unwrap();
         (id, key.join("/"), data["message"].clone())
     }
@@ -85,14 +68,9 @@ fn at(seconds: i64) -> WallTime {
 }
 
 fn build() -> BuildRow {
-    let property = |value: &str| Property {
-        value: value.into(),
-        source: "Build".into(),
-    };
-    let properties = Properties::from([
-        ("branch".into(), property("main")),
-        ("secret".into(), property("x")),
-    ]);
+    let property = |value: &str| Property { value: value.into(), source: "Build".into() };
+    let properties =
+        Properties::from([("branch".into(), property("main")), ("secret".into(), property("x"))]);
     BuildRow {
         id: BuildId(32),
         number: Some(BuildNumber(8)),
@@ -209,9 +187,7 @@ fn catalogue() -> Vec<(Change, Vec<&'static str>)> {
     let steps = ["builds/32/steps/196", "steps/196"];
     let logs = ["logs/75", "steps/196/logs/stdio"];
     let with = |keys: &[&str], name: &str| -> Vec<&'static str> {
-        keys.iter()
-            .map(|key| &*format!("{key}/{name}").leak())
-            .collect()
+        keys.iter().map(|key| &*format!("{key}/{name}").leak()).collect()
     };
     let (r, b, s, l, w) = (
         Arc::new(request()),
@@ -245,67 +221,36 @@ fn catalogue() -> Vec<(Change, Vec<&'static str>)> {
         (Change::BuildsetNew(set), vec!["buildsets/27/new"]),
         (Change::RequestNew(r.clone()), with(&requests, "new")),
         (Change::RequestUpdated(r.clone()), with(&requests, "update")),
-        (
-            Change::RequestClaimed(r.clone()),
-            with(&requests, "claimed"),
-        ),
-        (
-            Change::RequestUnclaimed(r.clone()),
-            with(&requests, "unclaimed"),
-        ),
+        (Change::RequestClaimed(r.clone()), with(&requests, "claimed")),
+        (Change::RequestUnclaimed(r.clone()), with(&requests, "unclaimed")),
         (Change::BuildNew(b.clone()), with(&builds, "new")),
         (Change::BuildUpdate(b.clone()), with(&builds, "update")),
         (
             Change::BuildProperties(BuildId(32), b.properties.clone()),
             vec!["builds/32/properties/update"],
         ),
-        (
-            Change::StepStarted(s.clone()),
-            [with(&steps, "new"), with(&steps, "started")].concat(),
-        ),
+        (Change::StepStarted(s.clone()), [with(&steps, "new"), with(&steps, "started")].concat()),
         (Change::LogNew(l.clone()), with(&logs, "new")),
         (Change::LogAppend(l.clone()), with(&logs, "append")),
         (Change::LogFinished(l), with(&logs, "finished")),
         (Change::StepFinished(s), with(&steps, "finished")),
-        (
-            Change::BuildFinished(Arc::new(finished)),
-            with(&builds, "finished"),
-        ),
+        (Change::BuildFinished(Arc::new(finished)), with(&builds, "finished")),
         (Change::RequestComplete(r), with(&requests, "complete")),
         (
             Change::RequestComplete(Arc::new(cancelled)),
             [vec!["buildrequests/39/cancel"], with(&requests, "complete")].concat(),
         ),
-        (
-            Change::BuildsetComplete(complete),
-            vec!["buildsets/27/complete"],
-        ),
-        (
-            Change::WorkerConnected(w.clone()),
-            vec!["workers/1/connected"],
-        ),
-        (
-            Change::WorkerDisconnected(w.clone()),
-            vec!["workers/1/disconnected"],
-        ),
+        (Change::BuildsetComplete(complete), vec!["buildsets/27/complete"]),
+        (Change::WorkerConnected(w.clone()), vec!["workers/1/connected"]),
+        (Change::WorkerDisconnected(w.clone()), vec!["workers/1/disconnected"]),
         (Change::WorkerUpdated(w), vec!["workers/1/state_updated"]),
-        (
-            Change::BuilderUpdated(Arc::new(builder)),
-            vec!["builders/1/update"],
-        ),
+        (Change::BuilderUpdated(Arc::new(builder)), vec!["builders/1/update"]),
         (Change::Note(Arc::new(note)), vec!["builders/1/notes/new"]),
     ]
 }
 
 /// Patterns that together match every key.
-const ALL: [&str; 6] = [
-    "*/*/*",
-    "*/*/*/*",
-    "*/*/*/*/*",
-    "*/*/*/*/*/*",
-    "*/*/*/*/*/*/*",
-    "*/*",
-];
+const ALL: [&str; 6] = ["*/*/*", "*/*/*/*", "*/*/*/*/*", "*/*/*/*/*/*", "*/*/*/*/*/*/*", "*/*"];
 
 #[test]
 fn every_change_is_told_under_every_key_of_the_catalogue() {
@@ -343,10 +288,7 @@ fn every_change_is_told_under_every_key_of_the_catalogue() {
             } else if key == "buildsets/27/new" {
                 // Ours is the whole resource.
                 let mut message = message;
-                message
-                    .as_object_mut()
-                    .unwrap()
-                    .remove("parent_relationship");
+                message.as_object_mut().unwrap().remove("parent_relationship");
                 same_shape(key, &reference["frame"]["m"], &message);
                 assert_eq!(message["scheduler"], "force");
                 assert_eq!(message["results"], Value::Null);
@@ -369,10 +311,7 @@ fn messages_are_whole_resources() {
     ]);
     let (_, key, message) = builds.event();
     assert_eq!(key, "builds/32/new");
-    assert_eq!(
-        (&message["buildid"], &message["started_at"]),
-        (&json!(32), &json!(100))
-    );
+    assert_eq!((&message["buildid"], &message["started_at"]), (&json!(32), &json!(100)));
     // What lists show of properties, and nothing else.
     assert_eq!(message["properties"], json!({"branch": ["main", "Build"]}));
     let (_, key, message) = workers.event();
@@ -390,37 +329,22 @@ fn subscriptions_come_and_go() {
         let answer = world.ask("GET", &path, &[], "");
         (answer.status, answer.body.trim_end().to_owned())
     };
-    assert_eq!(
-        ask(format!("/sse/add/{id}/builds/*/new")),
-        (200, "ok".into())
-    );
+    assert_eq!(ask(format!("/sse/add/{id}/builds/*/new")), (200, "ok".into()));
     // The same again is one subscription still.
-    assert_eq!(
-        ask(format!("/sse/add/{id}/builds/*/new")),
-        (200, "ok".into())
-    );
+    assert_eq!(ask(format!("/sse/add/{id}/builds/*/new")), (200, "ok".into()));
     assert_eq!(ask(format!("/sse/add/{id}/steps/*/*")), (200, "ok".into()));
-    assert_eq!(
-        ask(format!("/sse/remove/{id}/steps/*/*")),
-        (200, "ok".into())
-    );
+    assert_eq!(ask(format!("/sse/remove/{id}/steps/*/*")), (200, "ok".into()));
     let missing = (404, "consumer is not listening to this event".to_owned());
     assert_eq!(ask(format!("/sse/remove/{id}/steps/*/*")), missing);
     let unknown = "00000000-0000-4000-8000-000000000000";
-    assert_eq!(
-        ask(format!("/sse/add/{unknown}/builds/*/*")),
-        (400, "unknown uuid".into())
-    );
+    assert_eq!(ask(format!("/sse/add/{unknown}/builds/*/*")), (400, "unknown uuid".into()));
     assert_eq!(ask("/sse/add".into()), (400, "need uuid".into()));
     assert_eq!(ask("/sse/nope/x".into()).0, 404);
     world.events.publish(vec![
         Change::StepStarted(Arc::new(step())),
         Change::BuildUpdate(Arc::new(build())),
         Change::BuildNew(Arc::new(build())),
-        Change::BuildNew(Arc::new(BuildRow {
-            id: BuildId(33),
-            ..build()
-        })),
+        Change::BuildNew(Arc::new(BuildRow { id: BuildId(33), ..build() })),
     ]);
     assert_eq!(listener.event().1, "builds/32/new");
     assert_eq!(listener.event().1, "builds/33/new");
@@ -436,9 +360,7 @@ fn a_stream_that_its_client_left_is_forgotten() {
     while world.ask("GET", &path, &[], "").status == 200 {
         assert!(Instant::now() < deadline, "the stream is still there");
         // Writing is what shows that nobody is there.
-        world
-            .events
-            .publish(vec![Change::BuildNew(Arc::new(build()))]);
+        world.events.publish(vec![Change::BuildNew(Arc::new(build()))]);
         std::thread::sleep(Duration::from_millis(20));
     }
 }
@@ -467,10 +389,7 @@ fn a_listener_that_does_not_keep_up_is_told_why_its_stream_ends() {
         last = block;
     }
     assert!(seen > 0);
-    assert!(
-        last.starts_with(": this stream ends:") && last.contains("behind"),
-        "{last}"
-    );
+    assert!(last.starts_with(": this stream ends:") && last.contains("behind"), "{last}");
 }
 
 #[test]
@@ -479,34 +398,21 @@ fn a_subscriber_gets_thousands_of_events_a_second() {
     let mut listener = Listener::open(&world, "/sse/listen/builds/*/*");
     let began = Instant::now();
     for _ in 0..100 {
-        let batch: Vec<Change> = (0..100)
-            .map(|_| Change::BuildUpdate(Arc::new(build())))
-            .collect();
+        let batch: Vec<Change> = (0..100).map(|_| Change::BuildUpdate(Arc::new(build()))).collect();
         world.events.publish(batch);
     }
     for seq in 1..=10_000 {
         assert_eq!(listener.event().0, seq);
     }
     // Not a measurement: a hint when it becomes slower by far.
-    assert!(
-        began.elapsed() < Duration::from_secs(15),
-        "{:?}",
-        began.elapsed()
-    );
+    assert!(began.elapsed() < Duration::from_secs(15), "{:?}", began.elapsed());
 }
 
 #[test]
 fn a_log_that_grows_has_the_lines_that_its_events_tell() {
     let world = World::start();
-    let growing = LogRow {
-        id: LogId(5005),
-        step: StepId(1003),
-        num_lines: 17,
-        ..log()
-    };
-    world
-        .events
-        .publish(vec![Change::LogAppend(Arc::new(growing))]);
+    let growing = LogRow { id: LogId(5005), step: StepId(1003), num_lines: 17, ..log() };
+    world.events.publish(vec![Change::LogAppend(Arc::new(growing))]);
     let deadline = Instant::now() + Duration::from_secs(20);
     while world.list("logs/5005")[0]["num_lines"] != 17 {
         assert!(Instant::now() < deadline, "{:?}", world.list("logs/5005"));

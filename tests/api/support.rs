@@ -76,18 +76,13 @@ pub struct FakeLogs(Mutex<HashMap<u64, Vec<u8>>>);
 
 impl FakeLogs {
     pub fn set(&self, log: u64, lines: &str) {
-        self.0
-            .lock()
-            .unwrap()
-            .insert(log, lines.as_bytes().to_vec());
+        self.0.lock().unwrap().insert(log, lines.as_bytes().to_vec());
     }
 
     fn all(&self, row: &LogRow) -> Vec<Vec<u8>> {
         let texts = self.0.lock().unwrap();
         let text = texts.get(&row.id.0).cloned().unwrap_or_default();
-        text.split_inclusive(|byte| *byte == b'\n')
-            .map(<[u8]>::to_vec)
-            .collect()
+        text.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect()
     }
 }
 
@@ -101,20 +96,12 @@ impl LogText for FakeLogs {
     ) -> Result<Vec<u8>, StoreError> {
         let first = usize::try_from(first).unwrap();
         let limit = usize::try_from(limit.unwrap_or(1_000_000)).unwrap();
-        Ok(self
-            .all(row)
-            .into_iter()
-            .skip(first)
-            .take(limit)
-            .flatten()
-            .collect())
+        Ok(self.all(row).into_iter().skip(first).take(limit).flatten().collect())
     }
 
     fn raw(&self, row: &LogRow, _inline: Option<Arc<[u8]>>) -> Result<RawPieces, StoreError> {
         let lines = self.all(row);
-        Ok(Box::new(
-            lines.into_iter().map(|line| Ok(line[1..].to_vec())),
-        ))
+        Ok(Box::new(lines.into_iter().map(|line| Ok(line[1..].to_vec()))))
     }
 
     fn tail(
@@ -183,30 +170,21 @@ impl Handler<Submit> for FakeMaster {
 impl Handler<CancelRequest> for FakeMaster {
     type Result = Result<bool, Refusal>;
     fn handle(&mut self, m: CancelRequest, _: &mut Self::Context) -> Self::Result {
-        self.note(
-            format!("cancel {} of {}: {}", m.request, m.builder, m.reason),
-            |_| true,
-        )
+        self.note(format!("cancel {} of {}: {}", m.request, m.builder, m.reason), |_| true)
     }
 }
 
 impl Handler<SetPriority> for FakeMaster {
     type Result = Result<bool, Refusal>;
     fn handle(&mut self, m: SetPriority, _: &mut Self::Context) -> Self::Result {
-        self.note(
-            format!("priority {} of {}: {}", m.request, m.builder, m.priority),
-            |_| true,
-        )
+        self.note(format!("priority {} of {}: {}", m.request, m.builder, m.priority), |_| true)
     }
 }
 
 impl Handler<StopBuild> for FakeMaster {
     type Result = Result<bool, Refusal>;
     fn handle(&mut self, m: StopBuild, _: &mut Self::Context) -> Self::Result {
-        self.note(
-            format!("stop {} of {}: {}", m.build, m.builder, m.reason),
-            |_| true,
-        )
+        self.note(format!("stop {} of {}: {}", m.build, m.builder, m.reason), |_| true)
     }
 }
 
@@ -227,9 +205,7 @@ impl Handler<OrderWorker> for FakeMaster {
 impl Handler<Reload> for FakeMaster {
     type Result = Result<ReloadReport, Refusal>;
     fn handle(&mut self, m: Reload, _: &mut Self::Context) -> Self::Result {
-        self.note(format!("reload dry={}", m.dry), |asked| {
-            asked.report.clone()
-        })
+        self.note(format!("reload dry={}", m.dry), |asked| asked.report.clone())
     }
 }
 
@@ -250,10 +226,8 @@ fn filled(folder: &Path) -> Connection {
     let db = Connection::open(folder.join("state.sqlite")).unwrap();
     db.pragma_update(None, "journal_mode", "WAL").unwrap();
     db.execute_batch(SCHEMA).unwrap();
-    let property = |value: &str, source: &str| Property {
-        value: value.into(),
-        source: source.into(),
-    };
+    let property =
+        |value: &str, source: &str| Property { value: value.into(), source: source.into() };
     let set: Properties = BTreeMap::from([
         ("owner".into(), property("ann", "Force Build Form")),
         ("suite".into(), property("fast", "Force Build Form")),
@@ -392,12 +366,8 @@ impl World {
 
     pub fn connect(&self) -> TcpStream {
         let stream = TcpStream::connect(self.address).unwrap();
-        stream
-            .set_read_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
-        stream
-            .set_write_timeout(Some(Duration::from_secs(20)))
-            .unwrap();
+        stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+        stream.set_write_timeout(Some(Duration::from_secs(20))).unwrap();
         stream
     }
 
@@ -413,38 +383,22 @@ impl World {
         let value = answer.json();
         let kinds: Vec<_> = value.as_object().unwrap().keys().collect();
         assert_eq!(kinds.len(), 2, "{path}: {kinds:?}");
-        let list = value
-            .as_object()
-            .unwrap()
-            .values()
-            .find_map(Value::as_array)
-            .unwrap();
+        let list = value.as_object().unwrap().values().find_map(Value::as_array).unwrap();
         list.clone()
     }
 
     /// One field of all resources of a list.
     pub fn numbers(&self, path: &str, field: &str) -> Vec<i64> {
-        self.list(path)
-            .iter()
-            .map(|row| row[field].as_i64().unwrap())
-            .collect()
+        self.list(path).iter().map(|row| row[field].as_i64().unwrap()).collect()
     }
 
     pub fn post(&self, path: &str, body: &Value) -> Answer {
         let path = format!("/api/v2/{path}");
-        self.ask(
-            "POST",
-            &path,
-            &[("Content-Type", "application/json")],
-            &body.to_string(),
-        )
+        self.ask("POST", &path, &[("Content-Type", "application/json")], &body.to_string())
     }
 
     pub fn rpc(&self, path: &str, method: &str, params: Value) -> Answer {
-        self.post(
-            path,
-            &json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params}),
-        )
+        self.post(path, &json!({"jsonrpc": "2.0", "id": 7, "method": method, "params": params}))
     }
 
     /// Runs a command of the client. Answers its status, output and errors.
@@ -466,11 +420,7 @@ pub fn run_at(url: &str, words: &[&str]) -> (u8, String, String) {
     let words = Words::try_parse_from(std::iter::once(&"botmaster").chain(words)).unwrap();
     let (mut out, mut err) = (Vec::new(), Vec::new());
     let status = botmaster::cli::client::run_to(words.command, url, words.json, &mut out, &mut err);
-    (
-        status,
-        String::from_utf8(out).unwrap(),
-        String::from_utf8(err).unwrap(),
-    )
+    (status, String::from_utf8(out).unwrap(), String::from_utf8(err).unwrap())
 }
 
 impl Drop for World {
@@ -494,21 +444,14 @@ impl Answer {
     fn read(mut stream: BufReader<TcpStream>) -> Self {
         let (status, headers) = read_head(&mut stream);
         let mut body = Vec::new();
-        if headers
-            .get("transfer-encoding")
-            .is_some_and(|coding| coding == "chunked")
-        {
+        if headers.get("transfer-encoding").is_some_and(|coding| coding == "chunked") {
             while let Some(chunk) = read_chunk(&mut stream) {
                 body.extend(chunk);
             }
         } else {
             std::io::Read::read_to_end(&mut stream, &mut body).unwrap();
         }
-        Self {
-            status,
-            headers,
-            body: String::from_utf8(body).unwrap(),
-        }
+        Self { status, headers, body: String::from_utf8(body).unwrap() }
     }
 
     pub fn json(&self) -> Value {

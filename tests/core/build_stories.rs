@@ -113,7 +113,11 @@ fn halt_on_failure_skips_the_rest_but_what_always_runs() {
 
 #[test]
 fn flunk_and_warn_decide_what_a_failure_means() {
-    let cases = [(true, false, BuildResult::Failure), (false, true, BuildResult::Warnings), (false, false, BuildResult::Success)];
+    let cases = [
+        (true, false, BuildResult::Failure),
+        (false, true, BuildResult::Warnings),
+        (false, false, BuildResult::Success),
+    ];
     for (flunk_on_failure, warn_on_failure, expected) in cases {
         let step = StepSpec { flunk_on_failure, warn_on_failure, ..run_step("a") };
         let mut desk = Desk::new(vec![step]);
@@ -132,7 +136,10 @@ fn b25_a_build_whose_worker_stays_away_is_queued_again_after_the_grace() {
     desk.pass(149 * SECOND);
     assert!(desk.hear(Event::DeadlineReached).is_empty());
     desk.pass(SECOND);
-    assert_eq!(result(&written(&desk.hear(Event::DeadlineReached))), Some((BuildResult::Retry, true)));
+    assert_eq!(
+        result(&written(&desk.hear(Event::DeadlineReached))),
+        Some((BuildResult::Retry, true))
+    );
 }
 
 #[test]

@@ -55,9 +55,12 @@ fn b06_oldest_request_time_is_the_heads() {
 fn b07_a_waiting_request_is_cancelled_and_a_late_cancel_changes_nothing() {
     let mut desk = Desk::new(config(&["w1"]));
     desk.submit(&[1, 2]);
-    let cancel = |id| Event::Cancel { request: RequestId(id), reason: "no".into(), reply: ReplyId(id) };
+    let cancel =
+        |id| Event::Cancel { request: RequestId(id), reason: "no".into(), reply: ReplyId(id) };
     let effects = desk.hear(cancel(1));
-    assert!(matches!(&effects[0], Effect::CancelWaiting { request, reply: Some(ReplyId(1)) } if request.id == RequestId(1)));
+    assert!(
+        matches!(&effects[0], Effect::CancelWaiting { request, reply: Some(ReplyId(1)) } if request.id == RequestId(1))
+    );
     assert_eq!(desk.pending(), [2]);
     assert_eq!(answers(&desk.hear(cancel(9))), [(ReplyId(9), false)]);
 }
@@ -93,10 +96,8 @@ fn b08_failed_ping_requeues_at_the_head() {
     // The drop of the worker is heard before the failure, so the retry does
     // not choose it again.
     desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(1) });
-    let effects = desk.hear(Event::StartFailed {
-        claim,
-        failure: StartFailure::NoAnswer("ping".into()),
-    });
+    let effects =
+        desk.hear(Event::StartFailed { claim, failure: StartFailure::NoAnswer("ping".into()) });
     assert!(effects.contains(&Effect::Unclaim { claim, build, cancelled: Vec::new() }));
     assert_eq!(desk.pending(), [2, 3], "nothing waits again before it is durable");
     let back = Request { epoch: Epoch(1), requeued: true, ..request(1) };
@@ -143,7 +144,8 @@ fn b12_first_takes_attach_order_and_random_follows_its_seed() {
 
     let pick = |seed| {
         let setup = BuilderConfig { choose: ChooseWorker::Random, ..config(&["w1", "w2", "w3"]) };
-        let core = BuilderCore::new(BuilderId(1), Generation(1), Arc::new(setup), Rng::seeded(seed));
+        let core =
+            BuilderCore::new(BuilderId(1), Generation(1), Arc::new(setup), Rng::seeded(seed));
         let mut desk = Desk::with(core);
         for (session, worker) in ["w1", "w2", "w3"].iter().enumerate() {
             desk.attach(worker, session as u64 + 1);
@@ -326,9 +328,9 @@ fn b22_connect_is_noted_before_the_first_start_on_that_worker() {
     let mut desk = Desk::new(config(&["w1"]));
     desk.submit(&[1]);
     let effects = desk.attach("w1", 1);
-    let connect = effects.iter().position(
-        |effect| matches!(effect, Effect::Note { text, .. } if text == "connect w1"),
-    );
+    let connect = effects
+        .iter()
+        .position(|effect| matches!(effect, Effect::Note { text, .. } if text == "connect w1"));
     let start = effects.iter().position(|effect| matches!(effect, Effect::AskSlot { .. }));
     assert!(connect.unwrap() < start.unwrap());
 }

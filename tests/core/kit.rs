@@ -70,8 +70,7 @@ pub struct Desk {
 
 impl Desk {
     pub fn new(config: BuilderConfig) -> Self {
-        let core =
-            BuilderCore::new(BuilderId(1), Generation(1), Arc::new(config), Rng::seeded(7));
+        let core = BuilderCore::new(BuilderId(1), Generation(1), Arc::new(config), Rng::seeded(7));
         let now = Now { mono: Timestamp(1_000_000), wall: WallTime(0) };
         Self { core, now, effects: Vec::new(), next_build: 100 }
     }
@@ -120,10 +119,7 @@ impl Desk {
     pub fn claim(&mut self, claim: ClaimId, ids: &[u64]) -> (BuildId, Vec<Effect>) {
         let build = BuildId(self.next_build);
         self.next_build += 1;
-        let requests = ids
-            .iter()
-            .map(|id| Request { epoch: Epoch(1), ..request(*id) })
-            .collect();
+        let requests = ids.iter().map(|id| Request { epoch: Epoch(1), ..request(*id) }).collect();
         (build, self.hear(Event::Claimed { claim, build, requests }))
     }
 

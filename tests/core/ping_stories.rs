@@ -59,10 +59,7 @@ fn p04_any_byte_extends_the_wait_up_to_three_timeouts() {
 #[test]
 fn p05_a_lost_connection_is_false() {
     let (mut ping, now) = start();
-    assert_eq!(
-        hear(&mut ping, now, Event::Lost),
-        [Effect::DropConnection, Effect::Done(false)]
-    );
+    assert_eq!(hear(&mut ping, now, Event::Lost), [Effect::DropConnection, Effect::Done(false)]);
 }
 
 #[test]

@@ -198,8 +198,7 @@ fn fb07_a_refused_start_is_told_with_its_reason() {
     let mut seat = Seat::idle();
     seat.start(1);
     seat.hear(Event::PingEnded(true));
-    let refused =
-        Event::Refused { build: BuildId(1), code: "disk".into(), message: "full".into() };
+    let refused = Event::Refused { build: BuildId(1), code: "disk".into(), message: "full".into() };
     let effects = seat.hear(refused);
     let expected = StartFailure::Refused { code: "disk".into(), message: "full".into() };
     assert_eq!(effects, [Effect::TellStart { claim: ClaimId(1), outcome: Err(expected) }]);

@@ -89,7 +89,8 @@ fn t04_usable_seats_move_with_their_state_untouched() {
     old.attach("w2", 2);
     let (_, claim) = asked(&old.submit(&[1]))[0];
     old.start(claim, &[1], 1);
-    let mut new = take_over(&mut old, BuilderConfig { tags: vec!["x".into()], ..config(&["w1", "w2"]) });
+    let mut new =
+        take_over(&mut old, BuilderConfig { tags: vec!["x".into()], ..config(&["w1", "w2"]) });
     let words: Vec<_> = new.core.view().workers.into_values().collect();
     assert_eq!(words, ["building", "idle"]);
     assert_eq!(asked(&new.submit(&[2]))[0].0, "w2");

@@ -55,10 +55,7 @@ fn s02_attach_is_stored_then_told_then_the_inventory_then_the_builders() {
     let session = SessionId(1);
     assert_eq!(desk.hear(Event::Hello { session, slots: 1 }), [Effect::StoreAttach { session }]);
     let stored = Event::AttachStored { session, incarnation: Incarnation(4) };
-    assert_eq!(
-        desk.hear(stored),
-        [Effect::SendAttached { session, incarnation: Incarnation(4) }]
-    );
+    assert_eq!(desk.hear(stored), [Effect::SendAttached { session, incarnation: Incarnation(4) }]);
     assert!(!desk.ask("a", 1), "not before the inventory is known");
     let effects = desk.hear(Event::Inventory { session, builds: Vec::new(), more: false });
     assert!(matches!(effects[0], Effect::SendBuilders { .. }));
@@ -82,7 +79,10 @@ fn fa02_a_new_connection_replaces_the_old_one_at_once() {
     let mut desk = Desk::new(1);
     desk.attach(1, Vec::new());
     let effects = desk.hear(Event::Hello { session: SessionId(2), slots: 1 });
-    assert!(matches!(&effects[0], Effect::Reject { session: SessionId(1), code: "superseded", .. }));
+    assert!(matches!(
+        &effects[0],
+        Effect::Reject { session: SessionId(1), code: "superseded", .. }
+    ));
     assert!(effects.contains(&Effect::TellSeatsDetached { session: SessionId(1) }));
     let late = desk.hear(Event::ConnectionLost { session: SessionId(1) });
     assert!(matches!(late[..], [Effect::Ignored(_)]), "its end is not the new one's");
@@ -98,7 +98,10 @@ fn fr01_a_build_that_the_worker_brings_back_goes_on_in_its_slot() {
     let effects = desk.hear(Event::ConnectionLost { session: SessionId(1) });
     assert!(effects.contains(&Effect::TellBuildAway { build: BuildId(7) }));
     let effects = desk.attach(2, vec![brought(7)]);
-    assert!(effects.iter().any(|e| matches!(e, Effect::TellBuildBack { build: BuildId(7), incarnation: Incarnation(2), .. })));
+    assert!(effects.iter().any(|e| matches!(
+        e,
+        Effect::TellBuildBack { build: BuildId(7), incarnation: Incarnation(2), .. }
+    )));
     assert!(!desk.ask("b", 2), "its slot is still taken");
     let session = SessionId(2);
     let effects = desk.hear(Event::BuilderAnswer { session, builder: "a".into(), error: None });
@@ -160,7 +163,8 @@ fn t06_the_list_is_sent_again_only_when_it_changed() {
     desk.attach(1, Vec::new());
     let config = WorkerConfig { name: "w1".into(), max_builds: 1 };
     let same = vec![("a".into(), "a".into()), ("b".into(), "b".into())];
-    let sent = |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::SendBuilders { .. }));
+    let sent =
+        |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::SendBuilders { .. }));
     let effects = desk.hear(Event::Configure { config: config.clone(), builders: same });
     assert!(!sent(&effects));
     let effects = desk.hear(Event::Configure { config, builders: vec![("a".into(), "a".into())] });

@@ -30,10 +30,7 @@ impl Patience {
     /// Waits until the deadline, if there is one.
     #[must_use]
     pub fn until(deadline: Option<Instant>) -> Self {
-        Self {
-            deadline,
-            away: None,
-        }
+        Self { deadline, away: None }
     }
 
     /// Waits a moment.
@@ -41,10 +38,7 @@ impl Patience {
     /// # Errors
     /// When the deadline has passed.
     pub fn pause(&self, span: Duration) -> Result<(), ClientError> {
-        if self
-            .deadline
-            .is_some_and(|deadline| Instant::now() >= deadline)
-        {
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             let text = "waited as long as --timeout allows; the build goes on";
             return Err(ClientError::Ask(text.into()));
         }
@@ -105,10 +99,7 @@ impl Headings<'_> {
             return Ok(());
         }
         let (number, name) = (text(self.step, "number"), text(self.step, "name"));
-        output.line(&format!(
-            "=== step {number} {name}, log {}",
-            text(log, "name")
-        ))
+        output.line(&format!("=== step {number} {name}, log {}", text(log, "name")))
     }
 }
 
@@ -126,21 +117,14 @@ impl Reading {
         loop {
             let path = format!("logs/{id}/contents?offset={}&limit={LINES}", self.next);
             let chunk = patience.ask(|| client.one(&path, &format!("log {id}")))?;
-            let content = chunk
-                .get("content")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
+            let content = chunk.get("content").and_then(Value::as_str).unwrap_or_default();
             if !self.begun || !content.is_empty() {
                 self.begun = true;
                 headings.before(output, &self.log)?;
             }
             let mut lines = 0;
             for line in content.lines() {
-                let shown = if channels {
-                    line.get(1..).unwrap_or_default()
-                } else {
-                    line
-                };
+                let shown = if channels { line.get(1..).unwrap_or_default() } else { line };
                 if output.json {
                     let channel = if channels { line.get(..1) } else { None };
                     output.value(&json!({
@@ -201,11 +185,7 @@ fn print_step(
 ) -> Result<(), ClientError> {
     let id = text(step, "stepid");
     let mut readings: Vec<Reading> = Vec::new();
-    let mut headings = Headings {
-        wanted: headings,
-        step,
-        last: None,
-    };
+    let mut headings = Headings { wanted: headings, step, last: None };
     loop {
         // Asked first: what is complete now has all its lines in what is read
         // after.
@@ -213,16 +193,9 @@ fn print_step(
         let ended = now.get("complete") == Some(&Value::Bool(true));
         let logs = patience.ask(|| client.list(&format!("steps/{id}/logs")))?;
         for log in logs {
-            let known = readings
-                .iter()
-                .any(|own| own.log.get("logid") == log.get("logid"));
+            let known = readings.iter().any(|own| own.log.get("logid") == log.get("logid"));
             if !known {
-                readings.push(Reading {
-                    log,
-                    step: text(step, "name"),
-                    next: 0,
-                    begun: false,
-                });
+                readings.push(Reading { log, step: text(step, "name"), next: 0, begun: false });
             }
         }
         for reading in &mut readings {
@@ -257,11 +230,7 @@ pub fn build(
         }
         if ended {
             if !output.json {
-                output.line(&format!(
-                    "=== {} ({})",
-                    result(&row),
-                    text(&row, "state_string")
-                ))?;
+                output.line(&format!("=== {} ({})", result(&row), text(&row, "state_string")))?;
             }
             return Ok(());
         }

@@ -53,11 +53,7 @@ impl Filter {
     #[must_use]
     pub fn is(field: &str, value: u64) -> Self {
         let value = Scalar::Int(super::sql_id(value));
-        Self {
-            field: field.into(),
-            op: FilterOp::In,
-            values: vec![value],
-        }
+        Self { field: field.into(), op: FilterOp::In, values: vec![value] }
     }
 }
 
@@ -140,10 +136,7 @@ pub(super) static REQUESTS: Table = Table {
         ("priority", Plain("priority")),
         ("claimed", FewNo("state > 0", "state = 0")),
         ("claimed_at", Time("claimed_at")),
-        (
-            "claimed_by_masterid",
-            Plain("CASE WHEN state > 0 THEN 1 END"),
-        ),
+        ("claimed_by_masterid", Plain("CASE WHEN state > 0 THEN 1 END")),
         ("complete", Flag("state > 1", "state < 2")),
         ("complete_at", Time("complete_at")),
         ("results", Plain("coalesce(results, -1)")),
@@ -161,10 +154,7 @@ pub(super) static BUILDSETS: Table = Table {
         ("external_idstring", Plain("external_id")),
         ("reason", Plain("reason")),
         ("submitted_at", Time("submitted_at")),
-        (
-            "complete",
-            Flag("complete_at IS NOT NULL", "complete_at IS NULL"),
-        ),
+        ("complete", Flag("complete_at IS NOT NULL", "complete_at IS NULL")),
         ("complete_at", Time("complete_at")),
         ("results", Plain("coalesce(results, -1)")),
         ("parent_buildid", Plain("nullif(1, 1)")),
@@ -199,10 +189,7 @@ pub(super) static STEPS: Table = Table {
         ("buildid", Plain("build_id")),
         ("started_at", Time("started_at")),
         ("locks_acquired_at", Time("started_at")),
-        (
-            "complete",
-            Flag("complete_at IS NOT NULL", "complete_at IS NULL"),
-        ),
+        ("complete", Flag("complete_at IS NOT NULL", "complete_at IS NULL")),
         ("complete_at", Time("complete_at")),
         ("results", Plain("results")),
         ("state_string", Plain("state_string")),
@@ -344,10 +331,7 @@ impl Page {
     /// Rows of one table that a single filter names.
     #[must_use]
     pub fn of(filter: Filter) -> Self {
-        Self {
-            filters: vec![filter],
-            ..Self::default()
-        }
+        Self { filters: vec![filter], ..Self::default() }
     }
 
     pub(super) fn read<T>(
@@ -370,11 +354,7 @@ impl Page {
         let here = u64::try_from(rows.len()).unwrap_or(u64::MAX);
         // A page that is not full ends at the last row, so nothing need be counted.
         if here < limit && (here > 0 || self.offset == 0) {
-            return Ok(PageOf {
-                total: self.offset.saturating_add(here),
-                rows,
-                more: false,
-            });
+            return Ok(PageOf { total: self.offset.saturating_add(here), rows, more: false });
         }
         let bound_count = MAX_COUNT.max(self.offset.saturating_add(here));
         let text = format!(
@@ -382,15 +362,10 @@ impl Page {
             table.name,
             bound_count.saturating_add(1)
         );
-        let counted: i64 = db
-            .prepare_cached(&text)?
-            .query_row(params_from_iter(&bound), |row| row.get(0))?;
+        let counted: i64 =
+            db.prepare_cached(&text)?.query_row(params_from_iter(&bound), |row| row.get(0))?;
         let counted = u64::try_from(counted).unwrap_or(0);
-        Ok(PageOf {
-            rows,
-            total: counted.min(bound_count),
-            more: counted > bound_count,
-        })
+        Ok(PageOf { rows, total: counted.min(bound_count), more: counted > bound_count })
     }
 }
 
@@ -405,62 +380,34 @@ mod tests {
         db.execute_batch(SCHEMA).unwrap();
         let mut bound = Vec::new();
         let conditions = table.conditions(&page.filters, &mut bound).unwrap();
-        let order = table
-            .ordered(&page.order, table.picks_few(&page.filters))
-            .unwrap();
-        let text = format!(
-            "EXPLAIN QUERY PLAN SELECT * FROM {}{conditions}{order} LIMIT 20",
-            table.name
-        );
+        let order = table.ordered(&page.order, table.picks_few(&page.filters)).unwrap();
+        let text =
+            format!("EXPLAIN QUERY PLAN SELECT * FROM {}{conditions}{order} LIMIT 20", table.name);
         let mut statement = db.prepare(&text).unwrap();
-        let lines = statement
-            .query_map(params_from_iter(&bound), |row| row.get(3))
-            .unwrap();
-        lines
-            .collect::<Result<Vec<String>, _>>()
-            .unwrap()
-            .join("; ")
+        let lines = statement.query_map(params_from_iter(&bound), |row| row.get(3)).unwrap();
+        lines.collect::<Result<Vec<String>, _>>().unwrap().join("; ")
     }
 
     fn flag_is(field: &str, value: bool) -> Filter {
-        Filter {
-            field: field.into(),
-            op: FilterOp::In,
-            values: vec![Scalar::Bool(value)],
-        }
+        Filter { field: field.into(), op: FilterOp::In, values: vec![Scalar::Bool(value)] }
     }
 
     fn page(filters: Vec<Filter>, order: &[(&str, bool)]) -> Page {
-        let order = order
-            .iter()
-            .map(|(key, down)| ((*key).to_owned(), *down))
-            .collect();
-        Page {
-            filters,
-            order,
-            ..Page::default()
-        }
+        let order = order.iter().map(|(key, down)| ((*key).to_owned(), *down)).collect();
+        Page { filters, order, ..Page::default() }
     }
 
     #[test]
     fn questions_that_are_asked_often_use_an_index() {
         let open = page(vec![flag_is("complete", false)], &[]);
-        assert!(
-            plan(&BUILDS, &open).contains("builds_open"),
-            "{}",
-            plan(&BUILDS, &open)
-        );
+        assert!(plan(&BUILDS, &open).contains("builds_open"), "{}", plan(&BUILDS, &open));
         let queue = page(vec![flag_is("claimed", false)], &[("priority", true)]);
         assert!(plan(&REQUESTS, &queue).contains("requests_queued"));
         let of_builder = page(vec![Filter::is("builderid", 6)], &[("number", true)]);
         assert!(plan(&BUILDS, &of_builder).contains("builds_number"));
         assert!(!plan(&BUILDS, &of_builder).contains("TEMP B-TREE FOR ORDER BY"));
         let newest = page(vec![flag_is("complete", true)], &[("buildid", true)]);
-        assert!(
-            !plan(&BUILDS, &newest).contains("TEMP B-TREE"),
-            "{}",
-            plan(&BUILDS, &newest)
-        );
+        assert!(!plan(&BUILDS, &newest).contains("TEMP B-TREE"), "{}", plan(&BUILDS, &newest));
         let steps = page(vec![Filter::is("buildid", 6)], &[]);
         assert!(plan(&STEPS, &steps).contains("steps_number"));
         let logs = page(vec![Filter::is("stepid", 6)], &[]);
@@ -484,11 +431,8 @@ mod tests {
                     FilterOp::Ge,
                     FilterOp::Contains,
                 ] {
-                    let filter = Filter {
-                        field: (*field).into(),
-                        op,
-                        values: vec![Scalar::Int(1)],
-                    };
+                    let filter =
+                        Filter { field: (*field).into(), op, values: vec![Scalar::Int(1)] };
                     let page = page(vec![filter], &[(field, true)]);
                     let select = format!("SELECT id FROM {}", table.name);
                     let found = page.read(&db, table, &select, |row| row.get::<_, i64>(0));
@@ -497,10 +441,6 @@ mod tests {
             }
         }
         let unknown = page(vec![Filter::is("nope", 1)], &[]);
-        assert!(
-            unknown
-                .read(&db, &BUILDS, "SELECT id FROM builds", |_| Ok(()))
-                .is_err()
-        );
+        assert!(unknown.read(&db, &BUILDS, "SELECT id FROM builds", |_| Ok(())).is_err());
     }
 }
