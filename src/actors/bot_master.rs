@@ -272,19 +272,30 @@ impl BotMaster {
     }
 
     /// Tells every worker its settings and its builders; those for whom
-    /// nothing changed do not notice.
-    fn configure_workers(&mut self) {
+    /// nothing changed do nothing. `renewed` builders have a new actor.
+    fn configure_workers(&mut self, renewed: BTreeSet<BuilderName>) {
         self.roster.configure(self.settings.builders.iter().map(|builder| &builder.name));
+        let mut lists: BTreeMap<WorkerName, Vec<(Arc<BuilderHandle>, String)>> = BTreeMap::new();
+        for builder in &self.settings.builders {
+            let Some(entry) = self.builders.get(&builder.name) else { continue };
+            if entry.broken.is_some() {
+                continue;
+            }
+            for worker in &entry.config.workers {
+                let door = Arc::new(entry.door.another());
+                lists
+                    .entry(worker.clone())
+                    .or_default()
+                    .push((door, entry.config.builddir.clone()));
+            }
+        }
+        let renewed = Arc::new(renewed);
         for (name, worker) in &self.workers {
-            let builders = self
-                .settings
-                .builders
-                .iter()
-                .filter_map(|builder| self.builders.get(&builder.name))
-                .filter(|entry| entry.broken.is_none() && entry.config.workers.contains(name))
-                .map(|entry| (Arc::new(entry.door.another()), entry.config.builddir.clone()))
-                .collect();
-            worker.addr.do_send(ConfigureWorker { config: worker.config.clone(), builders });
+            worker.addr.do_send(ConfigureWorker {
+                config: worker.config.clone(),
+                builders: lists.remove(name).unwrap_or_default(),
+                renewed: renewed.clone(),
+            });
         }
     }
 
@@ -383,7 +394,7 @@ impl Actor for BotMaster {
         for builder in &settings.builders {
             self.start_builder(builder, ctx);
         }
-        self.configure_workers();
+        self.configure_workers(BTreeSet::new());
     }
 }
 
@@ -624,7 +635,7 @@ impl Handler<ChildDown> for BotMaster {
                 if let Some(entry) = master.workers.get(&name) {
                     let config = entry.config.clone();
                     master.start_worker(&config, ctx);
-                    master.configure_workers();
+                    master.configure_workers(BTreeSet::new());
                 }
             });
         }
@@ -648,7 +659,7 @@ impl BotMaster {
         }
         entry.broken = Some(reason);
         self.starting.remove(name);
-        self.configure_workers();
+        self.configure_workers(BTreeSet::new());
     }
 }
 
@@ -861,6 +872,7 @@ impl Handler<Settle> for BotMaster {
     type Result = ();
     fn handle(&mut self, message: Settle, _: &mut Context<Self>) {
         let mut settings = (*message.settings).clone();
+        let mut renewed = BTreeSet::new();
         for (name, successor) in std::mem::take(&mut self.successors) {
             let Some(entry) = self.builders.get_mut(&name) else { continue };
             if message.failed.contains_key(&name) {
@@ -872,6 +884,7 @@ impl Handler<Settle> for BotMaster {
                 entry.config = config.clone();
             }
             entry.addr = successor;
+            renewed.insert(name);
         }
         // A builder that could not be succeeded goes on as it was.
         for builder in &mut settings.builders {
@@ -880,7 +893,7 @@ impl Handler<Settle> for BotMaster {
             }
         }
         self.settings = settings;
-        self.configure_workers();
+        self.configure_workers(renewed);
     }
 }
 
