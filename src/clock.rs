@@ -27,7 +27,9 @@ impl Clock {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
         Self {
             // A little in the past, so that a timestamp of zero is never now.
-            started: Instant::now().checked_sub(Duration::from_secs(1)).unwrap_or_else(Instant::now),
+            started: Instant::now()
+                .checked_sub(Duration::from_secs(1))
+                .unwrap_or_else(Instant::now),
             wall_at_start: i64::try_from(wall.as_micros()).unwrap_or(i64::MAX) - 1_000_000,
         }
     }

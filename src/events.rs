@@ -56,15 +56,10 @@ impl Events {
         }
         let mut state = self.lock();
         for change in changes {
-            let event = Arc::new(Event {
-                seq: state.next,
-                change,
-            });
+            let event = Arc::new(Event { seq: state.next, change });
             state.next += 1;
             let before = state.listeners.len();
-            state
-                .listeners
-                .retain(|listener| listener.try_send(event.clone()).is_ok());
+            state.listeners.retain(|listener| listener.try_send(event.clone()).is_ok());
             let gone = (before - state.listeners.len()) as u64;
             state.dropped += gone;
             state.kept.push_back(event);

@@ -10,6 +10,7 @@ pub mod protocol;
 
 pub mod settings;
 
+pub mod app;
 pub mod cli;
 pub mod telemetry;
 

@@ -376,6 +376,8 @@ impl Build {
                 outcome: outcome.clone(),
                 usage: Usage::default(),
                 log_end: BTreeMap::from([(STDIO.to_owned(), 0)]),
+                properties: BTreeMap::new(),
+                note: String::new(),
             });
         }
     }

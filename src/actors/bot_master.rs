@@ -268,8 +268,7 @@ impl BotMaster {
         self.names.insert(id, name.clone());
         let door = Arc::new(BuilderHandle::new(name.clone(), route.clone()));
         let config = config.clone();
-        self.builders
-            .insert(name, BuilderEntry { id, config, addr, route, door, broken: None });
+        self.builders.insert(name, BuilderEntry { id, config, addr, route, door, broken: None });
     }
 
     /// Tells every worker its settings and its builders; those for whom
@@ -285,9 +284,7 @@ impl BotMaster {
                 .filter(|entry| entry.broken.is_none() && entry.config.workers.contains(name))
                 .map(|entry| (Arc::new(entry.door.another()), entry.config.builddir.clone()))
                 .collect();
-            worker
-                .addr
-                .do_send(ConfigureWorker { config: worker.config.clone(), builders });
+            worker.addr.do_send(ConfigureWorker { config: worker.config.clone(), builders });
         }
     }
 
@@ -295,9 +292,7 @@ impl BotMaster {
         let entry = self.builders.get(name);
         let entry = entry.ok_or_else(|| Refusal::NoSuchBuilder(name.to_string()))?;
         match &entry.broken {
-            Some(reason) => {
-                Err(Refusal::Broken { builder: name.clone(), reason: reason.clone() })
-            }
+            Some(reason) => Err(Refusal::Broken { builder: name.clone(), reason: reason.clone() }),
             None => Ok(entry),
         }
     }
@@ -527,8 +522,7 @@ impl Handler<OrderWorker> for BotMaster {
             let name = message.worker.to_string();
             return Box::pin(async { Err(Refusal::NoSuchWorker(name)) });
         };
-        let told =
-            entry.addr.send(WorkerOrdered { order: message.order, reason: message.reason });
+        let told = entry.addr.send(WorkerOrdered { order: message.order, reason: message.reason });
         Box::pin(async move { told.await.unwrap_or(Err(Refusal::Gone)) })
     }
 }
@@ -616,7 +610,9 @@ impl Handler<ChildDown> for BotMaster {
             let name = BuilderName::from(name);
             self.successors.remove(&name);
             if let Some(entry) = self.builders.get(&name) {
-                entry.addr.do_send(SuccessorFailed(format!("the successor panicked: {}", down.reason)));
+                entry
+                    .addr
+                    .do_send(SuccessorFailed(format!("the successor panicked: {}", down.reason)));
             }
         } else if let Some(name) = down.id.strip_prefix("builder ") {
             self.set_broken(&BuilderName::from(name), &down);
@@ -638,8 +634,11 @@ impl Handler<ChildDown> for BotMaster {
 impl BotMaster {
     fn set_broken(&mut self, name: &BuilderName, down: &ChildDown) {
         let Some(entry) = self.builders.get_mut(name) else { return };
-        let reason =
-            format!("its actor panicked {} times within 60 s, last: {}", down.restarts + 1, down.reason);
+        let reason = format!(
+            "its actor panicked {} times within 60 s, last: {}",
+            down.restarts + 1,
+            down.reason
+        );
         tracing::error!(builder.name = %name, %reason, "the builder is broken; the others go on");
         if let Some(view) = self.world.board.builder(name) {
             let mut view = (*view).clone();

@@ -208,9 +208,8 @@ impl Build {
 
     /// A write that tells how the current log ended waits until it has.
     fn write(&mut self, records: Vec<Record>, ctx: &mut Context<Self>) {
-        let needs_log = records.contains(&Record::FinishLog)
-            && self.log.is_some()
-            && self.log_closed.is_none();
+        let needs_log =
+            records.contains(&Record::FinishLog) && self.log.is_some() && self.log_closed.is_none();
         if needs_log {
             self.pending = Some(records);
             self.close_log(ctx);
@@ -237,9 +236,7 @@ impl Build {
                 properties: Arc::new(self.properties.clone()),
                 at,
             }),
-            Record::Adopt(incarnation) => {
-                Some(Op::AdoptBuild { build, incarnation: *incarnation })
-            }
+            Record::Adopt(incarnation) => Some(Op::AdoptBuild { build, incarnation: *incarnation }),
             Record::StartStep { index } => {
                 let spec = order.config.factory.steps.get(*index)?;
                 Some(Op::StartStep {
@@ -272,8 +269,7 @@ impl Build {
                 properties: set
                     .iter()
                     .map(|(name, value)| {
-                        let property =
-                            Property { value: value.clone(), source: "Worker".into() };
+                        let property = Property { value: value.clone(), source: "Worker".into() };
                         (name.clone(), property)
                     })
                     .collect(),
@@ -308,7 +304,8 @@ impl Build {
                     }
                 }
                 OpOutcome::Requeued { requests } => {
-                    self.requeued = requests.iter().map(|row| super::builder::request(row)).collect();
+                    self.requeued =
+                        requests.iter().map(|row| super::builder::request(row)).collect();
                 }
                 _ => {}
             }
@@ -422,7 +419,10 @@ impl Build {
             link.logs().close(command);
         }
         let Some(log) = &self.log else {
-            ctx.notify(LogAnswered { log: LogId(0), closed: Err(crate::store::StoreError::Closed) });
+            ctx.notify(LogAnswered {
+                log: LogId(0),
+                closed: Err(crate::store::StoreError::Closed),
+            });
             return;
         };
         let (id, me) = (log.id, ctx.address());
@@ -438,9 +438,8 @@ impl Build {
             .iter()
             .filter_map(|(step, _)| Some((step.number as usize, step.results?)))
             .collect();
-        let last_step = steps
-            .last()
-            .map(|(step, _)| (step.number as usize, step.complete_at.is_some()));
+        let last_step =
+            steps.last().map(|(step, _)| (step.number as usize, step.complete_at.is_some()));
         if let Some((step, logs)) = steps.into_iter().last() {
             let open = step.complete_at.is_none();
             self.step = Some(Arc::new(step));
@@ -544,10 +543,7 @@ impl Handler<WorkerBack> for Build {
     type Result = ();
     fn handle(&mut self, back: WorkerBack, ctx: &mut Context<Self>) {
         self.link = Some(back.link);
-        let op = Op::AdoptBuild {
-            build: self.core.order().build,
-            incarnation: back.incarnation,
-        };
+        let op = Op::AdoptBuild { build: self.core.order().build, incarnation: back.incarnation };
         self.world.store.write(Transaction::of(op), Box::new(|_| {}));
         self.step(
             Event::Back {

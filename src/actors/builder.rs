@@ -431,10 +431,9 @@ impl Builder {
                 }
             }
             Effect::PingSeat { worker } => match self.seats.get(&worker) {
-                Some(seat) => seat.addr.do_send(Ping {
-                    reply: ReplyId(0),
-                    from: ctx.address().recipient(),
-                }),
+                Some(seat) => {
+                    seat.addr.do_send(Ping { reply: ReplyId(0), from: ctx.address().recipient() })
+                }
                 None => ctx.notify(BuilderEvent(Event::PingDone { worker, ok: false })),
             },
             Effect::Note { worker, text, error } => self.note(worker.as_ref(), text, error, ctx),
@@ -484,7 +483,8 @@ impl Builder {
         self.world().store.write(
             Transaction { ops: all },
             Box::new(move |written| {
-                let written = written.map(|mut outcomes| outcomes.split_off(notes.min(outcomes.len())));
+                let written =
+                    written.map(|mut outcomes| outcomes.split_off(notes.min(outcomes.len())));
                 if let Some(event) = answer(written) {
                     me.do_send(BuilderEvent(event));
                 }
@@ -598,8 +598,7 @@ impl Builder {
             MayRestart::new(true),
             move |_| SlaveBuilder::new(world, builder_id, door, handle, link),
         );
-        self.seats
-            .insert(worker.clone(), Seat { addr, link: seat_link, worker: seat_worker });
+        self.seats.insert(worker.clone(), Seat { addr, link: seat_link, worker: seat_worker });
     }
 
     fn run_build(
@@ -802,10 +801,8 @@ impl Builder {
                 recovered.push(open);
             }
         }
-        let reports = reports
-            .into_iter()
-            .filter(|report| self.seats.contains_key(&report.worker))
-            .collect();
+        let reports =
+            reports.into_iter().filter(|report| self.seats.contains_key(&report.worker)).collect();
         for open in recovered {
             self.recover_build(open, ctx);
         }
@@ -1029,10 +1026,8 @@ impl Handler<ClaimWritten> for Builder {
             Ok(outcomes) => match outcomes.into_iter().last() {
                 Some(OpOutcome::Claimed { build, requests, buildset }) => {
                     let properties = set_properties(&buildset);
-                    self.claimed.insert(
-                        claim,
-                        Claimed { properties, incarnation: answer.incarnation },
-                    );
+                    self.claimed
+                        .insert(claim, Claimed { properties, incarnation: answer.incarnation });
                     let requests = requests.iter().map(|row| request(row)).collect();
                     Event::Claimed { claim, build: build.id, requests }
                 }

@@ -13,7 +13,7 @@ mod slave_builder;
 mod worker;
 mod worker_connection;
 
-pub use bot_master::{BotMaster, Parts};
+pub use bot_master::{BotMaster, Drain, Parts, Stop, WaitReady, declare, declared};
 pub use build::Build;
 pub use builder::Builder;
 pub use ping::Ping;

@@ -107,15 +107,13 @@ impl<A: Actor<Context = Context<A>> + Supervised + Unpin> Future for Supervise<A
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
         let this = &mut *self;
         loop {
-            let polled =
-                catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.context).poll(cx)));
+            let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.context).poll(cx)));
             let reason = match polled {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(())) => return Poll::Ready(()),
                 Err(panic) => panic_text(panic.as_ref()),
             };
-            let again =
-                this.may_restart.get() && this.policy.allows(this.clock.now().mono);
+            let again = this.may_restart.get() && this.policy.allows(this.clock.now().mono);
             tracing::error!(actor = %this.id, error = %reason, restarted = again, "an actor panicked");
             this.parent.do_send(ChildDown {
                 id: this.id.clone(),

@@ -158,8 +158,7 @@ impl Worker {
             }
             Effect::Reject { session, code, message, retry_after_s } => {
                 if let Some(link) = self.link(session) {
-                    let frame =
-                        MasterFrame::Rejected { code: code.into(), message, retry_after_s };
+                    let frame = MasterFrame::Rejected { code: code.into(), message, retry_after_s };
                     link.send(&frame);
                     link.close(code);
                 }
@@ -207,9 +206,9 @@ impl Worker {
                     }));
                 }
             }
-            Effect::TryBuilders(builders) => self
-                .master
-                .do_send(WorkerAvailable { worker: self.name.clone(), builders }),
+            Effect::TryBuilders(builders) => {
+                self.master.do_send(WorkerAvailable { worker: self.name.clone(), builders })
+            }
             Effect::StorePaused(paused) => self.write(Op::SetWorker {
                 worker: self.id,
                 paused: Some((paused, None)),
@@ -352,7 +351,9 @@ impl Worker {
                     );
                 }
             }
-            WorkerFrame::CommandFinished { build, command, outcome, log_end, properties, .. } => {
+            WorkerFrame::CommandFinished {
+                build, command, outcome, log_end, properties, ..
+            } => {
                 if self.owned(session, build)
                     && let Some(door) = self.builds.get(&build)
                 {

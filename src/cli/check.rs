@@ -35,10 +35,7 @@ pub(super) fn run(common: &Common, args: &CheckArgs) -> u8 {
         Ok(loaded) => {
             let (errors, token_notes) = check_token_files(&loaded.settings);
             let notes: Vec<Problem> = loaded.notes.into_iter().chain(token_notes).collect();
-            let counts = (
-                loaded.settings.builders.len(),
-                loaded.settings.workers.len(),
-            );
+            let counts = (loaded.settings.builders.len(), loaded.settings.workers.len());
             (errors, notes, Some(counts))
         }
         Err(errors) => (errors, Vec::new(), None),
@@ -50,11 +47,7 @@ pub(super) fn run(common: &Common, args: &CheckArgs) -> u8 {
     };
     // Whoever closed the pipe has read enough.
     let _ = io::stdout().lock().write_all(text.as_bytes());
-    if errors.is_empty() {
-        exit::OK
-    } else {
-        exit::CONFIG
-    }
+    if errors.is_empty() { exit::OK } else { exit::CONFIG }
 }
 
 fn count(number: usize, what: &str) -> String {
@@ -76,11 +69,7 @@ fn for_people(
     let (errors, notes) = (count(errors.len(), "error"), count(notes.len(), "note"));
     let summary = match counts {
         Some((builders, workers)) => {
-            format!(
-                "{}, {}, ",
-                count(builders, "builder"),
-                count(workers, "worker")
-            )
+            format!("{}, {}, ", count(builders, "builder"), count(workers, "worker"))
         }
         None => String::new(),
     };

@@ -1,61 +1,46 @@
-//! CONNECT HERE: the one place where the command line reaches the master and the
-//! worker. The three functions below get their bodies when those are merged:
-//! `crate::app::run_master`, `crate::app::start` and `crate::worker::run`. Until
-//! then they say that this program was built without.
-
-use std::net::SocketAddr;
-use std::time::Duration;
-
-use tokio::sync::oneshot;
+//! The one place where the command line reaches the master and the worker.
 
 use super::exit;
 use super::tell::complain;
 use super::worker::WorkerArgs;
-use crate::settings::{Loaded, Overrides};
-
-/// What a master is started with.
-#[derive(Clone, Debug)]
-pub struct MasterOptions {
-    /// The configuration, with the overrides applied.
-    pub loaded: Loaded,
-    /// What the command line said, for reading the file again.
-    pub overrides: Overrides,
-}
-
-/// A master that runs in this process, on threads of its own.
-pub struct RunningMaster {
-    /// Where its HTTP API listens.
-    pub http: SocketAddr,
-    /// Where workers connect.
-    pub listen: SocketAddr,
-    /// Asks it to stop: no new builds, running ones get this long. Returns at
-    /// once; asked again with less, that counts.
-    pub stop: Box<dyn FnMut(Duration) + Send>,
-    /// Answers when it has ended: why, when it was not asked to.
-    pub ended: oneshot::Receiver<Result<(), String>>,
-}
+use crate::app::{self, MasterOptions};
+use crate::telemetry::{self, LogFormat};
+use crate::worker::{self, WorkerError};
 
 /// Runs a master until SIGTERM or Ctrl-C. Answers the exit code.
 pub(super) fn run_master(options: MasterOptions) -> u8 {
-    complain(format_args!("botmaster: {}", without("master", &options)));
-    exit::SOFTWARE
-}
-
-/// Starts a master and returns once it listens. It installs no signal handlers.
-pub(super) fn start_master(options: MasterOptions) -> Result<RunningMaster, String> {
-    Err(without("master", &options))
+    match app::run_master(options) {
+        Ok(()) => exit::OK,
+        Err(text) => {
+            complain(format_args!("botmaster: {text}"));
+            exit::TEMPORARY
+        }
+    }
 }
 
 /// Runs a worker until it is told to end. Answers the exit code.
 pub(super) fn run_worker(args: WorkerArgs) -> u8 {
-    complain(format_args!(
-        "botmaster: this program was built without its worker; `{}` cannot run",
-        args.name
-    ));
-    exit::SOFTWARE
-}
-
-fn without(part: &str, options: &MasterOptions) -> String {
-    let file = options.loaded.settings.file.display();
-    format!("this program was built without its {part}; {file} cannot be run")
+    if let Err(error) = telemetry::init(LogFormat::Text, "info") {
+        complain(format_args!("botmaster: {error}"));
+        return exit::CONFIG;
+    }
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
+        Ok(runtime) => runtime,
+        Err(error) => {
+            complain(format_args!("botmaster: cannot start: {error}"));
+            return exit::SOFTWARE;
+        }
+    };
+    let ran = runtime.block_on(worker::run(args.into()));
+    runtime.shutdown_background();
+    match ran {
+        Ok(()) => exit::OK,
+        Err(error) => {
+            complain(format_args!("botmaster: {error}"));
+            match error {
+                WorkerError::Signals(_) => exit::SOFTWARE,
+                _ => exit::CONFIG,
+            }
+        }
+    }
 }

@@ -80,12 +80,8 @@ impl Console {
 /// When the master refuses or is silent, no worker takes the build in time, or
 /// the request is cancelled.
 pub fn watch_build(console: &Console, screen: &mut dyn Screen) -> Result<BuildResult, WatchError> {
-    let mut watch = Watch {
-        console,
-        screen,
-        api: MasterApi::new(&console.url),
-        silent_since: None,
-    };
+    let mut watch =
+        Watch { console, screen, api: MasterApi::new(&console.url), silent_since: None };
     let result = watch.whole();
     watch.screen.clear();
     result
@@ -108,15 +104,11 @@ impl Watch<'_> {
     fn whole(&mut self) -> Result<BuildResult, WatchError> {
         let (builder, reason) = (&self.console.builder, &self.console.reason);
         // Not repeated when the answer is lost: that could be two builds.
-        let request = self
-            .api
-            .force(builder, reason)
-            .map_err(|error| match error {
-                ApiError::Refused(text) => WatchError::Refused(text),
-                ApiError::Away(text) => WatchError::Away(text),
-            })?;
-        self.screen
-            .line(&format!("build of {builder} requested (request {request})"));
+        let request = self.api.force(builder, reason).map_err(|error| match error {
+            ApiError::Refused(text) => WatchError::Refused(text),
+            ApiError::Away(text) => WatchError::Away(text),
+        })?;
+        self.screen.line(&format!("build of {builder} requested (request {request})"));
         let mut last = None;
         loop {
             let build = self.next_build(request, last)?;
@@ -126,9 +118,7 @@ impl Watch<'_> {
             }
             last = Some(build.buildid);
             let number = build.number;
-            self.screen.line(&format!(
-                "build {builder}/{number}: retry; the request waits again"
-            ));
+            self.screen.line(&format!("build {builder}/{number}: retry; the request waits again"));
         }
     }
 
@@ -179,8 +169,7 @@ impl Watch<'_> {
             }
             if waited >= WAITING_NOTICE && !told {
                 told = true;
-                self.screen
-                    .line("still waiting for a worker to take the build");
+                self.screen.line("still waiting for a worker to take the build");
             }
             if self.screen.is_live() {
                 self.screen.progress(&Progress {
@@ -200,9 +189,7 @@ impl Watch<'_> {
             Some(worker) => self.look(|api| api.worker_name(worker))?,
             None => None,
         };
-        let on = worker.map_or(String::new(), |worker| {
-            format!(" on worker {}", harmless(&worker))
-        });
+        let on = worker.map_or(String::new(), |worker| format!(" on worker {}", harmless(&worker)));
         self.screen.line(&format!("build {name} started{on}"));
         let mut shown: Vec<ShownStep> = Vec::new();
         loop {
@@ -228,10 +215,7 @@ impl Watch<'_> {
         for (index, step) in steps.iter().enumerate() {
             let step_name = harmless(&step.name);
             if shown.len() <= index {
-                shown.push(ShownStep {
-                    begun: Instant::now(),
-                    ended: false,
-                });
+                shown.push(ShownStep { begun: Instant::now(), ended: false });
                 if step.started_at.is_some() {
                     self.screen.line(&format!("  step {step_name}: started"));
                 }
@@ -283,30 +267,22 @@ impl Watch<'_> {
         let result = result_of(build.results);
         let bad = |step: &&Step| {
             step.complete
-                && matches!(
-                    result_of(step.results),
-                    BuildResult::Failure | BuildResult::Exception
-                )
+                && matches!(result_of(step.results), BuildResult::Failure | BuildResult::Exception)
         };
-        if !matches!(
-            result,
-            BuildResult::Success | BuildResult::Warnings | BuildResult::Retry
-        ) && let Some(step) = steps.iter().find(bad)
+        if !matches!(result, BuildResult::Success | BuildResult::Warnings | BuildResult::Retry)
+            && let Some(step) = steps.iter().find(bad)
         {
             let lines = self.look(|api| api.last_lines(build.buildid, step.number, LAST_LINES))?;
-            self.screen
-                .line(&format!("last lines of step {}:", harmless(&step.name)));
+            self.screen.line(&format!("last lines of step {}:", harmless(&step.name)));
             for line in lines.unwrap_or_default() {
                 self.screen.line(&format!("  | {}", harmless(&line)));
             }
         }
         if result != BuildResult::Success && !build.state_string.is_empty() {
-            self.screen
-                .line(&format!("state: {}", harmless(&build.state_string)));
+            self.screen.line(&format!("state: {}", harmless(&build.state_string)));
         }
         if result != BuildResult::Retry {
-            self.screen
-                .line(&format!("log: botmaster log {}", shell_word(name)));
+            self.screen.line(&format!("log: botmaster log {}", shell_word(name)));
             self.screen.line(&format!("look: {}/", self.console.url));
             self.screen.line(&format!("build {name}: {result}"));
         }

@@ -29,6 +29,9 @@ const LONGEST_WAIT: Duration = Duration::from_secs(10);
 /// How long the worker has between the end of its standard input and its own.
 const END_LIMIT: Duration = Duration::from_millis(1500);
 
+/// The most that a worker program offers.
+const MOST_SLOTS: u32 = 1024;
+
 /// How the worker process is started.
 #[derive(Clone, Debug)]
 pub struct LocalWorker {
@@ -64,14 +67,10 @@ impl LocalWorker {
             "--dir".into(),
             dir.into(),
             "--max-builds".into(),
-            max_builds.to_string().into(),
+            max_builds.min(MOST_SLOTS).to_string().into(),
             "--stop-with-stdin".into(),
         ];
-        Ok(Self {
-            program: std::env::current_exe()?,
-            args,
-            polite,
-        })
+        Ok(Self { program: std::env::current_exe()?, args, polite })
     }
 }
 
@@ -139,9 +138,7 @@ pub async fn supervise(
             return;
         }
         let doublings = u32::try_from(deaths.len().saturating_sub(1)).unwrap_or(0);
-        let again_in = FIRST_WAIT
-            .saturating_mul(1 << doublings.min(10))
-            .min(LONGEST_WAIT);
+        let again_in = FIRST_WAIT.saturating_mul(1 << doublings.min(10)).min(LONGEST_WAIT);
         let _ = news.try_send(WorkerNews::Died { how, again_in });
         tokio::select! {
             () = sleep(again_in) => {}
@@ -181,10 +178,7 @@ async fn run_one(
 ) -> Option<String> {
     // Held here: to drop it is to end the worker.
     let stdin = child.stdin.take();
-    let pid = child
-        .id()
-        .and_then(|pid| i32::try_from(pid).ok())
-        .map(Pid::from_raw);
+    let pid = child.id().and_then(|pid| i32::try_from(pid).ok()).map(Pid::from_raw);
     let mut give_up_at: Option<Instant> = None;
     loop {
         let patience = async {

@@ -98,8 +98,7 @@ struct Chunk {
 
 /// What a result's number means; none that is known is an exception.
 pub(super) fn result_of(code: Option<i64>) -> BuildResult {
-    code.and_then(BuildResult::from_code)
-        .unwrap_or(BuildResult::Exception)
+    code.and_then(BuildResult::from_code).unwrap_or(BuildResult::Exception)
 }
 
 /// A running master's HTTP API.
@@ -116,10 +115,7 @@ impl MasterApi {
             .proxy(None)
             .build()
             .new_agent();
-        Self {
-            agent,
-            base: url.trim_end_matches('/').to_owned(),
-        }
+        Self { agent, base: url.trim_end_matches('/').to_owned() }
     }
 
     /// Asks for one build and answers the request's id.
@@ -131,28 +127,17 @@ impl MasterApi {
             "method": "force",
             "params": { "builderNames": [builder], "owner": "up", "reason": reason },
         });
-        let answer = self
-            .agent
-            .post(&url)
-            .send_json(&body)
-            .map_err(|error| self.away(&error))?;
+        let answer = self.agent.post(&url).send_json(&body).map_err(|error| self.away(&error))?;
         let answer = read(answer)?;
         let requests = answer.pointer("/result/1").and_then(Value::as_object);
-        requests
-            .and_then(|requests| requests.values().next())
-            .and_then(Value::as_u64)
-            .ok_or_else(|| {
-                ApiError::Away(format!(
-                    "the master's answer to `force` has no request: {answer}"
-                ))
-            })
+        requests.and_then(|requests| requests.values().next()).and_then(Value::as_u64).ok_or_else(
+            || ApiError::Away(format!("the master's answer to `force` has no request: {answer}")),
+        )
     }
 
     pub(super) fn request(&self, request: u64) -> Result<Request, ApiError> {
         let path = format!("buildrequests/{request}");
-        self.list(&path, "buildrequests")?
-            .pop()
-            .ok_or_else(|| missing(&path))
+        self.list(&path, "buildrequests")?.pop().ok_or_else(|| missing(&path))
     }
 
     /// The request's latest build with a number.
@@ -163,9 +148,7 @@ impl MasterApi {
 
     pub(super) fn build(&self, build: u64) -> Result<Build, ApiError> {
         let path = format!("builds/{build}");
-        self.list(&path, "builds")?
-            .pop()
-            .ok_or_else(|| missing(&path))
+        self.list(&path, "builds")?.pop().ok_or_else(|| missing(&path))
     }
 
     pub(super) fn steps(&self, build: u64) -> Result<Vec<Step>, ApiError> {
@@ -179,11 +162,7 @@ impl MasterApi {
     pub(super) fn worker_name(&self, worker: u64) -> Result<String, ApiError> {
         let path = format!("workers/{worker}");
         let workers: Vec<Worker> = self.list(&path, "workers")?;
-        workers
-            .into_iter()
-            .next()
-            .map(|worker| worker.name)
-            .ok_or_else(|| missing(&path))
+        workers.into_iter().next().map(|worker| worker.name).ok_or_else(|| missing(&path))
     }
 
     /// The last lines of a step's first log, without their channel letters.
@@ -216,20 +195,12 @@ impl MasterApi {
     }
 
     fn away(&self, error: &ureq::Error) -> ApiError {
-        ApiError::Away(format!(
-            "no answer from the master at {}: {error}",
-            self.base
-        ))
+        ApiError::Away(format!("no answer from the master at {}: {error}", self.base))
     }
 
     fn get(&self, path: &str) -> Result<Value, ApiError> {
         let url = format!("{}/api/v2/{path}", self.base);
-        read(
-            self.agent
-                .get(&url)
-                .call()
-                .map_err(|error| self.away(&error))?,
-        )
+        read(self.agent.get(&url).call().map_err(|error| self.away(&error))?)
     }
 
     fn list<T: DeserializeOwned>(&self, path: &str, plural: &str) -> Result<Vec<T>, ApiError> {
@@ -249,11 +220,7 @@ fn parse<T: DeserializeOwned>(value: Value) -> Result<T, ApiError> {
 
 fn read(mut answer: ureq::http::Response<ureq::Body>) -> Result<Value, ApiError> {
     let status = answer.status();
-    let body = answer
-        .body_mut()
-        .with_config()
-        .limit(LONGEST_ANSWER)
-        .read_to_vec();
+    let body = answer.body_mut().with_config().limit(LONGEST_ANSWER).read_to_vec();
     let body = body.map_err(|error| ApiError::Away(error.to_string()))?;
     let value: Value = serde_json::from_slice(&body).unwrap_or_default();
     if status.is_success() && value.get("error").is_none_or(Value::is_null) {
@@ -267,9 +234,5 @@ fn read(mut answer: ureq::http::Response<ureq::Body>) -> Result<Value, ApiError>
             .map_or_else(|| error.to_string(), str::to_owned),
         None => format!("the master answered {status}"),
     };
-    if status.is_server_error() {
-        Err(ApiError::Away(text))
-    } else {
-        Err(ApiError::Refused(text))
-    }
+    if status.is_server_error() { Err(ApiError::Away(text)) } else { Err(ApiError::Refused(text)) }
 }

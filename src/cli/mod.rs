@@ -23,11 +23,11 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
+use crate::app::MasterOptions;
 use crate::settings::{Loaded, Overrides, Problem, load_with};
 use crate::telemetry::{self, LogFormat};
 use tell::complain;
 
-pub use connect::{MasterOptions, RunningMaster};
 pub use console::{Console, WatchError, watch_build};
 pub use local_worker::{LocalWorker, StopStage, WorkerNews, supervise};
 pub use screen::{LiveScreen, PlainScreen, Progress, Screen};
@@ -53,6 +53,16 @@ Exit codes:
   70  a fault of this program
   75  not now: nobody answers, or nobody takes the build
   78  the configuration is bad";
+
+const WORKER_HELP: &str = "\
+The worker connects to the master, and again whenever it loses it. The first
+SIGTERM or Ctrl-C lets its builds end; the second ends everything at once.
+
+Examples:
+  botmaster worker --master 127.0.0.1:9989 --name local --token-file data/tokens/local.token
+
+Exit codes: 0 ended as asked, 70 a fault of this program, 78 it cannot start as
+told, or the master refuses it for good.";
 
 /// A build master: queues build requests, picks a worker, runs the build there
 /// step by step, and never loses any of it.
@@ -103,6 +113,7 @@ enum Command {
     /// Run the master
     Master(MasterArgs),
     /// Run a worker
+    #[command(after_help = WORKER_HELP)]
     Worker(WorkerArgs),
     /// Write a configuration, a worker token and systemd units to start from
     Init(init::InitArgs),
@@ -110,6 +121,8 @@ enum Command {
     Check(check::CheckArgs),
     /// Make the token file of a configured worker
     Token(token::TokenArgs),
+    #[command(flatten)]
+    Client(client::ClientCommand),
 }
 
 /// Arguments of `master`.
@@ -135,11 +148,7 @@ impl Common {
     /// The settings that win over the file's.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
-        Overrides {
-            data_dir: self.data_dir.clone(),
-            http: self.http,
-            listen: self.listen,
-        }
+        Overrides { data_dir: self.data_dir.clone(), http: self.http, listen: self.listen }
     }
 
     /// Reads the configuration.
@@ -160,18 +169,12 @@ impl Common {
         // not keep a person from looking at a running master.
         let folder = match &self.data_dir {
             Some(folder) => Some(folder.clone()),
-            None => self
-                .load()
-                .ok()
-                .map(|loaded| loaded.settings.master.data_dir),
+            None => self.load().ok().map(|loaded| loaded.settings.master.data_dir),
         };
         folder
             .and_then(|folder| std::fs::read_to_string(folder.join(HTTP_ADDRESS_FILE)).ok())
             .and_then(|text| text.trim().parse::<SocketAddr>().ok())
-            .map_or_else(
-                || STANDARD_URL.to_owned(),
-                |address| format!("http://{address}"),
-            )
+            .map_or_else(|| STANDARD_URL.to_owned(), |address| format!("http://{address}"))
     }
 }
 
@@ -188,6 +191,7 @@ pub fn main() -> u8 {
         Command::Init(args) => init::run(&args),
         Command::Check(args) => check::run(&common, &args),
         Command::Token(args) => token::run(&common, &args),
+        Command::Client(command) => client::run(command, &common.master_url(), common.json),
     }
 }
 
@@ -201,10 +205,7 @@ fn run_master(common: &Common, args: &MasterArgs) -> u8 {
             for note in &loaded.notes {
                 tracing::warn!("{note}");
             }
-            connect::run_master(MasterOptions {
-                loaded,
-                overrides: common.overrides(),
-            })
+            connect::run_master(MasterOptions { loaded, overrides: common.overrides() })
         }
         Err(problems) => {
             print_problems(&problems);

@@ -35,16 +35,41 @@ pub trait Screen {
     fn clear(&mut self);
 }
 
-/// Text without control characters: a log must not steer anybody's terminal.
+/// Text without control characters and terminal sequences: a log must not steer
+/// anybody's terminal.
 #[must_use]
 pub(super) fn harmless(text: &str) -> String {
-    text.chars()
-        .filter_map(|c| match c {
-            '\t' => Some(' '),
-            c if c.is_control() => None,
-            c => Some(c),
-        })
-        .collect()
+    let mut kept = String::with_capacity(text.len());
+    let mut letters = text.chars();
+    while let Some(letter) = letters.next() {
+        match letter {
+            '\u{1b}' => skip_sequence(&mut letters),
+            '\t' => kept.push(' '),
+            letter if letter.is_control() => {}
+            letter => kept.push(letter),
+        }
+    }
+    kept
+}
+
+/// Skips what follows an escape: colours end with a letter, titles with a bell
+/// or another escape, character sets have one letter more.
+fn skip_sequence(letters: &mut std::str::Chars<'_>) {
+    match letters.next() {
+        Some('[') => {
+            letters.find(|letter| ('@'..='~').contains(letter));
+        }
+        Some(']') => {
+            let end = letters.find(|letter| matches!(letter, '\u{7}' | '\u{1b}'));
+            if end == Some('\u{1b}') {
+                letters.next();
+            }
+        }
+        Some('(' | ')' | '*' | '+' | '#' | '%') => {
+            letters.next();
+        }
+        _ => {}
+    }
 }
 
 /// Plain lines.
@@ -73,6 +98,10 @@ pub struct LiveScreen {
 impl Default for LiveScreen {
     fn default() -> Self {
         let bar = ProgressBar::with_draw_target(Some(1000), ProgressDrawTarget::stdout());
+        // Nothing of the bar is seen before there is something to show.
+        if let Ok(style) = ProgressStyle::with_template("{wide_msg}") {
+            bar.set_style(style);
+        }
         Self { bar }
     }
 }
@@ -94,10 +123,7 @@ pub(super) fn live_text(progress: &Progress) -> String {
     let mut text = format!("{} {}", progress.build, clock(progress.elapsed));
     match progress.expected {
         Some(expected) if expected > progress.elapsed => {
-            text.push_str(&format!(
-                ", about {} left",
-                clock(expected - progress.elapsed)
-            ));
+            text.push_str(&format!(", about {} left", clock(expected - progress.elapsed)));
         }
         Some(expected) => text.push_str(&format!(", usually done after {}", clock(expected))),
         None => {}
@@ -139,8 +165,7 @@ impl Screen for LiveScreen {
         if let Some(expected) = progress.expected {
             let share = progress.elapsed.as_secs_f64() / expected.as_secs_f64().max(0.001);
             // The bar is full only when the build has ended.
-            self.bar
-                .set_position((share * 1000.0).clamp(0.0, 990.0) as u64);
+            self.bar.set_position((share * 1000.0).clamp(0.0, 990.0) as u64);
         }
         self.bar.set_message(live_text(progress));
         self.bar.tick();
@@ -148,5 +173,37 @@ impl Screen for LiveScreen {
 
     fn clear(&mut self) {
         self.bar.finish_and_clear();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn terminal_sequences_are_left_out() {
+        let red =
+            "a \u{1b}[1;31mred\u{1b}(B\u{1b}[m word\u{1b}]0;title\u{7}!\u{1b}]8;;x\u{1b}\\?\u{9b}";
+        assert_eq!(harmless(red), "a red word!?");
+        assert_eq!(harmless("cut \u{1b}["), "cut ");
+        assert_eq!(harmless("cut \u{1b}"), "cut ");
+    }
+
+    #[test]
+    fn the_live_line_tells_builder_times_step_and_log() {
+        let mut progress = Progress {
+            build: "b/7".into(),
+            elapsed: Duration::from_secs(65),
+            expected: None,
+            step: Some("test".into()),
+            step_elapsed: Some(Duration::from_secs(5)),
+            last_line: Some("\u{1b}[2Jrunning\t3 tests\r".into()),
+        };
+        assert_eq!(live_text(&progress), "b/7 1:05  [test 0:05]  running 3 tests");
+        progress.expected = Some(Duration::from_secs(3725));
+        progress.last_line = None;
+        assert_eq!(live_text(&progress), "b/7 1:05, about 1:01:00 left  [test 0:05]");
+        progress.expected = Some(Duration::from_secs(60));
+        assert_eq!(live_text(&progress), "b/7 1:05, usually done after 1:00  [test 0:05]");
     }
 }

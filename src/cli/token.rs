@@ -32,10 +32,8 @@ pub(super) fn run(common: &Common, args: &TokenArgs) -> u8 {
             return exit::CONFIG;
         }
     };
-    let Some(worker) = settings
-        .workers
-        .iter()
-        .find(|worker| worker.config.name.as_str() == args.worker)
+    let Some(worker) =
+        settings.workers.iter().find(|worker| worker.config.name.as_str() == args.worker)
     else {
         let file = common.config.display();
         complain(format_args!(
@@ -62,10 +60,7 @@ pub(super) fn run(common: &Common, args: &TokenArgs) -> u8 {
             exit::FAILED
         }
         Err(error) => {
-            complain(format_args!(
-                "botmaster: cannot write {}: {error}",
-                path.display()
-            ));
+            complain(format_args!("botmaster: cannot write {}: {error}", path.display()));
             complain(format_args!(
                 "    fix: make the folder writable for this user, or give another --data-dir"
             ));

@@ -16,12 +16,12 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tokio::task::JoinHandle;
 use tokio::time::{sleep, timeout};
 
-use super::connect::{MasterOptions, RunningMaster, start_master};
 use super::console::{Console, WatchError, watch_build};
 use super::local_worker::{LocalWorker, StopStage, WorkerNews, supervise};
 use super::screen::{LiveScreen, PlainScreen, Screen};
 use super::tell::{complain, say};
 use super::{Common, exit, print_problems};
+use crate::app::{MasterOptions, RunningMaster, start_master};
 use crate::core::values::{BuildResult, BuilderConfig};
 use crate::settings::{
     Settings, TokenFileError, WorkerSettings, read_token_file, write_new_token_file,
@@ -83,20 +83,14 @@ pub(super) fn run(common: &Common, args: &UpArgs) -> u8 {
             return exit::CONFIG;
         }
     };
-    let runtime = match tokio::runtime::Builder::new_current_thread()
-        .enable_all()
-        .build()
-    {
+    let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {
             complain(format_args!("botmaster: cannot start: {error}"));
             return exit::SOFTWARE;
         }
     };
-    let master = match start_master(MasterOptions {
-        loaded,
-        overrides: common.overrides(),
-    }) {
+    let master = match start_master(MasterOptions { loaded, overrides: common.overrides() }) {
         Ok(master) => master,
         Err(text) => {
             complain(format_args!("botmaster: {text}"));
@@ -135,10 +129,7 @@ impl Plan {
                 )
             })?,
         };
-        let worker = settings
-            .workers
-            .iter()
-            .find(|worker| worker.config.name == *name);
+        let worker = settings.workers.iter().find(|worker| worker.config.name == *name);
         let worker = worker.ok_or_else(|| format!("there is no worker `{name}`"))?;
         Ok(Self {
             builder: builder.name.to_string(),
@@ -161,7 +152,7 @@ impl Plan {
                     path.display()
                 )),
             },
-            Err(error) => Err(format!("{error}\n    fix: {}", error.fix(name))),
+            Err(error) => Err(format!("{error}\n    fix: {}", error.fix(name, &settings.file))),
         }
     }
 }
@@ -172,20 +163,14 @@ fn chosen_builder<'a>(
 ) -> Result<&'a BuilderConfig, String> {
     let wanted = asked.or(settings.up.builder.as_ref().map(|name| name.as_str()));
     let found = match wanted {
-        Some(name) => settings
-            .builders
-            .iter()
-            .find(|builder| builder.name.as_str() == name),
+        Some(name) => settings.builders.iter().find(|builder| builder.name.as_str() == name),
         None => settings.builders.first(),
     };
     let file = settings.file.display();
     found.map(AsRef::as_ref).ok_or_else(|| match wanted {
         Some(name) => {
-            let names: Vec<&str> = settings
-                .builders
-                .iter()
-                .map(|builder| builder.name.as_str())
-                .collect();
+            let names: Vec<&str> =
+                settings.builders.iter().map(|builder| builder.name.as_str()).collect();
             format!(
                 "there is no builder `{name}` in {file}\n    fix: name one of: {}",
                 names.join(", ")
@@ -212,10 +197,7 @@ struct Signals {
 
 impl Signals {
     fn new() -> std::io::Result<Self> {
-        Ok(Self {
-            term: signal(SignalKind::terminate())?,
-            int: signal(SignalKind::interrupt())?,
-        })
+        Ok(Self { term: signal(SignalKind::terminate())?, int: signal(SignalKind::interrupt())? })
     }
 
     async fn next(&mut self) {
@@ -230,9 +212,7 @@ async fn up(plan: Plan, master: RunningMaster, once: bool) -> u8 {
     let mut signals = match Signals::new() {
         Ok(signals) => signals,
         Err(error) => {
-            complain(format_args!(
-                "botmaster: cannot listen for signals: {error}"
-            ));
+            complain(format_args!("botmaster: cannot listen for signals: {error}"));
             return exit::SOFTWARE;
         }
     };
@@ -248,12 +228,7 @@ async fn up(plan: Plan, master: RunningMaster, once: bool) -> u8 {
     let (stage, stop) = watch::channel(StopStage::Run);
     let (news, mut heard) = mpsc::channel(64);
     let mut console = Console::new(&url, &plan.builder);
-    console.reason = if once {
-        "botmaster up --once"
-    } else {
-        "botmaster up"
-    }
-    .to_owned();
+    console.reason = if once { "botmaster up --once" } else { "botmaster up" }.to_owned();
     let watching = console.stop.clone();
     let mut running = Running {
         master,
@@ -329,9 +304,7 @@ fn code_of(end: Result<Result<BuildResult, WatchError>, oneshot::error::RecvErro
             }
         }
         Err(_) => {
-            complain(format_args!(
-                "botmaster: the console ended without a result"
-            ));
+            complain(format_args!("botmaster: the console ended without a result"));
             exit::SOFTWARE
         }
     }
@@ -339,22 +312,10 @@ fn code_of(end: Result<Result<BuildResult, WatchError>, oneshot::error::RecvErro
 
 fn local_worker(plan: &Plan, master: &RunningMaster) -> std::io::Result<LocalWorker> {
     let config = &plan.worker.config;
-    let dir = plan
-        .settings
-        .master
-        .data_dir
-        .join("workers")
-        .join(config.name.as_str());
+    let dir = plan.settings.master.data_dir.join("workers").join(config.name.as_str());
     let token_file = plan.settings.token_path(&plan.worker);
     let name = config.name.as_str();
-    LocalWorker::of_this_program(
-        master.listen,
-        name,
-        &token_file,
-        &dir,
-        config.max_builds,
-        POLITE,
-    )
+    LocalWorker::of_this_program(master.listen, name, &token_file, &dir, config.max_builds, POLITE)
 }
 
 /// The console blocks, so it has a thread of its own.

@@ -337,7 +337,13 @@ impl BuildCore {
 
     /// Writes what is to be written and goes to the next step that shall run,
     /// or to the end.
-    fn go_on(&mut self, now: Timestamp, from: usize, mut records: Vec<Record>, fx: &mut Vec<Effect>) {
+    fn go_on(
+        &mut self,
+        now: Timestamp,
+        from: usize,
+        mut records: Vec<Record>,
+        fx: &mut Vec<Effect>,
+    ) {
         let halted = self.halted || self.stop.is_some();
         let next = self
             .steps()
@@ -412,7 +418,8 @@ impl BuildCore {
                 self.phase = Phase::Over;
                 self.kill_by = None;
                 self.away = None;
-                let times = (result == BuildResult::Success).then(|| std::mem::take(&mut self.times));
+                let times =
+                    (result == BuildResult::Success).then(|| std::mem::take(&mut self.times));
                 fx.push(Effect::Finished { result, requeue, times });
             }
         }

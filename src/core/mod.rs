@@ -12,10 +12,10 @@ pub mod time;
 pub mod values;
 pub mod views;
 
+pub mod bot_master;
+pub mod build;
 pub mod builder;
+pub mod inbox;
 pub mod ping;
 pub mod slave_builder;
 pub mod worker;
-pub mod bot_master;
-pub mod build;
-pub mod inbox;

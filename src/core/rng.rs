@@ -17,11 +17,7 @@ impl Rng {
 
     /// An index below `len`; 0 when `len` is 0.
     pub fn index(&mut self, len: usize) -> usize {
-        if len <= 1 {
-            0
-        } else {
-            self.0.random_range(0..len)
-        }
+        if len <= 1 { 0 } else { self.0.random_range(0..len) }
     }
 
     /// 128 random bits.

@@ -75,11 +75,8 @@ pub(super) fn read_builders(
             check_new(&section, "builder", name, &mut names);
         }
         // The rest is read even without a name, for the sake of its faults.
-        let builder = read_builder(
-            &section,
-            context,
-            name.map_or(String::new(), |said| said.value),
-        );
+        let builder =
+            read_builder(&section, context, name.map_or(String::new(), |said| said.value));
         check_folder(&section, &builder, &mut folders);
         builders.push(builder);
     }
@@ -95,17 +92,13 @@ fn check_folder(
     match folders.get(&builder.builddir) {
         // The same name twice has been reported as such.
         Some(other) if other != name => {
-            let span = section
-                .key_span("builddir")
-                .or_else(|| section.key_span("name"));
+            let span = section.key_span("builddir").or_else(|| section.key_span("name"));
             let message = format!(
                 "builder `{other}` has the folder `{}` already: their builds would overwrite each other",
                 builder.builddir
             );
             let fix = "give one of them another folder with builddir = \"…\"";
-            section
-                .report
-                .error(span.as_ref(), &section.key("builddir"), message, fix);
+            section.report.error(span.as_ref(), &section.key("builddir"), message, fix);
         }
         Some(_) => {}
         None => {
@@ -121,12 +114,7 @@ fn read_builder(
 ) -> BuilderConfig {
     if let Some(span) = section.key_span("periodic_build_time") {
         let fix = "remove it: the Periodic scheduler is its replacement";
-        section.error(
-            &span,
-            "periodic_build_time",
-            "a builder no longer has this key",
-            fix,
-        );
+        section.error(&span, "periodic_build_time", "a builder no longer has this key", fix);
     }
     let builddir = match section.text("builddir") {
         Some(said) => {
@@ -137,9 +125,7 @@ fn read_builder(
         }
         None => folder_for(&name),
     };
-    let factory = Factory {
-        steps: read_steps(section, context.base),
-    };
+    let factory = Factory { steps: read_steps(section, context.base) };
     let steps = section.raw("step").map(|value| value.get_ref().as_array());
     if steps.is_none_or(|list| list.is_some_and(|list| list.is_empty())) {
         let fix = "add a [[builder.step]] below it, for example with run = [\"make\", \"test\"]";
@@ -150,21 +136,10 @@ fn read_builder(
         section.error(&section.span, "step", message, "use plain texts");
         String::new()
     });
-    let choose = [
-        ("random", ChooseWorker::Random),
-        ("first", ChooseWorker::First),
-    ];
-    let on_lost = [
-        ("requeue", OnLost::Requeue),
-        ("wait", OnLost::Wait),
-        ("fail", OnLost::Fail),
-    ];
-    let retries = section
-        .number("infra_retries", 0..=1000)
-        .unwrap_or(INFRA_RETRIES);
-    let limit = section
-        .number("queue_limit", 1..=10_000_000)
-        .unwrap_or(QUEUE_LIMIT);
+    let choose = [("random", ChooseWorker::Random), ("first", ChooseWorker::First)];
+    let on_lost = [("requeue", OnLost::Requeue), ("wait", OnLost::Wait), ("fail", OnLost::Fail)];
+    let retries = section.number("infra_retries", 0..=1000).unwrap_or(INFRA_RETRIES);
+    let limit = section.number("queue_limit", 1..=10_000_000).unwrap_or(QUEUE_LIMIT);
     BuilderConfig {
         builddir,
         workers: read_worker_names(section, &name, context.workers),
@@ -176,9 +151,7 @@ fn read_builder(
         description: section.text("description").map(|said| said.value),
         tags: read_tags(section),
         start_timeout: read_start_timeout(section),
-        choose: section
-            .word("choose", &choose)
-            .unwrap_or(ChooseWorker::Random),
+        choose: section.word("choose", &choose).unwrap_or(ChooseWorker::Random),
         on_lost: section.word("on_lost", &on_lost).unwrap_or(OnLost::Requeue),
         grace: read_grace(section, context.timers),
         infra_retries: u32::try_from(retries).unwrap_or(u32::MAX),
@@ -191,12 +164,7 @@ fn read_start_timeout(section: &Section<'_, '_>) -> Duration {
     match section.duration("start_timeout") {
         Some(said) if said.value.is_zero() => {
             let fix = "write for example \"10s\"";
-            section.error(
-                &said.span,
-                "start_timeout",
-                "no ping can be answered in no time",
-                fix,
-            );
+            section.error(&said.span, "start_timeout", "no ping can be answered in no time", fix);
             START_TIMEOUT
         }
         Some(said) => said.value,
@@ -218,10 +186,8 @@ fn read_grace(section: &Section<'_, '_>, timers: &Timers) -> Duration {
 fn read_worker_names(section: &Section<'_, '_>, builder: &str, known: &[&str]) -> Vec<WorkerName> {
     let one = section.text("worker").map(|said| ("worker", said));
     let more = section.texts("workers").unwrap_or_default();
-    let all: Vec<(&str, Said<String>)> = one
-        .into_iter()
-        .chain(more.into_iter().map(|said| ("workers", said)))
-        .collect();
+    let all: Vec<(&str, Said<String>)> =
+        one.into_iter().chain(more.into_iter().map(|said| ("workers", said))).collect();
     let mut names: Vec<WorkerName> = Vec::with_capacity(all.len());
     for (key, said) in all {
         let name = said.value.as_str();
@@ -271,13 +237,7 @@ fn read_lock_uses(section: &Section<'_, '_>, locks: &[LockDefinition]) -> Vec<Lo
         let (name, count) = match item.get_ref() {
             DeValue::String(name) => {
                 let span = item.span();
-                (
-                    Said {
-                        value: name.clone().into_owned(),
-                        span,
-                    },
-                    1,
-                )
+                (Said { value: name.clone().into_owned(), span }, 1)
             }
             DeValue::Table(table) => match read_lock_table(section, index, item.span(), table) {
                 Some(read) => read,
@@ -329,12 +289,7 @@ fn lock_use(
     let Some(lock) = locks.iter().find(|lock| lock.name == name.value) else {
         let known: Vec<&str> = locks.iter().map(|lock| lock.name.as_str()).collect();
         let message = format!("there is no lock `{}`", name.value);
-        section.error(
-            &name.span,
-            "locks",
-            message,
-            fix_unknown("lock", &name.value, &known),
-        );
+        section.error(&name.span, "locks", message, fix_unknown("lock", &name.value, &known));
         return None;
     };
     if uses.iter().any(|other| other.name == name.value) {
@@ -347,12 +302,7 @@ fn lock_use(
             "{count} of lock `{}` can never be had: its max_count is {}",
             name.value, lock.max_count
         );
-        section.error(
-            &name.span,
-            "locks",
-            message,
-            "take fewer, or raise the lock's max_count",
-        );
+        section.error(&name.span, "locks", message, "take fewer, or raise the lock's max_count");
     }
     Some(LockUse {
         name: lock.name.clone(),

@@ -52,18 +52,14 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
     }
     let mut total: u64 = 0;
     while !rest.is_empty() {
-        let digits = rest
-            .find(|c: char| !c.is_ascii_digit())
-            .unwrap_or(rest.len());
+        let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
         let (number, after) = rest.split_at(digits);
         if number.is_empty() {
             return Err(DurationError::NoNumber(rest.chars().take(20).collect()));
         }
         let number: u64 = number.parse().map_err(|_| DurationError::TooLong)?;
         let after = after.trim_start();
-        let letters = after
-            .find(|c: char| !c.is_alphabetic())
-            .unwrap_or(after.len());
+        let letters = after.find(|c: char| !c.is_alphabetic()).unwrap_or(after.len());
         let (unit, after) = after.split_at(letters);
         if unit.is_empty() {
             return Err(DurationError::NoUnit(number));
@@ -77,11 +73,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
         rest = after.trim_start();
     }
     let total = Duration::from_millis(total);
-    if total > LONGEST {
-        Err(DurationError::TooLong)
-    } else {
-        Ok(total)
-    }
+    if total > LONGEST { Err(DurationError::TooLong) } else { Ok(total) }
 }
 
 /// Writes a duration as [`parse_duration`] reads it, to the millisecond.
@@ -89,13 +81,9 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
 pub fn show_duration(span: Duration) -> String {
     let mut ms = u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
     let mut text = String::new();
-    for (unit, scale) in [
-        ("d", 86_400_000),
-        ("h", 3_600_000),
-        ("min", 60_000),
-        ("s", 1000),
-        ("ms", 1),
-    ] {
+    for (unit, scale) in
+        [("d", 86_400_000), ("h", 3_600_000), ("min", 60_000), ("s", 1000), ("ms", 1)]
+    {
         let count = ms / scale;
         ms %= scale;
         if count > 0 {
@@ -105,9 +93,5 @@ pub fn show_duration(span: Duration) -> String {
             text.push_str(&format!("{count} {unit}"));
         }
     }
-    if text.is_empty() {
-        "0 s".to_owned()
-    } else {
-        text
-    }
+    if text.is_empty() { "0 s".to_owned() } else { text }
 }

@@ -75,17 +75,10 @@ pub fn load_text(path: &Path, text: &str, overrides: &Overrides) -> Result<Loade
         for fault in faults.iter().take(20) {
             let span = fault.span();
             let column = span.as_ref().map(|span| report.place(span.start).1);
-            let place = column
-                .map(|column| format!(" at column {column}"))
-                .unwrap_or_default();
+            let place = column.map(|column| format!(" at column {column}")).unwrap_or_default();
             let what = fault.message().replace('\n', ", ");
             let message = format!("this is not TOML{place}: {what}");
-            report.error(
-                span.as_ref(),
-                "",
-                message,
-                "see https://toml.io for how TOML is written",
-            );
+            report.error(span.as_ref(), "", message, "see https://toml.io for how TOML is written");
         }
         return Err(report.into_parts().0);
     }
@@ -94,20 +87,10 @@ pub fn load_text(path: &Path, text: &str, overrides: &Overrides) -> Result<Loade
         report.error(None, "", "there is nothing in the file", fix);
         return Err(report.into_parts().0);
     }
-    let whole = Section::open(
-        &report,
-        String::new(),
-        root.span(),
-        root.get_ref(),
-        ROOT_KEYS,
-    );
+    let whole = Section::open(&report, String::new(), root.span(), root.get_ref(), ROOT_KEYS);
     let settings = read_settings(path, &whole, overrides);
     let (errors, notes) = report.into_parts();
-    if errors.is_empty() {
-        Ok(Loaded { settings, notes })
-    } else {
-        Err(errors)
-    }
+    if errors.is_empty() { Ok(Loaded { settings, notes }) } else { Err(errors) }
 }
 
 fn read_text(path: &Path) -> Result<String, Problem> {
@@ -138,35 +121,19 @@ fn read_text(path: &Path) -> Result<String, Problem> {
     // A folder opens well and fails at the first read, with a poor text.
     if fs::metadata(path).map_err(cannot)?.is_dir() {
         let fix = "give the file itself, for example with --config DIR/botmaster.toml";
-        return Err(problem(
-            None,
-            "this is a folder, not a file".to_owned(),
-            fix,
-        ));
+        return Err(problem(None, "this is a folder, not a file".to_owned(), fix));
     }
     let mut bytes = Vec::new();
     let file = fs::File::open(path).map_err(cannot)?;
-    file.take(LONGEST_FILE + 1)
-        .read_to_end(&mut bytes)
-        .map_err(cannot)?;
+    file.take(LONGEST_FILE + 1).read_to_end(&mut bytes).map_err(cannot)?;
     if bytes.len() as u64 > LONGEST_FILE {
         let message = "the file is longer than 16 MiB".to_owned();
         return Err(problem(None, message, "give a configuration file"));
     }
     String::from_utf8(bytes).map_err(|error| {
         let good = error.utf8_error().valid_up_to();
-        let line = error
-            .as_bytes()
-            .iter()
-            .take(good)
-            .filter(|byte| **byte == b'\n')
-            .count()
-            + 1;
-        problem(
-            Some(line),
-            "the file is not UTF-8 text".to_owned(),
-            "save it as UTF-8",
-        )
+        let line = error.as_bytes().iter().take(good).filter(|byte| **byte == b'\n').count() + 1;
+        problem(Some(line), "the file is not UTF-8 text".to_owned(), "save it as UTF-8")
     })
 }
 
@@ -179,24 +146,11 @@ fn read_settings(path: &Path, root: &Section<'_, '_>, overrides: &Overrides) -> 
     let timers = read_timers(&root.table("timers", TIMER_KEYS));
     let workers = read_workers(root);
     let locks = read_locks(root);
-    let names: Vec<&str> = workers
-        .iter()
-        .map(|worker| worker.config.name.as_str())
-        .collect();
-    let context = BuilderContext {
-        base,
-        timers: &timers,
-        workers: &names,
-        locks: &locks,
-    };
+    let names: Vec<&str> = workers.iter().map(|worker| worker.config.name.as_str()).collect();
+    let context = BuilderContext { base, timers: &timers, workers: &names, locks: &locks };
     let builders = read_builders(root, &context);
     if builders.is_empty() && root.raw("builder").is_none() {
-        root.report.note(
-            None,
-            "builder",
-            "no builder is configured",
-            "add a [[builder]]",
-        );
+        root.report.note(None, "builder", "no builder is configured", "add a [[builder]]");
     }
     let up = read_up(&root.table("up", UP_KEYS), &names, &builders);
     Settings {
@@ -210,20 +164,12 @@ fn read_settings(path: &Path, root: &Section<'_, '_>, overrides: &Overrides) -> 
 }
 
 fn read_up(section: &Section<'_, '_>, workers: &[&str], builders: &[BuilderConfig]) -> UpSettings {
-    let builders: Vec<&str> = builders
-        .iter()
-        .map(|builder| builder.name.as_str())
-        .collect();
+    let builders: Vec<&str> = builders.iter().map(|builder| builder.name.as_str()).collect();
     let known = |what: &str, known: &[&str]| {
         let said = section.text(what)?;
         if !known.contains(&said.value.as_str()) {
             let message = format!("there is no {what} `{}`", said.value);
-            section.error(
-                &said.span,
-                what,
-                message,
-                fix_unknown(what, &said.value, known),
-            );
+            section.error(&said.span, what, message, fix_unknown(what, &said.value, known));
         }
         Some(said.value)
     };

@@ -27,11 +27,7 @@ fn tidy(path: &Path) -> PathBuf {
             other => tidied.push(other),
         }
     }
-    if tidied.as_os_str().is_empty() {
-        PathBuf::from(".")
-    } else {
-        tidied
-    }
+    if tidied.as_os_str().is_empty() { PathBuf::from(".") } else { tidied }
 }
 
 /// The absolute form of a path that is relative to `base`: what a worker in
@@ -48,9 +44,7 @@ pub(super) fn read_master(
     base: &Path,
     overrides: &Overrides,
 ) -> MasterSettings {
-    let title = section
-        .text("title")
-        .map_or_else(|| "botmaster".to_owned(), |said| said.value);
+    let title = section.text("title").map_or_else(|| "botmaster".to_owned(), |said| said.value);
     let data_dir = match section.text("data_dir") {
         Some(said) if said.value.trim().is_empty() => {
             let fix = "name a folder, for example data_dir = \"data\"";
@@ -61,31 +55,13 @@ pub(super) fn read_master(
         None => tidy(&base.join("data")),
     };
     let insecure = section.flag("insecure").unwrap_or(false);
-    let http = read_address(
-        section,
-        "http",
-        overrides.http,
-        [127, 0, 0, 1],
-        8010,
-        insecure,
-    );
-    let listen = read_address(
-        section,
-        "listen",
-        overrides.listen,
-        [127, 0, 0, 1],
-        9989,
-        insecure,
-    );
+    let http = read_address(section, "http", overrides.http, [127, 0, 0, 1], 8010, insecure);
+    let listen = read_address(section, "listen", overrides.listen, [127, 0, 0, 1], 9989, insecure);
     if http == listen && http.port() != 0 {
-        let span = section
-            .key_span("listen")
-            .or_else(|| section.key_span("http"));
+        let span = section.key_span("listen").or_else(|| section.key_span("http"));
         let message = format!("`http` and `listen` are both {http}");
         let fix = "give each a port of its own";
-        section
-            .report
-            .error(span.as_ref(), &section.key("listen"), message, fix);
+        section.report.error(span.as_ref(), &section.key("listen"), message, fix);
     }
     MasterSettings {
         title,
@@ -93,9 +69,7 @@ pub(super) fn read_master(
         http,
         listen,
         insecure,
-        drain: section
-            .duration("drain")
-            .map_or(Duration::ZERO, |said| said.value),
+        drain: section.duration("drain").map_or(Duration::ZERO, |said| said.value),
     }
 }
 
@@ -125,11 +99,7 @@ fn read_address(
     if address.ip().is_loopback() {
         return address;
     }
-    let by = if span.is_some() {
-        String::new()
-    } else {
-        format!(" (from --{name})")
-    };
+    let by = if span.is_some() { String::new() } else { format!(" (from --{name})") };
     if insecure {
         section.report.note(
             span.as_ref(),

@@ -16,15 +16,12 @@ pub struct NameFault {
 }
 
 fn fault(message: String, fix: &str) -> Result<(), NameFault> {
-    Err(NameFault {
-        message,
-        fix: fix.to_owned(),
-    })
+    Err(NameFault { message, fix: fix.to_owned() })
 }
 
 /// Characters that change the direction of the text around them or cannot be
 /// seen: with them two different names look the same.
-fn is_hidden(c: char) -> bool {
+pub(super) fn is_hidden(c: char) -> bool {
     matches!(
         c,
         '\u{ad}' | '\u{61c}' | '\u{180e}' | '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}'
@@ -50,30 +47,20 @@ pub fn check_name(name: &str, longest: usize) -> Result<(), NameFault> {
     }
     if name.trim() != name {
         return fault(
-            format!(
-                "the name `{}` begins or ends with a blank",
-                name.escape_debug()
-            ),
+            format!("the name `{}` begins or ends with a blank", name),
             "remove the blank",
         );
     }
     for c in name.chars() {
         if c.is_control() {
             return fault(
-                format!(
-                    "the name `{}` has the control character U+{:04X}",
-                    name.escape_debug(),
-                    c as u32
-                ),
+                format!("the name `{}` has the control character U+{:04X}", name, c as u32),
                 "use visible characters only",
             );
         }
         if is_hidden(c) {
             return fault(
-                format!(
-                    "the name has the invisible or direction mark U+{:04X}",
-                    c as u32
-                ),
+                format!("the name has the invisible or direction mark U+{:04X}", c as u32),
                 "remove the mark: names that look the same must be the same",
             );
         }
@@ -87,10 +74,7 @@ pub fn check_name(name: &str, longest: usize) -> Result<(), NameFault> {
         }
     }
     if name == "." || name == ".." {
-        return fault(
-            format!("`{name}` cannot be a name"),
-            "use letters and digits",
-        );
+        return fault(format!("`{name}` cannot be a name"), "use letters and digits");
     }
     Ok(())
 }
@@ -124,13 +108,7 @@ pub fn check_folder_name(name: &str) -> Result<(), NameFault> {
 pub fn folder_for(name: &str) -> String {
     let mut folder: String = name
         .chars()
-        .map(|c| {
-            if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') {
-                c
-            } else {
-                '_'
-            }
-        })
+        .map(|c| if c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-') { c } else { '_' })
         .collect();
     if folder.starts_with(['.', '-']) {
         folder.insert(0, '_');
@@ -157,9 +135,6 @@ pub(super) fn fix_unknown(what: &str, name: &str, known: &[&str]) -> String {
     match nearest(name, known.iter().copied()) {
         Some(near) => format!("did you mean `{near}`?"),
         None if known.is_empty() => format!("add a [[{what}]] with this name"),
-        None => format!(
-            "add a [[{what}]] with this name; there are: {}",
-            known.join(", ")
-        ),
+        None => format!("add a [[{what}]] with this name; there are: {}", known.join(", ")),
     }
 }

@@ -15,7 +15,7 @@ use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
 use super::durations::{DURATION_FIX, parse_duration};
-use super::names::nearest;
+use super::names::{is_hidden, nearest};
 use super::types::Problem;
 
 /// What was found in a file so far.
@@ -28,23 +28,14 @@ pub(super) struct Report<'i> {
 
 impl<'i> Report<'i> {
     pub(super) fn new(file: String, text: &'i str) -> Self {
-        Self {
-            file,
-            text,
-            errors: RefCell::default(),
-            notes: RefCell::default(),
-        }
+        Self { file, text, errors: RefCell::default(), notes: RefCell::default() }
     }
 
     /// Line and column of a byte, both from 1.
     pub(super) fn place(&self, byte: usize) -> (usize, usize) {
         let before = self.text.get(..byte).unwrap_or(self.text);
         let line = before.matches('\n').count() + 1;
-        let column = before
-            .rsplit('\n')
-            .next()
-            .map_or(0, |last| last.chars().count())
-            + 1;
+        let column = before.rsplit('\n').next().map_or(0, |last| last.chars().count()) + 1;
         (line, column)
     }
 
@@ -58,9 +49,9 @@ impl<'i> Report<'i> {
         Problem {
             file: self.file.clone(),
             line: at.map(|span| self.place(span.start).0),
-            key: key.to_owned(),
-            message,
-            fix,
+            key: visible(key),
+            message: visible(&message),
+            fix: visible(&fix),
         }
     }
 
@@ -93,6 +84,19 @@ impl<'i> Report<'i> {
         notes.sort_by_key(|problem| problem.line);
         (errors, notes)
     }
+}
+
+/// A text for people: what the file holds must not steer their terminals.
+fn visible(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if c.is_control() || is_hidden(c) {
+            shown.extend(c.escape_default());
+        } else {
+            shown.push(c);
+        }
+    }
+    shown
 }
 
 /// A value and where it was written.
@@ -132,12 +136,7 @@ impl<'r, 'i> Section<'r, 'i> {
         table: &'r DeTable<'i>,
         known: &[&str],
     ) -> Self {
-        let section = Self {
-            report,
-            path,
-            span,
-            table: Some(table),
-        };
+        let section = Self { report, path, span, table: Some(table) };
         for key in table.keys() {
             let name: &str = key.get_ref();
             if known.contains(&name) {
@@ -154,21 +153,12 @@ impl<'r, 'i> Section<'r, 'i> {
 
     /// A table that is not there.
     pub(super) fn absent(report: &'r Report<'i>, path: &str) -> Self {
-        Self {
-            report,
-            path: path.to_owned(),
-            span: 0..0,
-            table: None,
-        }
+        Self { report, path: path.to_owned(), span: 0..0, table: None }
     }
 
     /// The whole path of a key of this table.
     pub(super) fn key(&self, name: &str) -> String {
-        if self.path.is_empty() {
-            name.to_owned()
-        } else {
-            format!("{}.{name}", self.path)
-        }
+        if self.path.is_empty() { name.to_owned() } else { format!("{}.{name}", self.path) }
     }
 
     pub(super) fn error(
@@ -191,20 +181,16 @@ impl<'r, 'i> Section<'r, 'i> {
     }
 
     fn wrong(&self, name: &str, value: &Spanned<DeValue<'_>>, wanted: &str, fix: &str) {
-        let message = format!(
-            "{wanted} is wanted here, and this is {}",
-            a(value.get_ref())
-        );
+        let message = format!("{wanted} is wanted here, and this is {}", a(value.get_ref()));
         self.error(&value.span(), name, message, fix);
     }
 
     pub(super) fn text(&self, name: &str) -> Option<Said<String>> {
         let value = self.raw(name)?;
         match value.get_ref() {
-            DeValue::String(text) => Some(Said {
-                value: text.clone().into_owned(),
-                span: value.span(),
-            }),
+            DeValue::String(text) => {
+                Some(Said { value: text.clone().into_owned(), span: value.span() })
+            }
             _ => {
                 self.wrong(name, value, "a text", "write it in quotes: \"…\"");
                 None
@@ -217,22 +203,13 @@ impl<'r, 'i> Section<'r, 'i> {
         if let DeValue::Boolean(flag) = value.get_ref() {
             return Some(*flag);
         }
-        self.wrong(
-            name,
-            value,
-            "true or false",
-            "write true or false, without quotes",
-        );
+        self.wrong(name, value, "true or false", "write true or false, without quotes");
         None
     }
 
     pub(super) fn number(&self, name: &str, range: RangeInclusive<u64>) -> Option<u64> {
         let value = self.raw(name)?;
-        let fix = format!(
-            "write a whole number from {} to {}",
-            range.start(),
-            range.end()
-        );
+        let fix = format!("write a whole number from {} to {}", range.start(), range.end());
         let DeValue::Integer(number) = value.get_ref() else {
             self.wrong(name, value, "a whole number", &fix);
             return None;
@@ -254,10 +231,7 @@ impl<'r, 'i> Section<'r, 'i> {
             return None;
         };
         match parse_duration(text) {
-            Ok(duration) => Some(Said {
-                value: duration,
-                span: value.span(),
-            }),
+            Ok(duration) => Some(Said { value: duration, span: value.span() }),
             Err(error) => {
                 self.error(&value.span(), name, error.to_string(), DURATION_FIX);
                 None
@@ -271,17 +245,9 @@ impl<'r, 'i> Section<'r, 'i> {
         if let Some((_, value)) = words.iter().find(|(word, _)| *word == said.value) {
             return Some(*value);
         }
-        let known: Vec<String> = words
-            .iter()
-            .map(|(word, _)| format!("\"{word}\""))
-            .collect();
+        let known: Vec<String> = words.iter().map(|(word, _)| format!("\"{word}\"")).collect();
         let message = format!("`{}` is not known here", said.value);
-        self.error(
-            &said.span,
-            name,
-            message,
-            format!("write {}", known.join(" or ")),
-        );
+        self.error(&said.span, name, message, format!("write {}", known.join(" or ")));
         None
     }
 
@@ -290,12 +256,7 @@ impl<'r, 'i> Section<'r, 'i> {
         if let DeValue::Array(items) = value.get_ref() {
             return Some(items);
         }
-        self.wrong(
-            name,
-            value,
-            "a list",
-            "write it in brackets: [\"…\", \"…\"]",
-        );
+        self.wrong(name, value, "a list", "write it in brackets: [\"…\", \"…\"]");
         None
     }
 
@@ -305,20 +266,12 @@ impl<'r, 'i> Section<'r, 'i> {
         for item in items {
             match item.get_ref() {
                 DeValue::String(text) => {
-                    texts.push(Said {
-                        value: text.clone().into_owned(),
-                        span: item.span(),
-                    });
+                    texts.push(Said { value: text.clone().into_owned(), span: item.span() });
                 }
                 other => {
                     let message =
                         format!("a list of texts is wanted here, and it holds {}", a(other));
-                    self.error(
-                        &item.span(),
-                        name,
-                        message,
-                        "write each in quotes: [\"…\", \"…\"]",
-                    );
+                    self.error(&item.span(), name, message, "write each in quotes: [\"…\", \"…\"]");
                 }
             }
         }
@@ -344,18 +297,10 @@ impl<'r, 'i> Section<'r, 'i> {
             }
             match value.get_ref() {
                 DeValue::String(text) if text.contains('\0') => {
-                    self.error(
-                        &value.span(),
-                        &inner,
-                        "the value has a NUL character",
-                        "remove it",
-                    );
+                    self.error(&value.span(), &inner, "the value has a NUL character", "remove it");
                 }
                 DeValue::String(text) => {
-                    map.insert(
-                        key.get_ref().clone().into_owned(),
-                        text.clone().into_owned(),
-                    );
+                    map.insert(key.get_ref().clone().into_owned(), text.clone().into_owned());
                 }
                 _ => self.wrong(&inner, value, "a text", "write the value in quotes: \"…\""),
             }
@@ -372,12 +317,7 @@ impl<'r, 'i> Section<'r, 'i> {
         if let DeValue::Table(table) = value.get_ref() {
             return Section::open(self.report, path, value.span(), table, known);
         }
-        self.wrong(
-            name,
-            value,
-            "a table",
-            &format!("write [{path}] on a line of its own"),
-        );
+        self.wrong(name, value, "a table", &format!("write [{path}] on a line of its own"));
         Section::absent(self.report, &path)
     }
 
@@ -416,12 +356,7 @@ impl<'r, 'i> Section<'r, 'i> {
 pub(super) fn required_name(section: &Section<'_, '_>) -> Option<Said<String>> {
     if section.raw("name").is_none() {
         let message = "it has no name";
-        section.error(
-            &section.span,
-            "name",
-            message,
-            "add a line such as name = \"…\"",
-        );
+        section.error(&section.span, "name", message, "add a line such as name = \"…\"");
     }
     section.text("name")
 }

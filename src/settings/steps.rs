@@ -90,10 +90,7 @@ fn read_limit(
     name: &str,
     default: Option<Duration>,
 ) -> Option<Duration> {
-    if section
-        .raw(name)
-        .is_some_and(|value| value.get_ref().as_str() == Some("off"))
-    {
+    if section.raw(name).is_some_and(|value| value.get_ref().as_str() == Some("off")) {
         return None;
     }
     match section.duration(name) {
@@ -111,10 +108,7 @@ fn read_workdir(section: &Section<'_, '_>) -> Option<String> {
     let said = section.text("workdir")?;
     let inside = |part: Component<'_>| matches!(part, Component::Normal(_) | Component::CurDir);
     if said.value.is_empty() || !Path::new(&said.value).components().all(inside) {
-        let message = format!(
-            "`{}` is not inside the build's folder",
-            said.value.escape_debug()
-        );
+        let message = format!("`{}` is not inside the build's folder", said.value);
         let fix = "write a folder relative to the build's own, without `..`";
         section.error(&said.span, "workdir", message, fix);
     }
@@ -122,10 +116,8 @@ fn read_workdir(section: &Section<'_, '_>) -> Option<String> {
 }
 
 fn read_kind(section: &Section<'_, '_>, base: &Path) -> Option<StepKind> {
-    let there: Vec<&str> = ["run", "shell", "git"]
-        .into_iter()
-        .filter(|key| section.raw(key).is_some())
-        .collect();
+    let there: Vec<&str> =
+        ["run", "shell", "git"].into_iter().filter(|key| section.raw(key).is_some()).collect();
     let fix = "write one of run = [\"program\", \"argument\"], shell = \"a line\" or git = \"URL\"";
     match there.as_slice() {
         [] => {
@@ -135,9 +127,7 @@ fn read_kind(section: &Section<'_, '_>, base: &Path) -> Option<StepKind> {
         [_] => {}
         [first, second, ..] => {
             let message = format!("the step has `{first}` and `{second}`");
-            let span = section
-                .key_span(second)
-                .unwrap_or_else(|| section.span.clone());
+            let span = section.key_span(second).unwrap_or_else(|| section.span.clone());
             section.error(&span, second, message, fix);
             return None;
         }
@@ -172,35 +162,21 @@ fn read_argv(section: &Section<'_, '_>) -> Option<Program> {
         && value.get_ref().is_str()
     {
         let fix = "write a list: run = [\"program\", \"argument\"], or use shell = \"a line\"";
-        section.error(
-            &value.span(),
-            "run",
-            "a list is wanted here, and this is a text",
-            fix,
-        );
+        section.error(&value.span(), "run", "a list is wanted here, and this is a text", fix);
         return None;
     }
     let said = section.texts("run")?;
-    let span = section
-        .raw("run")
-        .map_or_else(|| section.span.clone(), |value| value.span());
+    let span = section.raw("run").map_or_else(|| section.span.clone(), |value| value.span());
     if said.first().is_none_or(|program| program.value.is_empty()) {
         let fix = "write run = [\"program\", \"argument\"]";
         section.error(&span, "run", "no program is named", fix);
         return None;
     }
     if let Some(bad) = said.iter().find(|argument| argument.value.contains('\0')) {
-        section.error(
-            &bad.span,
-            "run",
-            "the argument has a NUL character",
-            "remove it",
-        );
+        section.error(&bad.span, "run", "the argument has a NUL character", "remove it");
         return None;
     }
-    Some(Program::Argv(
-        said.into_iter().map(|argument| argument.value).collect(),
-    ))
+    Some(Program::Argv(said.into_iter().map(|argument| argument.value).collect()))
 }
 
 fn read_git(section: &Section<'_, '_>, base: &Path) -> Option<StepKind> {
@@ -209,31 +185,18 @@ fn read_git(section: &Section<'_, '_>, base: &Path) -> Option<StepKind> {
     let unsafe_start =
         |text: &str| text.starts_with('-') || text.trim().is_empty() || text.contains('\0');
     if unsafe_start(&said.value) {
-        let message = format!("`{}` is no repository", said.value.escape_debug());
-        section.error(
-            &said.span,
-            "git",
-            message,
-            "write a URL or a path, for example git = \".\"",
-        );
+        let message = format!("`{}` is no repository", said.value);
+        section.error(&said.span, "git", message, "write a URL or a path, for example git = \".\"");
         return None;
     }
     let branch = section.text("branch");
     if let Some(branch) = &branch
         && unsafe_start(&branch.value)
     {
-        let message = format!("`{}` is no branch", branch.value.escape_debug());
-        section.error(
-            &branch.span,
-            "branch",
-            message,
-            "write a branch's name, or remove the key",
-        );
+        let message = format!("`{}` is no branch", branch.value);
+        section.error(&branch.span, "branch", message, "write a branch's name, or remove the key");
     }
-    let modes = [
-        ("clean", CheckoutMode::Clean),
-        ("incremental", CheckoutMode::Incremental),
-    ];
+    let modes = [("clean", CheckoutMode::Clean), ("incremental", CheckoutMode::Incremental)];
     Some(StepKind::Git {
         repository: resolved_repository(base, &said.value),
         branch: branch.map(|said| said.value),
@@ -258,37 +221,23 @@ fn resolved_repository(base: &Path, text: &str) -> String {
 fn derived_name(kind: &StepKind) -> String {
     let words: Vec<String> = match kind {
         StepKind::Git { .. } => vec!["git".to_owned()],
-        StepKind::Run {
-            program: Program::Argv(argv),
-        } => argv.iter().take(2).cloned().collect(),
-        StepKind::Run {
-            program: Program::Shell(line),
-        } => line.split_whitespace().take(2).map(str::to_owned).collect(),
+        StepKind::Run { program: Program::Argv(argv) } => argv.iter().take(2).cloned().collect(),
+        StepKind::Run { program: Program::Shell(line) } => {
+            line.split_whitespace().take(2).map(str::to_owned).collect()
+        }
     };
     let plain = |c: char| c.is_ascii_alphanumeric() || matches!(c, '_' | '-');
     let mut parts = Vec::with_capacity(words.len());
     for (index, word) in words.iter().enumerate() {
         // The program by its file's name; its first argument when it is a word.
-        let word = if index == 0 {
-            word.rsplit('/').next().unwrap_or(word)
-        } else {
-            word
-        };
+        let word = if index == 0 { word.rsplit('/').next().unwrap_or(word) } else { word };
         if index > 0 && !(word.starts_with(char::is_alphanumeric) && word.chars().all(plain)) {
             break;
         }
-        parts.push(
-            word.chars()
-                .map(|c| if plain(c) { c } else { '_' })
-                .collect::<String>(),
-        );
+        parts.push(word.chars().map(|c| if plain(c) { c } else { '_' }).collect::<String>());
     }
     let name: String = parts.join("-").chars().take(LONGEST_STEP_NAME).collect();
-    if name.is_empty() {
-        "step".to_owned()
-    } else {
-        name
-    }
+    if name.is_empty() { "step".to_owned() } else { name }
 }
 
 /// `name`, or with `_1`, `_2`, … after it when it is taken.

@@ -23,16 +23,9 @@ pub(super) fn read_timers(section: &Section<'_, '_>) -> Timers {
     // These travel to the workers as whole seconds.
     let seconds = |name: &str, default: Duration| match section.duration(name) {
         Some(said) if said.value < second || said.value.subsec_nanos() != 0 => {
-            let message = format!(
-                "{} is no whole number of seconds from 1 up",
-                show_duration(said.value)
-            );
-            section.error(
-                &said.span,
-                name,
-                message,
-                "write whole seconds, for example \"10s\"",
-            );
+            let message =
+                format!("{} is no whole number of seconds from 1 up", show_duration(said.value));
+            section.error(&said.span, name, message, "write whole seconds, for example \"10s\"");
             default
         }
         Some(said) => said.value,
@@ -85,10 +78,7 @@ pub(super) fn grace_fault(grace: Duration, timers: &Timers) -> Option<(String, S
         show_duration(timers.kill_time),
         show_duration(least),
     );
-    Some((
-        message,
-        format!("write grace = \"{}\" or more", show_duration(least)),
-    ))
+    Some((message, format!("write grace = \"{}\" or more", show_duration(least))))
 }
 
 fn check_timers(section: &Section<'_, '_>, timers: &Timers) {
@@ -98,9 +88,7 @@ fn check_timers(section: &Section<'_, '_>, timers: &Timers) {
         let span = section
             .key_span(name)
             .or_else(|| others.iter().find_map(|other| section.key_span(other)));
-        section
-            .report
-            .error(span.as_ref(), &section.key(name), message, fix);
+        section.report.error(span.as_ref(), &section.key(name), message, fix);
     };
     let least = timers.heartbeat * 3;
     if timers.lease < least {
@@ -109,10 +97,8 @@ fn check_timers(section: &Section<'_, '_>, timers: &Timers) {
             show_duration(timers.lease),
             show_duration(timers.heartbeat),
         );
-        let fix = format!(
-            "write lease = \"{}\" or more, or a shorter heartbeat",
-            show_duration(least)
-        );
+        let fix =
+            format!("write lease = \"{}\" or more, or a shorter heartbeat", show_duration(least));
         report("lease", &["heartbeat"], message, fix);
     }
     if timers.heartbeat_idle < timers.heartbeat {
@@ -121,10 +107,7 @@ fn check_timers(section: &Section<'_, '_>, timers: &Timers) {
             show_duration(timers.heartbeat_idle),
             show_duration(timers.heartbeat),
         );
-        let fix = format!(
-            "write heartbeat_idle = \"{}\" or more",
-            show_duration(timers.heartbeat)
-        );
+        let fix = format!("write heartbeat_idle = \"{}\" or more", show_duration(timers.heartbeat));
         report("heartbeat_idle", &["heartbeat"], message, fix);
     }
     if let Some((message, fix)) = grace_fault(timers.grace, timers) {

@@ -70,10 +70,7 @@ impl Token {
         if check != format!("{:08x}", crc32fast::hash(before.as_bytes())) {
             return Err(TokenError::Check);
         }
-        Ok(Self {
-            id: id.to_owned(),
-            text: Secret::new(text.to_owned()),
-        })
+        Ok(Self { id: id.to_owned(), text: Secret::new(text.to_owned()) })
     }
 
     /// What it was made for: the worker's name when this program made it.
@@ -121,11 +118,7 @@ pub fn write_new_token_file(path: &Path, name: &str) -> io::Result<Token> {
     if let Some(folder) = path.parent() {
         fs::create_dir_all(folder)?;
     }
-    let mut file = fs::OpenOptions::new()
-        .write(true)
-        .create_new(true)
-        .mode(0o600)
-        .open(path)?;
+    let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(path)?;
     file.write_all(format!("{}\n", token.reveal()).as_bytes())?;
     file.sync_all()?;
     Ok(token)
@@ -172,17 +165,18 @@ pub enum TokenFileError {
 }
 
 impl TokenFileError {
-    /// What to do about it, for the file of `worker`.
+    /// What to do about it, for the file of `worker` in the configuration `file`.
     #[must_use]
-    pub fn fix(&self, worker: &str) -> String {
+    pub fn fix(&self, worker: &str, file: &Path) -> String {
+        let file = file.display();
         match self {
             Self::Missing(_) => {
                 return format!(
-                    "`botmaster token {worker}` makes it; `botmaster up` makes the one of its own worker"
+                    "`botmaster token {worker} --config {file}` makes it; `botmaster up` makes the one of its own worker"
                 );
             }
             Self::TooLong(_) | Self::Empty(_) => {
-                return format!("delete the file, then `botmaster token {worker}` makes a new one");
+                return format!("delete the file, then `botmaster token {worker} --config {file}` makes a new one");
             }
             Self::Unreadable { .. } => "make it readable for the user that runs this program",
             Self::TooMany { .. } => "delete the tokens that are no longer in use",
@@ -198,10 +192,7 @@ impl TokenFileError {
 /// # Errors
 /// When the file is missing, unreadable, empty, or has a bad or a third token.
 pub fn read_token_file(path: &Path) -> Result<Vec<Token>, TokenFileError> {
-    let unreadable = |error| TokenFileError::Unreadable {
-        path: path.to_owned(),
-        error,
-    };
+    let unreadable = |error| TokenFileError::Unreadable { path: path.to_owned(), error };
     let file = fs::File::open(path).map_err(|error| {
         if error.kind() == io::ErrorKind::NotFound {
             TokenFileError::Missing(path.to_owned())
@@ -210,9 +201,7 @@ pub fn read_token_file(path: &Path) -> Result<Vec<Token>, TokenFileError> {
         }
     })?;
     let mut text = String::new();
-    file.take(LONGEST_FILE + 1)
-        .read_to_string(&mut text)
-        .map_err(unreadable)?;
+    file.take(LONGEST_FILE + 1).read_to_string(&mut text).map_err(unreadable)?;
     if text.len() as u64 > LONGEST_FILE {
         return Err(TokenFileError::TooLong(path.to_owned()));
     }
@@ -231,10 +220,9 @@ pub fn read_token_file(path: &Path) -> Result<Vec<Token>, TokenFileError> {
     }
     match tokens.len() {
         0 => Err(TokenFileError::Empty(path.to_owned())),
-        count if count > MOST_TOKENS => Err(TokenFileError::TooMany {
-            path: path.to_owned(),
-            count,
-        }),
+        count if count > MOST_TOKENS => {
+            Err(TokenFileError::TooMany { path: path.to_owned(), count })
+        }
         _ => Ok(tokens),
     }
 }
@@ -259,9 +247,7 @@ pub struct TokenBook {
 
 impl fmt::Debug for TokenBook {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("TokenBook")
-            .field("workers", &self.pages.len())
-            .finish_non_exhaustive()
+        f.debug_struct("TokenBook").field("workers", &self.pages.len()).finish_non_exhaustive()
     }
 }
 
@@ -276,11 +262,7 @@ impl TokenBook {
     #[must_use]
     pub fn new() -> Self {
         let mut chance = rand::rng();
-        Self {
-            key: chance.random(),
-            pages: BTreeMap::new(),
-            nobody: chance.random(),
-        }
+        Self { key: chance.random(), pages: BTreeMap::new(), nobody: chance.random() }
     }
 
     /// Reads the token files of all workers. A worker whose file cannot be used
@@ -299,7 +281,7 @@ impl TokenBook {
                     }
                     book.set(name, &tokens);
                 }
-                Err(error) => problems.push(file_problem(&path, name, &error)),
+                Err(error) => problems.push(file_problem(&settings.file, &path, name, &error)),
             }
         }
         (book, problems)
@@ -328,9 +310,7 @@ impl TokenBook {
             Some(page) => (page, Choice::from(1)),
             None => (&self.nobody, Choice::from(0)),
         };
-        let same = page
-            .iter()
-            .fold(Choice::from(0), |same, kept| same | kept.ct_eq(&given));
+        let same = page.iter().fold(Choice::from(0), |same, kept| same | kept.ct_eq(&given));
         (same & known).into()
     }
 
@@ -365,15 +345,15 @@ pub fn check_token_files(settings: &Settings) -> (Vec<Problem>, Vec<Problem>) {
             Ok(_) if others_may_read(&path) => notes.push(readable_note(&path, name)),
             Ok(_) => {}
             Err(error @ (TokenFileError::Missing(_) | TokenFileError::Unreadable { .. })) => {
-                notes.push(file_problem(&path, name, &error));
+                notes.push(file_problem(&settings.file, &path, name, &error));
             }
-            Err(error) => errors.push(file_problem(&path, name, &error)),
+            Err(error) => errors.push(file_problem(&settings.file, &path, name, &error)),
         }
     }
     (errors, notes)
 }
 
-fn file_problem(path: &Path, worker: &str, error: &TokenFileError) -> Problem {
+fn file_problem(config: &Path, path: &Path, worker: &str, error: &TokenFileError) -> Problem {
     let line = match error {
         TokenFileError::Bad { line, .. } => Some(*line),
         _ => None,
@@ -391,7 +371,7 @@ fn file_problem(path: &Path, worker: &str, error: &TokenFileError) -> Problem {
         line,
         key: format!("worker `{worker}`"),
         message,
-        fix: error.fix(worker),
+        fix: error.fix(worker, config),
     }
 }
 

@@ -52,9 +52,7 @@ pub(super) fn read_workers(root: &Section<'_, '_>) -> Vec<WorkerSettings> {
                 other.config.name
             );
             let fix = "give each worker a token file of its own";
-            section
-                .report
-                .note(span.as_ref(), &section.key("token_file"), message, fix);
+            section.report.note(span.as_ref(), &section.key("token_file"), message, fix);
         }
         workers.push(WorkerSettings {
             config: WorkerConfig {
@@ -71,13 +69,9 @@ pub(super) fn read_locks(root: &Section<'_, '_>) -> Vec<LockDefinition> {
     let mut before = BTreeMap::new();
     let mut locks = Vec::new();
     for section in root.tables("lock", LOCK_KEYS) {
-        let kind = section.word(
-            "kind",
-            &[("master", LockKind::Master), ("worker", LockKind::Worker)],
-        );
-        let max_count = section
-            .number("max_count", 1..=u64::from(u32::MAX))
-            .unwrap_or(1);
+        let kind =
+            section.word("kind", &[("master", LockKind::Master), ("worker", LockKind::Worker)]);
+        let max_count = section.number("max_count", 1..=u64::from(u32::MAX)).unwrap_or(1);
         let Some(name) = required_name(&section) else {
             continue;
         };

@@ -66,10 +66,8 @@ pub enum TelemetryError {
 /// When the filter is not one, or events are written already.
 pub fn init(format: LogFormat, standard: &str) -> Result<(), TelemetryError> {
     let text = std::env::var(FILTER_VARIABLE).unwrap_or_else(|_| standard.to_owned());
-    let filter = EnvFilter::try_new(&text).map_err(|error| TelemetryError::Filter {
-        text,
-        error: error.to_string(),
-    })?;
+    let filter = EnvFilter::try_new(&text)
+        .map_err(|error| TelemetryError::Filter { text, error: error.to_string() })?;
     let writer = tracing_subscriber::fmt()
         .with_env_filter(filter)
         .with_writer(std::io::stderr)

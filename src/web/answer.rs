@@ -70,12 +70,7 @@ impl Answer {
     /// One resource.
     #[must_use]
     pub fn single(plural: &'static str, item: Value) -> Self {
-        Self {
-            plural,
-            items: vec![item],
-            total: None,
-            more: false,
-        }
+        Self { plural, items: vec![item], total: None, more: false }
     }
 
     /// The envelope.
@@ -99,11 +94,10 @@ impl Answer {
 /// everybody else.
 #[must_use]
 pub fn json_response(request: &HttpRequest, value: &Value) -> HttpResponse {
-    let accepts = request.headers().get_all(ACCEPT).any(|value| {
-        value
-            .to_str()
-            .is_ok_and(|text| text.contains("application/json"))
-    });
+    let accepts = request
+        .headers()
+        .get_all(ACCEPT)
+        .any(|value| value.to_str().is_ok_and(|text| text.contains("application/json")));
     if accepts {
         HttpResponse::Ok()
             .insert_header((CONTENT_TYPE, "application/json; charset=utf-8"))

@@ -12,6 +12,7 @@ use crate::settings::{Problem, Settings};
 use crate::store::sqlite::StateReader;
 use crate::store::{LogRow, StoreError};
 
+use super::live::LiveLogs;
 use super::sse::Streams;
 
 /// Pieces of a log's text.
@@ -54,6 +55,15 @@ pub trait LogText: Send + Sync {
 /// Reads and checks a configuration file; for plans.
 pub type LoadSettings = dyn Fn(&Path) -> Result<Settings, Vec<Problem>> + Send + Sync;
 
+/// What the web remembers for itself. Clones share it.
+#[derive(Clone, Default)]
+pub struct WebState {
+    /// The event streams that are open now.
+    pub(super) streams: Streams,
+    /// Logs that grow.
+    pub(super) live: LiveLogs,
+}
+
 /// Everything that the web needs. Clones share it.
 #[derive(Clone)]
 pub struct WebContext {
@@ -73,15 +83,13 @@ pub struct WebContext {
     pub title: Arc<str>,
     /// Name of the master: `HOST:FOLDER`.
     pub name: Arc<str>,
-    /// The streams that are open now. Starts as `Streams::default()`.
-    pub streams: Streams,
+    /// The web's own memory. Starts as `WebState::default()`.
+    pub state: WebState,
 }
 
 /// The present, for what people see.
 #[must_use]
 pub fn wall_now() -> WallTime {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     WallTime(i64::try_from(since.as_micros()).unwrap_or(i64::MAX))
 }

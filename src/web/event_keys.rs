@@ -80,15 +80,12 @@ impl Pattern {
             Want::Exactly(text, _) => text == name,
         };
         last_fits
-            && before
-                .iter()
-                .zip(key)
-                .all(|(want, element)| match (want, element) {
-                    (Want::Any, _) => true,
-                    (Want::Exactly(_, id), Element::Id(own)) => *id == Some(*own),
-                    (Want::Exactly(text, _), Element::Word(own)) => text == own,
-                    (Want::Exactly(text, _), Element::Name(own)) => text == own,
-                })
+            && before.iter().zip(key).all(|(want, element)| match (want, element) {
+                (Want::Any, _) => true,
+                (Want::Exactly(_, id), Element::Id(own)) => *id == Some(*own),
+                (Want::Exactly(text, _), Element::Word(own)) => text == own,
+                (Want::Exactly(text, _), Element::Name(own)) => text == own,
+            })
     }
 }
 
@@ -97,19 +94,9 @@ use Element::{Id, Name, Word};
 fn build_keys(row: &BuildRow) -> Vec<Key<'static>> {
     let mut keys = vec![vec![Word("builds"), Id(row.id.0)]];
     if let Some(number) = row.number {
-        keys.push(vec![
-            Word("builders"),
-            Id(row.builder.0),
-            Word("builds"),
-            Id(number.0),
-        ]);
+        keys.push(vec![Word("builders"), Id(row.builder.0), Word("builds"), Id(number.0)]);
     }
-    keys.push(vec![
-        Word("workers"),
-        Id(row.worker.0),
-        Word("builds"),
-        Id(row.id.0),
-    ]);
+    keys.push(vec![Word("workers"), Id(row.worker.0), Word("builds"), Id(row.id.0)]);
     keys
 }
 
@@ -117,19 +104,12 @@ fn request_keys(row: &RequestRow) -> Vec<Key<'static>> {
     let own = [Word("buildrequests"), Id(row.id.0)];
     let of_builder = [Word("builders"), Id(row.builder.0)];
     let of_set = [Word("buildsets"), Id(row.buildset.0)];
-    vec![
-        own.to_vec(),
-        [of_builder, own].concat(),
-        [of_set, of_builder, own].concat(),
-    ]
+    vec![own.to_vec(), [of_builder, own].concat(), [of_set, of_builder, own].concat()]
 }
 
 fn step_keys(row: &StepRow) -> Vec<Key<'static>> {
     let own = [Word("steps"), Id(row.id.0)];
-    vec![
-        [[Word("builds"), Id(row.build.0)], own].concat(),
-        own.to_vec(),
-    ]
+    vec![[[Word("builds"), Id(row.build.0)], own].concat(), own.to_vec()]
 }
 
 fn log_keys(row: &LogRow) -> Vec<Key<'_>> {
@@ -175,10 +155,9 @@ fn keys(change: &Change) -> (Vec<Key<'_>>, &'static [&'static str]) {
         Change::BuildNew(row) => (build_keys(row), &["new"]),
         Change::BuildUpdate(row) => (build_keys(row), &["update"]),
         Change::BuildFinished(row) => (build_keys(row), &["finished"]),
-        Change::BuildProperties(id, _) => (
-            vec![vec![Word("builds"), Id(id.0), Word("properties")]],
-            &["update"],
-        ),
+        Change::BuildProperties(id, _) => {
+            (vec![vec![Word("builds"), Id(id.0), Word("properties")]], &["update"])
+        }
         Change::StepStarted(row) => (step_keys(row), &["new", "started"]),
         Change::StepFinished(row) => (step_keys(row), &["finished"]),
         Change::LogNew(row) => (log_keys(row), &["new"]),
@@ -188,15 +167,13 @@ fn keys(change: &Change) -> (Vec<Key<'_>>, &'static [&'static str]) {
         Change::WorkerDisconnected(row) => {
             (vec![vec![Word("workers"), Id(row.id.0)]], &["disconnected"])
         }
-        Change::WorkerUpdated(row) => (
-            vec![vec![Word("workers"), Id(row.id.0)]],
-            &["state_updated"],
-        ),
+        Change::WorkerUpdated(row) => {
+            (vec![vec![Word("workers"), Id(row.id.0)]], &["state_updated"])
+        }
         Change::BuilderUpdated(row) => (vec![vec![Word("builders"), Id(row.id.0)]], &["update"]),
-        Change::Note(note) => (
-            vec![vec![Word("builders"), Id(note.builder.0), Word("notes")]],
-            &["new"],
-        ),
+        Change::Note(note) => {
+            (vec![vec![Word("builders"), Id(note.builder.0), Word("notes")]], &["new"])
+        }
     }
 }
 
@@ -227,13 +204,9 @@ fn message(change: &Change, configured: &BTreeMap<WorkerId, Vec<BuilderId>>) -> 
         Change::LogNew(row) | Change::LogAppend(row) | Change::LogFinished(row) => shape::log(row),
         Change::WorkerConnected(row)
         | Change::WorkerDisconnected(row)
-        | Change::WorkerUpdated(row) => shape::worker(
-            row,
-            configured
-                .get(&row.id)
-                .map(Vec::as_slice)
-                .unwrap_or_default(),
-        ),
+        | Change::WorkerUpdated(row) => {
+            shape::worker(row, configured.get(&row.id).map(Vec::as_slice).unwrap_or_default())
+        }
         Change::BuilderUpdated(row) => shape::builder(row),
         Change::Note(note) => shape::note(note),
     }
@@ -256,10 +229,7 @@ pub fn matching(
     mut found: impl FnMut(&[Element<'_>], &str, &str),
 ) {
     let begins = beginnings(change);
-    if !patterns
-        .iter()
-        .any(|pattern| begins.iter().any(|word| pattern.may_begin(word)))
-    {
+    if !patterns.iter().any(|pattern| begins.iter().any(|word| pattern.may_begin(word))) {
         return;
     }
     let mut text = None;
@@ -322,11 +292,7 @@ mod tests {
     #[test]
     fn a_key_is_written_as_a_list_of_texts() {
         let mut text = String::new();
-        write_key(
-            &mut text,
-            &[Word("steps"), Id(7), Word("logs"), Name("a\"b")],
-            "new",
-        );
+        write_key(&mut text, &[Word("steps"), Id(7), Word("logs"), Name("a\"b")], "new");
         let list: Vec<String> = serde_json::from_str(&text).unwrap();
         assert_eq!(list, ["steps", "7", "logs", "a\"b", "new"]);
     }

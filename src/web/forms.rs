@@ -58,11 +58,8 @@ fn group(columns: u64, fields: &[Value]) -> Value {
 /// The form as a resource.
 #[must_use]
 pub fn force_form(builders: &[BuilderRow]) -> Value {
-    let names: Vec<&BuilderName> = builders
-        .iter()
-        .filter(|row| row.configured)
-        .map(|row| &row.name)
-        .collect();
+    let names: Vec<&BuilderName> =
+        builders.iter().filter(|row| row.configured).map(|row| &row.name).collect();
     let who = [
         field("username", "Your name:", json!(""), "username", 30),
         field("reason", "reason", json!(DEFAULT_REASON), "text", 20),
@@ -116,10 +113,7 @@ pub fn submissions(
     builders: &[BuilderRow],
 ) -> Result<Vec<Submission>, FormError> {
     let mut reader = Reader {
-        names: builders
-            .iter()
-            .map(|row| (row.name.as_str(), row))
-            .collect(),
+        names: builders.iter().map(|row| (row.name.as_str(), row)).collect(),
         ids: builders.iter().map(|row| (row.id.0, row)).collect(),
         errors: Map::new(),
         unknown: None,
@@ -130,11 +124,7 @@ pub fn submissions(
     match params.get("requests") {
         None => {
             base.builders.get_or_insert_with(|| {
-                builders
-                    .iter()
-                    .filter(|row| row.configured)
-                    .map(|row| row.name.clone())
-                    .collect()
+                builders.iter().filter(|row| row.configured).map(|row| row.name.clone()).collect()
             });
             all.push(base);
         }
@@ -171,20 +161,14 @@ impl Reader<'_> {
 
     fn entry(&mut self, at: usize, entry: &Value, base: &Wanted) -> Wanted {
         let mut wanted = base.clone();
-        wanted.idempotency_key = base
-            .idempotency_key
-            .as_ref()
-            .map(|key| format!("{key}/{at}"));
+        wanted.idempotency_key = base.idempotency_key.as_ref().map(|key| format!("{key}/{at}"));
         let prefix = format!("requests[{at}].");
         match entry {
             Value::Object(map) => self.read(&prefix, map, &mut wanted, false),
             _ => self.wrong(prefix.trim_end_matches('.'), "must be an object"),
         }
         if wanted.builders.as_ref().is_none_or(Vec::is_empty) {
-            self.wrong(
-                &format!("{prefix}builderNames"),
-                "needs to name at least one builder",
-            );
+            self.wrong(&format!("{prefix}builderNames"), "needs to name at least one builder");
         }
         wanted
     }
@@ -267,10 +251,7 @@ impl Reader<'_> {
         match value {
             _ if name.is_empty() => self.wrong(full, "needs a name"),
             Value::String(text) => {
-                let property = Property {
-                    value: text.clone(),
-                    source: SOURCE.into(),
-                };
+                let property = Property { value: text.clone(), source: SOURCE.into() };
                 into.insert(name.to_owned(), property);
             }
             _ => self.wrong(full, "must be text: a property is a string"),
@@ -300,8 +281,7 @@ impl Reader<'_> {
         };
         let found = self.ids.get(&id).map(|row| row.name.clone());
         if found.is_none() {
-            self.unknown
-                .get_or_insert_with(|| format!("there is no builder with the id {id}"));
+            self.unknown.get_or_insert_with(|| format!("there is no builder with the id {id}"));
         }
         found
     }
@@ -354,10 +334,7 @@ impl Wanted {
         let reason = self.reason.unwrap_or_else(|| DEFAULT_REASON.into());
         let mut properties = self.properties;
         let mut set = |name: &str, value: &str, source: &str| {
-            let property = Property {
-                value: value.into(),
-                source: source.into(),
-            };
+            let property = Property { value: value.into(), source: source.into() };
             properties.insert(name.into(), property);
         };
         set("owner", &owner, SOURCE);

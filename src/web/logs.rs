@@ -18,6 +18,9 @@ use crate::store::{LogRow, StepRow, StoreError};
 
 type Pairs = [(String, String)];
 
+/// The most lines of one chunk. A log that is longer is read in parts.
+const MAX_LINES: u64 = 1_000_000;
+
 /// Longest last line that progress shows, in characters.
 const LAST_LINE: usize = 500;
 
@@ -57,10 +60,8 @@ pub fn described(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<A
         Route::Log(of) => {
             let query = Query::read(kind, pairs, false)?;
             let (row, _) = find(context, of)?.ok_or_else(|| not_found(of))?;
-            return Ok(Answer::single(
-                kind.plural,
-                query.projected(shape::log(&row)),
-            ));
+            let row = context.state.live.current(row);
+            return Ok(Answer::single(kind.plural, query.projected(shape::log(&row))));
         }
         Route::StepLogs(StepRef::Id(id)) => *id,
         Route::StepLogs(of) => {
@@ -72,17 +73,9 @@ pub fn described(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<A
     let query = Query::read(kind, pairs, true)?;
     let page = query.page(kind, vec![Filter::is("stepid", step)])?;
     let found = context.reader.logs(&page)?;
-    let items = found
-        .rows
-        .iter()
-        .map(|row| query.projected(shape::log(row)))
-        .collect();
-    Ok(Answer {
-        plural: kind.plural,
-        items,
-        total: Some(found.total),
-        more: found.more,
-    })
+    let rows = found.rows.into_iter().map(|row| context.state.live.current(row));
+    let items = rows.map(|row| query.projected(shape::log(&row))).collect();
+    Ok(Answer { plural: kind.plural, items, total: Some(found.total), more: found.more })
 }
 
 /// Answers `contents`: one chunk of lines.
@@ -99,9 +92,8 @@ pub fn contents(context: &WebContext, of: &LogRef, pairs: &Pairs) -> Result<Answ
         return Err(no_lines());
     }
     let (row, inline) = find(context, of)?.ok_or_else(no_lines)?;
-    let bytes = context
-        .logs
-        .lines(&row, inline.as_ref(), first, query.limit)?;
+    let limit = query.limit.unwrap_or(MAX_LINES).min(MAX_LINES);
+    let bytes = context.logs.lines(&row, inline.as_ref(), first, Some(limit))?;
     if bytes.is_empty() && query.limit.is_none() && first > 0 {
         return Err(no_lines());
     }
@@ -138,11 +130,7 @@ pub fn last_line(context: &WebContext, step: StepId) -> Result<Option<String>, A
     };
     let bytes = context.logs.tail(&row, inline.as_ref(), 1)?;
     let text = String::from_utf8_lossy(bytes.get(1..).unwrap_or_default()).into_owned();
-    let line: String = text
-        .trim_end_matches('\n')
-        .chars()
-        .take(LAST_LINE)
-        .collect();
+    let line: String = text.trim_end_matches('\n').chars().take(LAST_LINE).collect();
     Ok((!bytes.is_empty()).then_some(line))
 }
 
@@ -162,15 +150,8 @@ pub fn open_raw(context: &WebContext, of: &LogRef) -> Result<RawLog, ApiError> {
     let (row, inline) = find(context, of)?.ok_or_else(|| not_found(of))?;
     let gone = || ApiError::Inside(format!("log {} belongs to nothing", row.id));
     let step: StepRow = context.reader.step(row.step)?.ok_or_else(gone)?;
-    let build = context
-        .reader
-        .build(step.build)?
-        .ok_or_else(|| not_found(of))?;
-    let builder = context
-        .reader
-        .builder(build.builder)?
-        .ok_or_else(gone)?
-        .name;
+    let build = context.reader.build(step.build)?.ok_or_else(|| not_found(of))?;
+    let builder = context.reader.builder(build.builder)?.ok_or_else(gone)?.name;
     let worker = context.reader.worker(build.worker)?.ok_or_else(gone)?.name;
     let number = build.number.unwrap_or_default();
     let heading = if row.kind == 's' {
@@ -178,17 +159,9 @@ pub fn open_raw(context: &WebContext, of: &LogRef) -> Result<RawLog, ApiError> {
     } else {
         String::new()
     };
-    let name = format!(
-        "{builder}_build_{number}_step_{}_log_{}",
-        step.name, row.slug
-    );
+    let name = format!("{builder}_build_{number}_step_{}_log_{}", step.name, row.slug);
     let pieces = context.logs.raw(&row, inline)?;
-    Ok(RawLog {
-        name,
-        heading,
-        html: row.kind == 'h',
-        pieces,
-    })
+    Ok(RawLog { name, heading, html: row.kind == 'h', pieces })
 }
 
 impl RawLog {
@@ -206,11 +179,7 @@ impl RawLog {
         response.insert_header(("X-Content-Type-Options", "nosniff"));
         if form == TextForm::Raw {
             let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
-            let name: String = self
-                .name
-                .chars()
-                .map(|c| if safe(c) { c } else { '_' })
-                .collect();
+            let name: String = self.name.chars().map(|c| if safe(c) { c } else { '_' }).collect();
             let value = format!("attachment; filename={name}");
             response.insert_header((CONTENT_DISPOSITION, value));
         }

@@ -10,6 +10,8 @@ mod answer;
 mod context;
 mod event_keys;
 mod forms;
+mod live;
+mod log_text;
 mod logs;
 mod ours;
 mod page;
@@ -38,8 +40,8 @@ use serde_json::json;
 use tokio::time::timeout;
 
 pub use answer::ApiError;
-pub use context::{LoadSettings, LogText, RawPieces, WebContext};
-pub use sse::{MAX_STREAMS, Streams};
+pub use context::{LoadSettings, LogText, RawPieces, WebContext, WebState};
+pub use sse::MAX_STREAMS;
 
 use answer::{json_response, plain_error};
 use route::{Route, TextForm};
@@ -62,25 +64,21 @@ const CONNECTIONS: usize = 2000;
 
 /// Binds `address` and answers the server, which runs once it is awaited or
 /// spawned, and the address it has (with the real port when 0 was asked for).
-/// It leaves signals to whoever runs it; stop it by its handle.
+/// It leaves signals to whoever runs it; stop it by its handle. Call it within
+/// an actix runtime.
 ///
 /// # Errors
 /// When the address cannot be bound.
 pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Server, SocketAddr)> {
+    actix_web::rt::spawn(context.state.live.clone().follow(context.events.clone()));
     let context = Data::new(context);
-    let guard = Data::new(HostGuard {
-        only_loopback: address.ip().is_loopback(),
-    });
+    let guard = Data::new(HostGuard { only_loopback: address.ip().is_loopback() });
     let server = HttpServer::new(move || {
         App::new()
             .app_data(context.clone())
             .app_data(guard.clone())
-            .service(
-                web::scope("/api")
-                    .wrap(Compress::default())
-                    .default_service(web::to(api)),
-            )
-            .service(web::scope("/sse").default_service(web::to(sse::serve)))
+            .service(web::scope("/api").wrap(Compress::default()).default_service(web::to(api)))
+            .service(web::scope("/sse").default_service(web::get().to(sse::serve)))
             .route("/botmaster/reload", web::post().to(ours::reload))
             .route("/health/live", web::get().to(ours::live))
             .route("/health/ready", web::get().to(ours::ready))
@@ -154,9 +152,9 @@ async fn api(request: HttpRequest, payload: Payload, context: Data<WebContext>) 
         Err(error) => return error.response(),
     };
     let mut response = match *request.method() {
-        Method::GET | Method::HEAD => get(&request, context.get_ref())
-            .await
-            .unwrap_or_else(|error| error.response()),
+        Method::GET | Method::HEAD => {
+            get(&request, context.get_ref()).await.unwrap_or_else(|error| error.response())
+        }
         Method::POST => post(&request, payload, &context).await,
         Method::OPTIONS if origin.is_some() => preflight(&request),
         _ => plain_error(StatusCode::BAD_REQUEST, &json!("invalid HTTP method")),
@@ -164,10 +162,7 @@ async fn api(request: HttpRequest, payload: Payload, context: Data<WebContext>) 
     if let Some(origin) = origin {
         let headers = response.headers_mut();
         headers.insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
-        headers.insert(
-            ACCESS_CONTROL_ALLOW_HEADERS,
-            HeaderValue::from_static("Content-Type"),
-        );
+        headers.insert(ACCESS_CONTROL_ALLOW_HEADERS, HeaderValue::from_static("Content-Type"));
         headers.insert(ACCESS_CONTROL_MAX_AGE, HeaderValue::from_static("3600"));
     }
     response
@@ -175,9 +170,7 @@ async fn api(request: HttpRequest, payload: Payload, context: Data<WebContext>) 
 
 fn preflight(request: &HttpRequest) -> HttpResponse {
     let method = request.headers().get(ACCESS_CONTROL_REQUEST_METHOD);
-    let asked = method
-        .and_then(|value| value.to_str().ok())
-        .unwrap_or_default();
+    let asked = method.and_then(|value| value.to_str().ok()).unwrap_or_default();
     if ["GET", "POST", "HEAD"].contains(&asked) {
         HttpResponse::Ok().finish()
     } else {
@@ -188,8 +181,7 @@ fn preflight(request: &HttpRequest) -> HttpResponse {
 /// The path below the version, or none when there is no version in it.
 fn below_version(request: &HttpRequest) -> Option<&str> {
     let path = request.path();
-    path.strip_prefix("/api/v2")
-        .or_else(|| path.strip_prefix("/api/latest"))
+    path.strip_prefix("/api/v2").or_else(|| path.strip_prefix("/api/latest"))
 }
 
 fn no_path(request: &HttpRequest) -> ApiError {
@@ -257,23 +249,15 @@ async fn body(mut payload: Payload, limit: usize) -> Result<Vec<u8>, RpcError> {
 /// # Errors
 /// When one of them is missing.
 fn check_order(request: &HttpRequest) -> Result<(), RpcError> {
-    if request
-        .app_data::<Data<HostGuard>>()
-        .is_none_or(|guard| !guard.lets(request))
-    {
+    if request.app_data::<Data<HostGuard>>().is_none_or(|guard| !guard.lets(request)) {
         let text = "invalid host: this server takes orders only by the name localhost \
                     or a loopback address";
         return Err(RpcError::invalid(text));
     }
-    let kind = request
-        .headers()
-        .get(CONTENT_TYPE)
-        .and_then(|value| value.to_str().ok());
+    let kind = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
     let plain = kind.and_then(|kind| kind.split(';').next()).map(str::trim);
     if plain != Some("application/json") {
-        return Err(RpcError::invalid(
-            "Invalid content-type (use application/json)",
-        ));
+        return Err(RpcError::invalid("Invalid content-type (use application/json)"));
     }
     Ok(())
 }
@@ -299,11 +283,7 @@ async fn answer_call(
     id: &mut Option<serde_json::Value>,
 ) -> Result<HttpResponse, RpcError> {
     check_order(request)?;
-    let limit = if matches!(route, Some(Route::Form(_))) {
-        BULK_BODY
-    } else {
-        BODY
-    };
+    let limit = if matches!(route, Some(Route::Form(_))) { BULK_BODY } else { BODY };
     let bytes = body(payload, limit).await?;
     let call = Call::read(&bytes).map_err(|(error, known)| {
         *id = known;
@@ -313,7 +293,5 @@ async fn answer_call(
     let route = route.ok_or_else(|| RpcError::from(no_path(request)))?;
     let result = call.perform(context, route).await?;
     let body = json!({ "id": call.id, "jsonrpc": "2.0", "result": result });
-    Ok(HttpResponse::Ok()
-        .insert_header((CONTENT_TYPE, "application/json"))
-        .body(body.to_string()))
+    Ok(HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json")).body(body.to_string()))
 }

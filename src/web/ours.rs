@@ -21,11 +21,8 @@ pub fn board(context: &WebContext) -> Value {
         .iter()
         .map(|(name, view)| (name.to_string(), json!(view.as_ref())))
         .collect();
-    let workers: Map<String, Value> = shown
-        .workers
-        .iter()
-        .map(|(name, view)| (name.to_string(), json!(view.as_ref())))
-        .collect();
+    let workers: Map<String, Value> =
+        shown.workers.iter().map(|(name, view)| (name.to_string(), json!(view.as_ref()))).collect();
     json!({
         "builders": builders,
         "workers": workers,
@@ -88,22 +85,12 @@ async fn reloaded(
             match read {
                 Ok(settings) => Some(Box::new(settings)),
                 Err(problems) => {
-                    return Ok(ReloadReport {
-                        file: shown,
-                        problems,
-                        ..ReloadReport::default()
-                    });
+                    return Ok(ReloadReport { file: shown, problems, ..ReloadReport::default() });
                 }
             }
         }
     };
-    Ok(context
-        .handle
-        .reload(Reload {
-            dry: ask.dry,
-            settings,
-        })
-        .await?)
+    Ok(context.handle.reload(Reload { dry: ask.dry, settings }).await?)
 }
 
 /// The process answers.

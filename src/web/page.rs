@@ -74,20 +74,15 @@ struct ShownLog {
 
 fn gather(context: &WebContext) -> Result<Shown, ApiError> {
     let reader = &context.reader;
-    let latest = Page {
-        order: vec![("buildid".into(), true)],
-        limit: Some(BUILDS),
-        ..Page::default()
-    };
+    let latest =
+        Page { order: vec![("buildid".into(), true)], limit: Some(BUILDS), ..Page::default() };
     let mut builds = Vec::new();
     for build in reader.builds(&latest)?.rows {
         let mut logs = Vec::new();
         let mut steps = Page::of(Filter::is("buildid", build.id.0));
         steps.limit = Some(20);
         for step in reader.steps(&steps)?.rows {
-            let own = reader
-                .logs(&Page::of(Filter::is("stepid", step.id.0)))?
-                .rows;
+            let own = reader.logs(&Page::of(Filter::is("stepid", step.id.0)))?.rows;
             logs.extend(own.into_iter().map(|log| ShownLog {
                 step: step.number,
                 step_name: step.name.clone(),
@@ -96,11 +91,7 @@ fn gather(context: &WebContext) -> Result<Shown, ApiError> {
         }
         builds.push(ShownBuild { row: build, logs });
     }
-    Ok(Shown {
-        builders: reader.builders()?,
-        workers: reader.workers()?,
-        builds,
-    })
+    Ok(Shown { builders: reader.builders()?, workers: reader.workers()?, builds })
 }
 
 /// The page.
@@ -153,11 +144,8 @@ fn builders(page: &mut String, context: &WebContext, shown: &Shown) {
             Some(view) => (view.big_state.word(), view.waiting.to_string()),
             None => ("not running", "?".into()),
         };
-        let names: Vec<String> = row
-            .workers
-            .iter()
-            .map(|id| escaped(worker_name(shown, *id)))
-            .collect();
+        let names: Vec<String> =
+            row.workers.iter().map(|id| escaped(worker_name(shown, *id))).collect();
         let _ = write!(
             page,
             "<tr><td><a href=\"/api/v2/builders/{}/builds?order=-number&amp;limit=50\">{}</a>\
@@ -186,10 +174,10 @@ fn workers(page: &mut String, context: &WebContext, shown: &Shown) {
         if row.graceful {
             words.push("leaving");
         }
-        let slots = context.board.worker(&row.name).map_or_else(
-            || "?".into(),
-            |view| format!("{} of {}", view.used, view.max_builds),
-        );
+        let slots = context
+            .board
+            .worker(&row.name)
+            .map_or_else(|| "?".into(), |view| format!("{} of {}", view.used, view.max_builds));
         let _ = write!(
             page,
             "<tr><td><a href=/api/v2/workers/{}>{}</a><td>{}<td>{slots}",
@@ -235,17 +223,9 @@ fn builds(page: &mut String, shown: &Shown, now: WallTime) {
 }
 
 fn builder_name(shown: &Shown, id: BuilderId) -> &str {
-    shown
-        .builders
-        .iter()
-        .find(|row| row.id == id)
-        .map_or("?", |row| row.name.as_str())
+    shown.builders.iter().find(|row| row.id == id).map_or("?", |row| row.name.as_str())
 }
 
 fn worker_name(shown: &Shown, id: WorkerId) -> &str {
-    shown
-        .workers
-        .iter()
-        .find(|row| row.id == id)
-        .map_or("?", |row| row.name.as_str())
+    shown.workers.iter().find(|row| row.id == id).map_or("?", |row| row.name.as_str())
 }

@@ -128,16 +128,14 @@ impl Query {
                     query.order.push((key.to_owned(), descending));
                 }
                 "limit" => {
-                    let limit: i64 = value
-                        .parse()
-                        .map_err(|_| ApiError::Bad("invalid limit".into()))?;
+                    let limit: i64 =
+                        value.parse().map_err(|_| ApiError::Bad("invalid limit".into()))?;
                     // A negative limit is no limit.
                     query.limit = query.limit.or(u64::try_from(limit).ok());
                 }
                 "offset" => {
-                    let offset: i64 = value
-                        .parse()
-                        .map_err(|_| ApiError::Bad("invalid offset".into()))?;
+                    let offset: i64 =
+                        value.parse().map_err(|_| ApiError::Bad("invalid offset".into()))?;
                     query.offset = query.offset.or(Some(offset));
                 }
                 "property" => query.properties.push(value.clone()),
@@ -147,10 +145,7 @@ impl Query {
         // A comparison with several values is left out.
         query.filters.retain(|filter| {
             filter.values.len() == 1
-                || matches!(
-                    filter.op,
-                    FilterOp::In | FilterOp::NotIn | FilterOp::Contains
-                )
+                || matches!(filter.op, FilterOp::In | FilterOp::NotIn | FilterOp::Contains)
         });
         if !collection && !query.filters.is_empty() {
             return Err(ApiError::Bad("this is not a collection".into()));
@@ -167,9 +162,7 @@ impl Query {
                 None => return Ok(()),
             },
             (None, None) => {
-                return Err(ApiError::Bad(format!(
-                    "unrecognized query parameter '{name}'"
-                )));
+                return Err(ApiError::Bad(format!("unrecognized query parameter '{name}'")));
             }
         };
         let Some(kind) = resource.kind(field) else {
@@ -181,11 +174,7 @@ impl Query {
         let same = |filter: &&mut Filter| filter.field == field && filter.op == op;
         match self.filters.iter_mut().find(same) {
             Some(filter) => filter.values.push(value),
-            None => self.filters.push(Filter {
-                field: field.into(),
-                op,
-                values: vec![value],
-            }),
+            None => self.filters.push(Filter { field: field.into(), op, values: vec![value] }),
         }
         Ok(())
     }
@@ -197,11 +186,7 @@ impl Query {
         if self.order.iter().any(|(key, _)| !self.fields.contains(key)) {
             return Err(ApiError::Bad("cannot order on un-selected fields".into()));
         }
-        if self
-            .filters
-            .iter()
-            .any(|filter| !self.fields.contains(&filter.field))
-        {
+        if self.filters.iter().any(|filter| !self.fields.contains(&filter.field)) {
             return Err(ApiError::Bad("cannot filter on un-selected fields".into()));
         }
         Ok(())
@@ -210,9 +195,7 @@ impl Query {
     /// The rows left out first.
     #[must_use]
     pub fn skipped(&self) -> u64 {
-        self.offset
-            .and_then(|offset| u64::try_from(offset).ok())
-            .unwrap_or(0)
+        self.offset.and_then(|offset| u64::try_from(offset).ok()).unwrap_or(0)
     }
 
     /// The same for the store, with filters that the path implies.
@@ -220,21 +203,14 @@ impl Query {
     /// # Errors
     /// When the order is by something that has no order.
     pub fn page(&self, resource: &Resource, implied: Vec<Filter>) -> Result<Page, ApiError> {
-        if let Some((key, _)) = self
-            .order
-            .iter()
-            .find(|(key, _)| resource.kind(key) == Some(Kind::Other))
+        if let Some((key, _)) =
+            self.order.iter().find(|(key, _)| resource.kind(key) == Some(Kind::Other))
         {
             return Err(ApiError::Bad(format!("cannot order on '{key}'")));
         }
         let mut filters = implied;
         filters.extend(self.filters.iter().cloned());
-        Ok(Page {
-            filters,
-            order: self.order.clone(),
-            limit: self.limit,
-            offset: self.skipped(),
-        })
+        Ok(Page { filters, order: self.order.clone(), limit: self.limit, offset: self.skipped() })
     }
 
     /// Filters, orders and cuts resources that are all at hand. Answers them
@@ -249,20 +225,13 @@ impl Query {
             let mut order = Ordering::Equal;
             for (key, descending) in &self.order {
                 let by_key = compared(left.get(key), right.get(key));
-                order = order.then(if *descending {
-                    by_key.reverse()
-                } else {
-                    by_key
-                });
+                order = order.then(if *descending { by_key.reverse() } else { by_key });
             }
             order
         });
         let total = u64::try_from(items.len()).unwrap_or(u64::MAX);
         let skip = usize::try_from(self.skipped()).unwrap_or(usize::MAX);
-        let take = self
-            .limit
-            .and_then(|limit| usize::try_from(limit).ok())
-            .unwrap_or(usize::MAX);
+        let take = self.limit.and_then(|limit| usize::try_from(limit).ok()).unwrap_or(usize::MAX);
         (items.into_iter().skip(skip).take(take).collect(), total)
     }
 
@@ -271,9 +240,7 @@ impl Query {
     pub fn projected(&self, item: Value) -> Value {
         match item {
             Value::Object(all) if !self.fields.is_empty() => Value::Object(
-                all.into_iter()
-                    .filter(|(key, _)| self.fields.contains(key))
-                    .collect::<Map<_, _>>(),
+                all.into_iter().filter(|(key, _)| self.fields.contains(key)).collect::<Map<_, _>>(),
             ),
             other => other,
         }
@@ -282,9 +249,7 @@ impl Query {
     /// Whether the property is asked for.
     #[must_use]
     pub fn wants_property(&self, name: &str) -> bool {
-        self.properties
-            .iter()
-            .any(|wanted| wanted == name || wanted == "*")
+        self.properties.iter().any(|wanted| wanted == name || wanted == "*")
     }
 }
 
@@ -322,17 +287,10 @@ fn with_scalar(value: &Value, scalar: &Scalar) -> Option<Ordering> {
 fn holds(filter: &Filter, item: &Value) -> bool {
     let own = item.get(&filter.field).unwrap_or(&Value::Null);
     let all = |test: fn(Ordering) -> bool| {
-        filter
-            .values
-            .iter()
-            .all(|value| with_scalar(own, value).is_some_and(test))
+        filter.values.iter().all(|value| with_scalar(own, value).is_some_and(test))
     };
-    let is_one = || {
-        filter
-            .values
-            .iter()
-            .any(|value| with_scalar(own, value).is_some_and(Ordering::is_eq))
-    };
+    let is_one =
+        || filter.values.iter().any(|value| with_scalar(own, value).is_some_and(Ordering::is_eq));
     match filter.op {
         FilterOp::In => is_one(),
         FilterOp::NotIn => !is_one(),
@@ -346,9 +304,9 @@ fn holds(filter: &Filter, item: &Value) -> bool {
 
 fn contains(own: &Value, wanted: &Scalar) -> bool {
     match (own, wanted) {
-        (Value::Array(items), wanted) => items
-            .iter()
-            .any(|item| with_scalar(item, wanted).is_some_and(Ordering::is_eq)),
+        (Value::Array(items), wanted) => {
+            items.iter().any(|item| with_scalar(item, wanted).is_some_and(Ordering::is_eq))
+        }
         (Value::String(own), Scalar::Text(wanted)) => own.contains(wanted.as_str()),
         (own, wanted) => with_scalar(own, wanted).is_some_and(Ordering::is_eq),
     }

@@ -44,16 +44,8 @@ fn single(resource: &Resource, pairs: &Pairs, item: Value) -> Result<Answer, Api
 fn in_memory(resource: &Resource, pairs: &Pairs, items: Vec<Value>) -> Result<Answer, ApiError> {
     let query = Query::read(resource, pairs, true)?;
     let (items, total) = query.apply(items);
-    let items = items
-        .into_iter()
-        .map(|item| query.projected(item))
-        .collect();
-    Ok(Answer {
-        plural: resource.plural,
-        items,
-        total: Some(total),
-        more: false,
-    })
+    let items = items.into_iter().map(|item| query.projected(item)).collect();
+    Ok(Answer { plural: resource.plural, items, total: Some(total), more: false })
 }
 
 /// Resources from the store.
@@ -69,12 +61,7 @@ fn paged<T>(
     for row in &found.rows {
         items.push(query.projected(shape(row)?));
     }
-    Ok(Answer {
-        plural: resource.plural,
-        items,
-        total: Some(found.total),
-        more: found.more,
-    })
+    Ok(Answer { plural: resource.plural, items, total: Some(found.total), more: found.more })
 }
 
 impl WebContext {
@@ -108,9 +95,7 @@ impl WebContext {
         Ok(match of {
             BuildRef::Id(id) => self.reader.build(BuildId(*id))?,
             BuildRef::Number(builder, number) => match self.find_builder(builder)? {
-                Some(builder) => self
-                    .reader
-                    .build_numbered(builder.id, BuildNumber(*number))?,
+                Some(builder) => self.reader.build_numbered(builder.id, BuildNumber(*number))?,
                 None => None,
             },
         })
@@ -126,14 +111,7 @@ impl WebContext {
             StepRef::Number(build, number) => (build, Filter::is("number", *number)),
             StepRef::Name(build, name) => {
                 let values = vec![Scalar::Text(name.clone())];
-                (
-                    build,
-                    Filter {
-                        field: "name".into(),
-                        op: FilterOp::In,
-                        values,
-                    },
-                )
+                (build, Filter { field: "name".into(), op: FilterOp::In, values })
             }
         };
         let Some(build) = self.find_build(build)? else {
@@ -219,14 +197,8 @@ fn builder_masters(
     of: &BuilderRef,
     pairs: &Pairs,
 ) -> Result<Answer, ApiError> {
-    let configured = context
-        .find_builder(of)?
-        .is_some_and(|builder| builder.configured);
-    let masters = if configured {
-        vec![master(context)]
-    } else {
-        Vec::new()
-    };
+    let configured = context.find_builder(of)?.is_some_and(|builder| builder.configured);
+    let masters = if configured { vec![master(context)] } else { Vec::new() };
     in_memory(&resource::MASTERS, pairs, masters)
 }
 
@@ -241,15 +213,11 @@ fn builders(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer
         Route::WorkerBuilders(id) => {
             let worker = WorkerId(*id);
             let rows = context.reader.builders()?;
-            let own = rows
-                .iter()
-                .filter(|row| row.configured && row.workers.contains(&worker));
+            let own = rows.iter().filter(|row| row.configured && row.workers.contains(&worker));
             in_memory(kind, pairs, own.map(shape::builder).collect())
         }
         Route::BuilderForms(of) => {
-            let known = context
-                .find_builder(of)?
-                .is_some_and(|builder| builder.configured);
+            let known = context.find_builder(of)?.is_some_and(|builder| builder.configured);
             let names = context.reader.builders()?;
             let form = known.then(|| forms::force_form(&names));
             in_memory(&resource::FORCE, pairs, form.into_iter().collect())
@@ -258,11 +226,9 @@ fn builders(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer
             let form = forms::force_form(&context.reader.builders()?);
             in_memory(&resource::FORCE, pairs, vec![form])
         }
-        Route::Form(name) if name == forms::FORCE => single(
-            &resource::FORCE,
-            pairs,
-            forms::force_form(&context.reader.builders()?),
-        ),
+        Route::Form(name) if name == forms::FORCE => {
+            single(&resource::FORCE, pairs, forms::force_form(&context.reader.builders()?))
+        }
         Route::Form(name) => Err(not_found(format_args!("force scheduler named {name}"))),
         _ => {
             let rows = context.reader.builders()?;
@@ -275,10 +241,7 @@ fn workers(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer,
     let kind = &resource::WORKERS;
     let configured = context.reader.configured_on()?;
     let shaped = |row: &WorkerRow| {
-        let builders = configured
-            .get(&row.id)
-            .map(Vec::as_slice)
-            .unwrap_or_default();
+        let builders = configured.get(&row.id).map(Vec::as_slice).unwrap_or_default();
         shape::worker(row, builders)
     };
     match route {
@@ -288,19 +251,12 @@ fn workers(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer,
             single(kind, pairs, shaped(&row))
         }
         Route::BuilderWorkers(of) => {
-            let own = context
-                .find_builder(of)?
-                .map(|builder| builder.workers)
-                .unwrap_or_default();
+            let own = context.find_builder(of)?.map(|builder| builder.workers).unwrap_or_default();
             let rows = context.reader.workers()?;
             let rows = rows.iter().filter(|row| own.contains(&row.id));
             in_memory(kind, pairs, rows.map(shaped).collect())
         }
-        _ => in_memory(
-            kind,
-            pairs,
-            context.reader.workers()?.iter().map(shaped).collect(),
-        ),
+        _ => in_memory(kind, pairs, context.reader.workers()?.iter().map(shaped).collect()),
     }
 }
 
@@ -317,11 +273,7 @@ fn builds(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, 
         Route::BuildProperties(of) => {
             let row = context.find_build(of)?;
             let all = row.map(|row| shape::properties(&row.properties, |_| true));
-            return single(
-                &resource::PROPERTIES,
-                pairs,
-                all.unwrap_or_else(|| json!({})),
-            );
+            return single(&resource::PROPERTIES, pairs, all.unwrap_or_else(|| json!({})));
         }
         Route::BuilderBuilds(of) => match context.find_builder(of)? {
             Some(builder) => vec![Filter::is("builderid", builder.id.0)],
@@ -333,13 +285,7 @@ fn builds(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, 
     };
     let query = Query::read(kind, pairs, true)?;
     let shaped = |row: &BuildRow| Ok(shape::build(row, |name| query.wants_property(name)));
-    paged(
-        kind,
-        &query,
-        implied,
-        |page| context.reader.builds(page),
-        shaped,
-    )
+    paged(kind, &query, implied, |page| context.reader.builds(page), shaped)
 }
 
 fn steps(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, ApiError> {
@@ -371,10 +317,7 @@ fn requests(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer
         let properties = if query.properties.is_empty() {
             None
         } else {
-            let all = context
-                .reader
-                .buildset_properties(row.buildset)?
-                .unwrap_or_default();
+            let all = context.reader.buildset_properties(row.buildset)?.unwrap_or_default();
             Some(shape::properties(&all, |name| query.wants_property(name)))
         };
         Ok(shape::request(row, properties))
@@ -384,10 +327,7 @@ fn requests(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer
             let found = context.reader.request(RequestId(*id))?;
             let row = found.ok_or_else(|| not_found(format_args!("build request {id}")))?;
             if matches!(route, Route::RequestProperties(_)) {
-                let all = context
-                    .reader
-                    .buildset_properties(row.buildset)?
-                    .unwrap_or_default();
+                let all = context.reader.buildset_properties(row.buildset)?.unwrap_or_default();
                 let all = shape::properties(&all, |_| true);
                 return single(&resource::PROPERTIES, pairs, all);
             }
@@ -433,16 +373,12 @@ fn buildsets(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answe
             let kind = &resource::STAMPS;
             let query = Query::read(kind, pairs, true)?;
             let read = |page: &Page| context.reader.sourcestamps(page);
-            paged(kind, &query, Vec::new(), read, |row| {
-                Ok(shape::sourcestamp(row))
-            })
+            paged(kind, &query, Vec::new(), read, |row| Ok(shape::sourcestamp(row)))
         }
         _ => {
             let query = Query::read(kind, pairs, true)?;
             let read = |page: &Page| context.reader.buildsets(page);
-            paged(kind, &query, Vec::new(), read, |row| {
-                Ok(shape::buildset(row))
-            })
+            paged(kind, &query, Vec::new(), read, |row| Ok(shape::buildset(row)))
         }
     }
 }
@@ -461,20 +397,15 @@ pub fn progress(context: &WebContext, of: &BuildRef) -> Result<Value, ApiError> 
 
     let builder = context.reader.builder(build.builder)?;
     let view = builder.and_then(|builder| context.board.builder(&builder.name));
-    let active = view.as_ref().and_then(|view| {
-        view.builds
-            .iter()
-            .find(|active| active.build == Some(build.id))
-    });
+    let active = view
+        .as_ref()
+        .and_then(|view| view.builds.iter().find(|active| active.build == Some(build.id)));
     let state = match (build.results, active) {
         (Some(result), _) => result.word(),
         (None, Some(active)) => active.state,
         (None, None) => "running",
     };
-    let expected = view
-        .as_ref()
-        .and_then(|view| view.expected)
-        .map(|span| span.as_secs());
+    let expected = view.as_ref().and_then(|view| view.expected).map(|span| span.as_secs());
 
     let mut page = Page::of(Filter::is("buildid", build.id.0));
     page.order = vec![("number".into(), true)];

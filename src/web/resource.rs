@@ -31,10 +31,7 @@ impl Resource {
     /// What the field holds, or none when there is no such field.
     #[must_use]
     pub fn kind(&self, field: &str) -> Option<Kind> {
-        self.fields
-            .iter()
-            .find(|(name, _)| *name == field)
-            .map(|(_, kind)| *kind)
+        self.fields.iter().find(|(name, _)| *name == field).map(|(_, kind)| *kind)
     }
 }
 
@@ -43,12 +40,7 @@ use Kind::{Bool, Int, Ints, Other, Text, Texts};
 /// The master.
 pub static MASTERS: Resource = Resource {
     plural: "masters",
-    fields: &[
-        ("masterid", Int),
-        ("name", Text),
-        ("active", Bool),
-        ("last_active", Int),
-    ],
+    fields: &[("masterid", Int), ("name", Text), ("active", Bool), ("last_active", Int)],
 };
 
 /// Builders.
@@ -217,10 +209,7 @@ pub static CHUNKS: Resource = Resource {
 };
 
 /// Properties, all in one object.
-pub static PROPERTIES: Resource = Resource {
-    plural: "properties",
-    fields: &[],
-};
+pub static PROPERTIES: Resource = Resource { plural: "properties", fields: &[] };
 
 /// Forms to force builds by.
 pub static FORCE: Resource = Resource {
@@ -238,16 +227,8 @@ pub static FORCE: Resource = Resource {
 /// Schedulers.
 pub static SCHEDULERS: Resource = Resource {
     plural: "schedulers",
-    fields: &[
-        ("schedulerid", Int),
-        ("name", Text),
-        ("enabled", Bool),
-        ("master", Other),
-    ],
+    fields: &[("schedulerid", Int), ("name", Text), ("enabled", Bool), ("master", Other)],
 };
 
 /// Names of the lists that there are.
-pub static ROOTLINKS: Resource = Resource {
-    plural: "rootlinks",
-    fields: &[("name", Text)],
-};
+pub static ROOTLINKS: Resource = Resource { plural: "rootlinks", fields: &[("name", Text)] };

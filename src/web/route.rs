@@ -168,10 +168,8 @@ impl Route {
     /// Reads the path after `/api/v2/`. None when there is no such path.
     #[must_use]
     pub fn parse(path: &str) -> Option<Self> {
-        let decoded: Option<Vec<String>> = path
-            .split('/')
-            .map(|part| percent_decoded(part, false))
-            .collect();
+        let decoded: Option<Vec<String>> =
+            path.split('/').map(|part| percent_decoded(part, false)).collect();
         let decoded = decoded?;
         let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
         match parts.as_slice() {

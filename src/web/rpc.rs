@@ -36,11 +36,7 @@ pub struct RpcError {
 
 impl RpcError {
     fn new(status: StatusCode, code: i64, message: impl Into<Value>) -> Self {
-        Self {
-            status,
-            code,
-            message: message.into(),
-        }
+        Self { status, code, message: message.into() }
     }
 
     /// The request itself is bad.
@@ -82,11 +78,7 @@ impl RpcError {
 
 impl From<ApiError> for RpcError {
     fn from(error: ApiError) -> Self {
-        let code = if error.status().is_server_error() {
-            INSIDE
-        } else {
-            INVALID_REQUEST
-        };
+        let code = if error.status().is_server_error() { INSIDE } else { INVALID_REQUEST };
         Self::new(error.status(), code, error.to_string())
     }
 }
@@ -138,29 +130,19 @@ impl Call {
                 return Err((error, None));
             }
             _ => {
-                return Err((
-                    RpcError::invalid("JSONRPC root object must be an object"),
-                    None,
-                ));
+                return Err((RpcError::invalid("JSONRPC root object must be an object"), None));
             }
         };
         let id = object.remove("id");
-        let valid_id = id
-            .clone()
-            .filter(|id| !id.is_object() && !id.is_array() && !id.is_boolean());
+        let valid_id =
+            id.clone().filter(|id| !id.is_object() && !id.is_array() && !id.is_boolean());
         let fail = |text: &str| (RpcError::invalid(text), valid_id.clone());
-        let version = object
-            .remove("jsonrpc")
-            .ok_or_else(|| fail("missing key 'jsonrpc'"))?;
-        let method = object
-            .remove("method")
-            .ok_or_else(|| fail("missing key 'method'"))?;
+        let version = object.remove("jsonrpc").ok_or_else(|| fail("missing key 'jsonrpc'"))?;
+        let method = object.remove("method").ok_or_else(|| fail("missing key 'method'"))?;
         if id.is_none() {
             return Err(fail("missing key 'id'"));
         }
-        let params = object
-            .remove("params")
-            .ok_or_else(|| fail("missing key 'params'"))?;
+        let params = object.remove("params").ok_or_else(|| fail("missing key 'params'"))?;
         if version.as_str() != Some("2.0") {
             return Err(fail("only JSONRPC 2.0 is supported"));
         }
@@ -197,9 +179,9 @@ impl Call {
     pub async fn perform(&self, context: &WebContext, route: Route) -> Result<Value, RpcError> {
         match (route, self.method.as_str()) {
             (Route::Form(name), "force") if name == forms::FORCE => self.force(context).await,
-            (Route::Form(name), _) if name != forms::FORCE => Err(RpcError::missing(format!(
-                "there is no force scheduler named `{name}`"
-            ))),
+            (Route::Form(name), _) if name != forms::FORCE => {
+                Err(RpcError::missing(format!("there is no force scheduler named `{name}`")))
+            }
             (Route::Build(of), "stop") => self.stop(context, of).await,
             (Route::Build(of), "rebuild") => self.rebuild(context, of).await,
             (Route::Request(id), "cancel") => self.cancel(context, id).await,
@@ -217,11 +199,9 @@ impl Call {
         let builders = blocking(context, |context| Ok(context.reader.builders()?)).await?;
         let submissions =
             forms::submissions(&self.params, &builders).map_err(|error| match error {
-                FormError::Fields(fields) => RpcError::new(
-                    StatusCode::BAD_REQUEST,
-                    INVALID_PARAMS,
-                    Value::Object(fields),
-                ),
+                FormError::Fields(fields) => {
+                    RpcError::new(StatusCode::BAD_REQUEST, INVALID_PARAMS, Value::Object(fields))
+                }
                 FormError::NoBuilder(text) => RpcError::missing(text),
             })?;
         let many = self.params.contains_key("requests");
@@ -238,14 +218,7 @@ impl Call {
         let found = build_and_builder(context, of).await?;
         // A build that is not there is stopped already.
         if let Some((build, builder)) = found {
-            context
-                .handle
-                .stop(StopBuild {
-                    build: build.id,
-                    builder,
-                    reason,
-                })
-                .await?;
+            context.handle.stop(StopBuild { build: build.id, builder, reason }).await?;
         }
         Ok(Value::Null)
     }
@@ -271,10 +244,7 @@ impl Call {
             let Some(row) = context.reader.request(request)? else {
                 return Ok(None);
             };
-            Ok(context
-                .reader
-                .buildset(row.buildset)?
-                .map(|set| (set, row.priority)))
+            Ok(context.reader.buildset(row.buildset)?.map(|set| (set, row.priority)))
         });
         let Some((set, priority)) = set.await? else {
             return Err(missing);
@@ -309,14 +279,7 @@ impl Call {
     async fn cancel(&self, context: &WebContext, id: u64) -> Result<Value, RpcError> {
         let reason = self.reason()?;
         let (request, builder) = request_and_builder(context, id).await?;
-        context
-            .handle
-            .cancel(CancelRequest {
-                request,
-                builder,
-                reason,
-            })
-            .await?;
+        context.handle.cancel(CancelRequest { request, builder, reason }).await?;
         Ok(Value::Null)
     }
 
@@ -327,14 +290,7 @@ impl Call {
             .and_then(Value::as_i64)
             .ok_or_else(|| RpcError::param("priority", "must be a whole number"))?;
         let (request, builder) = request_and_builder(context, id).await?;
-        context
-            .handle
-            .set_priority(SetPriority {
-                request,
-                builder,
-                priority,
-            })
-            .await?;
+        context.handle.set_priority(SetPriority { request, builder, priority }).await?;
         Ok(Value::Null)
     }
 
@@ -348,14 +304,7 @@ impl Call {
         let missing = format!("there is no {of}");
         let found = blocking(context, move |context| context.find_worker(&of)).await?;
         let worker = found.ok_or_else(|| RpcError::missing(missing))?.name;
-        context
-            .handle
-            .order(OrderWorker {
-                worker,
-                order,
-                reason,
-            })
-            .await?;
+        context.handle.order(OrderWorker { worker, order, reason }).await?;
         Ok(Value::Null)
     }
 }

@@ -15,15 +15,8 @@ pub const MASTER: u64 = 1;
 
 /// Properties that are worth their bytes in every event of a build: what lists
 /// of builds show.
-const IN_EVENTS: [&str; 7] = [
-    "owner",
-    "owners",
-    "branch",
-    "revision",
-    "got_revision",
-    "workername",
-    "reason",
-];
+const IN_EVENTS: [&str; 7] =
+    ["owner", "owners", "branch", "revision", "got_revision", "workername", "reason"];
 
 fn seconds(time: Option<WallTime>) -> Option<i64> {
     time.map(WallTime::seconds)
@@ -62,11 +55,7 @@ pub fn builder(row: &BuilderRow) -> Value {
 /// A worker, with the builders that list it.
 #[must_use]
 pub fn worker(row: &WorkerRow, builders: &[BuilderId]) -> Value {
-    let connected: &[Value] = if row.connected {
-        &[json!({ "masterid": MASTER })]
-    } else {
-        &[]
-    };
+    let connected: &[Value] = if row.connected { &[json!({ "masterid": MASTER })] } else { &[] };
     let configured: Vec<Value> = builders
         .iter()
         .map(|builder| json!({ "masterid": MASTER, "builderid": builder }))

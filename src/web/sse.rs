@@ -72,10 +72,8 @@ fn refused(status: StatusCode, text: &str) -> HttpResponse {
 
 /// Decoded elements of a subscription's path.
 fn pattern(path: &str) -> Option<Pattern> {
-    let decoded: Option<Vec<String>> = path
-        .split('/')
-        .map(|part| percent_decoded(part, false))
-        .collect();
+    let decoded: Option<Vec<String>> =
+        path.split('/').map(|part| percent_decoded(part, false)).collect();
     Pattern::of(&decoded?)
 }
 
@@ -84,19 +82,12 @@ pub async fn serve(request: HttpRequest, context: Data<WebContext>) -> HttpRespo
     if let Err(error) = super::check_origin(&request) {
         return error.response();
     }
-    let tail = request
-        .path()
-        .trim_start_matches("/sse")
-        .trim_start_matches('/')
-        .to_owned();
+    let tail = request.path().trim_start_matches("/sse").trim_start_matches('/').to_owned();
     let (word, rest) = tail.split_once('/').unwrap_or((tail.as_str(), ""));
     match word {
         "" | "listen" => listen(context.get_ref(), rest),
         "add" | "remove" => change(context.get_ref(), word == "add", rest),
-        _ => refused(
-            StatusCode::NOT_FOUND,
-            "use /sse/listen, /sse/add or /sse/remove",
-        ),
+        _ => refused(StatusCode::NOT_FOUND, "use /sse/listen, /sse/add or /sse/remove"),
     }
 }
 
@@ -111,7 +102,7 @@ fn listen(context: &WebContext, path: &str) -> HttpResponse {
     let id = Uuid::now_v7();
     let patterns: Subscriptions = Arc::new(Mutex::new(first));
     {
-        let mut open = locked(&context.streams.0);
+        let mut open = locked(&context.state.streams.0);
         if open.len() >= MAX_STREAMS {
             let text = "too many event streams are open; close some and try again";
             return refused(StatusCode::SERVICE_UNAVAILABLE, text);
@@ -120,7 +111,7 @@ fn listen(context: &WebContext, path: &str) -> HttpResponse {
     }
     let stream = Stream {
         id,
-        streams: context.streams.clone(),
+        streams: context.state.streams.clone(),
         patterns,
         events: context.events.listen(),
         context: context.clone(),
@@ -132,10 +123,7 @@ fn listen(context: &WebContext, path: &str) -> HttpResponse {
         .streaming(stream::unfold(Some(stream), |stream| async move {
             let mut stream = stream?;
             let (bytes, more) = stream.next().await;
-            Some((
-                Ok::<_, std::convert::Infallible>(bytes),
-                more.then_some(stream),
-            ))
+            Some((Ok::<_, std::convert::Infallible>(bytes), more.then_some(stream)))
         }))
 }
 
@@ -144,9 +132,8 @@ fn change(context: &WebContext, add: bool, rest: &str) -> HttpResponse {
     if id.is_empty() {
         return refused(StatusCode::BAD_REQUEST, "need uuid");
     }
-    let found = Uuid::parse_str(id)
-        .ok()
-        .and_then(|id| locked(&context.streams.0).get(&id).cloned());
+    let found =
+        Uuid::parse_str(id).ok().and_then(|id| locked(&context.state.streams.0).get(&id).cloned());
     let Some(patterns) = found else {
         return refused(StatusCode::BAD_REQUEST, "unknown uuid");
     };
@@ -157,10 +144,7 @@ fn change(context: &WebContext, add: bool, rest: &str) -> HttpResponse {
     let known = patterns.iter().position(|own| *own == pattern);
     match (add, known) {
         (true, None) if patterns.len() >= MAX_SUBSCRIPTIONS => {
-            return refused(
-                StatusCode::BAD_REQUEST,
-                "too many subscriptions on this stream",
-            );
+            return refused(StatusCode::BAD_REQUEST, "too many subscriptions on this stream");
         }
         (true, None) => patterns.push(pattern),
         (true, Some(_)) => {}
@@ -168,10 +152,7 @@ fn change(context: &WebContext, add: bool, rest: &str) -> HttpResponse {
             patterns.swap_remove(at);
         }
         (false, None) => {
-            return refused(
-                StatusCode::NOT_FOUND,
-                "consumer is not listening to this event",
-            );
+            return refused(StatusCode::NOT_FOUND, "consumer is not listening to this event");
         }
     }
     refused(StatusCode::OK, "ok")
@@ -213,17 +194,12 @@ impl Stream {
         let configured = self.configured(&patterns, batch).await;
         for event in batch {
             let seq = event.seq;
-            event_keys::matching(
-                &event.change,
-                &patterns,
-                &configured,
-                |key, name, message| {
-                    // Writing to a string cannot fail.
-                    let _ = write!(text, "id: {seq}\nevent: event\ndata: {{\"key\": ");
-                    event_keys::write_key(&mut text, key, name);
-                    let _ = write!(text, ", \"message\": {message}}}\n\n");
-                },
-            );
+            event_keys::matching(&event.change, &patterns, &configured, |key, name, message| {
+                // Writing to a string cannot fail.
+                let _ = write!(text, "id: {seq}\nevent: event\ndata: {{\"key\": ");
+                event_keys::write_key(&mut text, key, name);
+                let _ = write!(text, ", \"message\": {message}}}\n\n");
+            });
         }
         text
     }
@@ -236,16 +212,11 @@ impl Stream {
         batch: &[Arc<Event>],
     ) -> BTreeMap<WorkerId, Vec<BuilderId>> {
         let wanted = patterns.iter().any(|pattern| pattern.may_begin("workers"))
-            && batch
-                .iter()
-                .any(|event| event_keys::needs_configured(&event.change));
+            && batch.iter().any(|event| event_keys::needs_configured(&event.change));
         if !wanted {
             return BTreeMap::new();
         }
-        let read = blocking(&self.context, |context| {
-            Ok(context.reader.configured_on()?)
-        })
-        .await;
+        let read = blocking(&self.context, |context| Ok(context.reader.configured_on()?)).await;
         read.unwrap_or_else(|error| {
             tracing::warn!(%error, "events of workers go out without their builders");
             BTreeMap::new()

@@ -70,6 +70,7 @@ Workloads (bench/peer/workloads.md has their exact definitions):
   --n N             requests: dispatch 100; throughput 2,000, raised until the
                     drain lasts at least 20 s unless --n or --quick is given
   --with buildbot   then the same workloads on Buildbot, and the ratios
+  --dev             without --release: to try the command out, not to measure
   --keep            leaves the scratch folders, with the logs, for a look
 
 Builds the program and the load process with --release first. Everything runs

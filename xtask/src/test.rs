@@ -192,7 +192,7 @@ fn doc() -> Prepared {
 
 fn deny() -> Prepared {
     let mut command = tools::need(tools::DENY)?;
-    command.args(["check", "bans", "licenses", "sources"]);
+    command.args(["check", "--hide-inclusion-graph", "bans", "licenses", "sources"]);
     Ok((command, None))
 }
 

@@ -59,10 +59,7 @@ fn reported(client: &Client, output: &mut Output<'_>, body: &Value) -> Result<u8
             unchanged += 1;
             continue;
         }
-        output.line(&format!(
-            "{:<9} {} {}",
-            entry.action, entry.what, entry.name
-        ))?;
+        output.line(&format!("{:<9} {} {}", entry.action, entry.what, entry.name))?;
         for line in &entry.differences {
             output.line(&format!("            {}", printable(line)))?;
         }
@@ -74,11 +71,7 @@ fn reported(client: &Client, output: &mut Output<'_>, body: &Value) -> Result<u8
         output.line("Nothing was changed.")?;
         return Ok(status);
     }
-    let end = if dry {
-        "Nothing was changed: this is a plan."
-    } else {
-        "Done."
-    };
+    let end = if dry { "Nothing was changed: this is a plan." } else { "Done." };
     output.line(&format!("{unchanged} unchanged. {end}"))?;
     Ok(status)
 }
@@ -92,11 +85,9 @@ pub fn force(
     let mut params = Map::new();
     params.insert("builderNames".into(), json!([args.builder]));
     params.insert("priority".into(), args.priority.into());
-    for (name, value) in [
-        ("reason", &args.reason),
-        ("branch", &args.branch),
-        ("revision", &args.revision),
-    ] {
+    for (name, value) in
+        [("reason", &args.reason), ("branch", &args.branch), ("revision", &args.revision)]
+    {
         if let Some(value) = value {
             params.insert(name.into(), value.as_str().into());
         }
@@ -104,37 +95,27 @@ pub fn force(
     if let Ok(user) = std::env::var("USER") {
         params.insert("owner".into(), user.into());
     }
-    let properties: Map<String, Value> = args
-        .properties
-        .iter()
-        .map(|(name, value)| (name.clone(), value.as_str().into()))
-        .collect();
+    let properties: Map<String, Value> =
+        args.properties.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
     params.insert("properties".into(), properties.into());
     let result = client.order("forceschedulers/force", "force", &Value::Object(params))?;
     let request = first_request(&result)?;
     if output.json {
         output.value(&result)?;
     } else {
-        output.line(&format!(
-            "build request {request} for builder {} is queued",
-            args.builder
-        ))?;
+        output.line(&format!("build request {request} for builder {} is queued", args.builder))?;
     }
     if !args.wait && !args.follow {
         return Ok(FINE);
     }
-    let deadline = args
-        .timeout
-        .map(|seconds| Instant::now() + Duration::from_secs(seconds));
+    let deadline = args.timeout.map(|seconds| Instant::now() + Duration::from_secs(seconds));
     await_request(client, output, request, args.follow, deadline)
 }
 
 /// The request's id in `[bsid, {"<builderid>": requestid}]`.
 fn first_request(result: &Value) -> Result<i64, ClientError> {
     let requests = result.get(1).and_then(Value::as_object);
-    let first = requests
-        .and_then(|requests| requests.values().next())
-        .and_then(Value::as_i64);
+    let first = requests.and_then(|requests| requests.values().next()).and_then(Value::as_i64);
     first.ok_or_else(|| ClientError::Ask(format!("the answer names no build request: {result}")))
 }
 
@@ -154,10 +135,7 @@ fn await_request(
         let row = patience.ask(|| client.one(&path, &what))?;
         if follow {
             let build = patience.ask(|| client.list(&newest))?.into_iter().next();
-            let id = build
-                .as_ref()
-                .and_then(|build| number(build, "buildid"))
-                .unwrap_or(0);
+            let id = build.as_ref().and_then(|build| number(build, "buildid")).unwrap_or(0);
             // A request that is built again gets another build.
             if id > shown {
                 shown = id;
@@ -219,11 +197,7 @@ pub fn cancel(
 ) -> Result<u8, ClientError> {
     let path = format!("buildrequests/{request}");
     let result = client.order(&path, "cancel", &json!({ "reason": reason }))?;
-    told(
-        output,
-        &result,
-        &format!("build request {request} is being cancelled"),
-    )
+    told(output, &result, &format!("build request {request} is being cancelled"))
 }
 
 /// Stops a build.
@@ -238,11 +212,7 @@ pub fn stop(
     // know that they mistyped.
     let row = client.one(&path, &format!("build {build}"))?;
     if row.get("complete") == Some(&Value::Bool(true)) {
-        return told(
-            output,
-            &Value::Null,
-            &format!("build {build} had ended already"),
-        );
+        return told(output, &Value::Null, &format!("build {build} had ended already"));
     }
     let result = client.order(&path, "stop", &json!({ "reason": reason }))?;
     told(output, &result, &format!("build {build} is being stopped"))
@@ -252,26 +222,14 @@ pub fn stop(
 pub fn rebuild(client: &Client, output: &mut Output<'_>, build: &str) -> Result<u8, ClientError> {
     let result = client.order(&build_path(build)?, "rebuild", &json!({}))?;
     let request = first_request(&result)?;
-    told(
-        output,
-        &result,
-        &format!("build request {request} is queued, to repeat build {build}"),
-    )
+    told(output, &result, &format!("build request {request} is queued, to repeat build {build}"))
 }
 
 /// Pings a builder's workers.
 pub fn ping(client: &Client, output: &mut Output<'_>, builder: &str) -> Result<u8, ClientError> {
-    let result = client.order(
-        &format!("builders/{}", element(builder)),
-        "ping",
-        &json!({}),
-    )?;
+    let result = client.order(&format!("builders/{}", element(builder)), "ping", &json!({}))?;
     let all = result == Value::Bool(true);
-    let sentence = if all {
-        "every worker answered"
-    } else {
-        "not every worker answered"
-    };
+    let sentence = if all { "every worker answered" } else { "not every worker answered" };
     told(output, &result, &format!("builder {builder}: {sentence}"))?;
     Ok(if all { FINE } else { FAILED })
 }
@@ -290,9 +248,5 @@ pub fn order(
         None => json!({}),
     };
     let result = client.order(&path, method, &params)?;
-    told(
-        output,
-        &result,
-        &format!("worker {} {sentence}", args.worker),
-    )
+    told(output, &result, &format!("worker {} {sentence}", args.worker))
 }

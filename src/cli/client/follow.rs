@@ -30,10 +30,7 @@ impl Patience {
     /// Waits until the deadline, if there is one.
     #[must_use]
     pub fn until(deadline: Option<Instant>) -> Self {
-        Self {
-            deadline,
-            away: None,
-        }
+        Self { deadline, away: None }
     }
 
     /// Waits a moment.
@@ -41,10 +38,7 @@ impl Patience {
     /// # Errors
     /// When the deadline has passed.
     pub fn pause(&self, span: Duration) -> Result<(), ClientError> {
-        if self
-            .deadline
-            .is_some_and(|deadline| Instant::now() >= deadline)
-        {
+        if self.deadline.is_some_and(|deadline| Instant::now() >= deadline) {
             let text = "waited as long as --timeout allows; the build goes on";
             return Err(ClientError::Ask(text.into()));
         }
@@ -84,6 +78,29 @@ struct Reading {
     log: Value,
     step: String,
     next: u64,
+    begun: bool,
+}
+
+/// Which log the last lines were of: another one's need a heading first.
+struct Headings<'a> {
+    wanted: bool,
+    step: &'a Value,
+    last: Option<String>,
+}
+
+impl Headings<'_> {
+    fn before(&mut self, output: &mut Output<'_>, log: &Value) -> Result<(), ClientError> {
+        let id = text(log, "logid");
+        if self.last.as_ref() == Some(&id) {
+            return Ok(());
+        }
+        self.last = Some(id);
+        if !self.wanted || output.json {
+            return Ok(());
+        }
+        let (number, name) = (text(self.step, "number"), text(self.step, "name"));
+        output.line(&format!("=== step {number} {name}, log {}", text(log, "name")))
+    }
 }
 
 impl Reading {
@@ -93,23 +110,21 @@ impl Reading {
         client: &Client,
         output: &mut Output<'_>,
         patience: &mut Patience,
+        headings: &mut Headings<'_>,
     ) -> Result<(), ClientError> {
         let id = text(&self.log, "logid");
         let channels = text(&self.log, "type") == "s";
         loop {
             let path = format!("logs/{id}/contents?offset={}&limit={LINES}", self.next);
             let chunk = patience.ask(|| client.one(&path, &format!("log {id}")))?;
-            let content = chunk
-                .get("content")
-                .and_then(Value::as_str)
-                .unwrap_or_default();
+            let content = chunk.get("content").and_then(Value::as_str).unwrap_or_default();
+            if !self.begun || !content.is_empty() {
+                self.begun = true;
+                headings.before(output, &self.log)?;
+            }
             let mut lines = 0;
             for line in content.lines() {
-                let shown = if channels {
-                    line.get(1..).unwrap_or_default()
-                } else {
-                    line
-                };
+                let shown = if channels { line.get(1..).unwrap_or_default() } else { line };
                 if output.json {
                     let channel = if channels { line.get(..1) } else { None };
                     output.value(&json!({
@@ -128,17 +143,6 @@ impl Reading {
             }
         }
     }
-}
-
-fn heading(output: &mut Output<'_>, step: &Value, log: &Value) -> Result<(), ClientError> {
-    if output.json {
-        return Ok(());
-    }
-    let (number, name) = (text(step, "number"), text(step, "name"));
-    output.line(&format!(
-        "=== step {number} {name}, log {}",
-        text(log, "name")
-    ))
 }
 
 /// The command: all logs of a build, or those of one step.
@@ -181,6 +185,7 @@ fn print_step(
 ) -> Result<(), ClientError> {
     let id = text(step, "stepid");
     let mut readings: Vec<Reading> = Vec::new();
+    let mut headings = Headings { wanted: headings, step, last: None };
     loop {
         // Asked first: what is complete now has all its lines in what is read
         // after.
@@ -188,22 +193,13 @@ fn print_step(
         let ended = now.get("complete") == Some(&Value::Bool(true));
         let logs = patience.ask(|| client.list(&format!("steps/{id}/logs")))?;
         for log in logs {
-            let known = readings
-                .iter()
-                .any(|own| own.log.get("logid") == log.get("logid"));
+            let known = readings.iter().any(|own| own.log.get("logid") == log.get("logid"));
             if !known {
-                if headings {
-                    heading(output, step, &log)?;
-                }
-                readings.push(Reading {
-                    log,
-                    step: text(step, "name"),
-                    next: 0,
-                });
+                readings.push(Reading { log, step: text(step, "name"), next: 0, begun: false });
             }
         }
         for reading in &mut readings {
-            reading.print(client, output, patience)?;
+            reading.print(client, output, patience, &mut headings)?;
         }
         if ended || !follow {
             return Ok(());
@@ -234,11 +230,7 @@ pub fn build(
         }
         if ended {
             if !output.json {
-                output.line(&format!(
-                    "=== {} ({})",
-                    result(&row),
-                    text(&row, "state_string")
-                ))?;
+                output.line(&format!("=== {} ({})", result(&row), text(&row, "state_string")))?;
             }
             return Ok(());
         }

@@ -100,15 +100,8 @@ impl Client {
             .proxy(None)
             .build();
         let base = url.trim_end_matches('/');
-        let base = if base.contains("://") {
-            base.to_owned()
-        } else {
-            format!("http://{base}")
-        };
-        Self {
-            base,
-            agent: config.into(),
-        }
+        let base = if base.contains("://") { base.to_owned() } else { format!("http://{base}") };
+        Self { base, agent: config.into() }
     }
 
     fn parsed(
@@ -140,19 +133,13 @@ impl Client {
             // Texts by field.
             Value::Object(fields) => {
                 let said = |value: &Value| value.as_str().map_or(value.to_string(), str::to_owned);
-                let texts: Vec<String> = fields
-                    .iter()
-                    .map(|(name, text)| format!("{name} {}", said(text)))
-                    .collect();
+                let texts: Vec<String> =
+                    fields.iter().map(|(name, text)| format!("{name} {}", said(text))).collect();
                 texts.join("; ")
             }
             other => other.to_string(),
         };
-        ClientError::Refused {
-            url: self.base.clone(),
-            status,
-            message,
-        }
+        ClientError::Refused { url: self.base.clone(), status, message }
     }
 
     /// Reads a resource: `path` is below `/api/v2/`.
@@ -161,11 +148,7 @@ impl Client {
     /// When the master does not answer or says no.
     pub fn get(&self, path: &str) -> Result<Value, ClientError> {
         let url = format!("{}/api/v2/{path}", self.base);
-        let answer = self
-            .agent
-            .get(url)
-            .header("Accept", "application/json")
-            .call();
+        let answer = self.agent.get(url).header("Accept", "application/json").call();
         let (status, value) = self.parsed(answer)?;
         if status == 200 {
             return Ok(value);

@@ -28,10 +28,7 @@ pub fn build_path(build: &str) -> Result<String, ClientError> {
 /// Names by id, of builders or workers.
 fn names(client: &Client, path: &str, id: &str) -> Result<HashMap<i64, String>, ClientError> {
     let list = client.list(path)?;
-    Ok(list
-        .iter()
-        .filter_map(|row| Some((number(row, id)?, text(row, "name"))))
-        .collect())
+    Ok(list.iter().filter_map(|row| Some((number(row, id)?, text(row, "name")))).collect())
 }
 
 fn name_of(names: &HashMap<i64, String>, row: &Value, field: &str) -> String {
@@ -49,18 +46,14 @@ fn joined(row: &Value, key: &str, more: Option<&Value>) -> Value {
 }
 
 fn is_configured(row: &Value) -> bool {
-    row.get("masterids")
-        .and_then(Value::as_array)
-        .is_none_or(|list| !list.is_empty())
+    row.get("masterids").and_then(Value::as_array).is_none_or(|list| !list.is_empty())
 }
 
 /// The builders.
 pub fn builders(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientError> {
     let rows = client.list("builders?order=name")?;
     let board = client.get("botmaster/board")?;
-    let mut table = Table::new(&[
-        "BUILDER", "STATE", "WAITING", "OLDEST", "RUNNING", "WORKERS",
-    ]);
+    let mut table = Table::new(&["BUILDER", "STATE", "WAITING", "OLDEST", "RUNNING", "WORKERS"]);
     for row in rows.iter().filter(|row| is_configured(row)) {
         let name = text(row, "name");
         let view = board.get("builders").and_then(|all| all.get(&name));
@@ -127,10 +120,8 @@ pub fn workers(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientErr
             continue;
         }
         let flag = |key: &str| row.get(key) == Some(&Value::Bool(true));
-        let attached = row
-            .get("connected_to")
-            .and_then(Value::as_array)
-            .is_some_and(|to| !to.is_empty());
+        let attached =
+            row.get("connected_to").and_then(Value::as_array).is_some_and(|to| !to.is_empty());
         let mut state = vec![if attached { "attached" } else { "away" }];
         if flag("paused") {
             state.push("paused");
@@ -159,10 +150,7 @@ pub fn workers(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientErr
 pub fn queue(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientError> {
     let path = "buildrequests?claimed=false&order=-priority&order=submitted_at&limit=1000";
     let envelope = client.get(path)?;
-    let rows = envelope
-        .get("buildrequests")
-        .and_then(Value::as_array)
-        .cloned();
+    let rows = envelope.get("buildrequests").and_then(Value::as_array).cloned();
     let rows = rows.unwrap_or_default();
     let builders = names(client, "builders", "builderid")?;
     let mut table = Table::new(&["REQUEST", "BUILDER", "PRIORITY", "WAITS"]);
@@ -179,10 +167,7 @@ pub fn queue(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientError
         ]);
     }
     finished(output, &table, "No build request waits.")?;
-    let total = envelope
-        .get("meta")
-        .and_then(|meta| number(meta, "total"))
-        .unwrap_or(0);
+    let total = envelope.get("meta").and_then(|meta| number(meta, "total")).unwrap_or(0);
     let more = total - i64::try_from(rows.len()).unwrap_or(i64::MAX);
     if more > 0 && !output.json {
         output.line(&format!("… and {more} more"))?;
@@ -215,11 +200,7 @@ pub fn builds(
             continue;
         }
         table.row(vec![
-            format!(
-                "{}/{}",
-                name_of(&builders, row, "builderid"),
-                text(row, "number")
-            ),
+            format!("{}/{}", name_of(&builders, row, "builderid"), text(row, "number")),
             result(row).into(),
             ago(number(row, "started_at")),
             took(row),
@@ -243,39 +224,21 @@ pub fn build(client: &Client, output: &mut Output<'_>, build: &str) -> Result<u8
     let builders = names(client, "builders", "builderid")?;
     let workers = names(client, "workers", "workerid")?;
     let builder = name_of(&builders, &row, "builderid");
-    output.line(&format!(
-        "Build    {builder}/{} (id {id})",
-        text(&row, "number")
-    ))?;
-    output.line(&format!(
-        "Result   {} ({})",
-        result(&row),
-        text(&row, "state_string")
-    ))?;
+    output.line(&format!("Build    {builder}/{} (id {id})", text(&row, "number")))?;
+    output.line(&format!("Result   {} ({})", result(&row), text(&row, "state_string")))?;
     output.line(&format!("Started  {}", ago(number(&row, "started_at"))))?;
     if number(&row, "complete_at").is_none() {
         let progress = client.get(&format!("builds/{id}/progress"))?;
         let expected =
             number(&progress, "expected_s").map(|left| format!(" of about {}", span(left)));
-        output.line(&format!(
-            "Runs     {}{}",
-            took(&row),
-            expected.unwrap_or_default()
-        ))?;
+        output.line(&format!("Runs     {}{}", took(&row), expected.unwrap_or_default()))?;
     } else {
         output.line(&format!("Took     {}", took(&row)))?;
     }
     output.line(&format!("Worker   {}", name_of(&workers, &row, "workerid")))?;
     output.line(&format!("Request  {}", text(&row, "buildrequestid")))?;
-    for (name, own) in row
-        .get("properties")
-        .and_then(Value::as_object)
-        .into_iter()
-        .flatten()
-    {
-        let value = own
-            .get(0)
-            .map(|value| value.as_str().map_or(value.to_string(), printable));
+    for (name, own) in row.get("properties").and_then(Value::as_object).into_iter().flatten() {
+        let value = own.get(0).map(|value| value.as_str().map_or(value.to_string(), printable));
         output.line(&format!("  {name} = {}", value.unwrap_or_default()))?;
     }
     let mut table = Table::new(&["STEP", "NAME", "RESULT", "TOOK", "WHAT"]);
@@ -298,10 +261,7 @@ mod tests {
     #[test]
     fn a_build_is_named_by_builder_and_number_or_by_id() {
         assert_eq!(build_path("unit/12").unwrap(), "builders/unit/builds/12");
-        assert_eq!(
-            build_path("slow build/1").unwrap(),
-            "builders/slow%20build/builds/1"
-        );
+        assert_eq!(build_path("slow build/1").unwrap(), "builders/slow%20build/builds/1");
         assert_eq!(build_path("a/b/3").unwrap(), "builders/a%2Fb/builds/3");
         assert_eq!(build_path("345").unwrap(), "builds/345");
         for bad in ["unit", "unit/", "/3", "unit/x", ""] {

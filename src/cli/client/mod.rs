@@ -212,13 +212,7 @@ impl Output<'_> {
 pub fn run(command: ClientCommand, url: &str, json: bool) -> u8 {
     // A lock would be held while a log is followed, which hurts nobody: nothing
     // else writes there.
-    run_to(
-        command,
-        url,
-        json,
-        &mut io::stdout().lock(),
-        &mut io::stderr().lock(),
-    )
+    run_to(command, url, json, &mut io::stdout().lock(), &mut io::stderr().lock())
 }
 
 /// The same, writing answers to `out` and errors to `err`.
@@ -263,20 +257,12 @@ fn perform(
         ClientCommand::Unpause(args) => {
             act::order(client, output, &args, "unpause", "takes builds again")
         }
-        ClientCommand::Drain(args) => act::order(
-            client,
-            output,
-            &args,
-            "stop",
-            "leaves once its builds have ended",
-        ),
-        ClientCommand::Shutdown(args) => act::order(
-            client,
-            output,
-            &args,
-            "kill",
-            "ends once its builds have ended",
-        ),
+        ClientCommand::Drain(args) => {
+            act::order(client, output, &args, "stop", "leaves once its builds have ended")
+        }
+        ClientCommand::Shutdown(args) => {
+            act::order(client, output, &args, "kill", "ends once its builds have ended")
+        }
         ClientCommand::Builders => list::builders(client, output),
         ClientCommand::Workers => list::workers(client, output),
         ClientCommand::Queue => list::queue(client, output),
@@ -284,10 +270,8 @@ fn perform(
             list::builds(client, output, builder.as_deref(), limit)
         }
         ClientCommand::Build { build } => list::build(client, output, &build),
-        ClientCommand::Log {
-            build,
-            step,
-            follow,
-        } => follow::log(client, output, &build, step.as_deref(), follow),
+        ClientCommand::Log { build, step, follow } => {
+            follow::log(client, output, &build, step.as_deref(), follow)
+        }
     }
 }

@@ -17,10 +17,7 @@ impl Table {
     /// A table with these heads.
     #[must_use]
     pub fn new(head: &[&'static str]) -> Self {
-        Self {
-            head: head.to_vec(),
-            rows: Vec::new(),
-        }
+        Self { head: head.to_vec(), rows: Vec::new() }
     }
 
     /// Adds a row.
@@ -44,11 +41,8 @@ impl Table {
             }
         }
         for row in std::iter::once(&head).chain(&self.rows) {
-            let cells: Vec<String> = row
-                .iter()
-                .zip(&widths)
-                .map(|(cell, &width)| format!("{cell:<width$}"))
-                .collect();
+            let cells: Vec<String> =
+                row.iter().zip(&widths).map(|(cell, &width)| format!("{cell:<width$}")).collect();
             output.line(cells.join("  ").trim_end())?;
         }
         Ok(())
@@ -68,9 +62,7 @@ pub fn text(value: &Value, field: &str) -> String {
 /// Text without signs that move a terminal's cursor or change its colours.
 #[must_use]
 pub fn printable(text: &str) -> String {
-    text.chars()
-        .map(|c| if c.is_control() { ' ' } else { c })
-        .collect()
+    text.chars().map(|c| if c.is_control() { ' ' } else { c }).collect()
 }
 
 /// A field's number.
@@ -91,9 +83,7 @@ pub fn result(value: &Value) -> &'static str {
 /// Seconds since 1970 UTC.
 #[must_use]
 pub fn now() -> i64 {
-    let since = SystemTime::now()
-        .duration_since(UNIX_EPOCH)
-        .unwrap_or_default();
+    let since = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     i64::try_from(since.as_secs()).unwrap_or(i64::MAX)
 }
 
@@ -142,14 +132,8 @@ mod tests {
         let mut table = Table::new(&["A", "LONG"]);
         table.row(vec!["wide cell".into(), "x".into()]);
         let mut bytes = Vec::new();
-        let mut output = Output {
-            out: &mut bytes,
-            json: false,
-        };
+        let mut output = Output { out: &mut bytes, json: false };
         table.write(&mut output, "nothing").unwrap();
-        assert_eq!(
-            String::from_utf8(bytes).unwrap(),
-            "A          LONG\nwide cell  x\n"
-        );
+        assert_eq!(String::from_utf8(bytes).unwrap(), "A          LONG\nwide cell  x\n");
     }
 }

@@ -94,8 +94,7 @@ fn make(dir: &Path) -> Result<String, String> {
     ] {
         let path = dir.join(name);
         let mut file = fs::File::create_new(&path).map_err(|error| cannot(&path, error))?;
-        file.write_all(text.as_bytes())
-            .map_err(|error| cannot(&path, error))?;
+        file.write_all(text.as_bytes()).map_err(|error| cannot(&path, error))?;
     }
     Ok(next_steps(dir, &wanted))
 }

@@ -64,9 +64,12 @@ impl Plan {
     ) -> Self {
         let mut builders: Vec<_> = new_builders
             .iter()
-            .map(|new| entry(&new.name, old_builders.get(&new.name), |old| compare_to_setup(old, new)))
+            .map(|new| {
+                entry(&new.name, old_builders.get(&new.name), |old| compare_to_setup(old, new))
+            })
             .collect();
-        let gone = old_builders.keys().filter(|name| !new_builders.iter().any(|b| b.name == **name));
+        let gone =
+            old_builders.keys().filter(|name| !new_builders.iter().any(|b| b.name == **name));
         builders.extend(gone.map(removed));
         let mut workers: Vec<_> = new_workers
             .iter()
@@ -75,7 +78,10 @@ impl Plan {
                     if old.max_builds == new.max_builds {
                         return Vec::new();
                     }
-                    vec![format!("max_builds changed from {} to {}", old.max_builds, new.max_builds)]
+                    vec![format!(
+                        "max_builds changed from {} to {}",
+                        old.max_builds, new.max_builds
+                    )]
                 })
             })
             .collect();

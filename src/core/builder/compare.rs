@@ -44,7 +44,8 @@ pub fn compare_to_setup(old: &BuilderConfig, new: &BuilderConfig) -> Vec<String>
         lines.push(format!("builddir changed from {builddir} to {}", new.builddir));
     }
     if *factory != new.factory {
-        lines.push(format!("factory changed: {}", steps_differ(&factory.steps, &new.factory.steps)));
+        lines
+            .push(format!("factory changed: {}", steps_differ(&factory.steps, &new.factory.steps)));
     }
     if *locks != new.locks {
         lines.push(format!(

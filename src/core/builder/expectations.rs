@@ -46,8 +46,7 @@ impl Expectations {
     /// One line for the store.
     #[must_use]
     pub fn to_text(&self) -> String {
-        let steps: Vec<_> =
-            self.steps_s.iter().map(|(name, s)| format!("{s:.6}={name}")).collect();
+        let steps: Vec<_> = self.steps_s.iter().map(|(name, s)| format!("{s:.6}={name}")).collect();
         format!("1\n{}\n{:.6}\n{}", self.builds, self.total_s, steps.join("\n"))
     }
 

@@ -37,10 +37,7 @@ enum Phase {
     /// The worker was asked for a slot; it answers in the same process.
     Reserving,
     /// The store was asked; it answers or closes.
-    Claiming {
-        worker_id: WorkerId,
-        incarnation: Incarnation,
-    },
+    Claiming { worker_id: WorkerId, incarnation: Incarnation },
     /// The SlaveBuilder pings and starts, with deadlines of its own.
     Starting,
     /// The store was asked to undo the claim.
@@ -119,7 +116,12 @@ const STORE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
 impl BuilderCore {
     /// A builder with nothing to do yet.
     #[must_use]
-    pub fn new(id: BuilderId, generation: Generation, config: Arc<BuilderConfig>, rng: Rng) -> Self {
+    pub fn new(
+        id: BuilderId,
+        generation: Generation,
+        config: Arc<BuilderConfig>,
+        rng: Rng,
+    ) -> Self {
         Self {
             id,
             generation,
@@ -657,7 +659,11 @@ impl BuilderCore {
             order: StartOrder {
                 claim,
                 build: id,
-                requests: build.requests.iter().map(|request| (request.id, request.epoch)).collect(),
+                requests: build
+                    .requests
+                    .iter()
+                    .map(|request| (request.id, request.epoch))
+                    .collect(),
                 ping_timeout: build.config.start_timeout,
                 config: build.config.clone(),
             },
@@ -985,12 +991,7 @@ impl BuilderCore {
             expectations: from.expectations,
             big_state: from.big_state,
             oldest: from.oldest,
-            ..Self::new(
-                from.id,
-                Generation(from.generation.0 + 1),
-                config,
-                Rng::seeded(from.seed),
-            )
+            ..Self::new(from.id, Generation(from.generation.0 + 1), config, Rng::seeded(from.seed))
         }
     }
 

@@ -32,12 +32,7 @@ struct Place(Reverse<bool>, Reverse<i64>, WallTime, RequestId);
 
 impl Place {
     fn of(request: &Request) -> Self {
-        Self(
-            Reverse(request.requeued),
-            Reverse(request.priority),
-            request.submitted_at,
-            request.id,
-        )
+        Self(Reverse(request.requeued), Reverse(request.priority), request.submitted_at, request.id)
     }
 }
 

@@ -171,13 +171,7 @@ impl BuilderCore {
             self.next_order += 1;
             self.seats.insert(
                 report.worker,
-                Seat {
-                    session: report.session,
-                    used,
-                    order,
-                    worker_full: false,
-                    pinging: false,
-                },
+                Seat { session: report.session, used, order, worker_full: false, pinging: false },
             );
         }
     }
@@ -188,5 +182,4 @@ impl BuilderCore {
     pub fn claims(&self) -> BTreeSet<ClaimId> {
         self.builds.keys().copied().collect()
     }
-
 }

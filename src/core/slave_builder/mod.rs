@@ -181,12 +181,14 @@ impl SlaveBuilderCore {
     fn on_ready(&mut self, building: Option<ClaimId>, fx: &mut Vec<Effect>) {
         match self.state {
             State::Attaching { .. } => {
-                self.state =
-                    building.map_or(State::Idle, |claim| State::Building { claim });
+                self.state = building.map_or(State::Idle, |claim| State::Building { claim });
                 fx.push(Effect::TellAttached { building });
             }
             // The list is sent again when it changes, and answered again.
-            State::Idle | State::Pinging { .. } | State::Starting { .. } | State::Building { .. } => {}
+            State::Idle
+            | State::Pinging { .. }
+            | State::Starting { .. }
+            | State::Building { .. } => {}
             State::Detached => fx.push(Effect::Ignored("attach answer after the detach")),
         }
     }
@@ -244,7 +246,10 @@ impl SlaveBuilderCore {
                 fx.push(Effect::TellPing { reply, ok: false });
                 return;
             }
-            State::Idle | State::Pinging { .. } | State::Starting { .. } | State::Building { .. } => {}
+            State::Idle
+            | State::Pinging { .. }
+            | State::Starting { .. }
+            | State::Building { .. } => {}
         }
         if let Some(exchange) = &mut self.exchange {
             exchange.persons.push(reply);

@@ -95,3 +95,31 @@ pub(in crate::store) fn classify(error: &rusqlite::Error) -> Trouble {
         _ => Trouble::Statement(StoreError::Failed(error.to_string())),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn told(extended_code: i32) -> Trouble {
+        let failure = ffi::Error::new(extended_code);
+        classify(&rusqlite::Error::SqliteFailure(failure, None))
+    }
+
+    #[test]
+    fn fd09_a_failed_fsync_is_fatal_and_never_tried_again() {
+        assert!(matches!(told(ffi::SQLITE_IOERR_FSYNC), Trouble::Fatal(_)));
+        assert!(matches!(told(ffi::SQLITE_IOERR_DIR_FSYNC), Trouble::Fatal(_)));
+    }
+
+    #[test]
+    fn what_may_pass_is_unwritable_and_the_rest_is_not() {
+        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_BUSY] {
+            assert!(matches!(told(code), Trouble::Storage(StoreError::Unwritable(_))), "{code}");
+        }
+        let corrupt = told(ffi::SQLITE_CORRUPT);
+        assert!(matches!(corrupt, Trouble::Storage(StoreError::Failed(_))));
+        let constraint = told(ffi::SQLITE_CONSTRAINT_UNIQUE);
+        assert!(matches!(constraint, Trouble::Statement(StoreError::Failed(_))));
+        assert!(matches!(classify(&rusqlite::Error::QueryReturnedNoRows), Trouble::Statement(_)));
+    }
+}

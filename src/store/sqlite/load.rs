@@ -36,9 +36,7 @@ pub(super) fn builder(conn: &Connection, builder: BuilderId) -> Result<BuilderRe
             ", claim, factory_digest, (SELECT name FROM workers WHERE id = worker_id) \
              FROM builds WHERE builder_id = ?1 AND state < 2 ORDER BY id"
         ))?
-        .query_map([id], |row| {
-            Ok((rows::build(row)?, row.get(12)?, row.get(13)?, row.get(14)?))
-        })?
+        .query_map([id], |row| Ok((rows::build(row)?, row.get(12)?, row.get(13)?, row.get(14)?)))?
         .collect::<rusqlite::Result<Vec<(BuildRow, String, String, Option<String>)>>>()?;
     let mut builds = Vec::with_capacity(heads.len());
     for (row, claim, digest, worker) in heads {

@@ -5,6 +5,7 @@
 //! a folder and its files ready. Deliberately absent: reads for the web, which
 //! have connections of their own, and the text of logs.
 
+mod answer;
 mod engine;
 mod errors;
 mod load;
@@ -16,7 +17,9 @@ mod writer;
 
 pub use engine::Engine;
 pub use open::{OnFatal, OpenError};
-pub(in crate::store) use errors::{Trouble, classify};
-pub(in crate::store) use open::{Migration, open_file};
 pub use reader::*;
 pub use writer::SqliteStore;
+
+pub(in crate::store) use answer::Answer;
+pub(in crate::store) use errors::{Trouble, classify};
+pub(in crate::store) use open::{Migration, checkpoint, make_folder, open_file};

@@ -219,7 +219,8 @@ pub(super) fn migrate(
 ) -> Result<(), OpenError> {
     let sql = |error: rusqlite::Error| OpenError::sql(path, &error);
     let known = i64::try_from(migrations.len()).unwrap_or(i64::MAX);
-    let found: i64 = conn.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sql)?;
+    let found: i64 =
+        conn.pragma_query_value(None, "user_version", |row| row.get(0)).map_err(sql)?;
     if found > known {
         return Err(OpenError::Newer { path: path.into(), found, known });
     }

@@ -29,7 +29,7 @@ pub use page::{Filter, FilterOp, Page, PageOf, Scalar};
 pub const MAX_ROWS: u64 = 10_000;
 
 /// How far rows beyond the answer are counted.
-pub const MAX_COUNT: u64 = 100_000;
+pub const MAX_COUNT: u64 = 10_000;
 
 /// How long one question may take.
 pub const QUERY_LIMIT: Duration = Duration::from_secs(5);
@@ -90,18 +90,12 @@ impl Pool {
         let mut state = self.lock();
         loop {
             if let Some(connection) = state.idle.pop() {
-                return Ok(Lease {
-                    pool: self,
-                    connection: Some(connection),
-                });
+                return Ok(Lease { pool: self, connection: Some(connection) });
             }
             if state.open < CONNECTIONS {
                 state.open += 1;
                 drop(state);
-                let mut lease = Lease {
-                    pool: self,
-                    connection: None,
-                };
+                let mut lease = Lease { pool: self, connection: None };
                 lease.connection = Some(open(&self.file)?);
                 return Ok(lease);
             }
@@ -111,11 +105,8 @@ impl Pool {
                     "too many questions at once; ask again in a moment".into(),
                 ));
             }
-            state = self
-                .returned
-                .wait_timeout(state, left)
-                .unwrap_or_else(PoisonError::into_inner)
-                .0;
+            state =
+                self.returned.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner).0;
         }
     }
 }
@@ -124,9 +115,7 @@ fn open(file: &Path) -> Result<Connection, StoreError> {
     let flags = OpenFlags::SQLITE_OPEN_READ_ONLY | OpenFlags::SQLITE_OPEN_NO_MUTEX;
     let connection = Connection::open_with_flags(file, flags)
         .map_err(|error| StoreError::Failed(format!("cannot open {}: {error}", file.display())))?;
-    connection
-        .busy_timeout(Duration::from_secs(1))
-        .map_err(failed)?;
+    connection.busy_timeout(Duration::from_secs(1)).map_err(failed)?;
     connection.set_prepared_statement_cache_capacity(STATEMENTS);
     Ok(connection)
 }
@@ -231,9 +220,7 @@ impl StateReader {
                 "SELECT worker_id FROM builder_workers WHERE builder_id = ?1 ORDER BY place",
             )?;
             builder.workers = statement
-                .query_map([sql_id(builder.id.0)], |row| {
-                    Ok(WorkerId(rows::uint(row, 0)?))
-                })?
+                .query_map([sql_id(builder.id.0)], |row| Ok(WorkerId(rows::uint(row, 0)?)))?
                 .collect::<Result<_, _>>()?;
             Ok(Some(builder))
         })
@@ -272,11 +259,7 @@ impl StateReader {
     /// # Errors
     /// When the store cannot be read.
     pub fn worker(&self, id: WorkerId) -> Result<Option<WorkerRow>, StoreError> {
-        self.one(
-            &format!("{} WHERE id = ?1", rows::SELECT_WORKERS),
-            id.0,
-            rows::worker,
-        )
+        self.one(&format!("{} WHERE id = ?1", rows::SELECT_WORKERS), id.0, rows::worker)
     }
 
     /// One worker, by its name.
@@ -306,10 +289,7 @@ impl StateReader {
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 let builder = BuilderId(rows::uint(row, 1)?);
-                found
-                    .entry(WorkerId(rows::uint(row, 0)?))
-                    .or_default()
-                    .push(builder);
+                found.entry(WorkerId(rows::uint(row, 0)?)).or_default().push(builder);
             }
             Ok(found)
         })
@@ -321,11 +301,7 @@ impl StateReader {
         id: u64,
         map: impl FnOnce(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
     ) -> Result<Option<T>, StoreError> {
-        self.ask(|db| {
-            db.prepare_cached(sql)?
-                .query_row([sql_id(id)], map)
-                .optional()
-        })
+        self.ask(|db| db.prepare_cached(sql)?.query_row([sql_id(id)], map).optional())
     }
 
     /// Builds that have a number, so not those that are only claimed.
@@ -341,10 +317,7 @@ impl StateReader {
     /// # Errors
     /// When the store cannot be read.
     pub fn build(&self, id: BuildId) -> Result<Option<BuildRow>, StoreError> {
-        let sql = format!(
-            "{} WHERE id = ?1 AND number IS NOT NULL",
-            rows::SELECT_BUILDS
-        );
+        let sql = format!("{} WHERE id = ?1 AND number IS NOT NULL", rows::SELECT_BUILDS);
         self.one(&sql, id.0, rows::build)
     }
 
@@ -358,10 +331,7 @@ impl StateReader {
         number: BuildNumber,
     ) -> Result<Option<BuildRow>, StoreError> {
         self.ask(|db| {
-            let sql = format!(
-                "{} WHERE builder_id = ?1 AND number = ?2",
-                rows::SELECT_BUILDS
-            );
+            let sql = format!("{} WHERE builder_id = ?1 AND number = ?2", rows::SELECT_BUILDS);
             db.prepare_cached(&sql)?
                 .query_row(params![sql_id(builder.0), sql_id(number.0)], rows::build)
                 .optional()
@@ -381,11 +351,7 @@ impl StateReader {
     /// # Errors
     /// When the store cannot be read.
     pub fn request(&self, id: RequestId) -> Result<Option<RequestRow>, StoreError> {
-        self.one(
-            &format!("{} WHERE id = ?1", rows::SELECT_REQUESTS),
-            id.0,
-            rows::request,
-        )
+        self.one(&format!("{} WHERE id = ?1", rows::SELECT_REQUESTS), id.0, rows::request)
     }
 
     /// Buildsets with their source stamps.
@@ -399,11 +365,7 @@ impl StateReader {
             for (set, stamps) in found.rows {
                 rows.push(rows::with_stamps(db, set, &stamps)?);
             }
-            Ok(PageOf {
-                rows,
-                total: found.total,
-                more: found.more,
-            })
+            Ok(PageOf { rows, total: found.total, more: found.more })
         })
     }
 
@@ -414,13 +376,9 @@ impl StateReader {
     pub fn buildset(&self, id: BuildsetId) -> Result<Option<BuildsetRow>, StoreError> {
         self.ask(|db| {
             let sql = format!("{} WHERE id = ?1", rows::SELECT_BUILDSETS);
-            let found = db
-                .prepare_cached(&sql)?
-                .query_row([sql_id(id.0)], rows::buildset)
-                .optional()?;
-            found
-                .map(|(set, stamps)| rows::with_stamps(db, set, &stamps))
-                .transpose()
+            let found =
+                db.prepare_cached(&sql)?.query_row([sql_id(id.0)], rows::buildset).optional()?;
+            found.map(|(set, stamps)| rows::with_stamps(db, set, &stamps)).transpose()
         })
     }
 
@@ -432,11 +390,9 @@ impl StateReader {
         &self,
         id: BuildsetId,
     ) -> Result<Option<Arc<Properties>>, StoreError> {
-        self.one(
-            "SELECT properties FROM buildsets WHERE id = ?1",
-            id.0,
-            |row| rows::properties(row, 0),
-        )
+        self.one("SELECT properties FROM buildsets WHERE id = ?1", id.0, |row| {
+            rows::properties(row, 0)
+        })
     }
 
     /// Source stamps.
@@ -452,11 +408,7 @@ impl StateReader {
     /// # Errors
     /// When the store cannot be read.
     pub fn sourcestamp(&self, id: u64) -> Result<Option<SourceStampRow>, StoreError> {
-        self.one(
-            &format!("{} WHERE id = ?1", rows::SELECT_STAMPS),
-            id,
-            rows::stamp,
-        )
+        self.one(&format!("{} WHERE id = ?1", rows::SELECT_STAMPS), id, rows::stamp)
     }
 
     /// Steps. A page without a filter on the build reads all there are.
@@ -472,11 +424,7 @@ impl StateReader {
     /// # Errors
     /// When the store cannot be read.
     pub fn step(&self, id: StepId) -> Result<Option<StepRow>, StoreError> {
-        self.one(
-            &format!("{} WHERE id = ?1", rows::SELECT_STEPS),
-            id.0,
-            rows::step,
-        )
+        self.one(&format!("{} WHERE id = ?1", rows::SELECT_STEPS), id.0, rows::step)
     }
 
     /// Logs. A page without a filter on the step reads all there are.

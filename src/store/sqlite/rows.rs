@@ -55,8 +55,7 @@ pub(super) fn int(number: u64) -> i64 {
 /// A number of SQLite's as ours.
 pub(super) fn uint(row: &Row<'_>, column: usize) -> rusqlite::Result<u64> {
     let number: i64 = row.get(column)?;
-    u64::try_from(number)
-        .map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
+    u64::try_from(number).map_err(|_| rusqlite::Error::IntegralValueOutOfRange(column, number))
 }
 
 fn wall(row: &Row<'_>, column: usize) -> rusqlite::Result<WallTime> {
@@ -285,7 +284,11 @@ pub(super) fn requests_of(conn: &Connection, build: BuildId) -> rusqlite::Result
 
 /// The logs of a step, in the order in which they were made.
 pub(super) fn logs_of(conn: &Connection, step: StepId) -> rusqlite::Result<Vec<LogRow>> {
-    conn.prepare_cached(concat!("SELECT ", log_columns!(), " FROM logs WHERE step_id = ?1 ORDER BY id"))?
-        .query_map([int(step.0)], log)?
-        .collect()
+    conn.prepare_cached(concat!(
+        "SELECT ",
+        log_columns!(),
+        " FROM logs WHERE step_id = ?1 ORDER BY id"
+    ))?
+    .query_map([int(step.0)], log)?
+    .collect()
 }

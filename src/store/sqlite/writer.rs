@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use rusqlite::params;
 
+use super::answer::Answer;
 use super::engine::{Engine, MIGRATIONS};
 use super::errors::{Trouble, classify};
 use super::open::{self, FolderLock, OnFatal, OpenError};
@@ -43,26 +44,6 @@ enum Ask {
 enum Job {
     Write(Transaction, Answer<Vec<OpOutcome>>),
     Load(BuilderId, Answer<BuilderRecords>),
-}
-
-/// An answer that is given in any case: an ask that is dropped, because the
-/// writer has stopped, is answered `Closed`.
-struct Answer<T>(Option<Box<dyn FnOnce(Result<T, StoreError>) + Send>>);
-
-impl<T> Answer<T> {
-    fn give(mut self, result: Result<T, StoreError>) {
-        if let Some(done) = self.0.take() {
-            done(result);
-        }
-    }
-}
-
-impl<T> Drop for Answer<T> {
-    fn drop(&mut self) {
-        if let Some(done) = self.0.take() {
-            done(Err(StoreError::Closed));
-        }
-    }
 }
 
 /// The state store on `state.sqlite`. Clones share it.
@@ -144,11 +125,11 @@ impl SqliteStore {
 
 impl StateStore for SqliteStore {
     fn write(&self, transaction: Transaction, done: OnWritten) {
-        self.ask(Job::Write(transaction, Answer(Some(done))));
+        self.ask(Job::Write(transaction, Answer::to(done)));
     }
 
     fn load_builder(&self, builder: BuilderId, done: OnLoaded) {
-        self.ask(Job::Load(builder, Answer(Some(done))));
+        self.ask(Job::Load(builder, Answer::to(done)));
     }
 }
 

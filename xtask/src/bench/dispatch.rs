@@ -57,10 +57,7 @@ pub fn measure(
     }
     let wall = begin.elapsed().as_secs_f64();
     let cpu = cpu_seconds(master.id())? - cpu_before;
-    let (stored, success) = master.stored_builds()?;
-    if stored < n + WARM_UP || !success {
-        return Err(format!("the API knows {stored} builds, the newest a success: {success}"));
-    }
+    master.check_stored(n + WARM_UP)?;
     let mut metrics = latency_summary(&latencies);
     let figures: [(&str, Value); 3] = [
         ("builds_per_s", rounded(n as f64 / wall, 2)),

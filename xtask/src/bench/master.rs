@@ -197,17 +197,14 @@ impl Master {
         Ok(Completions { stream, times: Vec::new(), not_success: 0 })
     }
 
-    /// How many builds the API knows, and whether the newest is complete with
-    /// success.
+    /// Makes sure that at least so many builds are in the API, and that the
+    /// newest one has ended with success.
     ///
     /// # Errors
-    /// When the API does not answer as it should.
-    pub fn stored_builds(&mut self) -> Result<(u64, bool), String> {
+    /// When they are not.
+    pub fn check_stored(&mut self, least: u64) -> Result<(), String> {
         let answer = self.client.get("/api/v2/builds?limit=1&order=-buildid")?;
-        let total = answer.pointer("/meta/total").and_then(Value::as_u64);
-        let newest = answer.pointer("/builds/0").ok_or("there are no builds in the API")?;
-        let success = newest.get("results").and_then(Value::as_i64) == Some(0);
-        Ok((total.ok_or("the API does not tell how many builds there are")?, success))
+        stored(&answer, least)
     }
 
     /// Fails when the master or a worker process has ended.
@@ -242,6 +239,21 @@ fn attached(answer: &Value) -> usize {
         worker.get("connected_to").and_then(Value::as_array).is_some_and(|list| !list.is_empty())
     };
     workers.map_or(0, |workers| workers.iter().filter(is_attached).count())
+}
+
+/// Fails unless an answer with the newest build tells of at least so many. A
+/// large number may be told as a lower bound only.
+fn stored(answer: &Value, least: u64) -> Result<(), String> {
+    let bound = answer.pointer("/meta/total_is_lower_bound").and_then(Value::as_bool);
+    let total = answer.pointer("/meta/total").and_then(Value::as_u64);
+    let total = total.ok_or("the API does not tell how many builds there are")?;
+    if total < least && bound != Some(true) {
+        return Err(format!("the API knows {total} builds, not {least}"));
+    }
+    match answer.pointer("/builds/0/results").and_then(Value::as_i64) {
+        Some(0) => Ok(()),
+        other => Err(format!("the newest build in the API has the result {other:?}, not 0")),
+    }
 }
 
 /// The ends of build requests, as they come.
@@ -296,5 +308,18 @@ mod tests {
         let data = r#"{"key":["buildrequests","7","complete"],"message":{"results":2}}"#;
         assert_eq!(result_of(data), Some(2));
         assert_eq!(result_of("{}"), None);
+    }
+
+    #[test]
+    fn builds_that_are_not_stored_are_noticed() {
+        let answer =
+            |meta: Value, result: Value| json!({ "builds": [{ "results": result }], "meta": meta });
+        assert_eq!(stored(&answer(json!({ "total": 5 }), json!(0)), 5), Ok(()));
+        let bound = json!({ "total": 5, "total_is_lower_bound": true });
+        assert_eq!(stored(&answer(bound, json!(0)), 9), Ok(()));
+        assert!(stored(&answer(json!({ "total": 5 }), json!(0)), 6).is_err());
+        assert!(stored(&answer(json!({ "total": 5 }), json!(2)), 5).is_err());
+        assert!(stored(&answer(json!({ "total": 5 }), Value::Null), 5).is_err());
+        assert!(stored(&json!({}), 0).is_err());
     }
 }

@@ -72,6 +72,7 @@ struct Options {
     n: Option<u64>,
     with_buildbot: bool,
     keep: bool,
+    dev: bool,
 }
 
 /// Runs the workloads; true when all could be measured.
@@ -85,7 +86,7 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
     let options = parse(arguments)?;
     let begin = Instant::now();
     let guard = Guard::start()?;
-    let programs = build()?;
+    let programs = build(options.dev)?;
     if options.with_buildbot {
         peer::set_up(&guard)?;
     }
@@ -122,13 +123,14 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
 
 fn parse(arguments: &[String]) -> Result<Options, String> {
     let (mut workloads, mut quick, mut repeat, mut n) = (Vec::new(), false, None, None);
-    let (mut with_buildbot, mut keep) = (false, false);
+    let (mut with_buildbot, mut keep, mut dev) = (false, false, false);
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         let mut value = || rest.next().ok_or(format!("{argument} needs a value"));
         match argument.as_str() {
             "--quick" => quick = true,
             "--keep" => keep = true,
+            "--dev" => dev = true,
             "--repeat" => repeat = Some(number(argument, value()?, 100)?),
             "--n" => n = Some(number(argument, value()?, 1_000_000)?),
             "--with" => match value()?.as_str() {
@@ -152,7 +154,7 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
     }
     // At most 100, so it fits.
     let repeat = repeat.map_or(if quick { 1 } else { 3 }, |repeat| repeat as u32);
-    Ok(Options { workloads, quick, repeat, n, with_buildbot, keep })
+    Ok(Options { workloads, quick, repeat, n, with_buildbot, keep, dev })
 }
 
 fn number(name: &str, text: &str, most: u64) -> Result<u64, String> {
@@ -162,12 +164,14 @@ fn number(name: &str, text: &str, most: u64) -> Result<u64, String> {
         .ok_or(format!("{name} needs a whole number from 1 to {most}, not `{text}`"))
 }
 
-/// Builds what is measured, as a release.
-fn build() -> Result<Programs, String> {
+/// Builds what is measured, as a release unless only the command itself is
+/// tried out.
+fn build(dev: bool) -> Result<Programs, String> {
     tools::need_programs()?;
-    say("building with --release");
+    say(if dev { "building without --release" } else { "building with --release" });
     let mut command = tools::cargo();
-    command.args(["build", "--release", "--message-format=json-render-diagnostics"]);
+    command.args(["build", "--message-format=json-render-diagnostics"]);
+    command.args((!dev).then_some("--release"));
     command.args(["-p", "botmaster", "--bin", "botmaster"]);
     command.args(["-p", "botmaster-bench", "--bin", "load_workers"]);
     command.stdout(Stdio::piped()).stderr(Stdio::inherit());
@@ -185,7 +189,7 @@ fn build() -> Result<Programs, String> {
     let told = told.map_err(|error| format!("{}: {error}", botmaster.display()))?;
     let told = String::from_utf8_lossy(&told.stdout).into_owned();
     let version = told.split_whitespace().nth(1).ok_or("`botmaster --version` tells none")?;
-    let system = format!("botmaster-{version}");
+    let system = format!("botmaster-{version}{}", if dev { "-dev" } else { "" });
     Ok(Programs { botmaster, load_workers: find("load_workers")?, system })
 }
 

@@ -62,10 +62,7 @@ pub fn measure(
     let cpu = cpu_seconds(master.id())? - cpu_before;
     let end = completions.times.last().copied().unwrap_or(begin);
     let wall = end.saturating_duration_since(begin);
-    let (stored, _) = master.stored_builds()?;
-    if stored < WARM_UP + n {
-        return Err(format!("the API knows only {stored} of {} builds", WARM_UP + n));
-    }
+    master.check_stored(n + WARM_UP)?;
     let bytes = scratch.data_bytes().saturating_sub(bytes_before);
     let per_build = |figure: f64| figure / n as f64;
     let figures: [(&str, Value); 10] = [

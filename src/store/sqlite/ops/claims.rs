@@ -127,9 +127,14 @@ pub(super) fn unclaim(
     let mut back = Vec::new();
     for (request, epoch) in held {
         if cancelled.contains(&request) {
-            if let Some(row) =
-                end_request(conn, request, epoch, RequestState::Cancelled, BuildResult::Cancelled, at)?
-            {
+            if let Some(row) = end_request(
+                conn,
+                request,
+                epoch,
+                RequestState::Cancelled,
+                BuildResult::Cancelled,
+                at,
+            )? {
                 requests::complete(conn, changes, row, at)?;
             }
         } else if let Some(row) = requeue(conn, request, epoch, false)? {
@@ -138,7 +143,8 @@ pub(super) fn unclaim(
             back.push(row);
         }
     }
-    conn.prepare_cached("DELETE FROM build_requests WHERE build_id = ?1")?.execute([int(build.0)])?;
+    conn.prepare_cached("DELETE FROM build_requests WHERE build_id = ?1")?
+        .execute([int(build.0)])?;
     conn.prepare_cached("DELETE FROM builds WHERE id = ?1")?.execute([int(build.0)])?;
     Ok(OpOutcome::Requeued { requests: back })
 }
@@ -191,9 +197,6 @@ pub(super) fn end_request(
              WHERE id = ?1 AND epoch = ?2 AND state = 1 RETURNING ",
             request_columns!()
         ))?
-        .query_row(
-            [int(request.0), int(epoch.0), state as i64, result.code(), at.0],
-            rows::request,
-        )
+        .query_row([int(request.0), int(epoch.0), state as i64, result.code(), at.0], rows::request)
         .optional()?)
 }

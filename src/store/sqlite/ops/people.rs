@@ -126,8 +126,10 @@ fn no_worker(worker: WorkerId) -> OpError {
 }
 
 pub(super) fn save_factory(conn: &Connection, digest: &str, factory: &Factory) -> Done {
-    conn.prepare_cached("INSERT INTO factories (digest, steps) VALUES (?1, ?2) ON CONFLICT DO NOTHING")?
-        .execute(params![digest, to_json(factory)?])?;
+    conn.prepare_cached(
+        "INSERT INTO factories (digest, steps) VALUES (?1, ?2) ON CONFLICT DO NOTHING",
+    )?
+    .execute(params![digest, to_json(factory)?])?;
     Ok(OpOutcome::Done)
 }
 

@@ -161,10 +161,7 @@ pub(super) fn cancel(
                  WHERE id = ?1 AND state = 0 RETURNING ",
                 request_columns!()
             ))?
-            .query_row(
-                [int(request.0), BuildResult::Cancelled.code(), at.0],
-                rows::request,
-            )
+            .query_row([int(request.0), BuildResult::Cancelled.code(), at.0], rows::request)
             .optional()?;
         if let Some(row) = row {
             ended.push(row.id);

@@ -53,11 +53,7 @@ impl Filter {
     #[must_use]
     pub fn is(field: &str, value: u64) -> Self {
         let value = Scalar::Int(super::sql_id(value));
-        Self {
-            field: field.into(),
-            op: FilterOp::In,
-            values: vec![value],
-        }
+        Self { field: field.into(), op: FilterOp::In, values: vec![value] }
     }
 }
 
@@ -91,9 +87,11 @@ pub(super) enum Sql {
     Plain(&'static str),
     /// A time in microseconds, shown in seconds.
     Time(&'static str),
-    /// Two conditions, for yes and for no. They are written as the partial
-    /// indexes have them.
+    /// Two conditions, for yes and for no.
     Flag(&'static str, &'static str),
+    /// The same, where few rows say no and a partial index names just them by
+    /// the very words of the second condition.
+    FewNo(&'static str, &'static str),
 }
 
 pub(super) struct Table {
@@ -105,7 +103,7 @@ pub(super) struct Table {
     fields: &'static [(&'static str, Sql)],
 }
 
-use Sql::{Flag, Plain, Time};
+use Sql::{FewNo, Flag, Plain, Time};
 
 pub(super) static BUILDS: Table = Table {
     name: "builds",
@@ -119,7 +117,7 @@ pub(super) static BUILDS: Table = Table {
         ("workerid", Plain("worker_id")),
         ("masterid", Plain("abs(1)")),
         ("started_at", Time("started_at")),
-        ("complete", Flag("state = 2", "state < 2")),
+        ("complete", FewNo("state = 2", "state < 2")),
         ("complete_at", Time("complete_at")),
         ("locks_duration_s", Plain("abs(0)")),
         ("results", Plain("results")),
@@ -136,12 +134,9 @@ pub(super) static REQUESTS: Table = Table {
         ("buildsetid", Plain("buildset_id")),
         ("builderid", Plain("builder_id")),
         ("priority", Plain("priority")),
-        ("claimed", Flag("state > 0", "state = 0")),
+        ("claimed", FewNo("state > 0", "state = 0")),
         ("claimed_at", Time("claimed_at")),
-        (
-            "claimed_by_masterid",
-            Plain("CASE WHEN state > 0 THEN 1 END"),
-        ),
+        ("claimed_by_masterid", Plain("CASE WHEN state > 0 THEN 1 END")),
         ("complete", Flag("state > 1", "state < 2")),
         ("complete_at", Time("complete_at")),
         ("results", Plain("coalesce(results, -1)")),
@@ -159,10 +154,7 @@ pub(super) static BUILDSETS: Table = Table {
         ("external_idstring", Plain("external_id")),
         ("reason", Plain("reason")),
         ("submitted_at", Time("submitted_at")),
-        (
-            "complete",
-            Flag("complete_at IS NOT NULL", "complete_at IS NULL"),
-        ),
+        ("complete", Flag("complete_at IS NOT NULL", "complete_at IS NULL")),
         ("complete_at", Time("complete_at")),
         ("results", Plain("coalesce(results, -1)")),
         ("parent_buildid", Plain("nullif(1, 1)")),
@@ -197,10 +189,7 @@ pub(super) static STEPS: Table = Table {
         ("buildid", Plain("build_id")),
         ("started_at", Time("started_at")),
         ("locks_acquired_at", Time("started_at")),
-        (
-            "complete",
-            Flag("complete_at IS NOT NULL", "complete_at IS NULL"),
-        ),
+        ("complete", Flag("complete_at IS NOT NULL", "complete_at IS NULL")),
         ("complete_at", Time("complete_at")),
         ("results", Plain("results")),
         ("state_string", Plain("state_string")),
@@ -242,14 +231,27 @@ impl Table {
         Ok(format!(" WHERE {}", conditions.join(" AND ")))
     }
 
-    fn ordered(&self, order: &[(String, bool)]) -> rusqlite::Result<String> {
+    /// Whether the conditions let through just the few rows of a partial index.
+    fn picks_few(&self, filters: &[Filter]) -> bool {
+        filters.iter().any(|filter| {
+            let few = |(name, sql): &(&str, Sql)| match sql {
+                FewNo(yes, no) => *name == filter.field && flag(yes, no, filter) == *no,
+                _ => false,
+            };
+            self.fields.iter().any(few)
+        })
+    }
+
+    /// Few rows are fetched by their index and then sorted: the plus sign keeps
+    /// SQLite from walking through all rows in the order asked for.
+    fn ordered(&self, order: &[(String, bool)], few: bool) -> rusqlite::Result<String> {
         let mut keys = Vec::new();
         let mut last_way = "";
         for (name, descending) in order {
             last_way = if *descending { " DESC" } else { "" };
             let key = match self.field(name)? {
                 Plain(sql) | Time(sql) => format!("{sql}{last_way}"),
-                Flag(yes, _) => format!("({yes}){last_way}"),
+                Flag(yes, _) | FewNo(yes, _) => format!("({yes}){last_way}"),
             };
             keys.push(key);
         }
@@ -260,18 +262,17 @@ impl Table {
         if !keys.iter().any(|key| key == "id" || key == "id DESC") {
             keys.push(format!("id{last_way}"));
         }
+        let plus = if few { "+" } else { "" };
+        let keys: Vec<String> = keys.iter().map(|key| format!("{plus}{key}")).collect();
         Ok(format!(" ORDER BY {}", keys.join(", ")))
     }
 }
 
 fn condition(sql: &Sql, filter: &Filter, bound: &mut Vec<Value>) -> String {
-    if let Flag(yes, no) = sql {
-        return flag(yes, no, filter);
-    }
     let text = match sql {
         Plain(text) => (*text).to_owned(),
         Time(column) => format!("({column} / 1000000)"),
-        Flag(..) => String::new(),
+        Flag(yes, no) | FewNo(yes, no) => return flag(yes, no, filter),
     };
     let mut bind = |value: &Scalar| {
         bound.push(match value {
@@ -330,10 +331,7 @@ impl Page {
     /// Rows of one table that a single filter names.
     #[must_use]
     pub fn of(filter: Filter) -> Self {
-        Self {
-            filters: vec![filter],
-            ..Self::default()
-        }
+        Self { filters: vec![filter], ..Self::default() }
     }
 
     pub(super) fn read<T>(
@@ -345,7 +343,7 @@ impl Page {
     ) -> rusqlite::Result<PageOf<T>> {
         let mut bound = Vec::new();
         let conditions = table.conditions(&self.filters, &mut bound)?;
-        let order = table.ordered(&self.order)?;
+        let order = table.ordered(&self.order, table.picks_few(&self.filters))?;
         let limit = self.limit.unwrap_or(MAX_ROWS).min(MAX_ROWS);
         let offset = super::sql_id(self.offset);
         let text = format!("{select}{conditions}{order} LIMIT {limit} OFFSET {offset}");
@@ -356,11 +354,7 @@ impl Page {
         let here = u64::try_from(rows.len()).unwrap_or(u64::MAX);
         // A page that is not full ends at the last row, so nothing need be counted.
         if here < limit && (here > 0 || self.offset == 0) {
-            return Ok(PageOf {
-                total: self.offset.saturating_add(here),
-                rows,
-                more: false,
-            });
+            return Ok(PageOf { total: self.offset.saturating_add(here), rows, more: false });
         }
         let bound_count = MAX_COUNT.max(self.offset.saturating_add(here));
         let text = format!(
@@ -368,14 +362,85 @@ impl Page {
             table.name,
             bound_count.saturating_add(1)
         );
-        let counted: i64 = db
-            .prepare_cached(&text)?
-            .query_row(params_from_iter(&bound), |row| row.get(0))?;
+        let counted: i64 =
+            db.prepare_cached(&text)?.query_row(params_from_iter(&bound), |row| row.get(0))?;
         let counted = u64::try_from(counted).unwrap_or(0);
-        Ok(PageOf {
-            rows,
-            total: counted.min(bound_count),
-            more: counted > bound_count,
-        })
+        Ok(PageOf { rows, total: counted.min(bound_count), more: counted > bound_count })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SCHEMA: &str = include_str!("../../../../migrations/sqlite/0001_first.sql");
+
+    fn plan(table: &Table, page: &Page) -> String {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(SCHEMA).unwrap();
+        let mut bound = Vec::new();
+        let conditions = table.conditions(&page.filters, &mut bound).unwrap();
+        let order = table.ordered(&page.order, table.picks_few(&page.filters)).unwrap();
+        let text =
+            format!("EXPLAIN QUERY PLAN SELECT * FROM {}{conditions}{order} LIMIT 20", table.name);
+        let mut statement = db.prepare(&text).unwrap();
+        let lines = statement.query_map(params_from_iter(&bound), |row| row.get(3)).unwrap();
+        lines.collect::<Result<Vec<String>, _>>().unwrap().join("; ")
+    }
+
+    fn flag_is(field: &str, value: bool) -> Filter {
+        Filter { field: field.into(), op: FilterOp::In, values: vec![Scalar::Bool(value)] }
+    }
+
+    fn page(filters: Vec<Filter>, order: &[(&str, bool)]) -> Page {
+        let order = order.iter().map(|(key, down)| ((*key).to_owned(), *down)).collect();
+        Page { filters, order, ..Page::default() }
+    }
+
+    #[test]
+    fn questions_that_are_asked_often_use_an_index() {
+        let open = page(vec![flag_is("complete", false)], &[]);
+        assert!(plan(&BUILDS, &open).contains("builds_open"), "{}", plan(&BUILDS, &open));
+        let queue = page(vec![flag_is("claimed", false)], &[("priority", true)]);
+        assert!(plan(&REQUESTS, &queue).contains("requests_queued"));
+        let of_builder = page(vec![Filter::is("builderid", 6)], &[("number", true)]);
+        assert!(plan(&BUILDS, &of_builder).contains("builds_number"));
+        assert!(!plan(&BUILDS, &of_builder).contains("TEMP B-TREE FOR ORDER BY"));
+        let newest = page(vec![flag_is("complete", true)], &[("buildid", true)]);
+        assert!(!plan(&BUILDS, &newest).contains("TEMP B-TREE"), "{}", plan(&BUILDS, &newest));
+        let steps = page(vec![Filter::is("buildid", 6)], &[]);
+        assert!(plan(&STEPS, &steps).contains("steps_number"));
+        let logs = page(vec![Filter::is("stepid", 6)], &[]);
+        assert!(plan(&LOGS, &logs).contains("logs_step"));
+        let of_request = page(vec![Filter::is("buildrequestid", 6)], &[("buildid", true)]);
+        assert!(plan(&BUILDS, &of_request).contains("builds_request"));
+    }
+
+    #[test]
+    fn every_field_can_be_compared_and_ordered_by() {
+        let db = Connection::open_in_memory().unwrap();
+        db.execute_batch(SCHEMA).unwrap();
+        for table in [&BUILDS, &REQUESTS, &BUILDSETS, &STAMPS, &STEPS, &LOGS] {
+            for (field, _) in table.fields {
+                for op in [
+                    FilterOp::In,
+                    FilterOp::NotIn,
+                    FilterOp::Lt,
+                    FilterOp::Le,
+                    FilterOp::Gt,
+                    FilterOp::Ge,
+                    FilterOp::Contains,
+                ] {
+                    let filter =
+                        Filter { field: (*field).into(), op, values: vec![Scalar::Int(1)] };
+                    let page = page(vec![filter], &[(field, true)]);
+                    let select = format!("SELECT id FROM {}", table.name);
+                    let found = page.read(&db, table, &select, |row| row.get::<_, i64>(0));
+                    assert!(found.unwrap().rows.is_empty());
+                }
+            }
+        }
+        let unknown = page(vec![Filter::is("nope", 1)], &[]);
+        assert!(unknown.read(&db, &BUILDS, "SELECT id FROM builds", |_| Ok(())).is_err());
     }
 }

@@ -50,9 +50,7 @@ fn wall(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<WallTime>> {
 }
 
 fn result(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<BuildResult>> {
-    Ok(row
-        .get::<_, Option<i64>>(at)?
-        .and_then(BuildResult::from_code))
+    Ok(row.get::<_, Option<i64>>(at)?.and_then(BuildResult::from_code))
 }
 
 fn json<T: DeserializeOwned>(row: &Row<'_>, at: usize) -> rusqlite::Result<T> {
@@ -169,9 +167,7 @@ pub(super) fn with_stamps(
 ) -> rusqlite::Result<BuildsetRow> {
     let mut statement = db.prepare_cached(&format!("{SELECT_STAMPS} WHERE id = ?1"))?;
     for id in stamps {
-        let found = statement
-            .query_row([super::sql_id(*id)], stamp)
-            .optional()?;
+        let found = statement.query_row([super::sql_id(*id)], stamp).optional()?;
         set.sourcestamps.extend(found);
     }
     Ok(set)

@@ -1,0 +1,450 @@
+//! The one place that knows every part: builds them, wires them, starts and
+//! stops them in order.
+
+use std::net::SocketAddr;
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::AtomicU64;
+use std::time::Duration;
+
+use actix::{Actor, Addr};
+use tokio::net::{TcpListener, TcpSocket};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::{mpsc, oneshot};
+
+use crate::actors::runtime::World;
+use crate::actors::{BotMaster, Drain, Greeter, Parts, Stop, WaitReady, declare, declared};
+use crate::board::Board;
+use crate::clock::Clock;
+use crate::core::rng::Rng;
+use crate::events::Events;
+use crate::messages::{BotMasterHandle, Reload};
+use crate::settings::{Loaded, Overrides, Settings, TokenBook, load_with};
+use crate::store::logs::SqliteLogs;
+use crate::store::sqlite::{OpenError, SqliteStore, StateReader};
+use crate::store::{StateStore, StoreError, Transaction};
+use crate::web::{WebContext, WebState, serve};
+
+/// How long the builders may take to read their records.
+const READY_LIMIT: Duration = Duration::from_secs(60);
+/// How long answers that are on their way may take when the master stops.
+const HTTP_LIMIT: Duration = Duration::from_secs(5);
+/// Connections that may wait to be accepted.
+const BACKLOG: u32 = 4096;
+/// How often a draining master looks whether its builds have ended.
+const DRAIN_LOOK: Duration = Duration::from_millis(100);
+
+/// What a master is started with.
+#[derive(Clone, Debug)]
+pub struct MasterOptions {
+    /// The configuration, with the overrides applied.
+    pub loaded: Loaded,
+    /// What the command line said, for reading the file again.
+    pub overrides: Overrides,
+}
+
+/// Why a master could not be started.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The data folder cannot be used.
+    #[error(transparent)]
+    Store(#[from] OpenError),
+    /// A reading connection could not be made, or a first write failed.
+    #[error("the store cannot be used: {0}")]
+    Use(#[from] StoreError),
+    /// An address cannot be listened on.
+    #[error(
+        "cannot listen on {address} ({what}): {error}\n    fix: end the program that uses it \
+         (another master?), or give another address with {flag}"
+    )]
+    Listen {
+        /// `HTTP` or `workers`.
+        what: &'static str,
+        /// The address.
+        address: SocketAddr,
+        /// The flag that changes it.
+        flag: &'static str,
+        /// Why.
+        error: std::io::Error,
+    },
+    /// Anything else.
+    #[error("{0}")]
+    Other(String),
+}
+
+/// A master whose parts are all running. It lives on the thread that made it.
+pub struct Master {
+    /// Where its HTTP API listens.
+    pub http: SocketAddr,
+    /// Where workers connect.
+    pub listen: SocketAddr,
+    /// The edges' door to it.
+    pub handle: BotMasterHandle,
+    /// What people see.
+    pub board: Board,
+    /// What becomes true.
+    pub events: Events,
+    addr: Addr<BotMaster>,
+    server: actix_web::dev::ServerHandle,
+    serving: actix_rt::task::JoinHandle<()>,
+    accepting: actix_rt::task::JoinHandle<()>,
+    store: SqliteStore,
+    logs: SqliteLogs,
+}
+
+/// A store that has lost the disk cannot go on in this process (row FD09).
+fn on_fatal() -> crate::store::sqlite::OnFatal {
+    Arc::new(|reason: &str| {
+        tracing::error!(%reason, "the disk failed under the store; ending so that it is read again");
+        std::process::exit(74);
+    })
+}
+
+impl Master {
+    /// Starts everything: store, actors, HTTP, and last the port for workers.
+    ///
+    /// # Errors
+    /// When the data folder or an address cannot be used; the text says what
+    /// to do.
+    pub async fn start(options: MasterOptions) -> Result<Self, StartError> {
+        let settings = options.loaded.settings;
+        let dir = settings.master.data_dir.clone();
+        let listener = listen(settings.master.listen)?;
+        let (store, events) = SqliteStore::open(&dir, on_fatal())?;
+        let logs = SqliteLogs::open(&dir, events.clone(), on_fatal())?;
+        let outcomes = write(&store, Transaction { ops: declare(&settings) }).await?;
+        let (builder_ids, worker_rows) = declared(&settings, outcomes);
+        let (tokens, problems) = TokenBook::read(&settings);
+        for problem in problems {
+            tracing::warn!("{problem}");
+        }
+        let seed: u64 = rand::random();
+        tracing::info!(seed, "the generator's seed");
+        let world = World {
+            clock: Clock::start(),
+            store: Arc::new(store.clone()),
+            logs: Arc::new(logs.clone()),
+            board: Board::default(),
+            timers: settings.timers,
+            tokens: Arc::new(AtomicU64::new(1)),
+        };
+        let board = world.board.clone();
+        let (file, overrides) = (settings.file.clone(), options.overrides.clone());
+        let addr = BotMaster::new(Parts {
+            world: world.clone(),
+            settings: settings.clone(),
+            read_settings: Arc::new(move || load_with(&file, &overrides)),
+            tokens,
+            builder_ids,
+            worker_rows,
+            rng: Rng::seeded(seed),
+        })
+        .start();
+        let ready = tokio::time::timeout(READY_LIMIT, addr.send(WaitReady)).await;
+        if !matches!(ready, Ok(Ok(()))) {
+            return Err(StartError::Other("the builders could not read their records".into()));
+        }
+        let context = web_context(&settings, &dir, &addr, &events, &board, &logs)?;
+        let (server, http) =
+            serve(context, settings.master.http).map_err(|error| StartError::Listen {
+                what: "HTTP",
+                address: settings.master.http,
+                flag: "--http",
+                error,
+            })?;
+        let handle = server.handle();
+        let serving = actix_rt::spawn(async move {
+            if let Err(error) = server.await {
+                tracing::error!(%error, "the HTTP server ended");
+            }
+        });
+        let listen = listener
+            .local_addr()
+            .map_err(|error| StartError::Other(format!("no own address: {error}")))?;
+        let greeter = Greeter::new(world, addr.clone().recipient());
+        let accepting = actix_rt::spawn(accept(listener, greeter));
+        write_address(&dir, "http.addr", http)?;
+        write_address(&dir, "listen.addr", listen)?;
+        tracing::info!(%http, workers = %listen, data = %dir.display(), "the master serves");
+        Ok(Self {
+            http,
+            listen,
+            handle: BotMaster::handle(&addr),
+            board,
+            events,
+            addr,
+            server: handle,
+            serving,
+            accepting,
+            store,
+            logs,
+        })
+    }
+
+    /// Takes no more builds, and waits until those that run have ended or
+    /// `limit` is over. Those left go on at their workers and are taken back
+    /// by the next start.
+    pub async fn drain(&self, mut limit: mpsc::UnboundedReceiver<Duration>, first: Duration) {
+        if self.addr.send(Drain).await.is_err() {
+            return;
+        }
+        let begun = tokio::time::Instant::now();
+        let mut until = begun + first;
+        loop {
+            let running: usize =
+                self.board.all().builders.values().map(|builder| builder.builds.len()).sum();
+            if running == 0 || tokio::time::Instant::now() >= until {
+                return;
+            }
+            tokio::select! {
+                () = tokio::time::sleep(DRAIN_LOOK) => {}
+                Some(less) = limit.recv() => until = until.min(tokio::time::Instant::now() + less),
+            }
+        }
+    }
+
+    /// Stops everything in order: no new work, answers on their way, actors,
+    /// and last the store.
+    pub async fn stop(self) {
+        self.accepting.abort();
+        if tokio::time::timeout(HTTP_LIMIT, self.server.stop(true)).await.is_err() {
+            self.server.stop(false).await;
+        }
+        let _ = tokio::time::timeout(HTTP_LIMIT, self.serving).await;
+        self.addr.do_send(Stop);
+        let (logs, store) = (self.logs, self.store);
+        let closed = tokio::task::spawn_blocking(move || {
+            logs.close();
+            store.close();
+        });
+        if tokio::time::timeout(HTTP_LIMIT, closed).await.is_err() {
+            tracing::error!("the store did not close in time");
+        }
+    }
+}
+
+fn web_context(
+    settings: &Settings,
+    dir: &Path,
+    addr: &Addr<BotMaster>,
+    events: &Events,
+    board: &Board,
+    logs: &SqliteLogs,
+) -> Result<WebContext, StartError> {
+    let host = nix::unistd::gethostname()
+        .ok()
+        .and_then(|name| name.into_string().ok())
+        .unwrap_or_else(|| "localhost".into());
+    let overrides = Overrides::default();
+    Ok(WebContext {
+        handle: BotMaster::handle(addr),
+        reader: StateReader::open(dir)?,
+        logs: Arc::new(logs.reader()),
+        events: events.clone(),
+        board: board.clone(),
+        load_settings: Arc::new(move |path: &Path| {
+            load_with(path, &overrides).map(|loaded| loaded.settings)
+        }),
+        title: settings.master.title.as_str().into(),
+        name: format!("{host}:{}", dir.display()).into(),
+        state: WebState::default(),
+    })
+}
+
+async fn write(
+    store: &SqliteStore,
+    transaction: Transaction,
+) -> Result<Vec<crate::store::OpOutcome>, StoreError> {
+    let (tell, told) = oneshot::channel();
+    store.write(
+        transaction,
+        Box::new(move |written| {
+            let _ = tell.send(written);
+        }),
+    );
+    told.await.unwrap_or(Err(StoreError::Closed))
+}
+
+fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    let bound = || {
+        let socket = if address.is_ipv4() { TcpSocket::new_v4()? } else { TcpSocket::new_v6()? };
+        socket.set_reuseaddr(true)?;
+        socket.bind(address)?;
+        socket.listen(BACKLOG)
+    };
+    bound().map_err(|error| StartError::Listen {
+        what: "workers",
+        address,
+        flag: "--listen",
+        error,
+    })
+}
+
+async fn accept(listener: TcpListener, greeter: Greeter) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, address)) => {
+                if let Err(error) = stream.set_nodelay(true) {
+                    tracing::debug!(%error, "no nodelay");
+                }
+                greeter.greet(stream, address.to_string());
+            }
+            // Out of descriptors, most likely: those connected go on (FM13).
+            Err(error) => {
+                tracing::warn!(%error, "a connection could not be accepted; pausing for a second");
+                tokio::time::sleep(Duration::from_secs(1)).await;
+            }
+        }
+    }
+}
+
+/// Written beside and renamed, so that nobody reads half an address.
+fn write_address(dir: &Path, name: &str, address: SocketAddr) -> Result<(), StartError> {
+    let path = dir.join(name);
+    let beside = dir.join(format!("{name}.new"));
+    let written = std::fs::write(&beside, format!("{address}\n"))
+        .and_then(|()| std::fs::rename(&beside, &path));
+    written.map_err(|error| StartError::Other(format!("cannot write {}: {error}", path.display())))
+}
+
+/// A master that runs on a thread of its own.
+pub struct RunningMaster {
+    /// Where its HTTP API listens.
+    pub http: SocketAddr,
+    /// Where workers connect.
+    pub listen: SocketAddr,
+    /// Asks it to stop: no new builds, running ones get this long. Returns at
+    /// once; asked again with less, that counts.
+    pub stop: Box<dyn FnMut(Duration) + Send>,
+    /// Answers when it has ended: why, when it was not asked to.
+    pub ended: oneshot::Receiver<Result<(), String>>,
+}
+
+/// Starts a master on a thread of its own and returns once it listens. It
+/// installs no signal handlers.
+///
+/// # Errors
+/// As [`Master::start`].
+pub fn start_master(options: MasterOptions) -> Result<RunningMaster, String> {
+    let (tell, told) = std::sync::mpsc::channel();
+    let (stop, mut stops) = mpsc::unbounded_channel::<Duration>();
+    let (end, ended) = oneshot::channel();
+    let thread = std::thread::Builder::new().name("master".into());
+    let spawned = thread.spawn(move || {
+        let system = actix_rt::System::new();
+        let ran = system.block_on(async move {
+            let master = match Master::start(options).await {
+                Ok(master) => master,
+                Err(error) => {
+                    let _ = tell.send(Err(error.to_string()));
+                    return Ok(());
+                }
+            };
+            let _ = tell.send(Ok((master.http, master.listen)));
+            let first = stops.recv().await.unwrap_or_default();
+            master.drain(stops, first).await;
+            master.stop().await;
+            Ok(())
+        });
+        let _ = end.send(ran);
+    });
+    spawned.map_err(|error| format!("cannot start a thread: {error}"))?;
+    match told.recv() {
+        Ok(Ok((http, listen))) => {
+            let stop = Box::new(move |limit| {
+                let _ = stop.send(limit);
+            });
+            Ok(RunningMaster { http, listen, stop, ended })
+        }
+        Ok(Err(text)) => Err(text),
+        Err(_) => Err("the master ended while it was starting; its log says why".into()),
+    }
+}
+
+/// Runs a master on this thread until SIGTERM or Ctrl-C; SIGHUP reads the
+/// configuration again. A second signal ends it at once.
+///
+/// # Errors
+/// As [`Master::start`].
+pub fn run_master(options: MasterOptions) -> Result<(), String> {
+    raise_descriptor_limit();
+    let drain = options.loaded.settings.master.drain;
+    actix_rt::System::new().block_on(async move {
+        let streams = (
+            signal(SignalKind::terminate()),
+            signal(SignalKind::interrupt()),
+            signal(SignalKind::hangup()),
+        );
+        let (Ok(mut term), Ok(mut int), Ok(mut hup)) = streams else {
+            return Err("signals cannot be received".to_owned());
+        };
+        let master = Master::start(options).await.map_err(|error| error.to_string())?;
+        notify(&[sd_notify::NotifyState::Ready]);
+        loop {
+            tokio::select! {
+                _ = term.recv() => break,
+                _ = int.recv() => break,
+                _ = hup.recv() => {
+                    let handle = master.handle.clone();
+                    actix_rt::spawn(async move { reload(&handle).await });
+                }
+            }
+        }
+        tracing::info!(
+            drain_s = drain.as_secs(),
+            "stopping; a second signal ends the master at once"
+        );
+        notify(&[sd_notify::NotifyState::Stopping]);
+        actix_rt::spawn(async move {
+            tokio::select! {
+                _ = term.recv() => {}
+                _ = int.recv() => {}
+            }
+            tracing::warn!("second signal: ending at once");
+            std::process::exit(0);
+        });
+        let (_keep, stops) = mpsc::unbounded_channel();
+        master.drain(stops, drain).await;
+        master.stop().await;
+        tracing::info!("stopped");
+        Ok(())
+    })
+}
+
+/// Tells systemd, where there is one.
+fn notify(states: &[sd_notify::NotifyState]) {
+    if let Err(error) = sd_notify::notify(states) {
+        tracing::debug!(%error, "no service manager to tell");
+    }
+}
+
+async fn reload(handle: &BotMasterHandle) {
+    notify(&[sd_notify::NotifyState::Reloading]);
+    match handle.reload(Reload { dry: false, settings: None }).await {
+        Ok(report) if report.problems.is_empty() => {
+            for entry in report.entries.iter().filter(|entry| entry.action != "unchanged") {
+                tracing::info!(what = %entry.what, name = %entry.name, action = %entry.action, differences = ?entry.differences, error = entry.error.as_deref(), "reload");
+            }
+            tracing::info!(duration_ms = report.took_ms, "reloaded");
+        }
+        Ok(report) => {
+            for problem in &report.problems {
+                tracing::error!("{problem}");
+            }
+            tracing::error!("the configuration is bad; nothing was changed");
+        }
+        Err(error) => tracing::error!(%error, "not reloaded"),
+    }
+    notify(&[sd_notify::NotifyState::Ready]);
+}
+
+/// Each worker is a descriptor; the usual soft limit of 1,024 is too low.
+fn raise_descriptor_limit() {
+    use nix::sys::resource::{Resource, getrlimit, setrlimit};
+    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
+        && soft < hard
+        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
+    {
+        tracing::debug!(%error, soft, hard, "the limit of open files was not raised");
+    }
+}

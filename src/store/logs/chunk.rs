@@ -1,0 +1,207 @@
+//! Chunks: rows that are written once and never changed. Each can be read
+//! alone, and its checksum covers all of it.
+
+use rusqlite::{Connection, OptionalExtension, Row, params};
+
+use super::super::StoreError;
+use super::super::sqlite::Migration;
+use super::lines::{Carry, Count};
+use super::segment::{Encoder, segments};
+use crate::core::ids::LogId;
+
+/// The schema's history.
+pub(super) const MIGRATIONS: &[Migration] =
+    &[include_str!("../../../migrations/logs/0001_first.sql")];
+
+/// Most text in a chunk, in bytes.
+pub(super) const CHUNK: usize = 256 * 1024;
+/// Most bytes of segments in a chunk: many tiny pieces have much overhead.
+pub(super) const CHUNK_SEGMENTS: usize = 512 * 1024;
+/// More than any chunk of ours has; a stored size beyond it is broken.
+const SANE: usize = 2 * 1024 * 1024;
+
+/// How far a log has come, at the end of one of its chunks.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub(super) struct Reached {
+    /// Bytes in all.
+    pub length: u64,
+    /// Bytes of the worker's.
+    pub worker_end: u64,
+    /// Lines that ended.
+    pub lines: u64,
+    /// The lines that are open.
+    pub carry: Carry,
+}
+
+/// A chunk as stored.
+pub(super) struct Chunk {
+    /// Position of its first byte.
+    pub first: u64,
+    /// Where the log stands after it.
+    pub after: Reached,
+    size: usize,
+    body: Vec<u8>,
+}
+
+fn checksum(log: LogId, numbers: [u64; 6], carry: &[u8], body: &[u8]) -> u32 {
+    let mut hasher = crc32fast::Hasher::new();
+    hasher.update(&log.0.to_le_bytes());
+    for number in numbers {
+        hasher.update(&number.to_le_bytes());
+    }
+    hasher.update(carry);
+    hasher.update(body);
+    hasher.finalize()
+}
+
+fn int(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// Writes one chunk after what the log has reached, and returns what it then
+/// has.
+pub(super) fn write(
+    conn: &Connection,
+    zstd: &mut zstd::bulk::Compressor<'_>,
+    log: LogId,
+    before: &Reached,
+    text: &Encoder,
+    worker_end: u64,
+) -> Result<Reached, rusqlite::Error> {
+    let other = |error: String| rusqlite::Error::ToSqlConversionFailure(error.into());
+    let mut after = Reached { worker_end, ..*before };
+    let mut ends = Count::default();
+    for segment in segments(text.as_bytes()) {
+        let segment = segment.map_err(|error| other(error.to_string()))?;
+        let fed = after.carry.feed(&segment, after.length, &mut ends);
+        fed.map_err(|error| other(error.to_string()))?;
+        after.length += segment.bytes.len() as u64;
+    }
+    after.lines += ends.0;
+    let body = zstd.compress(text.as_bytes()).map_err(|error| other(error.to_string()))?;
+    let carry = after.carry.to_bytes();
+    let numbers = [
+        before.length,
+        after.length - before.length,
+        worker_end,
+        before.lines,
+        ends.0,
+        text.as_bytes().len() as u64,
+    ];
+    let crc = checksum(log, numbers, &carry, &body);
+    let [first, length, worker_end, first_line, lines, size] = numbers.map(int);
+    conn.prepare_cached(
+        "INSERT INTO chunks (log_id, first, length, worker_end, first_line, lines, size, carry, \
+         crc, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
+    )?
+    .execute(params![
+        int(log.0),
+        first,
+        length,
+        worker_end,
+        first_line,
+        lines,
+        size,
+        carry,
+        crc,
+        body
+    ])?;
+    Ok(after)
+}
+
+/// Removes what an earlier log with this id left: the state store was put back
+/// to an older backup, and gave the id again.
+pub(super) fn clear(conn: &Connection, log: LogId) -> rusqlite::Result<()> {
+    conn.prepare_cached("DELETE FROM chunks WHERE log_id = ?1")?.execute([int(log.0)])?;
+    Ok(())
+}
+
+const COLUMNS: &str = "first, length, worker_end, first_line, lines, size, carry, crc, body";
+
+/// Which chunk is looked for.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Which {
+    /// The one that begins at this position.
+    From(u64),
+    /// The last one that begins at this position or before.
+    At(u64),
+    /// The last one that begins before this position.
+    Before(u64),
+    /// The one in which this line ends, or the last one.
+    Line(u64),
+    /// The last one.
+    Last,
+}
+
+/// Reads one chunk and checks it.
+pub(super) fn read(
+    conn: &Connection,
+    log: LogId,
+    which: Which,
+) -> Result<Option<Chunk>, StoreError> {
+    let (wanted, value) = match which {
+        Which::From(at) => ("first = ?2", at),
+        Which::At(at) => ("first <= ?2 ORDER BY first DESC", at),
+        Which::Before(at) => ("first < ?2 ORDER BY first DESC", at),
+        Which::Line(line) => ("first_line <= ?2 ORDER BY first_line DESC, first DESC", line),
+        Which::Last => ("first >= ?2 ORDER BY first DESC", 0),
+    };
+    let sql = format!("SELECT {COLUMNS} FROM chunks WHERE log_id = ?1 AND {wanted} LIMIT 1");
+    let unreadable = |error: rusqlite::Error| {
+        StoreError::Failed(format!("the text of log {log} cannot be read: {error}"))
+    };
+    let found = conn
+        .prepare_cached(&sql)
+        .map_err(unreadable)?
+        .query_row([int(log.0), int(value)], |row| Ok(checked(log, row)))
+        .optional()
+        .map_err(unreadable)?;
+    found
+        .map(|chunk| {
+            chunk.map_err(|reason| {
+                StoreError::Failed(format!(
+                    "the chunk of log {log} at {which:?} is damaged ({reason}); what is before \
+                     and after it can still be read"
+                ))
+            })
+        })
+        .transpose()
+}
+
+/// Whether a chunk begins at this position or later.
+pub(super) fn goes_on(conn: &Connection, log: LogId, position: u64) -> rusqlite::Result<bool> {
+    conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM chunks WHERE log_id = ?1 AND first >= ?2)")?
+        .query_row([int(log.0), int(position)], |row| row.get(0))
+}
+
+fn checked(log: LogId, row: &Row<'_>) -> Result<Chunk, String> {
+    let text = |error: rusqlite::Error| error.to_string();
+    let mut numbers = [0; 6];
+    for (column, number) in numbers.iter_mut().enumerate() {
+        let stored: i64 = row.get(column).map_err(text)?;
+        *number = u64::try_from(stored).map_err(|_| "a number is negative".to_owned())?;
+    }
+    let carry: Vec<u8> = row.get(6).map_err(text)?;
+    let crc: i64 = row.get(7).map_err(text)?;
+    let body: Vec<u8> = row.get(8).map_err(text)?;
+    let [first, length, worker_end, first_line, lines, size] = numbers;
+    if i64::from(checksum(log, numbers, &carry, &body)) != crc {
+        return Err(format!("its checksum is wrong; it holds bytes {first} to {}", first + length));
+    }
+    let carry = Carry::from_bytes(&carry).ok_or("its carry is broken")?;
+    let size = usize::try_from(size).ok().filter(|size| *size <= SANE);
+    let after = Reached { length: first + length, worker_end, lines: first_line + lines, carry };
+    Ok(Chunk { first, after, size: size.ok_or("its size is broken")?, body })
+}
+
+impl Chunk {
+    /// Its segments.
+    pub fn unpack(&self, zstd: &mut zstd::bulk::Decompressor<'_>) -> Result<Vec<u8>, StoreError> {
+        let damaged = |what: String| {
+            StoreError::Failed(format!("the chunk at byte {} is damaged ({what})", self.first))
+        };
+        let text =
+            zstd.decompress(&self.body, self.size).map_err(|error| damaged(error.to_string()))?;
+        if text.len() == self.size { Ok(text) } else { Err(damaged("it is too short".into())) }
+    }
+}

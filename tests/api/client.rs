@@ -1,0 +1,252 @@
+//! The client's commands against the server.
+
+use std::time::{Duration, Instant};
+
+use botmaster::messages::{Refusal, ReloadEntry, ReloadReport};
+use serde_json::Value;
+
+use crate::support::{World, run_at};
+
+#[test]
+fn lists_are_tables_for_people() {
+    let world = World::start();
+    let (status, out, err) = world.run(&["builds"]);
+    assert_eq!((status, err.as_str()), (0, ""));
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.len(), 4);
+    assert!(lines[0].starts_with("BUILD         RESULT   STARTED"), "{out}");
+    assert!(lines[1].starts_with("slow build/1  running"), "{out}");
+    assert!(lines[2].starts_with("unit/2        failure"), "{out}");
+    assert!(lines[3].contains("linux-1  build successful"), "{out}");
+    assert!(lines[3].contains("59s"), "{out}");
+    let (_, out, _) = world.run(&["builds", "unit", "--limit", "1"]);
+    assert_eq!(out.lines().count(), 2);
+    assert!(out.contains("unit/2"));
+
+    let (_, out, _) = world.run(&["builders"]);
+    assert!(out.contains("slow build  building"), "{out}");
+    assert!(out.contains("slow build/1"), "{out}");
+    assert!(!out.contains("old"), "{out}");
+    let (_, out, _) = world.run(&["workers"]);
+    assert!(out.contains("linux-1  attached      1 of 2  0.1"), "{out}");
+    assert!(out.contains("away, paused"), "{out}");
+    assert!(out.contains("broken disk"), "{out}");
+    let (_, out, _) = world.run(&["queue"]);
+    assert!(out.lines().nth(1).unwrap().starts_with("14       slow build  5"), "{out}");
+}
+
+#[test]
+fn json_is_one_value_a_line() {
+    let world = World::start();
+    for (words, lines) in [
+        (&["--json", "builds"][..], 3),
+        (&["--json", "builders"], 2),
+        (&["--json", "workers"], 2),
+        (&["--json", "queue"], 1),
+        (&["--json", "build", "unit/1"], 1),
+        (&["--json", "log", "unit/1"], 7),
+        (&["--json", "force", "unit"], 1),
+    ] {
+        let (status, out, _) = world.run(words);
+        assert_eq!(status, 0, "{words:?}");
+        let values: Vec<Value> =
+            out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+        assert_eq!(values.len(), lines, "{words:?}: {out}");
+    }
+}
+
+#[test]
+fn a_build_is_shown_with_its_steps() {
+    let world = World::start();
+    let (status, out, _) = world.run(&["build", "unit/1"]);
+    assert_eq!(status, 0);
+    for text in
+        ["Build    unit/1 (id 101)", "success (build successful)", "suite = fast", "checkout"]
+    {
+        assert!(out.contains(text), "{text}: {out}");
+    }
+    let (_, out, _) = world.run(&["build", "103"]);
+    assert!(out.contains("of about 1m30s"), "{out}");
+    let (status, _, err) = world.run(&["build", "unit/77"]);
+    assert_eq!(status, 2);
+    assert!(err.contains("there is no build unit/77"), "{err}");
+    let (status, _, err) = world.run(&["build", "unit"]);
+    assert_eq!(status, 2);
+    assert!(err.contains("BUILDER/NUMBER"), "{err}");
+    let (status, _, err) = world.run(&["builds", "nope"]);
+    assert_eq!(status, 2);
+    assert!(err.contains("`nope`"), "{err}");
+}
+
+#[test]
+fn logs_are_printed_by_step() {
+    let world = World::start();
+    let (status, out, _) = world.run(&["log", "unit/1"]);
+    assert_eq!(status, 0);
+    let expected = "=== step 0 checkout, log stdio\ncloning\noops\ndone <b>\n\
+                    === step 1 test, log stdio\nok\n\
+                    === step 1 test, log notes\nline one\nline two\n\
+                    === step 1 test, log report\n<script>alert(1)</script>\n";
+    assert_eq!(out, expected);
+    let (_, out, _) = world.run(&["log", "unit/1", "checkout"]);
+    assert_eq!(out, "cloning\noops\ndone <b>\n");
+    assert_eq!(world.run(&["log", "unit/1", "0"]).1, out);
+    let (status, _, err) = world.run(&["log", "unit/1", "nope"]);
+    assert_eq!(status, 2);
+    assert!(err.contains("step `nope`"), "{err}");
+}
+
+/// Waits until the request that `force --wait` waits for can be answered.
+fn finish(world: &World, request: u32, result: i64) {
+    let sql = "UPDATE requests SET state = 2, complete_at = 1500000000, results = ?1 WHERE id = ?2";
+    assert_eq!(world.db.execute(sql, (result, request)).unwrap(), 1);
+}
+
+/// The fake master answers request 871 to the first submission.
+const REQUEST: &str = "INSERT INTO requests (id, buildset_id, builder_id, priority, submitted_at, \
+     state) VALUES (871, 4, 1, 0, 1300000000, 0)";
+
+#[test]
+fn force_waits_and_ends_with_the_result() {
+    let world = World::start();
+    world.db.execute(REQUEST, []).unwrap();
+    for (result, exit) in [(0, 0), (1, 0), (2, 1), (3, 2), (4, 2), (6, 2)] {
+        finish(&world, 871, result);
+        let (status, out, err) = world.run(&["force", "unit", "--wait"]);
+        assert_eq!(status, exit, "result {result}: {out}{err}");
+        assert!(out.contains("build request 871"), "{out}");
+    }
+    world.db.execute("UPDATE requests SET state = 0, results = NULL WHERE id = 871", []).unwrap();
+    let began = Instant::now();
+    let (status, _, err) = world.run(&["force", "unit", "--wait", "--timeout", "1"]);
+    assert_eq!(status, 2);
+    assert!(err.contains("--timeout"), "{err}");
+    assert!(began.elapsed() >= Duration::from_secs(1));
+}
+
+#[test]
+fn force_follows_the_log_until_the_end() {
+    let world = World::start();
+    world.db.execute(REQUEST, []).unwrap();
+    let url = world.url.clone();
+    let client = std::thread::spawn(move || run_at(&url, &["force", "unit", "--follow"]));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while world.asked.lock().unwrap().submissions.is_empty() {
+        assert!(Instant::now() < deadline, "nothing was submitted");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let run = |sql: &str| world.db.execute_batch(sql).unwrap();
+    run("UPDATE requests SET state = 1 WHERE id = 871;
+         INSERT INTO builds (id, claim, builder_id, number, request_id, worker_id, incarnation,
+             state, started_at, state_string, factory_digest, properties)
+         VALUES (201, 'x', 1, 3, 871, 1, 1, 1, 1400000000, 'building', 'f', '{}');
+         INSERT INTO steps VALUES (2001, 201, 0, 'test', 1400000000, NULL, NULL, 'testing');
+         INSERT INTO logs (id, step_id, name, slug, kind) VALUES (6001, 2001, 'stdio', 'stdio', 's');");
+    world.logs.set(6001, "oone\n");
+    world.logs.set(6001, "oone\netwo\n");
+    run("UPDATE steps SET complete_at = 1500000000, results = 2 WHERE id = 2001;
+         UPDATE logs SET complete = 1 WHERE id = 6001;
+         UPDATE builds SET state = 2, complete_at = 1500000000, results = 2,
+             state_string = 'failed test' WHERE id = 201;");
+    finish(&world, 871, 2);
+    let (status, out, err) = client.join().unwrap();
+    assert_eq!(status, 1, "{out}{err}");
+    let end = "=== step 0 test, log stdio\none\ntwo\n=== failure (failed test)\n\
+               build 3: failure (failed test)\n";
+    assert!(out.ends_with(end), "{out}");
+}
+
+#[test]
+fn orders_are_sent_and_refusals_told() {
+    let world = World::start();
+    for (words, said, told) in [
+        (&["cancel", "14"][..], "14", "cancel 14 of slow build: cancelled from the command line"),
+        (
+            &["stop", "slow build/1"],
+            "stopped",
+            "stop 103 of slow build: stopped from the command line",
+        ),
+        (&["pause", "linux-1", "--reason", "disk"], "is paused", "Pause linux-1: disk"),
+        (&["unpause", "linux-1"], "takes builds", "Unpause linux-1: no reason"),
+        (&["drain", "linux-1"], "leaves", "Drain linux-1: no reason"),
+        (&["shutdown", "linux-1"], "ends", "Shutdown linux-1: no reason"),
+    ] {
+        let (status, out, err) = world.run(words);
+        assert_eq!((status, err.as_str()), (0, ""), "{words:?}");
+        assert!(out.contains(said), "{out}");
+        assert_eq!(world.asked.lock().unwrap().orders.pop().as_deref(), Some(told));
+    }
+    let (status, out, _) = world.run(&["rebuild", "unit/1"]);
+    assert_eq!(
+        (status, out.as_str()),
+        (0, "build request 871 is queued, to repeat build unit/1\n")
+    );
+    assert_eq!(world.run(&["ping", "unit"]).0, 1);
+    world.asked.lock().unwrap().pong = true;
+    assert_eq!(world.run(&["ping", "unit"]).0, 0);
+
+    let words = ["force", "unit", "-p", "suite=a=b", "--branch", "dev", "--priority", "-3"];
+    assert_eq!(world.run(&words).0, 0);
+    let one = world.asked.lock().unwrap().submissions.pop().unwrap().remove(0);
+    assert_eq!(one.properties["suite"].value, "a=b");
+    assert_eq!((one.priority, one.sourcestamps[0].branch.as_deref()), (-3, Some("dev")));
+
+    for (words, text) in [
+        (&["force", "unti"][..], "did you mean `unit`?"),
+        (&["rebuild", "slow build/1"], "has not ended"),
+        (&["stop", "unit/99"], "there is no build unit/99"),
+        (&["pause", "nope"], "there is no worker named `nope`"),
+        (&["cancel", "999"], "there is no build request 999"),
+    ] {
+        let (status, _, err) = world.run(words);
+        assert_eq!(status, 2, "{words:?}");
+        assert!(err.starts_with("error: ") && err.contains(text), "{words:?}: {err}");
+    }
+    world.asked.lock().unwrap().refuse = Some(Refusal::Stopping);
+    let (status, _, err) = world.run(&["force", "unit"]);
+    assert_eq!(status, 2);
+    assert!(err.contains("the master is stopping"), "{err}");
+}
+
+#[test]
+fn a_plan_and_a_reload_are_reported() {
+    let world = World::start();
+    let entry = |name: &str, action: &str, differences: &[&str]| ReloadEntry {
+        what: "builder".into(),
+        name: name.into(),
+        action: action.into(),
+        differences: differences.iter().map(|&text| text.to_owned()).collect(),
+        error: None,
+    };
+    world.asked.lock().unwrap().report = ReloadReport {
+        file: "f.toml".into(),
+        took_ms: 1,
+        entries: vec![
+            entry("unit", "changed", &["steps: 2, was 1"]),
+            entry("lint", "unchanged", &[]),
+        ],
+        problems: Vec::new(),
+    };
+    let (status, out, _) = world.run(&["plan"]);
+    assert_eq!(status, 0);
+    assert!(out.contains("changed   builder unit\n            steps: 2, was 1\n"), "{out}");
+    assert!(out.contains("1 unchanged. Nothing was changed: this is a plan."), "{out}");
+    assert_eq!(world.run(&["reload"]).0, 0);
+    assert_eq!(world.asked.lock().unwrap().orders, ["reload dry=true", "reload dry=false"]);
+    let (status, out, _) = world.run(&["plan", "next.toml"]);
+    assert_eq!(status, 1);
+    assert!(out.contains("next.toml:3: builder[0].steps: is empty"), "{out}");
+    assert!(out.contains("fix: add a step"), "{out}");
+}
+
+#[test]
+fn a_missing_master_is_told_with_its_address_and_what_to_do() {
+    // The port was free a moment ago, and nobody else takes this one now.
+    let held = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = held.local_addr().unwrap();
+    drop(held);
+    let (status, out, err) = run_at(&format!("http://{address}"), &["builders"]);
+    assert_eq!((status, out.as_str()), (2, ""));
+    assert!(err.contains(&format!("no master answers at http://{address}")), "{err}");
+    assert!(err.contains("start one with `botmaster master` or give --url"), "{err}");
+}

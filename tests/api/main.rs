@@ -1,0 +1,10 @@
+//! The HTTP API, its event stream and the client's commands, over a real
+//! server, a real store file and a BotMaster that only writes down what it is
+//! asked.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod client;
+mod orders;
+mod reads;
+mod stream;
+mod support;

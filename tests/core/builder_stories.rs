@@ -1,0 +1,408 @@
+//! The builder's queue and its choice of workers.
+
+use botmaster::core::builder::{
+    BuilderCore, Effect, Event, Expectations, OpenBuild, Records, ReplyId, Request, SeatReport,
+    SeatReportUse, StartFailure,
+};
+use botmaster::core::ids::*;
+use botmaster::core::rng::Rng;
+use botmaster::core::time::WallTime;
+use botmaster::core::values::*;
+use botmaster::core::views::BigState;
+use std::collections::BTreeSet;
+use std::sync::Arc;
+
+use crate::kit::*;
+
+#[test]
+fn b05_a_stored_request_waits_and_a_build_is_tried() {
+    let mut desk = Desk::new(config(&["w1"]));
+    desk.submit(&[1]);
+    assert_eq!(desk.pending(), [1]);
+    let effects = desk.attach("w1", 1);
+    assert_eq!(asked(&effects).len(), 1);
+    assert!(desk.pending().is_empty());
+}
+
+#[test]
+fn b05_a_notice_of_a_request_that_the_records_held_says_nothing_new() {
+    let mut desk = Desk::new(config(&["w1"]));
+    let mut effects = Vec::new();
+    let records = Records {
+        queued: vec![request(4)],
+        builds: Vec::new(),
+        inherited: Vec::new(),
+        loaded_through: RequestId(5),
+        expectations: None,
+    };
+    let none = BTreeSet::new();
+    desk.core.rebuild(desk.now, records, Vec::new(), &none, &none, &mut effects);
+    // 5 was claimed and ended before the records were read; its notice comes late.
+    desk.submit(&[4, 5, 6]);
+    assert_eq!(desk.pending(), [4, 6]);
+}
+
+#[test]
+fn b06_oldest_request_time_is_the_heads() {
+    let mut desk = Desk::new(config(&["w1"]));
+    assert_eq!(desk.core.view().oldest_request_time, None);
+    let effects = desk.submit(&[3, 2]);
+    assert_eq!(desk.core.view().oldest_request_time, Some(WallTime(2_000_000)));
+    assert!(effects.contains(&Effect::OldestChanged(Some(WallTime(2_000_000)))));
+}
+
+#[test]
+fn b07_a_waiting_request_is_cancelled_and_a_late_cancel_changes_nothing() {
+    let mut desk = Desk::new(config(&["w1"]));
+    desk.submit(&[1, 2]);
+    let cancel =
+        |id| Event::Cancel { request: RequestId(id), reason: "no".into(), reply: ReplyId(id) };
+    let effects = desk.hear(cancel(1));
+    assert!(
+        matches!(&effects[0], Effect::CancelWaiting { request, reply: Some(ReplyId(1)) } if request.id == RequestId(1))
+    );
+    assert_eq!(desk.pending(), [2]);
+    assert_eq!(answers(&desk.hear(cancel(9))), [(ReplyId(9), false)]);
+}
+
+#[test]
+fn b07_a_request_cancelled_during_its_ping_never_starts() {
+    let mut desk = Desk::new(config(&["w1"]));
+    desk.submit(&[1]);
+    let (_, claim) = asked(&desk.attach("w1", 1))[0];
+    desk.grant(claim);
+    let (build, _) = desk.claim(claim, &[1]);
+    let effects =
+        desk.hear(Event::Cancel { request: RequestId(1), reason: "no".into(), reply: ReplyId(1) });
+    assert!(matches!(&effects[0], Effect::CallBackStart { .. }));
+    let effects = desk.hear(Event::StartFailed { claim, failure: StartFailure::CalledBack });
+    assert!(effects.contains(&Effect::Unclaim { claim, build, cancelled: vec![RequestId(1)] }));
+    let effects = desk.hear(Event::Unclaimed { claim, requests: Vec::new() });
+    assert_eq!(answers(&effects), [(ReplyId(1), true)]);
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::GiveBackSlot { .. })));
+    assert!(desk.states().is_empty() && desk.pending().is_empty());
+}
+
+#[test]
+fn b08_failed_ping_requeues_at_the_head() {
+    let mut desk = Desk::new(config(&["w1", "w2"]));
+    desk.submit(&[1]);
+    let (worker, claim) = asked(&desk.attach("w1", 1))[0].clone();
+    assert_eq!(worker, "w1");
+    desk.submit(&[2, 3]);
+    desk.grant(claim);
+    let (build, effects) = desk.claim(claim, &[1]);
+    assert!(matches!(&effects[0], Effect::StartOnSeat { .. }));
+    // The drop of the worker is heard before the failure, so the retry does
+    // not choose it again.
+    desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(1) });
+    let effects =
+        desk.hear(Event::StartFailed { claim, failure: StartFailure::NoAnswer("ping".into()) });
+    assert!(effects.contains(&Effect::Unclaim { claim, build, cancelled: Vec::new() }));
+    assert_eq!(desk.pending(), [2, 3], "nothing waits again before it is durable");
+    let back = Request { epoch: Epoch(1), requeued: true, ..request(1) };
+    desk.hear(Event::Unclaimed { claim, requests: vec![back] });
+    assert_eq!(desk.pending(), [1, 2, 3]);
+    let effects = desk.attach("w2", 2);
+    assert_eq!(asked(&effects)[0].0, "w2");
+    assert_eq!(desk.pending(), [2, 3]);
+}
+
+#[test]
+fn b08_two_requeued_builds_stand_in_order_of_priority_then_age() {
+    let mut desk = Desk::new(config(&[]));
+    let back = |id, priority| Request { priority, requeued: true, ..request(id) };
+    desk.submit(&[1]);
+    desk.hear(Event::Enqueue(vec![back(7, 0), back(5, 0), back(6, 3)]));
+    assert_eq!(desk.pending(), [6, 5, 7, 1]);
+}
+
+#[test]
+fn b10_pending_requests_are_listed_in_order() {
+    let mut desk = Desk::new(config(&[]));
+    desk.submit(&[3, 1]);
+    desk.hear(Event::Enqueue(vec![Request { priority: 5, ..request(9) }]));
+    assert_eq!(desk.pending(), [9, 1, 3]);
+}
+
+#[test]
+fn b11_starts_go_on_until_the_workers_run_out() {
+    let mut desk = Desk::new(config(&["w1", "w2"]));
+    desk.attach("w1", 1);
+    desk.attach("w2", 2);
+    let effects = desk.submit(&[1, 2, 3]);
+    assert_eq!(asked(&effects).len(), 2);
+    assert_eq!(desk.pending(), [3]);
+}
+
+#[test]
+fn b12_first_takes_attach_order_and_random_follows_its_seed() {
+    let mut desk = Desk::new(config(&["w1", "w2", "w3"]));
+    desk.attach("w3", 1);
+    desk.attach("w1", 2);
+    assert_eq!(asked(&desk.submit(&[1]))[0].0, "w3");
+
+    let pick = |seed| {
+        let setup = BuilderConfig { choose: ChooseWorker::Random, ..config(&["w1", "w2", "w3"]) };
+        let core =
+            BuilderCore::new(BuilderId(1), Generation(1), Arc::new(setup), Rng::seeded(seed));
+        let mut desk = Desk::with(core);
+        for (session, worker) in ["w1", "w2", "w3"].iter().enumerate() {
+            desk.attach(worker, session as u64 + 1);
+        }
+        asked(&desk.submit(&[1]))[0].0.clone()
+    };
+    assert_eq!(pick(1), pick(1));
+    let seen: BTreeSet<_> = (0..40).map(pick).collect();
+    assert_eq!(seen.len(), 3, "each worker is chosen by some seed");
+}
+
+#[test]
+fn b13_only_the_store_and_the_ping_let_a_build_start() {
+    let mut desk = Desk::new(config(&["w1"]));
+    desk.attach("w1", 1);
+    let (_, claim) = asked(&desk.submit(&[1]))[0];
+    assert!(matches!(desk.grant(claim)[..], [Effect::Claim { .. }]));
+    let (_, effects) = desk.claim(claim, &[1]);
+    let [Effect::StartOnSeat { order, .. }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(order.ping_timeout, 10 * SECOND);
+    assert_eq!(order.requests, [(RequestId(1), Epoch(1))]);
+    assert_eq!(desk.states(), ["starting"]);
+    let effects = desk.hear(Event::StartAccepted { claim });
+    assert!(matches!(effects[0], Effect::RunBuild { .. }));
+}
+
+#[test]
+fn b15_a_build_has_its_number_after_the_remote_start() {
+    let mut desk = Desk::new(config(&["w1"]));
+    desk.attach("w1", 1);
+    let (_, claim) = asked(&desk.submit(&[1]))[0];
+    desk.grant(claim);
+    let (build, _) = desk.claim(claim, &[1]);
+    desk.hear(Event::StartAccepted { claim });
+    assert_eq!(desk.core.get_build(BuildNumber(12)), None, "b18: without a number it is skipped");
+    desk.hear(Event::Started { claim, number: BuildNumber(12) });
+    assert_eq!(desk.core.get_build(BuildNumber(12)), Some(build));
+}
+
+#[test]
+fn b16_the_end_of_a_build_frees_its_worker_whatever_the_result() {
+    for result in [BuildResult::Success, BuildResult::Failure, BuildResult::Exception] {
+        let mut desk = Desk::new(config(&["w1"]));
+        desk.attach("w1", 1);
+        let (_, claim) = asked(&desk.submit(&[1]))[0];
+        desk.start(claim, &[1], 1);
+        desk.submit(&[2]);
+        let effects =
+            desk.hear(Event::Finished { claim, result, requeued: Vec::new(), times: None });
+        assert!(effects.contains(&Effect::BuildOver { worker: "w1".into(), claim }));
+        assert!(effects.contains(&Effect::GiveBackSlot { worker: "w1".into(), claim }));
+        assert_eq!(asked(&effects).len(), 1, "the next request takes the worker");
+    }
+}
+
+#[test]
+fn b17_the_big_state_is_told_only_when_it_changes() {
+    let mut desk = Desk::new(config(&["w1", "w2"]));
+    let states = |effects: &[Effect]| -> Vec<String> {
+        notes(effects)
+            .into_iter()
+            .filter(|note| ["offline", "idle", "building"].contains(&note.as_str()))
+            .collect()
+    };
+    assert_eq!(desk.core.view().big_state, BigState::Offline);
+    let attaching = desk.hear(Event::Attach { worker: "w1".into(), session: SessionId(1) });
+    assert!(states(&attaching).is_empty(), "an attaching worker does not count");
+    let attached =
+        desk.hear(Event::Attached { worker: "w1".into(), session: SessionId(1), building: None });
+    assert_eq!(states(&attached), ["idle"]);
+    assert!(states(&desk.attach("w2", 2)).is_empty());
+    let submitted = desk.submit(&[1]);
+    assert_eq!(states(&submitted), ["building"], "from the choice of the worker on");
+    let (_, claim) = asked(&submitted)[0];
+    desk.start(claim, &[1], 1);
+    assert_eq!(states(&desk.finish(claim)), ["idle"]);
+    desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(1) });
+    let gone = desk.hear(Event::Detach { worker: "w2".into(), session: SessionId(2) });
+    assert_eq!(states(&gone), ["offline"]);
+}
+
+#[test]
+fn b19_expectations_come_from_builds_that_succeeded() {
+    let mut desk = Desk::new(config(&["w1"]));
+    desk.attach("w1", 1);
+    let (_, claim) = asked(&desk.submit(&[1]))[0];
+    desk.start(claim, &[1], 1);
+    desk.hear(Event::Finished {
+        claim,
+        result: BuildResult::Failure,
+        requeued: Vec::new(),
+        times: None,
+    });
+    assert_eq!(desk.core.view().expected, None);
+    let (_, claim) = asked(&desk.submit(&[2]))[0];
+    desk.start(claim, &[2], 2);
+    let effects = desk.finish(claim);
+    assert_eq!(desk.core.view().expected, Some(4 * SECOND));
+    let saved = effects.iter().find_map(|effect| match effect {
+        Effect::SaveExpectations(text) => Some(text.clone()),
+        _ => None,
+    });
+    let read = Expectations::from_text(&saved.expect("they are kept"));
+    assert_eq!(read.total(), Some(4 * SECOND), "b20: they survive a restart");
+    assert_eq!(Expectations::from_text("something else").total(), None);
+}
+
+#[test]
+fn b20_queue_and_running_build_come_back_from_the_records() {
+    let mut desk = Desk::new(config(&["w1"]));
+    let claim = ClaimId(77);
+    let open = OpenBuild {
+        claim,
+        build: BuildId(9),
+        number: Some(BuildNumber(3)),
+        worker: "w1".into(),
+        requests: vec![request(1)],
+    };
+    let records = Records {
+        queued: vec![request(2), request(3)],
+        builds: vec![open],
+        inherited: Vec::new(),
+        loaded_through: RequestId(3),
+        expectations: None,
+    };
+    let report = SeatReport {
+        worker: "w1".into(),
+        session: SessionId(4),
+        used: SeatReportUse::Building(claim),
+    };
+    let mut effects = Vec::new();
+    let running = BTreeSet::from([claim]);
+    desk.core.rebuild(desk.now, records, vec![report], &running, &BTreeSet::new(), &mut effects);
+    assert!(asked(&effects).is_empty(), "the seat is taken");
+    assert_eq!(desk.pending(), [2, 3]);
+    assert_eq!(desk.core.get_build(BuildNumber(3)), Some(BuildId(9)));
+    assert_eq!(asked(&desk.finish(claim)).len(), 1);
+}
+
+#[test]
+fn b20_a_claim_whose_start_is_lost_goes_back_to_the_queue() {
+    let mut desk = Desk::new(config(&["w1"]));
+    let open = OpenBuild {
+        claim: ClaimId(77),
+        build: BuildId(9),
+        number: None,
+        worker: "w1".into(),
+        requests: vec![request(1)],
+    };
+    let records = Records {
+        queued: Vec::new(),
+        builds: vec![open],
+        inherited: Vec::new(),
+        loaded_through: RequestId(1),
+        expectations: None,
+    };
+    let mut effects = Vec::new();
+    let none = BTreeSet::new();
+    desk.core.rebuild(desk.now, records, Vec::new(), &none, &none, &mut effects);
+    let undo = Effect::Unclaim { claim: ClaimId(77), build: BuildId(9), cancelled: Vec::new() };
+    assert!(effects.contains(&undo));
+}
+
+#[test]
+fn b21_attach_again_on_the_same_connection_is_nothing_and_on_a_new_one_replaces() {
+    let mut desk = Desk::new(config(&["w1"]));
+    let attach = |session| Event::Attach { worker: "w1".into(), session: SessionId(session) };
+    assert!(matches!(desk.hear(attach(1))[..], [Effect::NewSeat { .. }]));
+    assert!(desk.hear(attach(1)).is_empty(), "attaching");
+    desk.hear(Event::Attached { worker: "w1".into(), session: SessionId(1), building: None });
+    assert!(desk.hear(attach(1)).is_empty(), "attached");
+    let effects = desk.hear(attach(2));
+    assert!(matches!(effects[0], Effect::DropSeat { .. }));
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::NewSeat { .. })));
+    assert_eq!(desk.hear(attach(1)), [Effect::Ignored("attach of an older connection")]);
+}
+
+#[test]
+fn b22_connect_is_noted_before_the_first_start_on_that_worker() {
+    let mut desk = Desk::new(config(&["w1"]));
+    desk.submit(&[1]);
+    let effects = desk.attach("w1", 1);
+    let connect = effects
+        .iter()
+        .position(|effect| matches!(effect, Effect::Note { text, .. } if text == "connect w1"));
+    let start = effects.iter().position(|effect| matches!(effect, Effect::AskSlot { .. }));
+    assert!(connect.unwrap() < start.unwrap());
+}
+
+#[test]
+fn b23_a_failed_attach_is_told_and_the_next_one_works() {
+    let mut desk = Desk::new(config(&["w1"]));
+    desk.hear(Event::Attach { worker: "w1".into(), session: SessionId(1) });
+    let effects = desk.hear(Event::AttachFailed {
+        worker: "w1".into(),
+        session: SessionId(1),
+        error: "no disk".into(),
+    });
+    assert_eq!(notes(&effects), ["failed connect w1"]);
+    assert!(effects.contains(&Effect::DropSeat { worker: "w1".into() }));
+    assert!(notes(&desk.attach("w1", 2)).contains(&"connect w1".to_owned()));
+}
+
+#[test]
+fn b24_detach_of_an_unknown_worker_changes_nothing() {
+    let mut desk = Desk::new(config(&["w1"]));
+    desk.attach("w1", 5);
+    let before = desk.core.clone();
+    desk.hear(Event::Detach { worker: "w9".into(), session: SessionId(1) });
+    desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(4) });
+    assert_eq!(desk.core, before);
+    let effects = desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(5) });
+    assert_eq!(notes(&effects), ["disconnect w1", "offline"]);
+    desk.hear(Event::Attach { worker: "w1".into(), session: SessionId(6) });
+    let effects = desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(6) });
+    assert_eq!(notes(&effects), ["failed connect w1"], "`disconnect` only follows `connect`");
+}
+
+#[test]
+fn b29_choosing_is_a_reservation_and_a_refusal_leaves_the_request_in_its_place() {
+    let mut desk = Desk::new(config(&["w1"]));
+    desk.attach("w1", 1);
+    let (_, claim) = asked(&desk.submit(&[1]))[0];
+    assert!(asked(&desk.submit(&[2])).is_empty(), "one seat is not chosen twice");
+    let effects = desk.hear(Event::SlotRefused { claim });
+    assert_eq!(desk.pending(), [1, 2]);
+    assert!(asked(&effects).is_empty(), "a full worker is not asked again");
+    let effects = desk.hear(Event::MaybeStart { worker: Some("w1".into()) });
+    assert_eq!(asked(&effects).len(), 1, "until it says that it is free");
+}
+
+#[test]
+fn p05_a_worker_that_failed_a_start_is_left_alone_for_a_while() {
+    let mut desk = Desk::new(config(&["w1"]));
+    desk.submit(&[1]);
+    let (_, claim) = asked(&desk.attach("w1", 1))[0];
+    desk.grant(claim);
+    desk.claim(claim, &[1]);
+    desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(1) });
+    desk.hear(Event::StartFailed { claim, failure: StartFailure::NoAnswer("x".into()) });
+    desk.hear(Event::Unclaimed { claim, requests: vec![request(1)] });
+    assert!(asked(&desk.attach("w1", 2)).is_empty());
+    let due = desk.core.next_deadline().expect("somebody wakes it");
+    assert_eq!(due.since(desk.now.mono), 10 * SECOND);
+    desk.pass(10 * SECOND);
+    assert_eq!(asked(&desk.hear(Event::DeadlineReached)).len(), 1);
+}
+
+#[test]
+fn fb01_a_claim_that_the_store_could_not_write_waits_and_is_tried_again() {
+    let mut desk = Desk::new(config(&["w1"]));
+    desk.attach("w1", 1);
+    let (_, claim) = asked(&desk.submit(&[1]))[0];
+    desk.grant(claim);
+    let effects = desk.hear(Event::ClaimLost { claim, error: "disk full".into(), transient: true });
+    assert_eq!(desk.pending(), [1]);
+    assert!(asked(&effects).is_empty(), "not at once");
+    desk.pass(SECOND);
+    assert_eq!(asked(&desk.hear(Event::DeadlineReached)).len(), 1);
+}

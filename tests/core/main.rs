@@ -1,0 +1,13 @@
+//! Stories about the pure core: no runtime, no clock but the test's own.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod build_stories;
+mod builder_stories;
+mod control_stories;
+mod inbox_stories;
+mod kit;
+mod ping_stories;
+mod plan_stories;
+mod slave_builder_stories;
+mod takeover_stories;
+mod worker_stories;

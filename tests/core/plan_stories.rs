@@ -1,0 +1,96 @@
+//! What a reload changes, and who is tried first.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+
+use botmaster::core::bot_master::{Action, Plan, RestartPolicy, Roster};
+use botmaster::core::builder::compare_to_setup;
+use botmaster::core::ids::*;
+use botmaster::core::time::{Timestamp, WallTime};
+use botmaster::core::values::*;
+
+use crate::kit::*;
+
+#[test]
+fn b03_every_setting_is_compared_one_readable_line_each() {
+    let old = config(&["w1"]);
+    assert!(compare_to_setup(&old, &old.clone()).is_empty());
+    let lock = LockUse { name: "db".into(), kind: LockKind::Master, max_count: 2, count: 1 };
+    let changes: Vec<(BuilderConfig, &str)> = vec![
+        (config(&["w1", "w2"]), "workers changed from [w1] to [w1, w2]"),
+        (BuilderConfig { builddir: "x".into(), ..old.clone() }, "builddir changed from unit to x"),
+        (
+            BuilderConfig {
+                factory: Arc::new(Factory { steps: vec![run_step("a")] }),
+                ..old.clone()
+            },
+            "factory changed: steps [test] to [a]",
+        ),
+        (
+            BuilderConfig { locks: vec![lock], ..old.clone() },
+            "locks changed from [] to [Master db 1/2]",
+        ),
+        (
+            BuilderConfig { env: BTreeMap::from([("A".into(), "1".into())]), ..old.clone() },
+            r#"env changed from {} to {"A": "1"}"#,
+        ),
+        (
+            BuilderConfig { grace: Duration::from_secs(1), ..old.clone() },
+            "grace changed from 150s to 1s",
+        ),
+    ];
+    for (new, line) in changes {
+        assert_eq!(compare_to_setup(&old, &new), [line]);
+    }
+}
+
+#[test]
+fn t08_the_plan_keeps_what_did_not_change() {
+    let named = |name: &str| Arc::new(BuilderConfig { name: name.into(), ..config(&["w1"]) });
+    let old = BTreeMap::from(["keep", "gone", "change"].map(|n| (BuilderName::from(n), named(n))));
+    let changed = Arc::new(BuilderConfig { name: "change".into(), ..config(&["w2"]) });
+    let new = [named("keep"), changed, named("new")];
+    let worker = |name: &str, max_builds| WorkerConfig { name: name.into(), max_builds };
+    let old_workers = BTreeMap::from([("w1".into(), worker("w1", 1))]);
+    let new_workers = [worker("w1", 3), worker("w2", 1)];
+    let plan = Plan::between(&old, &new, &old_workers, &new_workers);
+    let actions: Vec<_> =
+        plan.builders.iter().map(|entry| (entry.name.as_str().to_owned(), entry.action)).collect();
+    assert_eq!(
+        actions,
+        [
+            ("keep".to_owned(), Action::Keep),
+            ("change".to_owned(), Action::Change),
+            ("new".to_owned(), Action::Add),
+            ("gone".to_owned(), Action::Remove),
+        ]
+    );
+    assert_eq!(plan.workers[0].differences, ["max_builds changed from 1 to 3"]);
+    assert_eq!(plan.workers[1].action, Action::Add);
+}
+
+#[test]
+fn b32_the_oldest_waiting_request_goes_first_and_ties_follow_the_configuration() {
+    let names: Vec<BuilderName> = ["c", "a", "b", "d"].map(BuilderName::from).into();
+    let mut roster = Roster::default();
+    roster.configure(names.iter());
+    for (name, at) in [("a", 5), ("b", 2), ("c", 5)] {
+        roster.oldest_changed(name.into(), Some(WallTime(at)));
+    }
+    let all: BTreeSet<_> = names.iter().cloned().collect();
+    let order: Vec<_> = roster.in_order(&all).iter().map(ToString::to_string).collect();
+    assert_eq!(order, ["b", "c", "a"]);
+    roster.oldest_changed("b".into(), None);
+    assert!(!roster.is_waiting(&"b".into()));
+}
+
+#[test]
+fn fm06_more_than_five_panics_in_a_minute_are_too_many() {
+    let mut policy = RestartPolicy::default();
+    let at = |s: u64| Timestamp(s * 1_000_000);
+    assert!((0..5).all(|s| policy.allows(at(s))));
+    assert!(!policy.allows(at(5)));
+    assert!(policy.allows(at(62)), "the first ones are long ago");
+    assert_eq!(policy.total(), 6);
+}

@@ -1,0 +1,216 @@
+//! One builder's conversation with one worker.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use botmaster::core::builder::{ReplyId, StartFailure, StartOrder};
+use botmaster::core::ids::*;
+use botmaster::core::slave_builder::{Effect, Event, SlaveBuilderCore, State};
+use botmaster::core::time::Timestamp;
+
+use crate::kit::config;
+
+struct Seat {
+    core: SlaveBuilderCore,
+    now: Timestamp,
+}
+
+impl Seat {
+    fn attaching() -> Self {
+        let now = Timestamp(1_000_000);
+        let core =
+            SlaveBuilderCore::attaching(now + Duration::from_secs(30), Duration::from_secs(30));
+        Self { core, now }
+    }
+
+    fn idle() -> Self {
+        let mut seat = Self::attaching();
+        seat.hear(Event::Ready { building: None });
+        seat
+    }
+
+    fn hear(&mut self, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.core.handle(self.now, event, &mut effects);
+        effects
+    }
+
+    fn start(&mut self, claim: u128) -> Vec<Effect> {
+        self.hear(Event::Start(Box::new(order(claim))))
+    }
+}
+
+fn order(claim: u128) -> StartOrder {
+    StartOrder {
+        claim: ClaimId(claim),
+        build: BuildId(claim as u64),
+        requests: vec![(RequestId(1), Epoch(1))],
+        ping_timeout: Duration::from_secs(10),
+        config: Arc::new(config(&["w1"])),
+    }
+}
+
+fn told(effects: &[Effect]) -> Vec<bool> {
+    effects
+        .iter()
+        .filter_map(|e| match e {
+            Effect::TellStart { outcome, .. } => Some(outcome.is_ok()),
+            _ => None,
+        })
+        .collect()
+}
+
+#[test]
+fn s02_it_is_idle_once_its_worker_is_ready_and_building_with_what_it_brought_back() {
+    let mut seat = Seat::attaching();
+    assert_eq!(
+        seat.hear(Event::Ready { building: None }),
+        [Effect::TellAttached { building: None }]
+    );
+    assert_eq!(*seat.core.state(), State::Idle);
+    assert!(seat.hear(Event::Ready { building: None }).is_empty(), "t06: told again");
+    let mut seat = Seat::attaching();
+    seat.hear(Event::Ready { building: Some(ClaimId(3)) });
+    assert_eq!(*seat.core.state(), State::Building { claim: ClaimId(3) });
+}
+
+#[test]
+fn fa07_an_attach_that_is_never_answered_fails_in_time() {
+    let mut seat = Seat::attaching();
+    assert_eq!(seat.core.next_deadline(), Some(seat.now + Duration::from_secs(30)));
+    seat.now = seat.now + Duration::from_secs(30);
+    let effects = seat.hear(Event::DeadlineReached);
+    assert!(matches!(effects[..], [Effect::TellAttachFailed { .. }]));
+}
+
+#[test]
+fn fa06_an_attach_answer_after_the_detach_revives_nothing() {
+    let mut seat = Seat::attaching();
+    seat.hear(Event::Detach);
+    assert_eq!(
+        seat.hear(Event::Ready { building: None }),
+        [Effect::Ignored("attach answer after the detach")]
+    );
+    assert_eq!(*seat.core.state(), State::Detached);
+}
+
+#[test]
+fn b13_the_start_is_sent_only_after_the_ping_is_answered() {
+    let mut seat = Seat::idle();
+    assert!(matches!(seat.start(1)[..], [Effect::StartPing { .. }]));
+    let effects = seat.hear(Event::PingEnded(true));
+    assert!(matches!(effects[..], [Effect::SendStart(_)]));
+    assert_eq!(told(&seat.hear(Event::Accepted(BuildId(1)))), [true]);
+    assert_eq!(*seat.core.state(), State::Building { claim: ClaimId(1) });
+    assert_eq!(seat.core.next_deadline(), None);
+}
+
+#[test]
+fn fp06_two_starts_of_one_seat_send_one_ping() {
+    let mut seat = Seat::idle();
+    seat.start(1);
+    let effects = seat.start(2);
+    assert_eq!(told(&effects), [false]);
+    assert!(!effects.iter().any(|e| matches!(e, Effect::StartPing { .. })));
+}
+
+#[test]
+fn fp01_a_ping_that_is_not_answered_fails_the_start() {
+    let mut seat = Seat::idle();
+    seat.start(1);
+    let effects = seat.hear(Event::PingEnded(false));
+    assert_eq!(told(&effects), [false]);
+    assert_eq!(*seat.core.state(), State::Idle);
+}
+
+#[test]
+fn fa09_a_detach_during_the_ping_tells_every_waiter_once_and_stays_detached() {
+    let mut seat = Seat::idle();
+    seat.start(1);
+    seat.hear(Event::Ping(ReplyId(1)));
+    let effects = seat.hear(Event::Detach);
+    assert_eq!(told(&effects), [false]);
+    assert!(effects.contains(&Effect::TellPing { reply: ReplyId(1), ok: false }));
+    // The drop is told before the failure (row B08).
+    assert_eq!(effects[0], Effect::TellDetached);
+    assert!(seat.hear(Event::Detach).is_empty(), "s07: a second one does nothing");
+    seat.hear(Event::PingEnded(true));
+    assert_eq!(*seat.core.state(), State::Detached);
+}
+
+#[test]
+fn s04_a_persons_ping_joins_a_starts_and_all_are_answered_once() {
+    let mut seat = Seat::idle();
+    seat.start(1);
+    let joined = seat.hear(Event::Ping(ReplyId(1)));
+    assert!(matches!(joined[..], [Effect::TightenPing(_)]), "fp05: one frame on the wire");
+    let effects = seat.hear(Event::PingEnded(true));
+    let persons = effects.iter().filter(|e| matches!(e, Effect::TellPing { ok: true, .. })).count();
+    assert_eq!(persons, 1);
+    assert!(effects.iter().any(|e| matches!(e, Effect::SendStart(_))));
+    assert!(!effects.iter().any(|e| matches!(e, Effect::Note(_))), "s05: joiners publish nothing");
+}
+
+#[test]
+fn s05_a_persons_ping_is_one_event_with_a_beginning_and_an_end() {
+    for (ok, end) in [(true, "ping success"), (false, "ping failed")] {
+        let mut seat = Seat::idle();
+        assert_eq!(seat.hear(Event::Ping(ReplyId(1)))[0], Effect::Note("pinging"));
+        let effects = seat.hear(Event::PingEnded(ok));
+        assert_eq!(effects[..2], [Effect::Note(end), Effect::TellPing { reply: ReplyId(1), ok }]);
+        assert_eq!(effects[2], Effect::TellIdle, "s09");
+    }
+}
+
+#[test]
+fn s09_a_start_never_joins_a_persons_ping() {
+    let mut seat = Seat::idle();
+    seat.hear(Event::Ping(ReplyId(1)));
+    assert_eq!(told(&seat.start(1)), [false]);
+}
+
+#[test]
+fn fp07_a_ping_while_building_does_not_disturb_the_build() {
+    let mut seat = Seat::attaching();
+    seat.hear(Event::Ready { building: Some(ClaimId(3)) });
+    seat.hear(Event::Ping(ReplyId(1)));
+    assert_eq!(*seat.core.state(), State::Building { claim: ClaimId(3) });
+    seat.hear(Event::PingEnded(true));
+    assert_eq!(*seat.core.state(), State::Building { claim: ClaimId(3) });
+    seat.hear(Event::Ping(ReplyId(2)));
+    seat.hear(Event::BuildOver(ClaimId(3)));
+    seat.hear(Event::PingEnded(true));
+    assert_eq!(*seat.core.state(), State::Idle, "the build ended meanwhile");
+}
+
+#[test]
+fn s06_the_end_of_somebody_elses_build_changes_nothing() {
+    let mut seat = Seat::attaching();
+    seat.hear(Event::Ready { building: Some(ClaimId(3)) });
+    seat.hear(Event::BuildOver(ClaimId(9)));
+    assert_eq!(*seat.core.state(), State::Building { claim: ClaimId(3) });
+    seat.hear(Event::BuildOver(ClaimId(3)));
+    assert_eq!(*seat.core.state(), State::Idle);
+}
+
+#[test]
+fn fb07_a_refused_start_is_told_with_its_reason() {
+    let mut seat = Seat::idle();
+    seat.start(1);
+    seat.hear(Event::PingEnded(true));
+    let refused = Event::Refused { build: BuildId(1), code: "disk".into(), message: "full".into() };
+    let effects = seat.hear(refused);
+    let expected = StartFailure::Refused { code: "disk".into(), message: "full".into() };
+    assert_eq!(effects, [Effect::TellStart { claim: ClaimId(1), outcome: Err(expected) }]);
+}
+
+#[test]
+fn a_start_that_is_not_answered_drops_the_connection() {
+    let mut seat = Seat::idle();
+    seat.start(1);
+    seat.hear(Event::PingEnded(true));
+    seat.now = seat.core.next_deadline().unwrap();
+    let effects = seat.hear(Event::DeadlineReached);
+    assert!(matches!(effects[0], Effect::DropConnection(_)));
+    assert_eq!(told(&effects), [false]);
+}

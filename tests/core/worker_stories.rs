@@ -1,0 +1,183 @@
+//! One worker as the master knows it.
+
+use botmaster::core::ids::*;
+use botmaster::core::values::WorkerConfig;
+use botmaster::core::worker::{Brought, Effect, Event, WorkerCore};
+
+struct Desk(WorkerCore);
+
+impl Desk {
+    fn new(max_builds: u32) -> Self {
+        let config = WorkerConfig { name: "w1".into(), max_builds };
+        let mut desk = Self(WorkerCore::new(config.clone(), false));
+        let builders = vec![("a".into(), "a".into()), ("b".into(), "b".into())];
+        desk.hear(Event::Configure { config, builders });
+        desk
+    }
+
+    fn hear(&mut self, event: Event) -> Vec<Effect> {
+        let mut effects = Vec::new();
+        self.0.handle(event, &mut effects);
+        effects
+    }
+
+    fn attach(&mut self, session: u64, builds: Vec<Brought>) -> Vec<Effect> {
+        let (session, incarnation) = (SessionId(session), Incarnation(session));
+        let mut all = self.hear(Event::Hello { session, slots: 8 });
+        all.extend(self.hear(Event::AttachStored { session, incarnation }));
+        all.extend(self.hear(Event::Inventory { session, builds, more: false }));
+        all
+    }
+
+    fn ask(&mut self, builder: &str, claim: u128) -> bool {
+        let effects = self.hear(Event::AskSlot { builder: builder.into(), claim: ClaimId(claim) });
+        effects.iter().any(|e| matches!(e, Effect::Slot { granted: Some(_), .. }))
+    }
+}
+
+fn tried(effects: &[Effect]) -> Vec<String> {
+    effects
+        .iter()
+        .find_map(|e| match e {
+            Effect::TryBuilders(list) => Some(list.iter().map(ToString::to_string).collect()),
+            _ => None,
+        })
+        .unwrap_or_default()
+}
+
+fn brought(build: u64) -> Brought {
+    Brought { build: BuildId(build), command: None, lost: false }
+}
+
+#[test]
+fn s02_attach_is_stored_then_told_then_the_inventory_then_the_builders() {
+    let mut desk = Desk::new(1);
+    let session = SessionId(1);
+    assert_eq!(desk.hear(Event::Hello { session, slots: 1 }), [Effect::StoreAttach { session }]);
+    let stored = Event::AttachStored { session, incarnation: Incarnation(4) };
+    assert_eq!(desk.hear(stored), [Effect::SendAttached { session, incarnation: Incarnation(4) }]);
+    assert!(!desk.ask("a", 1), "not before the inventory is known");
+    let effects = desk.hear(Event::Inventory { session, builds: Vec::new(), more: false });
+    assert!(matches!(effects[0], Effect::SendBuilders { .. }));
+    assert_eq!(effects.len(), 3, "each of its two builders is told");
+}
+
+#[test]
+fn b29_a_slot_is_claimed_at_the_worker_and_given_back_exactly_once() {
+    let mut desk = Desk::new(1);
+    desk.attach(1, Vec::new());
+    assert!(desk.ask("a", 1));
+    assert!(!desk.ask("b", 2), "i5: not more than max_builds");
+    let effects = desk.hear(Event::GiveBackSlot { claim: ClaimId(1) });
+    assert_eq!(tried(&effects), ["b"], "b16: who was refused is tried");
+    assert!(desk.hear(Event::GiveBackSlot { claim: ClaimId(1) }).is_empty());
+    assert_eq!(desk.0.slots(), (0, 1));
+}
+
+#[test]
+fn fa02_a_new_connection_replaces_the_old_one_at_once() {
+    let mut desk = Desk::new(1);
+    desk.attach(1, Vec::new());
+    let effects = desk.hear(Event::Hello { session: SessionId(2), slots: 1 });
+    assert!(matches!(
+        &effects[0],
+        Effect::Reject { session: SessionId(1), code: "superseded", .. }
+    ));
+    assert!(effects.contains(&Effect::TellSeatsDetached { session: SessionId(1) }));
+    let late = desk.hear(Event::ConnectionLost { session: SessionId(1) });
+    assert!(matches!(late[..], [Effect::Ignored(_)]), "its end is not the new one's");
+    assert_eq!(desk.0.session(), Some(SessionId(2)));
+}
+
+#[test]
+fn fr01_a_build_that_the_worker_brings_back_goes_on_in_its_slot() {
+    let mut desk = Desk::new(1);
+    desk.attach(1, Vec::new());
+    desk.ask("a", 1);
+    desk.hear(Event::BuildRegistered { build: BuildId(7), claim: ClaimId(1), builder: "a".into() });
+    let effects = desk.hear(Event::ConnectionLost { session: SessionId(1) });
+    assert!(effects.contains(&Effect::TellBuildAway { build: BuildId(7) }));
+    let effects = desk.attach(2, vec![brought(7)]);
+    assert!(effects.iter().any(|e| matches!(
+        e,
+        Effect::TellBuildBack { build: BuildId(7), incarnation: Incarnation(2), .. }
+    )));
+    assert!(!desk.ask("b", 2), "its slot is still taken");
+    let session = SessionId(2);
+    let effects = desk.hear(Event::BuilderAnswer { session, builder: "a".into(), error: None });
+    assert!(matches!(&effects[0], Effect::TellSeat { building: Some(ClaimId(1)), .. }));
+}
+
+#[test]
+fn fa16_an_unknown_build_is_abandoned_and_keeps_its_slot_until_that_is_confirmed() {
+    let mut desk = Desk::new(1);
+    let effects = desk.attach(1, vec![brought(9)]);
+    assert!(effects.contains(&Effect::SendAbandon { build: BuildId(9), command: None }));
+    assert!(!desk.ask("a", 1));
+    let effects = desk.hear(Event::Abandoned { build: BuildId(9) });
+    assert_eq!(tried(&effects), ["a"]);
+    assert!(desk.ask("a", 2));
+}
+
+#[test]
+fn fa17_a_worker_without_the_build_that_the_store_has_lost_it() {
+    let mut desk = Desk::new(1);
+    desk.attach(1, Vec::new());
+    desk.ask("a", 1);
+    desk.hear(Event::BuildRegistered { build: BuildId(7), claim: ClaimId(1), builder: "a".into() });
+    let effects = desk.attach(2, Vec::new());
+    assert!(effects.contains(&Effect::TellBuildGone { build: BuildId(7) }));
+}
+
+#[test]
+fn b28_a_paused_or_leaving_worker_gets_no_starts() {
+    let mut desk = Desk::new(2);
+    desk.attach(1, Vec::new());
+    desk.hear(Event::Pause(true));
+    assert!(!desk.ask("a", 1));
+    let effects = desk.hear(Event::Pause(false));
+    assert_eq!(tried(&effects), ["a"], "fa14: at once");
+    let leave = Event::Leave { shutdown: true, reason: "x".into() };
+    let effects = desk.hear(leave);
+    assert!(effects.iter().any(|e| matches!(e, Effect::SendLeave { shutdown: true, .. })));
+    assert!(!desk.ask("a", 2));
+}
+
+#[test]
+fn fa19_a_lower_max_builds_waits_for_the_running_ones() {
+    let mut desk = Desk::new(2);
+    desk.attach(1, Vec::new());
+    assert!(desk.ask("a", 1) && desk.ask("b", 2));
+    let config = WorkerConfig { name: "w1".into(), max_builds: 1 };
+    desk.hear(Event::Configure { config, builders: vec![("a".into(), "a".into())] });
+    assert!(!desk.ask("a", 3));
+    desk.hear(Event::GiveBackSlot { claim: ClaimId(1) });
+    assert!(!desk.ask("a", 4), "one still runs");
+    desk.hear(Event::GiveBackSlot { claim: ClaimId(2) });
+    assert!(desk.ask("a", 5));
+}
+
+#[test]
+fn t06_the_list_is_sent_again_only_when_it_changed() {
+    let mut desk = Desk::new(1);
+    desk.attach(1, Vec::new());
+    let config = WorkerConfig { name: "w1".into(), max_builds: 1 };
+    let same = vec![("a".into(), "a".into()), ("b".into(), "b".into())];
+    let sent =
+        |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::SendBuilders { .. }));
+    let effects = desk.hear(Event::Configure { config: config.clone(), builders: same });
+    assert!(!sent(&effects));
+    let effects = desk.hear(Event::Configure { config, builders: vec![("a".into(), "a".into())] });
+    assert!(sent(&effects));
+}
+
+#[test]
+fn t05_a_worker_that_is_no_longer_configured_goes_when_its_builds_have_ended() {
+    let mut desk = Desk::new(1);
+    desk.attach(1, Vec::new());
+    desk.ask("a", 1);
+    assert!(!desk.hear(Event::Retire).contains(&Effect::Over));
+    let effects = desk.hear(Event::GiveBackSlot { claim: ClaimId(1) });
+    assert!(effects.contains(&Effect::Over));
+    assert!(effects.iter().any(|e| matches!(e, Effect::CloseConnection { .. })));
+}

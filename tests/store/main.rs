@@ -1,0 +1,12 @@
+//! The stores against their promises: the state store's operations, fences and
+//! commits, and the log store's bytes and lines. Names begin with the row of the
+//! fault matrix that a test stands for, where there is one.
+
+mod files;
+mod group;
+mod lifecycle;
+mod logs;
+mod logs_lines;
+mod logs_model;
+mod people;
+mod world;

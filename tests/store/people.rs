@@ -1,0 +1,113 @@
+//! Builders and workers: declaring, attaching, what survives.
+
+use std::collections::BTreeMap;
+
+use botmaster::core::ids::*;
+use botmaster::store::*;
+
+use crate::world::*;
+
+fn declare(workers: &[&str], description: &str) -> Op {
+    Op::DeclareBuilder {
+        name: "b1".into(),
+        description: Some(description.into()),
+        tags: vec!["fast".into()],
+        workers: workers.iter().map(|name| (*name).into()).collect(),
+    }
+}
+
+#[test]
+fn a_builder_keeps_its_id_and_only_differences_are_published() {
+    let mut world = World::new();
+    let same = world.run(declare(&["w1"], "first")).unwrap();
+    assert_eq!(same, OpOutcome::Builder(world.builder));
+    assert!(world.changes().is_empty());
+
+    let two = world.run(Op::DeclareWorker { name: "w2".into() }).unwrap();
+    let OpOutcome::Worker(two) = two else { panic!() };
+    world.changes();
+    world.run(declare(&["w2", "w1"], "second")).unwrap();
+    world.run(Op::RetireBuilder { builder: world.builder }).unwrap();
+    world.run(Op::RetireBuilder { builder: world.builder }).unwrap();
+    let again = world.run(declare(&["w2", "w1"], "second")).unwrap();
+    assert_eq!(again, OpOutcome::Builder(world.builder));
+    let rows: Vec<_> = world
+        .engine
+        .drain_changes()
+        .into_iter()
+        .map(|change| match change {
+            Change::BuilderUpdated(row) => row,
+            other => panic!("{other:?}"),
+        })
+        .collect();
+    assert_eq!(rows[0].workers, [two.id, world.worker]);
+    assert_eq!(rows[0].description.as_deref(), Some("second"));
+    assert_eq!(rows.iter().map(|row| row.configured).collect::<Vec<_>>(), [true, false, true]);
+
+    let unknown = world.run(declare(&["nobody"], "third"));
+    assert_eq!(unknown, Err(StoreError::Missing("worker named `nobody`".into())));
+    let unknown = world.run(Op::RetireBuilder { builder: BuilderId(99) });
+    assert_eq!(unknown, Err(StoreError::Missing("builder 99".into())));
+}
+
+#[test]
+fn each_attach_is_a_new_incarnation_and_only_its_own_end_detaches() {
+    let mut world = World::new();
+    let worker = world.worker;
+    let attach = |host: &str| Op::AttachWorker {
+        worker,
+        info: BTreeMap::from([("host".to_owned(), host.to_owned())]),
+        at: at(1),
+    };
+    let detach = |n| Op::DetachWorker { worker, incarnation: Incarnation(n), at: at(2) };
+    assert_eq!(world.run(attach("a")).unwrap(), OpOutcome::Attached(Incarnation(1)));
+    assert_eq!(world.run(attach("b")).unwrap(), OpOutcome::Attached(Incarnation(2)));
+    world.changes();
+    world.run(detach(1)).unwrap();
+    assert!(world.changes().is_empty());
+    world.run(detach(2)).unwrap();
+    world.run(detach(2)).unwrap();
+    let changes = world.engine.drain_changes();
+    let [Change::WorkerDisconnected(row)] = changes.as_slice() else { panic!("{changes:?}") };
+    assert!(!row.connected);
+    assert_eq!((row.incarnation, row.info["host"].as_str()), (Incarnation(2), "b"));
+}
+
+#[test]
+fn what_a_person_set_about_a_worker_stays() {
+    let mut world = World::new();
+    let worker = world.worker;
+    let set = |paused, graceful| Op::SetWorker { worker, paused, graceful };
+    world.run(set(Some((true, Some("broken fan".into()))), None)).unwrap();
+    world.run(set(None, Some(true))).unwrap();
+    world.run(Op::RetireWorker { worker }).unwrap();
+    let OpOutcome::Worker(row) = world.run(Op::DeclareWorker { name: "w1".into() }).unwrap() else {
+        panic!()
+    };
+    assert_eq!((row.id, row.configured, row.paused, row.graceful), (worker, true, true, true));
+    assert_eq!(row.pause_reason.as_deref(), Some("broken fan"));
+    assert_eq!(world.changes(), ["WorkerUpdated"; 4]);
+    world.run(set(Some((false, None)), Some(false))).unwrap();
+    let OpOutcome::Worker(row) = world.run(Op::DeclareWorker { name: "w1".into() }).unwrap() else {
+        panic!()
+    };
+    assert_eq!((row.paused, row.pause_reason, row.graceful), (false, None, false));
+    let unknown = Op::SetWorker { worker: WorkerId(99), paused: None, graceful: None };
+    assert!(matches!(world.run(unknown), Err(StoreError::Missing(_))));
+}
+
+#[test]
+fn notes_are_kept_and_published() {
+    let mut world = World::new();
+    let note = BuilderNote {
+        builder: world.builder,
+        worker: Some(world.worker),
+        text: "connect w1".into(),
+        error: None,
+        at: at(3),
+    };
+    world.run(Op::Note(note.clone())).unwrap();
+    assert_eq!(world.engine.drain_changes(), [Change::Note(note.into())]);
+    let unknown = Op::SaveExpectations { builder: BuilderId(99), text: "{}".into() };
+    assert!(matches!(world.run(unknown), Err(StoreError::Missing(_))));
+}
