@@ -50,6 +50,8 @@ pub struct OldestChanged {
 pub struct BuilderShown {
     /// Which.
     pub builder: BuilderName,
+    /// After a panic: it may have missed that workers are there.
+    pub restarted: bool,
 }
 
 /// Answered once every builder stands.
@@ -89,11 +91,14 @@ struct BuilderEntry {
     addr: Addr<Builder>,
     route: Arc<BuilderRoute>,
     door: Arc<BuilderHandle>,
+    /// Number of the actor in charge.
+    child: u64,
     broken: Option<String>,
 }
 
 struct WorkerEntry {
     config: WorkerConfig,
+    child: u64,
     addr: Addr<Worker>,
     handle: Arc<WorkerHandle>,
 }
@@ -112,7 +117,10 @@ pub struct BotMaster {
     ids: BTreeMap<BuilderName, BuilderId>,
     rows: BTreeMap<WorkerName, WorkerRow>,
     /// Successors that do not stand yet.
-    successors: BTreeMap<BuilderName, Addr<Builder>>,
+    successors: BTreeMap<BuilderName, (u64, Addr<Builder>)>,
+    /// Builders that were removed and may still have builds.
+    removed: BTreeMap<BuilderName, Addr<Builder>>,
+    next_child: u64,
     starting: BTreeSet<BuilderName>,
     ready: Vec<oneshot::Sender<()>>,
     reloads: Arc<Mutex<()>>,
@@ -182,6 +190,8 @@ impl BotMaster {
             ids: parts.builder_ids,
             rows: parts.worker_rows,
             successors: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            next_child: 1,
             starting: BTreeSet::new(),
             ready: Vec::new(),
             reloads: Arc::new(Mutex::new(())),
@@ -207,20 +217,27 @@ impl BotMaster {
         self.workers.iter().map(|(name, entry)| (name.clone(), entry.handle.clone())).collect()
     }
 
+    fn child(&mut self) -> u64 {
+        self.next_child += 1;
+        self.next_child
+    }
+
     fn start_worker(&mut self, config: &WorkerConfig, ctx: &mut Context<Self>) {
+        let child = self.child();
         let Some(row) = self.rows.get(&config.name) else { return };
         let (world, id, paused) = (self.world.clone(), row.id, row.paused);
         let master = ctx.address().recipient();
         let made = config.clone();
         let addr = start_supervised(
             format!("worker {}", config.name),
+            child,
             ctx.address().recipient(),
             world.clock.clone(),
             MayRestart::new(true),
             move |_| Worker::new(world, id, made, paused, master),
         );
         let handle = Arc::new(WorkerHandle::new(config.name.clone(), id, &addr));
-        let entry = WorkerEntry { config: config.clone(), addr, handle };
+        let entry = WorkerEntry { config: config.clone(), child, addr, handle };
         self.workers.insert(config.name.clone(), entry);
     }
 
@@ -242,6 +259,7 @@ impl BotMaster {
             shown: ctx.address().recipient(),
             workers: self.worker_handles(),
             may_restart: may_restart.clone(),
+            removed: None,
         }
     }
 
@@ -249,18 +267,22 @@ impl BotMaster {
         let name = config.name.clone();
         let Some(id) = self.ids.get(&name).copied() else { return };
         let may_restart = MayRestart::new(true);
+        let child = self.child();
+        let removed = self.removed.remove(&name).filter(Addr::connected);
         let mut made = None;
         let me = ctx.address().recipient();
         let clock = self.world.clock.clone();
         let addr = start_supervised(
             format!("builder {name}"),
+            child,
             me,
             clock,
             may_restart.clone(),
             |inner: &mut Context<Builder>| {
                 let route = BuilderRoute::new(inner.address().recipient());
                 made = Some(route.clone());
-                Builder::new(self.parts(id, config, route, &may_restart, ctx))
+                let parts = self.parts(id, config, route, &may_restart, ctx);
+                Builder::new(BuilderParts { removed, ..parts })
             },
         );
         let Some(route) = made else { return };
@@ -268,7 +290,8 @@ impl BotMaster {
         self.names.insert(id, name.clone());
         let door = Arc::new(BuilderHandle::new(name.clone(), route.clone()));
         let config = config.clone();
-        self.builders.insert(name, BuilderEntry { id, config, addr, route, door, broken: None });
+        self.builders
+            .insert(name, BuilderEntry { id, config, addr, route, door, child, broken: None });
     }
 
     /// Tells every worker its settings and its builders; those for whom
@@ -540,11 +563,9 @@ impl Handler<OldestChanged> for BotMaster {
 impl Handler<BuilderShown> for BotMaster {
     type Result = ();
     fn handle(&mut self, message: BuilderShown, _: &mut Context<Self>) {
-        self.starting.remove(&message.builder);
-        if self.starting.is_empty() {
-            for ready in self.ready.drain(..) {
-                let _ = ready.send(());
-            }
+        self.stands(&message.builder);
+        if message.restarted {
+            self.configure_workers(BTreeSet::from([message.builder]));
         }
     }
 }
@@ -586,19 +607,24 @@ impl Handler<ChildDown> for BotMaster {
         if !down.gave_up {
             return;
         }
-        if let Some(name) = down.id.strip_prefix("successor ") {
-            let name = BuilderName::from(name);
+        let child = down.child;
+        let successor = self.successors.iter().find(|(_, (number, _))| *number == child);
+        if let Some(name) = successor.map(|(name, _)| name.clone()) {
             self.successors.remove(&name);
             if let Some(entry) = self.builders.get(&name) {
-                entry
-                    .addr
-                    .do_send(SuccessorFailed(format!("the successor panicked: {}", down.reason)));
+                let why = format!("the successor panicked: {}", down.reason);
+                entry.addr.do_send(SuccessorFailed(why));
             }
-        } else if let Some(name) = down.id.strip_prefix("builder ") {
-            self.set_broken(&BuilderName::from(name), &down);
-        } else if let Some(name) = down.id.strip_prefix("worker ") {
+            return;
+        }
+        let builder = self.builders.iter().find(|(_, entry)| entry.child == child);
+        if let Some(name) = builder.map(|(name, _)| name.clone()) {
+            self.set_broken(&name, &down);
+            return;
+        }
+        let worker = self.workers.iter().find(|(_, entry)| entry.child == child);
+        if let Some(name) = worker.map(|(name, _)| name.clone()) {
             // A fresh actor: the worker comes back over a new connection.
-            let name = WorkerName::from(name);
             tracing::error!(worker.name = %name, reason = %down.reason, "the worker's actor gave up; a new one takes its place in 60 s");
             ctx.run_later(Duration::from_secs(60), move |master, ctx| {
                 if let Some(entry) = master.workers.get(&name) {
@@ -607,11 +633,24 @@ impl Handler<ChildDown> for BotMaster {
                     master.configure_workers(BTreeSet::new());
                 }
             });
+            return;
         }
+        // A predecessor: what it still had is put right by the next start.
+        tracing::error!(actor = %down.id, reason = %down.reason, "a predecessor gave up; its builds end without being told");
     }
 }
 
 impl BotMaster {
+    /// Nobody waits for this builder (any longer).
+    fn stands(&mut self, name: &BuilderName) {
+        self.starting.remove(name);
+        if self.starting.is_empty() {
+            for ready in self.ready.drain(..) {
+                let _ = ready.send(());
+            }
+        }
+    }
+
     fn set_broken(&mut self, name: &BuilderName, down: &ChildDown) {
         let Some(entry) = self.builders.get_mut(name) else { return };
         let reason = format!(
@@ -627,7 +666,10 @@ impl BotMaster {
             self.world.board.show_builder(name, view);
         }
         entry.broken = Some(reason);
-        self.starting.remove(name);
+        for worker in self.workers.values() {
+            worker.addr.do_send(BuilderBroken(name.clone()));
+        }
+        self.stands(name);
         self.configure_workers(BTreeSet::new());
     }
 }
