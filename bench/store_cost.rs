@@ -4,8 +4,9 @@
 //!
 //! Prints one JSON line. `store_ms` and `logs_ms` are the processor time of the
 //! two writers' threads for each build, user and system; `process_ms` is that
-//! of all threads, this program's own included. Deliberately absent: workers,
-//! the web, and a number of rounds; run it as often as it takes.
+//! of all threads, this program's own included; `bytes_per_build` is what is on
+//! disk after a clean end. Deliberately absent: workers, the web, and a number
+//! of rounds; run it as often as it takes.
 #![forbid(unsafe_code)]
 
 use std::collections::BTreeMap;
@@ -19,7 +20,6 @@ use std::time::{Duration, Instant};
 use botmaster::core::ids::*;
 use botmaster::core::time::WallTime;
 use botmaster::core::values::*;
-use botmaster::events::Events;
 use botmaster::store::logs::{LogClosed, LogStore, Piece, SqliteLogs};
 use botmaster::store::sqlite::{OnFatal, SqliteStore};
 use botmaster::store::*;
@@ -116,7 +116,6 @@ fn measure(options: &Options, dir: &Path) -> Result<String, String> {
     let mut driver = Driver::new(store.clone(), logs.clone());
     driver.declare()?;
     driver.drive(options.warm_up, options.in_flight)?;
-    let size = folder_size(dir)?;
     let (before, before_seq) = (Times::now()?, events.next_seq());
     let began = Instant::now();
     driver.drive(options.builds, options.in_flight)?;
@@ -126,7 +125,7 @@ fn measure(options: &Options, dir: &Path) -> Result<String, String> {
     drop(driver);
     logs.close();
     store.close();
-    let grown = folder_size(dir)?.saturating_sub(size);
+    let stored = folder_size(dir)? as f64 / (options.builds + options.warm_up) as f64;
     let builds = options.builds as f64;
     let ms = |from: f64, to: f64| (to - from) * 1000.0 / builds;
     Ok(format!(
@@ -141,7 +140,7 @@ fn measure(options: &Options, dir: &Path) -> Result<String, String> {
         ms(before.logs, after.logs),
         ms(before.process, after.process),
         builds / wall.as_secs_f64(),
-        grown as f64 / builds,
+        stored,
         changes as f64 / builds,
     ))
 }
