@@ -85,10 +85,11 @@ CREATE TABLE requests (
     infra_tries  INTEGER NOT NULL DEFAULT 0,
     waited_for   INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE INDEX requests_queued ON requests (builder_id) WHERE state = 0;
 CREATE INDEX requests_buildset ON requests (buildset_id);
 CREATE INDEX requests_builder ON requests (builder_id);
 CREATE INDEX requests_submitted ON requests (submitted_at);
+-- After the one of all requests: SQLite takes the later of two that seem equal.
+CREATE INDEX requests_queued ON requests (builder_id) WHERE state = 0;
 
 CREATE TABLE builds (
     -- An unclaimed build's row goes away; its id must still never come again,

@@ -32,6 +32,9 @@ fn questions_that_are_asked_often_use_an_index() {
     assert!(plan(&BUILDS, &open).contains("builds_open (builder_id=?)"));
     let queue = page(vec![flag_is("claimed", false)], &[("priority", true)]);
     assert!(plan(&REQUESTS, &queue).contains("requests_queued"));
+    let queue = page(vec![Filter::is("builderid", 6), flag_is("claimed", false)], &[]);
+    let queue = plan(&REQUESTS, &queue);
+    assert!(queue.contains("requests_queued (builder_id=?)"), "{queue}");
     let of_builder = page(vec![Filter::is("builderid", 6)], &[("number", true)]);
     assert!(plan(&BUILDS, &of_builder).contains("builds_number"));
     assert!(!plan(&BUILDS, &of_builder).contains("TEMP B-TREE FOR ORDER BY"));
