@@ -165,6 +165,25 @@ where
     addr
 }
 
+/// Starts an actor that nobody can do without: `on_panic` hears what it said
+/// when it panicked.
+pub fn start_vital<A>(actor: A, on_panic: impl FnOnce(String) + 'static) -> Addr<A>
+where
+    A: Actor<Context = Context<A>>,
+{
+    let context = Context::new();
+    let addr = context.address();
+    let running = actix_rt::spawn(context.into_future(actor));
+    actix_rt::spawn(async move {
+        if let Err(error) = running.await
+            && error.is_panic()
+        {
+            on_panic(panic_text(error.into_panic().as_ref()));
+        }
+    });
+    addr
+}
+
 /// One timer for an actor: armed for the core's next deadline, and re-armed
 /// only when that changes.
 #[derive(Default)]

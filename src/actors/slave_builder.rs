@@ -172,6 +172,12 @@ impl Actor for SlaveBuilder {
     }
 }
 
+impl Drop for SlaveBuilder {
+    fn drop(&mut self) {
+        self.builder.tell(BuilderMail::Last);
+    }
+}
+
 impl Supervised for SlaveBuilder {
     /// Half-changed state is worth nothing: the worker comes back over a new
     /// connection with its inventory, and everything goes the ordinary way.

@@ -209,9 +209,9 @@ impl Worker {
             Effect::TryBuilders(builders) => {
                 self.master.do_send(WorkerAvailable { worker: self.name.clone(), builders })
             }
-            Effect::StorePaused(paused) => self.write(Op::SetWorker {
+            Effect::StorePaused { paused, reason } => self.write(Op::SetWorker {
                 worker: self.id,
-                paused: Some((paused, None)),
+                paused: Some((paused, reason)),
                 graceful: None,
             }),
             Effect::StoreGraceful(graceful) => self.write(Op::SetWorker {
@@ -579,7 +579,8 @@ impl Handler<ConfigureWorker> for Worker {
             doors.insert(handle.name.clone(), kept.unwrap_or(handle));
         }
         self.builders = doors;
-        self.step(Event::Configure { config: message.config, builders: list }, ctx);
+        let (config, renewed) = (message.config, (*message.renewed).clone());
+        self.step(Event::Configure { config, builders: list, renewed }, ctx);
     }
 }
 
@@ -587,8 +588,11 @@ impl Handler<WorkerOrdered> for Worker {
     type Result = Result<(), Refusal>;
     fn handle(&mut self, message: WorkerOrdered, ctx: &mut Context<Self>) -> Self::Result {
         let event = match message.order {
-            WorkerOrder::Pause => Event::Pause(true),
-            WorkerOrder::Unpause => Event::Pause(false),
+            WorkerOrder::Pause => Event::Pause {
+                paused: true,
+                reason: Some(message.reason).filter(|r| !r.is_empty()),
+            },
+            WorkerOrder::Unpause => Event::Pause { paused: false, reason: None },
             WorkerOrder::Drain | WorkerOrder::Shutdown => {
                 if !self.core.is_up() {
                     return Err(Refusal::NotAttached(self.name.clone()));

@@ -111,8 +111,13 @@ pub enum Event {
         /// Which.
         build: BuildId,
     },
-    /// A person's order.
-    Pause(bool),
+    /// A person's order: no more starts, or starts again.
+    Pause {
+        /// Which of them.
+        paused: bool,
+        /// For people.
+        reason: Option<String>,
+    },
     /// Leave once the builds have ended; with the end of the program.
     Leave {
         /// End the program, too.
@@ -128,6 +133,9 @@ pub enum Event {
         config: WorkerConfig,
         /// The builders that list it, in order, with their folders.
         builders: Vec<(BuilderName, String)>,
+        /// Those of them with a new Builder actor, which knows no worker that
+        /// was still attaching.
+        renewed: BTreeSet<BuilderName>,
     },
     /// It is no longer configured: it goes when its builds have ended.
     Retire,
@@ -228,7 +236,12 @@ pub enum Effect {
     /// These builders were refused and may try again (row B16).
     TryBuilders(Vec<BuilderName>),
     /// Keep paused or not.
-    StorePaused(bool),
+    StorePaused {
+        /// Which of them.
+        paused: bool,
+        /// For people.
+        reason: Option<String>,
+    },
     /// Keep leaving or not.
     StoreGraceful(bool),
     /// Tell the worker to leave once its builds have ended.
@@ -361,14 +374,16 @@ impl WorkerCore {
                     fx.push(Effect::Ignored("confirmation of an abandon that was not asked for"));
                 }
             }
-            Event::Pause(paused) => self.on_pause(paused, fx),
+            Event::Pause { paused, reason } => self.on_pause(paused, reason, fx),
             Event::Leave { shutdown, reason } => {
                 self.leaving = true;
                 fx.push(Effect::StoreGraceful(true));
                 fx.push(Effect::SendLeave { shutdown, reason });
             }
             Event::Draining => self.leaving = true,
-            Event::Configure { config, builders } => self.on_configure(config, builders, fx),
+            Event::Configure { config, builders, renewed } => {
+                self.on_configure(config, builders, &renewed, fx);
+            }
             Event::Retire => {
                 self.retired = true;
                 self.over_if_retired(fx);
@@ -589,9 +604,9 @@ impl WorkerCore {
         }
     }
 
-    fn on_pause(&mut self, paused: bool, fx: &mut Vec<Effect>) {
+    fn on_pause(&mut self, paused: bool, reason: Option<String>, fx: &mut Vec<Effect>) {
         self.paused = paused;
-        fx.push(Effect::StorePaused(paused));
+        fx.push(Effect::StorePaused { paused, reason });
         if !paused {
             if self.leaving {
                 self.leaving = false;
@@ -601,25 +616,29 @@ impl WorkerCore {
         }
     }
 
-    /// Sends the list again only when it changed (row T06). Every builder on
-    /// it is told that the worker is there: for those that knew it is nothing.
+    /// Sends the list again only when it changed (row T06), and tells only
+    /// builders that are new to it or renewed: the others do not notice a
+    /// reload (row T08).
     fn on_configure(
         &mut self,
         config: WorkerConfig,
         builders: Vec<(BuilderName, String)>,
+        renewed: &BTreeSet<BuilderName>,
         fx: &mut Vec<Effect>,
     ) {
         self.config = config;
-        let changed = self.builders != builders;
-        self.builders = builders;
+        let old = std::mem::replace(&mut self.builders, builders);
         if let Link::Up { session, .. } = self.link {
-            if changed {
+            if old != self.builders {
                 let listed = &self.builders;
                 self.answers.retain(|builder, _| listed.iter().any(|(name, _)| name == builder));
                 fx.push(Effect::SendBuilders { list: self.builders.clone() });
             }
             for (builder, _) in &self.builders {
-                fx.push(Effect::TellBuilder { builder: builder.clone(), session });
+                let known = old.iter().any(|(name, _)| name == builder);
+                if !known || renewed.contains(builder) {
+                    fx.push(Effect::TellBuilder { builder: builder.clone(), session });
+                }
             }
         }
         self.freed(fx);

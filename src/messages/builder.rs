@@ -65,6 +65,8 @@ pub enum BuilderMail {
     },
     /// A worker is there.
     Attach(Attach),
+    /// The sender's last piece: its numbers need not be kept.
+    Last,
     /// Anything that a child or a predecessor tells whoever is in charge.
     Event(Event),
 }

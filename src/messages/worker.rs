@@ -146,6 +146,8 @@ pub struct ConfigureWorker {
     pub config: WorkerConfig,
     /// The builders that list it, in order, with their folders.
     pub builders: Vec<(Arc<BuilderHandle>, String)>,
+    /// Builders with a new actor.
+    pub renewed: Arc<BTreeSet<BuilderName>>,
 }
 
 /// A person's order.
