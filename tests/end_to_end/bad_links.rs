@@ -135,7 +135,8 @@ fn fn01_nonsense_before_attach_is_told_and_the_connection_dropped() {
     let master = place.master();
     let _steady = start_steady(&master);
     let deep = format!("{{\"t\":{}1{}}}\n", "[".repeat(40), "]".repeat(40));
-    let long = format!("{{\"t\":\"attach\",\"name\":\"{}\"}}\n", "x".repeat(MAX_LINE_BEFORE_ATTACH));
+    let long =
+        format!("{{\"t\":\"attach\",\"name\":\"{}\"}}\n", "x".repeat(MAX_LINE_BEFORE_ATTACH));
     let cases: [(&str, &[u8], &str); 9] = [
         ("no JSON", b"GET / HTTP/1.1\r\n\r\n", "malformed"),
         ("no object", b"[1,2]\n", "malformed"),
@@ -161,7 +162,8 @@ fn fn01_nonsense_before_attach_is_told_and_the_connection_dropped() {
     link.say(&WorkerFrame::Heartbeat { seq: 1, running: Vec::new() });
     assert_eq!(link.turned_away().1, "the first frame must be `attach`");
 
-    let mut frame = serde_json::from_slice::<serde_json::Value>(&encode(&attach("raw", "x"))).unwrap();
+    let mut frame =
+        serde_json::from_slice::<serde_json::Value>(&encode(&attach("raw", "x"))).unwrap();
     frame["proto"] = json!([7, 9]);
     let mut link = RawWorker::dial(master.listen);
     link.send(format!("{frame}\n").as_bytes());
@@ -220,7 +222,8 @@ fn fn01_nonsense_after_attach_drops_the_connection_but_not_for_an_unknown_type()
     link.finish(build, &command, 0);
     master.ended_as("other", 1, 0);
 
-    let deep = format!("{{\"t\":\"pong\",\"id\":{}1{}}}\n", "[".repeat(100_000), "]".repeat(100_000));
+    let deep =
+        format!("{{\"t\":\"pong\",\"id\":{}1{}}}\n", "[".repeat(100_000), "]".repeat(100_000));
     let long = vec![b' '; MAX_LINE + 2];
     let cases: [(&str, &[u8], &str); 3] = [
         ("no JSON", b"pong\n", "malformed"),

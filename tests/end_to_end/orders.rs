@@ -8,8 +8,7 @@ use crate::kit::{
 
 #[test]
 fn a_force_that_makes_no_sense_is_refused_with_a_text() {
-    let place =
-        Place::new(&format!("{}{}", worker("w", 1), builder("unit", "w", &["true"])));
+    let place = Place::new(&format!("{}{}", worker("w", 1), builder("unit", "w", &["true"])));
     let master = place.master();
     let ran = master.cli(&["force", "unti"]).expect(2);
     assert!(ran.out.is_empty(), "{}", ran.all());
@@ -27,7 +26,10 @@ fn a_force_that_makes_no_sense_is_refused_with_a_text() {
     assert_eq!(status, 400, "{answer}");
     assert_eq!(answer["error"]["message"]["properties.n"], "must be text: a property is a string");
     let (status, answer) = force(json!({ "builderNames": ["unit"], "priority": "soon" }));
-    assert_eq!((status, &answer["error"]["message"]["priority"]), (400, &json!("must be a whole number")));
+    assert_eq!(
+        (status, &answer["error"]["message"]["priority"]),
+        (400, &json!("must be a whole number"))
+    );
     assert!(master.list("buildrequests").is_empty(), "nothing was queued");
     for args in [&["stop", "unit/9"][..], &["build", "unit/9"], &["log", "unit/9"]] {
         let ran = master.cli(args).expect(2);
@@ -65,7 +67,7 @@ fn force_wait_tells_the_result_by_its_exit_code() {
         worker("w", 4),
         builder("good", "w", &["echo fine"]),
         builder("bad", "w", &["exit 3"]),
-        builder("long", "w", &[&waiting("never")]),
+        builder("long", "w", &[&waiting("never")]) + &builder("longer", "w", &[&waiting("never")]),
         "[[builder]]\nname = \"warned\"\nworkers = [\"w\"]\n[[builder.step]]\nshell = \"exit 1\"\n\
          flunk_on_failure = false\nwarn_on_failure = true\n",
     ));
@@ -85,13 +87,13 @@ fn force_wait_tells_the_result_by_its_exit_code() {
 
     // One that waits for a build which somebody else stops.
     let waits = std::thread::scope(|scope| {
-        let waits = scope.spawn(|| master.cli(&["force", "long", "--wait"]));
-        master.running("long", 2);
-        master.cli(&["stop", "long/2", "--reason", "enough"]).expect(0);
+        let waits = scope.spawn(|| master.cli(&["force", "longer", "--wait"]));
+        master.running("longer", 1);
+        master.cli(&["stop", "longer/1", "--reason", "enough"]).expect(0);
         waits.join().unwrap()
     });
     let waits = waits.expect(2);
-    assert!(waits.out.contains("build 2: cancelled (cancelled (enough))"), "{}", waits.all());
+    assert!(waits.out.contains("build 1: cancelled (cancelled (enough))"), "{}", waits.all());
     master.cli(&["stop", "long/1"]).expect(0);
     master.ended_as("long", 1, 6);
 }

@@ -22,7 +22,8 @@ fn fa13_a_paused_worker_finishes_and_takes_nothing_until_it_is_unpaused() {
     place.open("go");
     master.ended_as("b", 1, 0);
     assert_counted(&master.log("b", 1, 0, 'o'));
-    let paused = |out: &str| out.lines().any(|line| line.starts_with("w ") && line.contains("paused"));
+    let paused =
+        |out: &str| out.lines().any(|line| line.starts_with("w ") && line.contains("paused"));
     let ran = master.cli(&["workers"]).expect(0);
     assert!(paused(&ran.out) && ran.out.contains("new disk"), "{}", ran.all());
     // Nothing has to happen for a while: only the absence can be seen.

@@ -10,10 +10,7 @@ use crate::kit::{
 
 #[test]
 fn fr05_a_worker_killed_in_a_build_comes_back_and_builds_the_request_again() {
-    let line = format!(
-        "echo $$ >> @DIR@/pids; echo begun; {}; echo done",
-        waiting("go")
-    );
+    let line = format!("echo $$ >> @DIR@/pids; echo begun; {}; echo done", waiting("go"));
     let place = Place::new(&format!("{}{}", worker("w", 1), builder("b", "w", &[&line])));
     let master = place.master();
     let mut first = master.worker("w", 1);
@@ -179,9 +176,8 @@ fn i1_requests_that_wait_outlive_a_killed_master_in_their_order() {
 
 #[test]
 fn fm_a_worker_that_was_removed_while_the_master_was_down_loses_its_build() {
-    let config = |name: &str| {
-        format!("{}{}", worker(name, 1), builder("b", name, &[&counting("go")]))
-    };
+    let config =
+        |name: &str| format!("{}{}", worker(name, 1), builder("b", name, &[&counting("go")]));
     let place = Place::new(&config("old"));
     let mut master = place.master();
     let mut old = master.worker("old", 1);

@@ -9,27 +9,7 @@ fn used(master: &Master<'_>) -> u64 {
 }
 
 #[test]
-fn i5_one_worker_runs_as_many_builds_at_once_as_it_may_and_no_more() {
-    let line = format!("echo here; pwd > @DIR@/run-$$; {}", waiting("go"));
-    let place = Place::new(&format!("{}{}", worker("w", 3), builder("b", "w", &[&line])));
-    let master = place.master();
-    let _worker = master.worker("w", 8);
-    master.attached("w");
-    // One seat serves one build of a builder at a time.
-    for _ in 0..4 {
-        master.force("b");
-    }
-    master.said("b", 1, 0, "here");
-    assert!(used(&master) <= 3);
-    place.open("go");
-    for number in 1..=4 {
-        master.ended_as("b", number, 0);
-    }
-    until("all slots are free", || (used(&master) == 0).then_some(()));
-}
-
-#[test]
-fn i5_builders_that_share_a_worker_share_its_slots_and_all_get_their_turn() {
+fn i5_builders_that_share_a_worker_fill_its_slots_and_no_more_and_all_get_their_turn() {
     let names = ["a", "b", "c", "d"];
     let mut config = worker("w", 3);
     for name in names {

@@ -9,6 +9,7 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseF
 use tokio::sync::{Mutex, oneshot};
 
 mod reload;
+mod removed;
 
 use super::builder::{Builder, BuilderParts, SuccessorFailed, request as core_request};
 use super::runtime::{ChildDown, MayRestart, World, start_supervised};
@@ -111,6 +112,8 @@ pub struct BotMaster {
     workers: BTreeMap<WorkerName, WorkerEntry>,
     ids: BTreeMap<BuilderName, BuilderId>,
     rows: BTreeMap<WorkerName, WorkerRow>,
+    /// Builders that are no longer configured, with actors that may live.
+    removed: BTreeMap<BuilderName, Vec<BuilderEntry>>,
     /// Successors that do not stand yet.
     successors: BTreeMap<BuilderName, Addr<Builder>>,
     starting: BTreeSet<BuilderName>,
@@ -181,6 +184,7 @@ impl BotMaster {
             workers: BTreeMap::new(),
             ids: parts.builder_ids,
             rows: parts.worker_rows,
+            removed: BTreeMap::new(),
             successors: BTreeMap::new(),
             starting: BTreeSet::new(),
             ready: Vec::new(),
@@ -242,6 +246,7 @@ impl BotMaster {
             shown: ctx.address().recipient(),
             workers: self.worker_handles(),
             may_restart: may_restart.clone(),
+            removed: self.removed_actors(&config.name),
         }
     }
 
@@ -456,9 +461,17 @@ impl Handler<CancelRequest> for BotMaster {
                     let _ = reply.send(written.map_err(|error| refusal(&error)));
                 }),
             );
+            // One that does not wait may have a build that goes on.
+            let told = self.ask_removed(&builder, |reply| BuilderMail::Cancel {
+                request,
+                reason: reason.clone(),
+                reply,
+            });
             return Box::pin(async move {
                 let outcomes = answer.await.map_err(|_| Refusal::Gone)??;
-                Ok(matches!(outcomes.first(), Some(OpOutcome::Cancelled(ids)) if !ids.is_empty()))
+                let waited =
+                    matches!(outcomes.first(), Some(OpOutcome::Cancelled(ids)) if !ids.is_empty());
+                Ok(waited || told.await.unwrap_or(false))
             });
         }
         let (reply, answer) = oneshot::channel();
@@ -481,6 +494,13 @@ impl Handler<StopBuild> for BotMaster {
     type Result = Done;
     fn handle(&mut self, message: StopBuild, _: &mut Context<Self>) -> Done {
         let StopBuild { build, builder, reason } = message;
+        if !self.builders.contains_key(&builder) {
+            return self.ask_removed(&builder, |reply| BuilderMail::Stop {
+                build,
+                reason: reason.clone(),
+                reply,
+            });
+        }
         let (reply, answer) = oneshot::channel();
         let mail = BuilderMail::Stop { build, reason, reply };
         when_told(self.tell(&builder, mail).map(|()| answer))

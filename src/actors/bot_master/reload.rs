@@ -10,7 +10,7 @@ use actix::{AsyncContext, Context, Handler, ResponseFuture};
 use tokio::sync::oneshot;
 
 use super::{BotMaster, Known, declare, declared, refusal};
-use crate::actors::builder::{Builder, GiveUp, RetireBuilder, TakeOver};
+use crate::actors::builder::{Builder, GiveUp, TakeOver};
 use crate::actors::runtime::{MayRestart, start_supervised};
 use crate::core::bot_master::{Action, Plan};
 use crate::core::ids::*;
@@ -199,14 +199,7 @@ impl Handler<Apply> for BotMaster {
                         takeovers.push((entry.name, done));
                     }
                 }
-                (Action::Remove, _) => {
-                    if let Some(builder) = self.builders.remove(&entry.name) {
-                        builder.addr.do_send(RetireBuilder);
-                        self.names.remove(&builder.id);
-                        self.roster.oldest_changed(entry.name.clone(), None);
-                        self.world.board.forget_builder(&entry.name);
-                    }
-                }
+                (Action::Remove, _) => self.remove_builder(&entry.name),
                 _ => {}
             }
         }

@@ -13,6 +13,7 @@ use tokio::sync::oneshot;
 
 mod effects;
 mod rebuild;
+mod removal;
 mod takeover;
 
 pub use takeover::{GiveUp, RetireBuilder, SuccessorFailed, TakeOver};
@@ -94,6 +95,8 @@ pub struct BuilderParts {
     pub workers: BTreeMap<WorkerName, Arc<WorkerHandle>>,
     /// Whether it may be started again.
     pub may_restart: MayRestart,
+    /// Actors of before the builder was removed, which may have builds still.
+    pub removed: Vec<Addr<Builder>>,
 }
 
 /// One builder.
@@ -191,7 +194,9 @@ impl Builder {
 
     fn handle_input(&mut self, input: Input, ctx: &mut Context<Self>) {
         match input {
-            Input::Mail(mail) if self.core.is_retired() => self.mine_forward(mail),
+            Input::Mail(mail) if self.core.is_retired() && !self.is_removed(ctx) => {
+                self.mine_forward(mail);
+            }
             Input::Mail(mail) => {
                 let mut ready = Vec::new();
                 match self.inbox.put(mail.sender, mail.seq, mail.body, &mut ready) {
@@ -205,6 +210,8 @@ impl Builder {
                 for body in ready {
                     if matches!(body, BuilderMail::Last) {
                         self.inbox.forget(mail.sender);
+                    } else if self.core.is_retired() {
+                        self.read_removed(body, ctx);
                     } else {
                         self.read(body, ctx);
                     }

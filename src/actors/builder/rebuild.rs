@@ -8,12 +8,18 @@ use std::time::Duration;
 use actix::{AsyncContext, Context, Handler};
 use tokio::sync::oneshot;
 
+use super::removal::{Adopt, InheritedBuilds};
 use super::{Builder, Claimed, Input, Mode, request};
 use crate::actors::bot_master::BuilderShown;
 use crate::actors::build::BuildOrder;
+use crate::actors::worker::Worker;
+use crate::core::build::Event as ToBuild;
 use crate::core::builder::{OpenBuild, Records, SeatReport};
-use crate::messages::{DescribeSeat, KeepSlots};
+use crate::messages::{BuildEvent, DescribeSeat, KeepSlots, WorkerHandle};
 use crate::store::{BuilderRecords, StoreError};
+
+/// How long another actor may take to answer a question.
+const ASK_LIMIT: Duration = Duration::from_secs(5);
 
 /// The store answered a load, with what the seats reported.
 #[derive(actix::Message)]
@@ -21,32 +27,44 @@ use crate::store::{BuilderRecords, StoreError};
 struct Loaded {
     records: Result<BuilderRecords, StoreError>,
     reports: Vec<SeatReport>,
+    adopted: InheritedBuilds,
 }
 
 impl Builder {
     // ---- the one way up ------------------------------------------------
 
     pub(super) fn load(&mut self, ctx: &mut Context<Self>) {
-        let (tell, told) = oneshot::channel();
-        self.world().store.load_builder(
-            self.parts.id,
-            Box::new(move |records| {
-                // The actor may have gone meanwhile; then nobody is told.
-                let _ = tell.send(records);
-            }),
-        );
         let seats: Vec<_> = self.seats.values().map(|seat| seat.addr.clone()).collect();
+        let (store, id) = (self.world().store.clone(), self.parts.id);
+        let route = self.parts.route.clone();
+        // Once it was removed itself they are its adopter's.
+        let removed = if self.own.is_none() { self.parts.removed.clone() } else { Vec::new() };
         let me = ctx.address();
         actix_rt::spawn(async move {
+            // Asked before the store is read: what ends in between is told.
+            let mut adopted = InheritedBuilds::new();
+            for actor in removed {
+                let asked = actor.send(Adopt { route: route.clone() }).timeout(ASK_LIMIT).await;
+                // One that has gone meanwhile has nothing left.
+                adopted.extend(asked.unwrap_or_default());
+            }
+            let (tell, told) = oneshot::channel();
+            store.load_builder(
+                id,
+                Box::new(move |records| {
+                    // The actor may have gone meanwhile; then nobody is told.
+                    let _ = tell.send(records);
+                }),
+            );
             let records = told.await.unwrap_or(Err(StoreError::Closed));
             let mut reports = Vec::new();
             for seat in seats {
-                let asked = seat.send(DescribeSeat).timeout(Duration::from_secs(5)).await;
+                let asked = seat.send(DescribeSeat).timeout(ASK_LIMIT).await;
                 if let Ok(Some(report)) = asked {
                     reports.push(report);
                 }
             }
-            me.do_send(Loaded { records, reports });
+            me.do_send(Loaded { records, reports, adopted });
         });
     }
 
@@ -116,13 +134,19 @@ impl Builder {
     }
 
     pub(super) fn recover_build(&mut self, open: crate::store::OpenBuild, ctx: &mut Context<Self>) {
-        let Some(worker) = self.parts.workers.get(&open.worker).cloned() else {
-            tracing::warn!(builder.name = %self.name(), build = %open.row.id, worker.name = %open.worker, "the worker of a running build is not configured any more");
-            return;
-        };
+        let known = self.parts.workers.get(&open.worker).cloned();
+        // Without its worker the build is lost, and says so like any other.
+        let lost = known.is_none().then(|| ToBuild::Unreachable {
+            why: format!("worker `{}` is not configured any more", open.worker),
+        });
+        let worker = known.unwrap_or_else(|| {
+            let nobody = Context::<Worker>::new().address();
+            Arc::new(WorkerHandle::new(open.worker.clone(), open.row.worker, &nobody))
+        });
         let mut config = (*self.parts.config).clone();
         config.factory = open.factory;
         let requests: Vec<_> = open.requests.iter().map(request).collect();
+        let claim = open.claim;
         let order = BuildOrder {
             order: self.order(
                 open.claim,
@@ -139,6 +163,9 @@ impl Builder {
             finished: ctx.address().recipient(),
         };
         self.start_build(order, ctx);
+        if let (Some(event), Some(build)) = (lost, self.builds.get(&claim)) {
+            build.do_send(BuildEvent(event));
+        }
     }
 
     pub(super) fn go_live(&mut self, waiting: Vec<Input>, ctx: &mut Context<Self>) {
@@ -161,6 +188,7 @@ impl Handler<Loaded> for Builder {
     fn handle(&mut self, loaded: Loaded, ctx: &mut Context<Self>) {
         let Mode::Loading { waiting } = &mut self.mode else { return };
         let waiting = std::mem::take(waiting);
+        self.inherited.extend(loaded.adopted);
         match loaded.records {
             Ok(records) => {
                 self.mode = Mode::Live;

@@ -59,6 +59,11 @@ impl Place {
         fs::write(self.path(gate), "").unwrap();
     }
 
+    /// Takes a file away, if it is there.
+    pub fn gone(&self, name: &str) {
+        let _ = fs::remove_file(self.path(name));
+    }
+
     /// Waits until a step has written this file, and reads it.
     #[track_caller]
     pub fn written(&self, name: &str) -> String {

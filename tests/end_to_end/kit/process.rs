@@ -50,6 +50,15 @@ impl Process {
         }
     }
 
+    /// What it has used of the processors so far.
+    pub fn cpu_time(&self) -> Duration {
+        let stat = std::fs::read_to_string(format!("/proc/{}/stat", self.id())).unwrap();
+        let fields: Vec<&str> = stat.rsplit(')').next().unwrap().split_whitespace().collect();
+        // User and system time, in hundredths of a second on all Linux.
+        let ticks: u64 = [fields[11], fields[12]].iter().map(|n| n.parse::<u64>().unwrap()).sum();
+        Duration::from_millis(ticks * 10)
+    }
+
     /// As `kill -9` does it.
     pub fn kill(&mut self) {
         self.child.kill().unwrap();

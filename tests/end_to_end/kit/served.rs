@@ -42,7 +42,10 @@ impl<'p> Master<'p> {
         format!("http://{}", self.http)
     }
 
-    fn parsed(&self, answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>) -> (u16, Value) {
+    fn parsed(
+        &self,
+        answer: Result<ureq::http::Response<ureq::Body>, ureq::Error>,
+    ) -> (u16, Value) {
         let mut answer = answer.unwrap_or_else(|error| panic!("no answer: {error}"));
         let status = answer.status().as_u16();
         let text = answer.body_mut().read_to_string().unwrap();
