@@ -457,7 +457,10 @@ impl Builder {
             self.over_due = true;
             ctx.run_later(LATE_MAIL, |builder, ctx| {
                 builder.over_due = false;
-                if builder.core.is_retired() && builder.builds.is_empty() {
+                if builder.core.is_retired()
+                    && builder.builds.is_empty()
+                    && builder.inherited.is_empty()
+                {
                     ctx.stop();
                 }
             });
