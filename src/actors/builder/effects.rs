@@ -135,7 +135,11 @@ impl Builder {
                 let builder = self.name().clone();
                 self.parts.oldest.do_send(OldestChanged { builder, oldest });
             }
-            Effect::TellSuccessor(event) => self.mine.tell(BuilderMail::Event(event)),
+            // Without one the store has it, for the builder's return.
+            Effect::TellSuccessor(event) if self.succeeded => {
+                self.mine.tell(BuilderMail::Event(event));
+            }
+            Effect::TellSuccessor(_) => {}
             Effect::SaveExpectations(text) => {
                 let builder = self.parts.id;
                 self.notes.push(Op::SaveExpectations { builder, text });

@@ -111,6 +111,9 @@ pub struct Builder {
     inherited: BTreeMap<ClaimId, Recipient<Inherited>>,
     /// A retired builder's own builds, the only ones that it may load again.
     own: Option<BTreeSet<ClaimId>>,
+    /// A successor is in charge. A builder that is no longer configured is
+    /// retired without one, and reads its own mail to its end.
+    succeeded: bool,
     claimed: BTreeMap<ClaimId, Claimed>,
     replies: BTreeMap<ReplyId, oneshot::Sender<bool>>,
     next_reply: u64,
@@ -159,6 +162,7 @@ impl Builder {
             builds: BTreeMap::new(),
             inherited: BTreeMap::new(),
             own: None,
+            succeeded: false,
             claimed: BTreeMap::new(),
             replies: BTreeMap::new(),
             next_reply: 0,
@@ -191,7 +195,7 @@ impl Builder {
 
     fn handle_input(&mut self, input: Input, ctx: &mut Context<Self>) {
         match input {
-            Input::Mail(mail) if self.core.is_retired() => self.mine_forward(mail),
+            Input::Mail(mail) if self.succeeded => self.mine_forward(mail),
             Input::Mail(mail) => {
                 let mut ready = Vec::new();
                 match self.inbox.put(mail.sender, mail.seq, mail.body, &mut ready) {
