@@ -1,5 +1,6 @@
 //! Real processes: ends, limits, trees, output.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use botmaster::core::ids::BuildId;
@@ -195,7 +196,7 @@ async fn a_quiet_background_child_stays_until_the_build_is_swept() {
     let pid = text.trim();
     assert!(lives(pid));
     let mark = Mark::Build { build: BuildId(1), instance: shop.instance.clone() };
-    assert_eq!(end_marked(mark, Duration::from_millis(500)).await, 1);
+    assert_eq!(end_marked(mark, BTreeMap::new(), Duration::from_millis(500)).await, 1);
     gone(pid).await;
 }
 
