@@ -275,6 +275,8 @@ async fn read_on(
     let mut left = patience;
     while !left.is_zero() {
         tokio::select! {
+            // Mostly the output has ended, and no timer is needed.
+            biased;
             tails = &mut *reading => return Some(tails.unwrap_or_default()),
             () = tokio::time::sleep(TICK) => {
                 if !activity.blocked() {
