@@ -7,12 +7,12 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use actix::{Actor, Addr};
+use actix::Addr;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::actors::runtime::World;
+use crate::actors::runtime::{World, start_vital};
 use crate::actors::{BotMaster, Drain, Greeter, Parts, Stop, WaitReady, declare, declared};
 use crate::board::Board;
 use crate::clock::Clock;
@@ -130,7 +130,7 @@ impl Master {
         };
         let board = world.board.clone();
         let (file, overrides) = (settings.file.clone(), options.overrides.clone());
-        let addr = BotMaster::new(Parts {
+        let bot_master = BotMaster::new(Parts {
             world: world.clone(),
             settings: settings.clone(),
             read_settings: Arc::new(move || load_with(&file, &overrides)),
@@ -138,8 +138,13 @@ impl Master {
             builder_ids,
             worker_rows,
             rng: Rng::seeded(seed),
-        })
-        .start();
+        });
+        let addr = start_vital(bot_master, |reason| {
+            // Its builders cannot be asked anything any more; a new process
+            // reads the store, and workers carry their builds over that.
+            tracing::error!(%reason, "the BotMaster panicked; the process ends so that it is started again");
+            std::process::exit(70);
+        });
         let ready = tokio::time::timeout(READY_LIMIT, addr.send(WaitReady)).await;
         if !matches!(ready, Ok(Ok(()))) {
             return Err(StartError::Other("the builders could not read their records".into()));

@@ -100,7 +100,12 @@ pub enum Event {
         claim: ClaimId,
         /// Its builder.
         builder: BuilderName,
+        /// The connection over which it was started; none for a build of an
+        /// earlier master.
+        session: Option<SessionId>,
     },
+    /// A builder is broken: only its running builds keep their slots.
+    BuilderBroken(BuilderName),
     /// The build ended.
     BuildForgotten {
         /// Which.
@@ -111,8 +116,13 @@ pub enum Event {
         /// Which.
         build: BuildId,
     },
-    /// A person's order.
-    Pause(bool),
+    /// A person's order: no more starts, or starts again.
+    Pause {
+        /// Which of them.
+        paused: bool,
+        /// For people.
+        reason: Option<String>,
+    },
     /// Leave once the builds have ended; with the end of the program.
     Leave {
         /// End the program, too.
@@ -128,6 +138,9 @@ pub enum Event {
         config: WorkerConfig,
         /// The builders that list it, in order, with their folders.
         builders: Vec<(BuilderName, String)>,
+        /// Those of them with a new Builder actor, which knows no worker that
+        /// was still attaching.
+        renewed: BTreeSet<BuilderName>,
     },
     /// It is no longer configured: it goes when its builds have ended.
     Retire,
@@ -228,7 +241,12 @@ pub enum Effect {
     /// These builders were refused and may try again (row B16).
     TryBuilders(Vec<BuilderName>),
     /// Keep paused or not.
-    StorePaused(bool),
+    StorePaused {
+        /// Which of them.
+        paused: bool,
+        /// For people.
+        reason: Option<String>,
+    },
     /// Keep leaving or not.
     StoreGraceful(bool),
     /// Tell the worker to leave once its builds have ended.
@@ -346,13 +364,22 @@ impl WorkerCore {
                     self.freed(fx);
                 }
             }
-            Event::BuildRegistered { build, claim, builder } => {
-                self.slots.insert(claim, builder.clone());
-                self.builds.insert(build, (claim, builder));
+            Event::BuildRegistered { build, claim, builder, session } => {
+                self.on_build_registered(build, claim, builder, session, fx);
+            }
+            Event::BuilderBroken(builder) => {
+                let running: BTreeSet<_> = self.builds.values().map(|(claim, _)| *claim).collect();
+                self.slots.retain(|claim, owner| *owner != builder || running.contains(claim));
+                self.refused.remove(&builder);
+                self.freed(fx);
             }
             Event::BuildForgotten { build } => {
-                self.builds.remove(&build);
-                self.over_if_retired(fx);
+                if let Some((claim, _)) = self.builds.remove(&build) {
+                    // Its builder gives the slot back as well; should that be
+                    // broken, the slot is free all the same.
+                    self.slots.remove(&claim);
+                    self.freed(fx);
+                }
             }
             Event::Abandoned { build } => {
                 if self.abandoning.remove(&build) {
@@ -361,14 +388,16 @@ impl WorkerCore {
                     fx.push(Effect::Ignored("confirmation of an abandon that was not asked for"));
                 }
             }
-            Event::Pause(paused) => self.on_pause(paused, fx),
+            Event::Pause { paused, reason } => self.on_pause(paused, reason, fx),
             Event::Leave { shutdown, reason } => {
                 self.leaving = true;
                 fx.push(Effect::StoreGraceful(true));
                 fx.push(Effect::SendLeave { shutdown, reason });
             }
             Event::Draining => self.leaving = true,
-            Event::Configure { config, builders } => self.on_configure(config, builders, fx),
+            Event::Configure { config, builders, renewed } => {
+                self.on_configure(config, builders, &renewed, fx);
+            }
             Event::Retire => {
                 self.retired = true;
                 self.over_if_retired(fx);
@@ -527,6 +556,31 @@ impl WorkerCore {
         }
     }
 
+    /// A build whose connection is not (or no longer) the one in charge must
+    /// hear so, or it would wait for ever.
+    fn on_build_registered(
+        &mut self,
+        build: BuildId,
+        claim: ClaimId,
+        builder: BuilderName,
+        session: Option<SessionId>,
+        fx: &mut Vec<Effect>,
+    ) {
+        self.slots.insert(claim, builder.clone());
+        self.builds.insert(build, (claim, builder));
+        match (&self.link, session) {
+            (Link::Up { session: current, .. }, Some(theirs)) if *current == theirs => {}
+            // It reconnected meanwhile, and was told to abandon the build.
+            (Link::Up { .. }, Some(_)) => fx.push(Effect::TellBuildGone { build }),
+            // Only a new connection brings a new inventory.
+            (Link::Up { session, .. }, None) => fx.push(Effect::CloseConnection {
+                session: *session,
+                reason: "a build of it has to be taken back",
+            }),
+            _ => fx.push(Effect::TellBuildAway { build }),
+        }
+    }
+
     /// The build of this builder that the worker came back with.
     fn building(&self, builder: &BuilderName) -> Option<ClaimId> {
         self.builds.values().find(|(_, owner)| owner == builder).map(|(claim, _)| *claim)
@@ -548,6 +602,7 @@ impl WorkerCore {
         };
         self.link = Link::Away;
         self.link_ended(session, incarnation, fx);
+        self.over_if_retired(fx);
     }
 
     fn on_ask_slot(&mut self, builder: BuilderName, claim: ClaimId, fx: &mut Vec<Effect>) {
@@ -589,9 +644,9 @@ impl WorkerCore {
         }
     }
 
-    fn on_pause(&mut self, paused: bool, fx: &mut Vec<Effect>) {
+    fn on_pause(&mut self, paused: bool, reason: Option<String>, fx: &mut Vec<Effect>) {
         self.paused = paused;
-        fx.push(Effect::StorePaused(paused));
+        fx.push(Effect::StorePaused { paused, reason });
         if !paused {
             if self.leaving {
                 self.leaving = false;
@@ -601,42 +656,48 @@ impl WorkerCore {
         }
     }
 
-    /// Sends the list again only when it changed (row T06). Every builder on
-    /// it is told that the worker is there: for those that knew it is nothing.
+    /// Sends the list again only when it changed (row T06), and tells only
+    /// builders that are new to it or renewed: the others do not notice a
+    /// reload (row T08).
     fn on_configure(
         &mut self,
         config: WorkerConfig,
         builders: Vec<(BuilderName, String)>,
+        renewed: &BTreeSet<BuilderName>,
         fx: &mut Vec<Effect>,
     ) {
         self.config = config;
-        let changed = self.builders != builders;
-        self.builders = builders;
+        let old = std::mem::replace(&mut self.builders, builders);
         if let Link::Up { session, .. } = self.link {
-            if changed {
+            if old != self.builders {
                 let listed = &self.builders;
                 self.answers.retain(|builder, _| listed.iter().any(|(name, _)| name == builder));
                 fx.push(Effect::SendBuilders { list: self.builders.clone() });
             }
             for (builder, _) in &self.builders {
-                fx.push(Effect::TellBuilder { builder: builder.clone(), session });
+                let known = old.iter().any(|(name, _)| name == builder);
+                if !known || renewed.contains(builder) {
+                    fx.push(Effect::TellBuilder { builder: builder.clone(), session });
+                }
             }
         }
         self.freed(fx);
     }
 
+    /// Over once its builds have ended and its connection, too, so that
+    /// everybody heard of that.
     fn over_if_retired(&mut self, fx: &mut Vec<Effect>) {
-        if self.retired && self.slots.is_empty() && self.builds.is_empty() {
-            if let Link::Up { session, .. }
+        if !self.retired || !self.slots.is_empty() || !self.builds.is_empty() {
+            return;
+        }
+        match self.link {
+            Link::Away => fx.push(Effect::Over),
+            Link::Up { session, .. }
             | Link::Inventory { session, .. }
-            | Link::Numbering { session } = self.link
-            {
-                fx.push(Effect::CloseConnection {
-                    session,
-                    reason: "this worker is no longer configured",
-                });
-            }
-            fx.push(Effect::Over);
+            | Link::Numbering { session } => fx.push(Effect::CloseConnection {
+                session,
+                reason: "this worker is no longer configured",
+            }),
         }
     }
 

@@ -65,6 +65,8 @@ pub enum BuilderMail {
     },
     /// A worker is there.
     Attach(Attach),
+    /// The sender's last piece: its numbers need not be kept.
+    Last,
     /// Anything that a child or a predecessor tells whoever is in charge.
     Event(Event),
 }
@@ -116,6 +118,12 @@ impl BuilderRoute {
     /// From now on it leads to `successor`.
     pub fn lead_to(&self, successor: Recipient<Mail>) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = successor;
+    }
+
+    /// Whether it leads to `actor`.
+    #[must_use]
+    pub fn leads_to(&self, actor: &Recipient<Mail>) -> bool {
+        *self.current.lock().unwrap_or_else(PoisonError::into_inner) == *actor
     }
 }
 

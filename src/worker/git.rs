@@ -47,6 +47,8 @@ pub(crate) async fn checkout(root: &Path, args: GitArgs, context: &Context) -> F
         Ok(dir) => dir,
         Err(error) => return Finished::error(format!("folder `{workdir}` of the step: {error}")),
     };
+    // What is printed below may come before the first process.
+    context.sink.started().await;
     let limits = Limits::starting_now(args.timeout_ms, args.max_time_ms);
     let env = environment(&args.env);
     let checkout = Checkout { args, dir, env, limits, context };

@@ -2,7 +2,8 @@
 //! out what it asks for. It never waits for anything but the next event.
 
 use std::collections::BTreeMap;
-use std::fs::File;
+use std::fs::{File, OpenOptions};
+use std::io::{Read as _, Seek as _, Write as _};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -45,8 +46,11 @@ const MAX_TOKEN: usize = 1024;
 pub async fn run(options: WorkerOptions) -> Result<(), WorkerError> {
     check(&options)?;
     let token = read_token(&options.token_file)?;
-    let (dir, lock) = take_folder(&options.dir)?;
+    let (dir, mut lock) = take_folder(&options.dir)?;
     let instance = uuid::Uuid::now_v7().simple().to_string();
+    end_leftovers(&mut lock, &instance)
+        .await
+        .map_err(|error| folder_error(&options.dir, &error))?;
     let agent = Agent::new(agent_config(&options, instance.clone(), token));
     let (events, incoming) = mpsc::channel(EVENT_QUEUE);
     let mut signals = Signals::new()?;
@@ -290,14 +294,42 @@ fn read_token(path: &Path) -> Result<String, WorkerError> {
 
 /// Makes the worker's folder and takes it for this process alone.
 fn take_folder(path: &Path) -> Result<(PathBuf, Flock<File>), WorkerError> {
-    let wrong = |error: String| WorkerError::Folder { path: path.display().to_string(), error };
-    std::fs::create_dir_all(path).map_err(|error| wrong(error.to_string()))?;
-    let dir = path.canonicalize().map_err(|error| wrong(error.to_string()))?;
-    let file =
-        File::create(dir.join(".botmaster-lock")).map_err(|error| wrong(error.to_string()))?;
+    let wrong = |error: std::io::Error| folder_error(path, &error);
+    std::fs::create_dir_all(path).map_err(wrong)?;
+    let dir = path.canonicalize().map_err(wrong)?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(dir.join(".botmaster-lock"))
+        .map_err(wrong)?;
     let lock = Flock::lock(file, FlockArg::LockExclusiveNonblock)
-        .map_err(|_| wrong("another worker program uses it; give each its own".to_owned()))?;
+        .map_err(|_| folder_error(path, &"another worker program uses it; give each its own"))?;
     Ok((dir, lock))
+}
+
+fn folder_error(path: &Path, error: &dyn std::fmt::Display) -> WorkerError {
+    WorkerError::Folder { path: path.display().to_string(), error: error.to_string() }
+}
+
+/// Ends what a program that was killed left running in this folder: the master
+/// gives its builds to others as soon as this one attaches without them
+/// (invariant I3, row FR05). The lock file says whose processes they are.
+async fn end_leftovers(lock: &mut File, instance: &str) -> std::io::Result<()> {
+    let mut earlier = String::new();
+    lock.take(MAX_TOKEN as u64).read_to_string(&mut earlier)?;
+    let earlier = earlier.trim();
+    if !earlier.is_empty() {
+        let mark = Mark::Instance(earlier.to_owned());
+        let found = process::end_marked(mark, LAST_KILL_TIME).await;
+        if found > 0 {
+            tracing::warn!(found, "ended processes that an earlier worker program had left behind");
+        }
+    }
+    lock.set_len(0)?;
+    lock.rewind()?;
+    writeln!(lock, "{instance}")
 }
 
 fn agent_config(options: &WorkerOptions, instance: String, token: String) -> AgentConfig {

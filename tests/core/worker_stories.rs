@@ -1,5 +1,7 @@
 //! One worker as the master knows it.
 
+use std::collections::BTreeSet;
+
 use botmaster::core::ids::*;
 use botmaster::core::values::WorkerConfig;
 use botmaster::core::worker::{Brought, Effect, Event, WorkerCore};
@@ -11,7 +13,7 @@ impl Desk {
         let config = WorkerConfig { name: "w1".into(), max_builds };
         let mut desk = Self(WorkerCore::new(config.clone(), false));
         let builders = vec![("a".into(), "a".into()), ("b".into(), "b".into())];
-        desk.hear(Event::Configure { config, builders });
+        desk.hear(Event::Configure { config, builders, renewed: BTreeSet::new() });
         desk
     }
 
@@ -94,7 +96,12 @@ fn fr01_a_build_that_the_worker_brings_back_goes_on_in_its_slot() {
     let mut desk = Desk::new(1);
     desk.attach(1, Vec::new());
     desk.ask("a", 1);
-    desk.hear(Event::BuildRegistered { build: BuildId(7), claim: ClaimId(1), builder: "a".into() });
+    desk.hear(Event::BuildRegistered {
+        build: BuildId(7),
+        claim: ClaimId(1),
+        builder: "a".into(),
+        session: Some(SessionId(1)),
+    });
     let effects = desk.hear(Event::ConnectionLost { session: SessionId(1) });
     assert!(effects.contains(&Effect::TellBuildAway { build: BuildId(7) }));
     let effects = desk.attach(2, vec![brought(7)]);
@@ -124,7 +131,12 @@ fn fa17_a_worker_without_the_build_that_the_store_has_lost_it() {
     let mut desk = Desk::new(1);
     desk.attach(1, Vec::new());
     desk.ask("a", 1);
-    desk.hear(Event::BuildRegistered { build: BuildId(7), claim: ClaimId(1), builder: "a".into() });
+    desk.hear(Event::BuildRegistered {
+        build: BuildId(7),
+        claim: ClaimId(1),
+        builder: "a".into(),
+        session: Some(SessionId(1)),
+    });
     let effects = desk.attach(2, Vec::new());
     assert!(effects.contains(&Effect::TellBuildGone { build: BuildId(7) }));
 }
@@ -133,9 +145,9 @@ fn fa17_a_worker_without_the_build_that_the_store_has_lost_it() {
 fn b28_a_paused_or_leaving_worker_gets_no_starts() {
     let mut desk = Desk::new(2);
     desk.attach(1, Vec::new());
-    desk.hear(Event::Pause(true));
+    desk.hear(Event::Pause { paused: true, reason: None });
     assert!(!desk.ask("a", 1));
-    let effects = desk.hear(Event::Pause(false));
+    let effects = desk.hear(Event::Pause { paused: false, reason: None });
     assert_eq!(tried(&effects), ["a"], "fa14: at once");
     let leave = Event::Leave { shutdown: true, reason: "x".into() };
     let effects = desk.hear(leave);
@@ -149,7 +161,11 @@ fn fa19_a_lower_max_builds_waits_for_the_running_ones() {
     desk.attach(1, Vec::new());
     assert!(desk.ask("a", 1) && desk.ask("b", 2));
     let config = WorkerConfig { name: "w1".into(), max_builds: 1 };
-    desk.hear(Event::Configure { config, builders: vec![("a".into(), "a".into())] });
+    desk.hear(Event::Configure {
+        config,
+        builders: vec![("a".into(), "a".into())],
+        renewed: BTreeSet::new(),
+    });
     assert!(!desk.ask("a", 3));
     desk.hear(Event::GiveBackSlot { claim: ClaimId(1) });
     assert!(!desk.ask("a", 4), "one still runs");
@@ -165,10 +181,36 @@ fn t06_the_list_is_sent_again_only_when_it_changed() {
     let same = vec![("a".into(), "a".into()), ("b".into(), "b".into())];
     let sent =
         |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::SendBuilders { .. }));
-    let effects = desk.hear(Event::Configure { config: config.clone(), builders: same });
+    let effects = desk.hear(Event::Configure {
+        config: config.clone(),
+        builders: same,
+        renewed: BTreeSet::new(),
+    });
     assert!(!sent(&effects));
-    let effects = desk.hear(Event::Configure { config, builders: vec![("a".into(), "a".into())] });
+    let effects = desk.hear(Event::Configure {
+        config,
+        builders: vec![("a".into(), "a".into())],
+        renewed: BTreeSet::new(),
+    });
     assert!(sent(&effects));
+}
+
+#[test]
+fn t08_only_new_or_renewed_builders_hear_of_a_reload() {
+    let mut desk = Desk::new(1);
+    desk.attach(1, Vec::new());
+    let config = WorkerConfig { name: "w1".into(), max_builds: 1 };
+    let list: Vec<_> = ["a", "b", "c"].map(|n| (n.into(), n.to_owned())).into();
+    let renewed = BTreeSet::from(["b".into()]);
+    let effects = desk.hear(Event::Configure { config, builders: list, renewed });
+    let told: Vec<_> = effects
+        .iter()
+        .filter_map(|e| match e {
+            Effect::TellBuilder { builder, .. } => Some(builder.to_string()),
+            _ => None,
+        })
+        .collect();
+    assert_eq!(told, ["b", "c"]);
 }
 
 #[test]
@@ -178,6 +220,49 @@ fn t05_a_worker_that_is_no_longer_configured_goes_when_its_builds_have_ended() {
     desk.ask("a", 1);
     assert!(!desk.hear(Event::Retire).contains(&Effect::Over));
     let effects = desk.hear(Event::GiveBackSlot { claim: ClaimId(1) });
-    assert!(effects.contains(&Effect::Over));
     assert!(effects.iter().any(|e| matches!(e, Effect::CloseConnection { .. })));
+    assert!(!effects.contains(&Effect::Over), "first everybody hears that it is gone");
+    let effects = desk.hear(Event::ConnectionLost { session: SessionId(1) });
+    assert!(effects.contains(&Effect::TellSeatsDetached { session: SessionId(1) }));
+    assert!(effects.contains(&Effect::Over));
+}
+
+#[test]
+fn a_build_whose_connection_is_gone_by_its_start_hears_so() {
+    let mut desk = Desk::new(1);
+    desk.attach(1, Vec::new());
+    desk.ask("a", 1);
+    let registered = |session| Event::BuildRegistered {
+        build: BuildId(7),
+        claim: ClaimId(1),
+        builder: "a".into(),
+        session,
+    };
+    desk.hear(Event::ConnectionLost { session: SessionId(1) });
+    let effects = desk.hear(registered(Some(SessionId(1))));
+    assert_eq!(effects, [Effect::TellBuildAway { build: BuildId(7) }]);
+    desk.attach(2, Vec::new());
+    let effects = desk.hear(registered(Some(SessionId(1))));
+    assert_eq!(effects, [Effect::TellBuildGone { build: BuildId(7) }]);
+}
+
+#[test]
+fn i14_a_broken_builder_keeps_no_slot_but_those_of_its_running_builds() {
+    let mut desk = Desk::new(2);
+    desk.attach(1, Vec::new());
+    desk.ask("a", 1);
+    desk.ask("a", 2);
+    let session = Some(SessionId(1));
+    desk.hear(Event::BuildRegistered {
+        build: BuildId(7),
+        claim: ClaimId(1),
+        builder: "a".into(),
+        session,
+    });
+    assert!(!desk.ask("b", 3));
+    let effects = desk.hear(Event::BuilderBroken("a".into()));
+    assert_eq!(tried(&effects), ["b"]);
+    assert!(desk.ask("b", 4));
+    desk.hear(Event::BuildForgotten { build: BuildId(7) });
+    assert!(desk.ask("b", 5), "the build gave its slot back itself");
 }

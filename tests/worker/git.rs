@@ -185,7 +185,7 @@ async fn another_repository_or_a_broken_folder_makes_it_start_over() {
     std::fs::write(shop.workdir().join(".git/index.lock"), "").unwrap();
     assert_eq!(got(&checkout(&shop, other.args()).await.0), revision);
     std::fs::remove_dir_all(shop.workdir()).unwrap();
-    std::fs::create_dir_all(&shop.workdir()).unwrap();
+    std::fs::create_dir_all(shop.workdir()).unwrap();
     std::fs::write(shop.workdir().join("stray"), "x").unwrap();
     assert_eq!(got(&checkout(&shop, other.args()).await.0), revision);
     assert!(file(&shop, "stray").is_none());

@@ -37,6 +37,9 @@ pub enum ClientCommand {
     #[command(after_help = "Examples:\n  botmaster plan\n  botmaster plan config/next.toml")]
     Plan {
         /// Plan for this file instead of the master's own
+        // An id of its own: by the field's name it would be the global --config,
+        // whose default would then be planned for.
+        #[arg(id = "planned_file", value_name = "FILE")]
         config: Option<PathBuf>,
     },
     /// Ask for a build

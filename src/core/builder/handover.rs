@@ -1,12 +1,17 @@
 //! What a predecessor gives its successor, as one value (rows T01 to T10).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
 
+use super::BuilderCore;
+use super::event::Effect;
 use super::expectations::Expectations;
 use super::queue::Queue;
-use super::seat::{Pause, Seat};
+use super::seat::{Pause, Seat, SeatUse};
 use crate::core::ids::*;
-use crate::core::time::WallTime;
+use crate::core::rng::Rng;
+use crate::core::time::{Now, WallTime};
+use crate::core::values::BuilderConfig;
 use crate::core::views::BigState;
 
 /// A predecessor's build, as its successors see it.
@@ -51,4 +56,98 @@ pub struct Handover {
     pub oldest: Option<WallTime>,
     /// Seed for the successor's generator.
     pub seed: u64,
+}
+
+impl BuilderCore {
+    /// What a successor with these workers gets. Changes nothing yet: the
+    /// successor may still fail.
+    #[must_use]
+    pub fn hand_over(&self, new: &BuilderConfig, seed: u64) -> Handover {
+        let mut inherited = self.inherited.clone();
+        for (claim, build) in &self.builds {
+            inherited.insert(
+                *claim,
+                InheritedBuild {
+                    build: build.build,
+                    number: build.number,
+                    worker: build.worker.clone(),
+                    requests: build.requests.iter().map(|request| request.id).collect(),
+                    state: build.word(),
+                },
+            );
+        }
+        let seats = self
+            .seats
+            .iter()
+            .filter(|(worker, seat)| {
+                new.workers.contains(worker) && seat.used != SeatUse::Attaching
+            })
+            .map(|(worker, seat)| (worker.clone(), seat.clone()))
+            .collect();
+        let expectations = if self.config.factory == new.factory {
+            self.expectations.clone()
+        } else {
+            Expectations::default()
+        };
+        Handover {
+            id: self.id,
+            generation: self.generation,
+            queue: self.queue.clone(),
+            loaded_through: self.loaded_through,
+            seats,
+            next_order: self.next_order,
+            pauses: self.pauses.clone(),
+            inherited,
+            expectations,
+            big_state: self.big_state,
+            oldest: self.oldest,
+            seed,
+        }
+    }
+
+    /// The successor is in charge: this one keeps its builds, starts nothing
+    /// more, and lets go of the seats that did not move (rows T05, T06).
+    pub fn retire(&mut self, moved: &BTreeSet<WorkerName>, fx: &mut Vec<Effect>) {
+        self.retired = true;
+        self.queue = Queue::default();
+        self.inherited.clear();
+        self.seats.retain(|worker, _| !moved.contains(worker));
+        self.settle(fx);
+    }
+
+    /// The new Builder, with what its predecessor gave.
+    #[must_use]
+    pub fn succeed(config: Arc<BuilderConfig>, from: Handover, now: Now) -> Self {
+        Self {
+            now: now.mono,
+            queue: from.queue,
+            loaded_through: from.loaded_through,
+            seats: from.seats,
+            next_order: from.next_order,
+            pauses: from.pauses,
+            inherited: from.inherited,
+            expectations: from.expectations,
+            big_state: from.big_state,
+            oldest: from.oldest,
+            ..Self::new(from.id, Generation(from.generation.0 + 1), config, Rng::seeded(from.seed))
+        }
+    }
+
+    /// A retired builder drops the seats that nobody uses any more (row T05),
+    /// and is over when nothing is left.
+    pub(super) fn let_go(&mut self, fx: &mut Vec<Effect>) {
+        let idle: Vec<WorkerName> = self
+            .seats
+            .iter()
+            .filter(|(_, seat)| !matches!(seat.used, SeatUse::Taken(_)))
+            .map(|(worker, _)| worker.clone())
+            .collect();
+        for worker in idle {
+            self.seats.remove(&worker);
+            fx.push(Effect::DropSeat { worker });
+        }
+        if self.builds.is_empty() && self.pings.is_empty() {
+            fx.push(Effect::Over);
+        }
+    }
 }

@@ -8,6 +8,7 @@ use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use super::frame::*;
+use super::parts::*;
 use super::strict;
 
 /// Longest line before the worker is accepted, in bytes.

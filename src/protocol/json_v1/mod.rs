@@ -4,6 +4,7 @@
 mod codec;
 mod frame;
 mod lines;
+mod parts;
 mod strict;
 
 pub use codec::{
@@ -12,3 +13,4 @@ pub use codec::{
 };
 pub use frame::*;
 pub use lines::{FrameLines, LineError};
+pub use parts::*;

@@ -198,7 +198,10 @@ impl Agent {
             // Told again: so is the answer, and nothing else happens.
             known.started_said = false;
             known.finished_said = false;
-            entry.joined = true;
+            if !entry.joined {
+                known.log.rewind_to_confirmed();
+                entry.joined = true;
+            }
             self.say_started(build, effects);
             self.pump(effects);
             return Ok(());

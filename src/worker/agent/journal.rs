@@ -200,11 +200,18 @@ impl LogTail {
         if from > self.end {
             return Confirmed::Beyond;
         }
-        let gone = from < self.start;
+        // Of a log that was confirmed to its end nothing is missing.
+        let gone = from < self.start && self.start < self.end;
         self.forget(from);
         self.sent = from.max(self.start);
         self.went_back = None;
         if gone { Confirmed::Gone } else { Confirmed::Fine }
+    }
+
+    /// Goes on behind the last confirmed byte on a new connection.
+    pub(super) fn rewind_to_confirmed(&mut self) {
+        self.sent = self.start;
+        self.went_back = None;
     }
 
     fn forget(&mut self, have: u64) {

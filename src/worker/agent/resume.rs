@@ -38,6 +38,7 @@ impl Agent {
             return Ok(());
         };
         if resume.command.as_ref().is_some_and(|command| *command != running.id) {
+            running.log.rewind_to_confirmed();
             return Err(format!("build {build} is at command {}", running.id));
         }
         // The inventory told that it runs; the end is told again in any case.
@@ -47,7 +48,7 @@ impl Agent {
         match running.log.rewind(from) {
             Confirmed::Fine => Ok(()),
             Confirmed::Beyond => {
-                running.log.rewind(running.log.start);
+                running.log.rewind_to_confirmed();
                 Err(format!("`log_from` {from} is beyond the log's end {end}"))
             }
             Confirmed::Gone => {

@@ -8,13 +8,13 @@ use std::time::Duration;
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseFuture};
 use tokio::sync::{Mutex, oneshot};
 
-use super::builder::{
-    Builder, BuilderParts, RetireBuilder, SuccessorFailed, TakeOver, request as core_request,
-};
+mod reload;
+
+use super::builder::{Builder, BuilderParts, SuccessorFailed, request as core_request};
 use super::runtime::{ChildDown, MayRestart, World, start_supervised};
 use super::worker::Worker;
 use super::worker_connection::{Introduce, Rejection};
-use crate::core::bot_master::{Action, Plan, Roster};
+use crate::core::bot_master::Roster;
 use crate::core::builder::{Event, Request};
 use crate::core::ids::*;
 use crate::core::rng::Rng;
@@ -50,6 +50,8 @@ pub struct OldestChanged {
 pub struct BuilderShown {
     /// Which.
     pub builder: BuilderName,
+    /// After a panic: it may have missed that workers are there.
+    pub restarted: bool,
 }
 
 /// Answered once every builder stands.
@@ -89,11 +91,14 @@ struct BuilderEntry {
     addr: Addr<Builder>,
     route: Arc<BuilderRoute>,
     door: Arc<BuilderHandle>,
+    /// Number of the actor in charge.
+    child: u64,
     broken: Option<String>,
 }
 
 struct WorkerEntry {
     config: WorkerConfig,
+    child: u64,
     addr: Addr<Worker>,
     handle: Arc<WorkerHandle>,
 }
@@ -112,7 +117,10 @@ pub struct BotMaster {
     ids: BTreeMap<BuilderName, BuilderId>,
     rows: BTreeMap<WorkerName, WorkerRow>,
     /// Successors that do not stand yet.
-    successors: BTreeMap<BuilderName, Addr<Builder>>,
+    successors: BTreeMap<BuilderName, (u64, Addr<Builder>)>,
+    /// Builders that were removed and may still have builds.
+    removed: BTreeMap<BuilderName, Addr<Builder>>,
+    next_child: u64,
     starting: BTreeSet<BuilderName>,
     ready: Vec<oneshot::Sender<()>>,
     reloads: Arc<Mutex<()>>,
@@ -182,6 +190,8 @@ impl BotMaster {
             ids: parts.builder_ids,
             rows: parts.worker_rows,
             successors: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            next_child: 1,
             starting: BTreeSet::new(),
             ready: Vec::new(),
             reloads: Arc::new(Mutex::new(())),
@@ -207,20 +217,27 @@ impl BotMaster {
         self.workers.iter().map(|(name, entry)| (name.clone(), entry.handle.clone())).collect()
     }
 
+    fn child(&mut self) -> u64 {
+        self.next_child += 1;
+        self.next_child
+    }
+
     fn start_worker(&mut self, config: &WorkerConfig, ctx: &mut Context<Self>) {
+        let child = self.child();
         let Some(row) = self.rows.get(&config.name) else { return };
         let (world, id, paused) = (self.world.clone(), row.id, row.paused);
         let master = ctx.address().recipient();
         let made = config.clone();
         let addr = start_supervised(
             format!("worker {}", config.name),
+            child,
             ctx.address().recipient(),
             world.clock.clone(),
             MayRestart::new(true),
             move |_| Worker::new(world, id, made, paused, master),
         );
         let handle = Arc::new(WorkerHandle::new(config.name.clone(), id, &addr));
-        let entry = WorkerEntry { config: config.clone(), addr, handle };
+        let entry = WorkerEntry { config: config.clone(), child, addr, handle };
         self.workers.insert(config.name.clone(), entry);
     }
 
@@ -242,6 +259,7 @@ impl BotMaster {
             shown: ctx.address().recipient(),
             workers: self.worker_handles(),
             may_restart: may_restart.clone(),
+            removed: None,
         }
     }
 
@@ -249,18 +267,22 @@ impl BotMaster {
         let name = config.name.clone();
         let Some(id) = self.ids.get(&name).copied() else { return };
         let may_restart = MayRestart::new(true);
+        let child = self.child();
+        let removed = self.removed.remove(&name).filter(Addr::connected);
         let mut made = None;
         let me = ctx.address().recipient();
         let clock = self.world.clock.clone();
         let addr = start_supervised(
             format!("builder {name}"),
+            child,
             me,
             clock,
             may_restart.clone(),
             |inner: &mut Context<Builder>| {
                 let route = BuilderRoute::new(inner.address().recipient());
                 made = Some(route.clone());
-                Builder::new(self.parts(id, config, route, &may_restart, ctx))
+                let parts = self.parts(id, config, route, &may_restart, ctx);
+                Builder::new(BuilderParts { removed, ..parts })
             },
         );
         let Some(route) = made else { return };
@@ -268,23 +290,35 @@ impl BotMaster {
         self.names.insert(id, name.clone());
         let door = Arc::new(BuilderHandle::new(name.clone(), route.clone()));
         let config = config.clone();
-        self.builders.insert(name, BuilderEntry { id, config, addr, route, door, broken: None });
+        self.builders
+            .insert(name, BuilderEntry { id, config, addr, route, door, child, broken: None });
     }
 
     /// Tells every worker its settings and its builders; those for whom
-    /// nothing changed do not notice.
-    fn configure_workers(&mut self) {
+    /// nothing changed do nothing. `renewed` builders have a new actor.
+    fn configure_workers(&mut self, renewed: BTreeSet<BuilderName>) {
         self.roster.configure(self.settings.builders.iter().map(|builder| &builder.name));
+        let mut lists: BTreeMap<WorkerName, Vec<(Arc<BuilderHandle>, String)>> = BTreeMap::new();
+        for builder in &self.settings.builders {
+            let Some(entry) = self.builders.get(&builder.name) else { continue };
+            if entry.broken.is_some() {
+                continue;
+            }
+            for worker in &entry.config.workers {
+                let door = Arc::new(entry.door.another());
+                lists
+                    .entry(worker.clone())
+                    .or_default()
+                    .push((door, entry.config.builddir.clone()));
+            }
+        }
+        let renewed = Arc::new(renewed);
         for (name, worker) in &self.workers {
-            let builders = self
-                .settings
-                .builders
-                .iter()
-                .filter_map(|builder| self.builders.get(&builder.name))
-                .filter(|entry| entry.broken.is_none() && entry.config.workers.contains(name))
-                .map(|entry| (Arc::new(entry.door.another()), entry.config.builddir.clone()))
-                .collect();
-            worker.addr.do_send(ConfigureWorker { config: worker.config.clone(), builders });
+            worker.addr.do_send(ConfigureWorker {
+                config: worker.config.clone(),
+                builders: lists.remove(name).unwrap_or_default(),
+                renewed: renewed.clone(),
+            });
         }
     }
 
@@ -335,41 +369,10 @@ impl BotMaster {
             waited_for: false,
         })
     }
-
-    fn plan(&self, settings: &Settings) -> Plan {
-        let builders =
-            self.builders.iter().map(|(name, e)| (name.clone(), e.config.clone())).collect();
-        let workers =
-            self.workers.iter().map(|(name, e)| (name.clone(), e.config.clone())).collect();
-        let new_workers: Vec<_> = settings.workers.iter().map(|w| w.config.clone()).collect();
-        Plan::between(&builders, &settings.builders, &workers, &new_workers)
-    }
 }
 
 fn refusal(error: &StoreError) -> Refusal {
     Refusal::Store(error.to_string())
-}
-
-fn report(plan: &Plan, settings: &Settings) -> ReloadReport {
-    let entry = |what: &str, name: String, action: Action, differences: &[String]| ReloadEntry {
-        what: what.into(),
-        name,
-        action: action.word().into(),
-        differences: differences.to_vec(),
-        error: None,
-    };
-    let builders = plan
-        .builders
-        .iter()
-        .map(|e| entry("builder", e.name.to_string(), e.action, &e.differences));
-    let workers =
-        plan.workers.iter().map(|e| entry("worker", e.name.to_string(), e.action, &e.differences));
-    ReloadReport {
-        file: settings.file.display().to_string(),
-        took_ms: 0,
-        entries: builders.chain(workers).collect(),
-        problems: Vec::new(),
-    }
 }
 
 impl Actor for BotMaster {
@@ -383,7 +386,7 @@ impl Actor for BotMaster {
         for builder in &settings.builders {
             self.start_builder(builder, ctx);
         }
-        self.configure_workers();
+        self.configure_workers(BTreeSet::new());
     }
 }
 
@@ -560,11 +563,9 @@ impl Handler<OldestChanged> for BotMaster {
 impl Handler<BuilderShown> for BotMaster {
     type Result = ();
     fn handle(&mut self, message: BuilderShown, _: &mut Context<Self>) {
-        self.starting.remove(&message.builder);
-        if self.starting.is_empty() {
-            for ready in self.ready.drain(..) {
-                let _ = ready.send(());
-            }
+        self.stands(&message.builder);
+        if message.restarted {
+            self.configure_workers(BTreeSet::from([message.builder]));
         }
     }
 }
@@ -606,32 +607,50 @@ impl Handler<ChildDown> for BotMaster {
         if !down.gave_up {
             return;
         }
-        if let Some(name) = down.id.strip_prefix("successor ") {
-            let name = BuilderName::from(name);
+        let child = down.child;
+        let successor = self.successors.iter().find(|(_, (number, _))| *number == child);
+        if let Some(name) = successor.map(|(name, _)| name.clone()) {
             self.successors.remove(&name);
             if let Some(entry) = self.builders.get(&name) {
-                entry
-                    .addr
-                    .do_send(SuccessorFailed(format!("the successor panicked: {}", down.reason)));
+                let why = format!("the successor panicked: {}", down.reason);
+                entry.addr.do_send(SuccessorFailed(why));
             }
-        } else if let Some(name) = down.id.strip_prefix("builder ") {
-            self.set_broken(&BuilderName::from(name), &down);
-        } else if let Some(name) = down.id.strip_prefix("worker ") {
+            return;
+        }
+        let builder = self.builders.iter().find(|(_, entry)| entry.child == child);
+        if let Some(name) = builder.map(|(name, _)| name.clone()) {
+            self.set_broken(&name, &down);
+            return;
+        }
+        let worker = self.workers.iter().find(|(_, entry)| entry.child == child);
+        if let Some(name) = worker.map(|(name, _)| name.clone()) {
             // A fresh actor: the worker comes back over a new connection.
-            let name = WorkerName::from(name);
             tracing::error!(worker.name = %name, reason = %down.reason, "the worker's actor gave up; a new one takes its place in 60 s");
             ctx.run_later(Duration::from_secs(60), move |master, ctx| {
                 if let Some(entry) = master.workers.get(&name) {
                     let config = entry.config.clone();
                     master.start_worker(&config, ctx);
-                    master.configure_workers();
+                    master.configure_workers(BTreeSet::new());
                 }
             });
+            return;
         }
+        // A predecessor: what it still had is put right by the next start.
+        tracing::error!(actor = %down.id, reason = %down.reason, "a predecessor gave up; its builds end without being told");
     }
 }
 
 impl BotMaster {
+    /// Nobody waits for this builder (any longer).
+    fn stands(&mut self, name: &BuilderName) {
+        self.starting.remove(name);
+        if self.starting.is_empty() {
+            for ready in self.ready.drain(..) {
+                let _ = ready.send(());
+            }
+        }
+    }
+
     fn set_broken(&mut self, name: &BuilderName, down: &ChildDown) {
         let Some(entry) = self.builders.get_mut(name) else { return };
         let reason = format!(
@@ -647,8 +666,11 @@ impl BotMaster {
             self.world.board.show_builder(name, view);
         }
         entry.broken = Some(reason);
-        self.starting.remove(name);
-        self.configure_workers();
+        for worker in self.workers.values() {
+            worker.addr.do_send(BuilderBroken(name.clone()));
+        }
+        self.stands(name);
+        self.configure_workers(BTreeSet::new());
     }
 }
 
@@ -660,227 +682,6 @@ impl Handler<Drain> for BotMaster {
         for entry in self.builders.values() {
             entry.door.tell(BuilderMail::Event(Event::Drain));
         }
-    }
-}
-
-// ---- reload --------------------------------------------------------------
-
-/// Second step of a reload: worked out on the BotMaster's own state.
-#[derive(actix::Message)]
-#[rtype(result = "(ReloadReport, Vec<Op>)")]
-struct Prepare(Arc<Settings>);
-
-/// Third step: everything is stored; now it is done. Answers the takeovers
-/// that are under way.
-#[derive(actix::Message)]
-#[rtype(result = "Vec<(BuilderName, oneshot::Receiver<Result<(), String>>)>")]
-struct Apply {
-    settings: Arc<Settings>,
-    known: Known,
-}
-
-/// Last step: what came of the takeovers.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-struct Settle {
-    settings: Arc<Settings>,
-    failed: BTreeMap<BuilderName, String>,
-}
-
-impl Handler<Reload> for BotMaster {
-    type Result = ResponseFuture<Result<ReloadReport, Refusal>>;
-    fn handle(&mut self, message: Reload, ctx: &mut Context<Self>) -> Self::Result {
-        if self.draining {
-            return Box::pin(async { Err(Refusal::Stopping) });
-        }
-        let (me, store) = (ctx.address(), self.world.store.clone());
-        let (one_at_a_time, read) = (self.reloads.clone(), self.read_settings.clone());
-        let file = self.settings.file.display().to_string();
-        let clock = self.world.clock.clone();
-        Box::pin(async move {
-            let _turn = one_at_a_time.lock().await;
-            let began = clock.now().mono;
-            let settings = match message.settings {
-                Some(settings) => *settings,
-                None => {
-                    let loaded = tokio::task::spawn_blocking(move || read()).await;
-                    match loaded.map_err(|_| Refusal::Gone)? {
-                        Ok(loaded) => loaded.settings,
-                        // A bad file changes nothing and says why.
-                        Err(problems) => {
-                            return Ok(ReloadReport { file, problems, ..ReloadReport::default() });
-                        }
-                    }
-                }
-            };
-            let settings = Arc::new(settings);
-            let gone = |_| Refusal::Gone;
-            let (mut report, ops) = me.send(Prepare(settings.clone())).await.map_err(gone)?;
-            if message.dry {
-                return Ok(report);
-            }
-            let (tell, told) = oneshot::channel();
-            store.write(
-                Transaction { ops },
-                Box::new(move |written| {
-                    let _ = tell.send(written);
-                }),
-            );
-            let outcomes = told.await.map_err(|_| Refusal::Gone)?;
-            let known = declared(&settings, outcomes.map_err(|error| refusal(&error))?);
-            let apply = Apply { settings: settings.clone(), known };
-            let takeovers = me.send(apply).await.map_err(gone)?;
-            let mut failed = BTreeMap::new();
-            for (name, done) in takeovers {
-                let why = match done.await {
-                    Ok(Ok(())) => continue,
-                    Ok(Err(why)) => why,
-                    Err(_) => "the builder went away meanwhile".into(),
-                };
-                failed.insert(name, why);
-            }
-            for entry in &mut report.entries {
-                if entry.what == "builder" {
-                    entry.error = failed.get(&BuilderName::from(entry.name.as_str())).cloned();
-                }
-            }
-            me.send(Settle { settings, failed }).await.map_err(gone)?;
-            let took = clock.now().mono.since(began).as_millis();
-            report.took_ms = u64::try_from(took).unwrap_or(u64::MAX).max(1);
-            Ok(report)
-        })
-    }
-}
-
-impl Handler<Prepare> for BotMaster {
-    type Result = actix::MessageResult<Prepare>;
-    fn handle(&mut self, message: Prepare, _: &mut Context<Self>) -> Self::Result {
-        let settings = &message.0;
-        let plan = self.plan(settings);
-        let mut ops = declare(settings);
-        for entry in plan.builders.iter().filter(|entry| entry.action == Action::Remove) {
-            if let Some(builder) = self.builders.get(&entry.name) {
-                ops.push(Op::RetireBuilder { builder: builder.id });
-            }
-        }
-        for entry in plan.workers.iter().filter(|entry| entry.action == Action::Remove) {
-            if let Some(row) = self.rows.get(&entry.name) {
-                ops.push(Op::RetireWorker { worker: row.id });
-            }
-        }
-        actix::MessageResult((report(&plan, settings), ops))
-    }
-}
-
-impl Handler<Apply> for BotMaster {
-    type Result = actix::MessageResult<Apply>;
-    fn handle(&mut self, message: Apply, ctx: &mut Context<Self>) -> Self::Result {
-        let settings = message.settings;
-        let plan = self.plan(&settings);
-        self.ids.extend(message.known.0);
-        self.rows.extend(message.known.1);
-        let (tokens, problems) = TokenBook::read(&settings);
-        for problem in problems {
-            tracing::warn!("{problem}");
-        }
-        self.tokens = tokens;
-        for entry in plan.workers {
-            let config =
-                settings.workers.iter().find(|w| w.config.name == entry.name).map(|w| &w.config);
-            match (entry.action, config) {
-                (Action::Add, Some(config)) => self.start_worker(config, ctx),
-                (Action::Change, Some(config)) => {
-                    if let Some(worker) = self.workers.get_mut(&entry.name) {
-                        worker.config = config.clone();
-                    }
-                }
-                (Action::Remove, _) => {
-                    if let Some(worker) = self.workers.remove(&entry.name) {
-                        worker.addr.do_send(RetireWorker);
-                    }
-                }
-                _ => {}
-            }
-        }
-        let mut takeovers = Vec::new();
-        for entry in plan.builders {
-            let config = settings.builders.iter().find(|b| b.name == entry.name);
-            match (entry.action, config) {
-                (Action::Add, Some(config)) => self.start_builder(config, ctx),
-                (Action::Change, Some(config)) => {
-                    if let Some(done) = self.succeed(config, ctx) {
-                        takeovers.push((entry.name, done));
-                    }
-                }
-                (Action::Remove, _) => {
-                    if let Some(builder) = self.builders.remove(&entry.name) {
-                        builder.addr.do_send(RetireBuilder);
-                        self.names.remove(&builder.id);
-                        self.roster.oldest_changed(entry.name.clone(), None);
-                        self.world.board.forget_builder(&entry.name);
-                    }
-                }
-                _ => {}
-            }
-        }
-        actix::MessageResult(takeovers)
-    }
-}
-
-impl BotMaster {
-    /// A new Builder actor takes over from the one in charge.
-    fn succeed(
-        &mut self,
-        config: &Arc<BuilderConfig>,
-        ctx: &mut Context<Self>,
-    ) -> Option<oneshot::Receiver<Result<(), String>>> {
-        let name = config.name.clone();
-        let entry = self.builders.get(&name)?;
-        let (done, told) = oneshot::channel();
-        if let Some(reason) = &entry.broken {
-            let _ = done.send(Err(format!("the builder is broken: {reason}")));
-            return Some(told);
-        }
-        let (id, route, old) = (entry.id, entry.route.clone(), entry.addr.clone());
-        let may_restart = MayRestart::new(false);
-        let parts = self.parts(id, config, route, &may_restart, ctx);
-        let successor = start_supervised(
-            format!("successor {name}"),
-            ctx.address().recipient(),
-            self.world.clock.clone(),
-            may_restart,
-            move |_| Builder::successor(parts),
-        );
-        self.successors.insert(name, successor.clone());
-        old.do_send(TakeOver { successor, config: config.clone(), done });
-        Some(told)
-    }
-}
-
-impl Handler<Settle> for BotMaster {
-    type Result = ();
-    fn handle(&mut self, message: Settle, _: &mut Context<Self>) {
-        let mut settings = (*message.settings).clone();
-        for (name, successor) in std::mem::take(&mut self.successors) {
-            let Some(entry) = self.builders.get_mut(&name) else { continue };
-            if message.failed.contains_key(&name) {
-                successor.do_send(super::builder::GiveUp);
-                continue;
-            }
-            let config = settings.builders.iter().find(|builder| builder.name == name);
-            if let Some(config) = config {
-                entry.config = config.clone();
-            }
-            entry.addr = successor;
-        }
-        // A builder that could not be succeeded goes on as it was.
-        for builder in &mut settings.builders {
-            if let Some(entry) = self.builders.get(&builder.name) {
-                *builder = entry.config.clone();
-            }
-        }
-        self.settings = settings;
-        self.configure_workers();
     }
 }
 

@@ -1,0 +1,549 @@
+//! What the core wants done: messages to children and workers, writes, views.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{ActorContext, AsyncContext, Context, Handler};
+
+use super::{Builder, Claimed, Inherited, Input, Mode, Seat, request};
+use crate::actors::bot_master::OldestChanged;
+use crate::actors::build::{Build, BuildOrder};
+use crate::actors::runtime::{MayRestart, start_supervised};
+use crate::actors::slave_builder::SlaveBuilder;
+use crate::core::build::{Event as ToBuild, Order};
+use crate::core::builder::{Answer, Effect, Event, ReplyId, Request};
+use crate::core::ids::*;
+use crate::core::values::{BuildResult, BuilderConfig, Properties, Property};
+use crate::messages::*;
+use crate::store::{BuilderNote, BuildsetRow, Op, OpOutcome, Transaction, Written};
+
+/// How long a retired builder with nothing left listens for late mail.
+const LATE_MAIL: Duration = Duration::from_secs(5);
+/// How often people are shown a builder that changes all the time.
+const SHOW_EVERY: Duration = Duration::from_millis(50);
+
+/// The store could not undo a claim just then.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct UndoAgain {
+    claim: ClaimId,
+    build: BuildId,
+    cancelled: Vec<RequestId>,
+}
+
+/// Write what is waiting to be noted.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct FlushNotes;
+
+/// The store answered a claim.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct ClaimWritten {
+    claim: ClaimId,
+    incarnation: Incarnation,
+    written: Written,
+}
+
+impl Builder {
+    pub(super) fn perform_all(&mut self, effects: Vec<Effect>, ctx: &mut Context<Self>) {
+        for effect in effects {
+            self.perform(effect, ctx);
+        }
+        self.attaches.clear();
+        self.show_soon(ctx);
+        let at = self.core.next_deadline();
+        let clock = self.world().clock.clone();
+        self.alarm.set(ctx, &clock, at, |builder, ctx| {
+            builder.alarm.rang();
+            builder.take(Input::Event(Event::DeadlineReached), ctx);
+        });
+    }
+
+    pub(super) fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
+        match effect {
+            Effect::Answer(id, Answer::Done(done)) => {
+                if let Some(reply) = self.replies.remove(&id) {
+                    // Whoever asked may have gone; that changes nothing.
+                    let _ = reply.send(done);
+                }
+            }
+            Effect::AskSlot { worker, claim } => self.ask_slot(&worker, claim, ctx),
+            Effect::GiveBackSlot { worker, claim } => {
+                if let Some(handle) = self.worker(&worker) {
+                    handle.give_back.do_send(GiveBackSlot(claim));
+                }
+            }
+            Effect::Claim { claim, worker_id, incarnation, requests, config } => {
+                self.claim(claim, worker_id, incarnation, requests, &config, ctx);
+            }
+            Effect::Unclaim { claim, build, cancelled } => {
+                self.unclaim(claim, build, cancelled, ctx);
+            }
+            Effect::CancelWaiting { request, reply } => self.cancel_waiting(request, reply, ctx),
+            Effect::SavePriority { request, priority, reply } => {
+                let reply = self.replies.remove(&reply);
+                let op = Op::SetPriority { request, priority };
+                self.write(
+                    vec![op],
+                    |written| {
+                        if let (Some(reply), Ok(_)) = (reply, written) {
+                            let _ = reply.send(true);
+                        }
+                        None
+                    },
+                    ctx,
+                );
+            }
+            Effect::NewSeat { worker, session } => self.new_seat(&worker, session, ctx),
+            Effect::DropSeat { worker } => {
+                if let Some(seat) = self.seats.remove(&worker) {
+                    seat.addr.do_send(LetGo);
+                }
+            }
+            Effect::StartOnSeat { worker, order } => match self.seat(&worker) {
+                Some(seat) => seat.addr.do_send(StartBuild {
+                    reply: StartReply::new(order.claim, ctx.address().recipient()),
+                    order: Box::new(order),
+                }),
+                None => ctx.notify(BuilderEvent(Event::StartFailed {
+                    claim: order.claim,
+                    failure: crate::core::builder::StartFailure::NoAnswer("the worker left".into()),
+                })),
+            },
+            Effect::CallBackStart { worker, claim } => {
+                if let Some(seat) = self.seat(&worker) {
+                    seat.addr.do_send(CallBackStart(claim));
+                }
+            }
+            Effect::RunBuild { claim, build, worker, requests, config } => {
+                self.run_build(claim, build, &worker, &requests, config, ctx);
+            }
+            Effect::StopBuild { claim, reason } => {
+                if let Some(build) = self.builds.get(&claim) {
+                    build.do_send(BuildEvent(ToBuild::Stop { reason }));
+                }
+            }
+            Effect::StopInherited { claim, build: _, request, reason, reply } => {
+                let reply = reply.and_then(|id| self.replies.remove(&id));
+                if let Some(owner) = self.inherited.get(&claim) {
+                    owner.do_send(Inherited { claim, request, reason, reply });
+                }
+            }
+            Effect::BuildOver { worker, claim } => {
+                self.claimed.remove(&claim);
+                if let Some(seat) = self.seats.get(&worker) {
+                    seat.addr.do_send(BuildOver(claim));
+                }
+            }
+            Effect::PingSeat { worker } => match self.seats.get(&worker) {
+                Some(seat) => {
+                    seat.addr.do_send(Ping { reply: ReplyId(0), from: ctx.address().recipient() })
+                }
+                None => ctx.notify(BuilderEvent(Event::PingDone { worker, ok: false })),
+            },
+            Effect::Note { worker, text, error } => self.note(worker.as_ref(), text, error, ctx),
+            Effect::OldestChanged(oldest) => {
+                let builder = self.name().clone();
+                self.parts.oldest.do_send(OldestChanged { builder, oldest });
+            }
+            // A builder that was removed has nobody to tell: what waits again
+            // waits in the store.
+            Effect::TellSuccessor(_) if !self.succeeded => {}
+            Effect::TellSuccessor(event) => {
+                if let (Event::InheritedFinished { claim, .. }, Some(own)) = (&event, &mut self.own)
+                {
+                    own.remove(claim);
+                }
+                self.mine.tell(BuilderMail::Event(event));
+            }
+            Effect::SaveExpectations(text) => {
+                let builder = self.parts.id;
+                self.notes.push(Op::SaveExpectations { builder, text });
+                self.flush_soon(ctx);
+            }
+            Effect::Ignored(kind) => self.world().ignored(kind),
+            Effect::Over => self.over_soon(ctx),
+        }
+    }
+
+    /// The worker's seat here, or at the successor while a build of ours has it.
+    pub(super) fn seat(&self, worker: &WorkerName) -> Option<&Seat> {
+        self.seats.get(worker).or_else(|| self.lent.get(worker))
+    }
+
+    pub(super) fn worker(&self, name: &WorkerName) -> Option<&Arc<WorkerHandle>> {
+        let seat = self.seat(name).map(|seat| &seat.worker);
+        seat.or_else(|| self.parts.workers.get(name))
+    }
+
+    pub(super) fn ask_slot(
+        &mut self,
+        worker: &WorkerName,
+        claim: ClaimId,
+        ctx: &mut Context<Self>,
+    ) {
+        match self.worker(worker) {
+            Some(handle) => handle.ask_slot.do_send(AskSlot {
+                builder: self.name().clone(),
+                claim,
+                reply: SlotReply::new(claim, ctx.address().recipient()),
+            }),
+            None => ctx.notify(BuilderEvent(Event::SlotRefused { claim })),
+        }
+    }
+
+    /// Writes operations, with the moments that wait to be noted before them;
+    /// the answer comes back as an event.
+    pub(super) fn write(
+        &mut self,
+        ops: Vec<Op>,
+        answer: impl FnOnce(Written) -> Option<Event> + Send + 'static,
+        ctx: &mut Context<Self>,
+    ) {
+        let mut all = std::mem::take(&mut self.notes);
+        let notes = all.len();
+        all.extend(ops);
+        let me = ctx.address();
+        self.world().store.write(
+            Transaction { ops: all },
+            Box::new(move |written| {
+                let written =
+                    written.map(|mut outcomes| outcomes.split_off(notes.min(outcomes.len())));
+                if let Some(event) = answer(written) {
+                    me.do_send(BuilderEvent(event));
+                }
+            }),
+        );
+    }
+
+    pub(super) fn claim(
+        &mut self,
+        claim: ClaimId,
+        worker: WorkerId,
+        incarnation: Incarnation,
+        requests: Vec<(RequestId, Epoch)>,
+        config: &BuilderConfig,
+        ctx: &mut Context<Self>,
+    ) {
+        let op = Op::Claim {
+            claim,
+            builder: self.parts.id,
+            worker,
+            incarnation,
+            requests,
+            factory_digest: config.factory_digest.clone(),
+            at: self.world().clock.now().wall,
+        };
+        let mut all = std::mem::take(&mut self.notes);
+        all.push(op);
+        let me = ctx.address();
+        self.world().store.write(
+            Transaction { ops: all },
+            Box::new(move |written| me.do_send(ClaimWritten { claim, incarnation, written })),
+        );
+    }
+
+    pub(super) fn unclaim(
+        &mut self,
+        claim: ClaimId,
+        build: BuildId,
+        cancelled: Vec<RequestId>,
+        ctx: &mut Context<Self>,
+    ) {
+        self.claimed.remove(&claim);
+        let at = self.world().clock.now().wall;
+        let (me, again) = (ctx.address(), cancelled.clone());
+        let op = Op::Unclaim { build, cancelled, at };
+        self.write(
+            vec![op],
+            move |written| {
+                let requests = match written.as_deref() {
+                    Ok([OpOutcome::Requeued { requests }, ..]) => {
+                        requests.iter().map(|row| request(row)).collect()
+                    }
+                    Ok(_) => Vec::new(),
+                    Err(error) if error.is_transient() => {
+                        tracing::warn!(%error, "a claim could not be undone; trying again");
+                        me.do_send(UndoAgain { claim, build, cancelled: again });
+                        return None;
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "a claim could not be undone; its requests wait in the store");
+                        Vec::new()
+                    }
+                };
+                Some(Event::Unclaimed { claim, requests })
+            },
+            ctx,
+        );
+    }
+
+    pub(super) fn cancel_waiting(
+        &mut self,
+        request: Request,
+        reply: Option<ReplyId>,
+        ctx: &mut Context<Self>,
+    ) {
+        let at = self.world().clock.now().wall;
+        let op = Op::CancelRequests { requests: vec![request.id], at };
+        let reply = reply.and_then(|id| self.replies.remove(&id));
+        self.write(
+            vec![op],
+            move |written| match written.as_deref() {
+                Ok([OpOutcome::Cancelled(ids), ..]) => {
+                    if let Some(reply) = reply {
+                        let _ = reply.send(!ids.is_empty());
+                    }
+                    None
+                }
+                Ok(_) => None,
+                Err(error) => {
+                    tracing::warn!(%error, "a request could not be cancelled; it waits again");
+                    Some(Event::CancelFailed(request))
+                }
+            },
+            ctx,
+        );
+    }
+
+    pub(super) fn new_seat(
+        &mut self,
+        worker: &WorkerName,
+        session: SessionId,
+        ctx: &mut Context<Self>,
+    ) {
+        let Some(attach) = self.attaches.remove(worker).filter(|a| a.link.session == session)
+        else {
+            return;
+        };
+        // Whatever slots the worker thinks are this builder's: these are.
+        let known = self.core.claims().into_iter().chain(self.inherited.keys().copied());
+        let keep = KeepSlots { builder: self.name().clone(), claims: known.collect() };
+        attach.handle.keep.do_send(keep);
+        let id = format!("{}@{worker}", self.name());
+        let (world, builder_id) = (self.world().clone(), self.parts.id);
+        let (door, link, handle) = (self.mine.another(), attach.link, attach.handle);
+        let (seat_link, seat_worker) = (link.clone(), handle.clone());
+        let addr = start_supervised(
+            id,
+            0,
+            ctx.address().recipient(),
+            world.clock.clone(),
+            MayRestart::new(true),
+            move |_| SlaveBuilder::new(world, builder_id, door, handle, link),
+        );
+        self.seats.insert(worker.clone(), Seat { addr, link: seat_link, worker: seat_worker });
+    }
+
+    pub(super) fn run_build(
+        &mut self,
+        claim: ClaimId,
+        build: BuildId,
+        worker: &WorkerName,
+        requests: &[Request],
+        config: Arc<BuilderConfig>,
+        ctx: &mut Context<Self>,
+    ) {
+        let (Some(handle), Some(claimed)) =
+            (self.worker(worker).cloned(), self.claimed.remove(&claim))
+        else {
+            tracing::error!(builder.name = %self.name(), build = %build, "a build that started has no worker or claim");
+            ctx.notify(BuildFinished {
+                claim,
+                result: BuildResult::Exception,
+                requeued: Vec::new(),
+                times: None,
+            });
+            return;
+        };
+        let mut properties = own_properties(&config, worker);
+        properties.extend(claimed.properties);
+        let order = BuildOrder {
+            order: self.order(claim, build, claimed.incarnation, requests, config),
+            properties,
+            worker: handle,
+            link: self.seat(worker).map(|seat| seat.link.clone()),
+            recovered: None,
+            builder: ctx.address().recipient(),
+            finished: ctx.address().recipient(),
+        };
+        self.start_build(order, ctx);
+    }
+
+    pub(super) fn order(
+        &self,
+        claim: ClaimId,
+        build: BuildId,
+        incarnation: Incarnation,
+        requests: &[Request],
+        config: Arc<BuilderConfig>,
+    ) -> Order {
+        Order {
+            claim,
+            build,
+            incarnation,
+            epoch: requests.iter().map(|request| request.epoch).max().unwrap_or_default(),
+            config,
+            infra_tries: requests.iter().map(|r| r.infra_tries).max().unwrap_or_default(),
+            kill_time: self.world().timers.kill_time,
+        }
+    }
+
+    pub(super) fn start_build(&mut self, order: BuildOrder, ctx: &mut Context<Self>) {
+        let claim = order.order.claim;
+        let id = format!("{} build {}", self.name(), order.order.build);
+        let world = self.world().clone();
+        let addr = start_supervised(
+            id,
+            0,
+            ctx.address().recipient(),
+            world.clock.clone(),
+            MayRestart::new(true),
+            move |_| Build::new(world, order),
+        );
+        self.builds.insert(claim, addr);
+    }
+
+    pub(super) fn note(
+        &mut self,
+        worker: Option<&WorkerName>,
+        text: String,
+        error: Option<String>,
+        ctx: &mut Context<Self>,
+    ) {
+        let worker = worker.and_then(|name| self.worker(name).map(|handle| handle.id));
+        tracing::debug!(builder.name = %self.name(), note = %text, error = error.as_deref(), "note");
+        self.notes.push(Op::Note(BuilderNote {
+            builder: self.parts.id,
+            worker,
+            text,
+            error,
+            at: self.world().clock.now().wall,
+        }));
+        self.flush_soon(ctx);
+    }
+
+    /// Notes travel with the next write, which is nearly always at hand; when
+    /// none comes they go by themselves.
+    pub(super) fn flush_soon(&mut self, ctx: &mut Context<Self>) {
+        if !self.notes_due {
+            self.notes_due = true;
+            ctx.notify_later(FlushNotes, SHOW_EVERY);
+        }
+    }
+
+    pub(super) fn show_soon(&mut self, ctx: &mut Context<Self>) {
+        if !self.show_due {
+            self.show_due = true;
+            ctx.run_later(SHOW_EVERY, |builder, _| {
+                builder.show_due = false;
+                builder.show();
+            });
+        }
+    }
+
+    pub(super) fn show(&self) {
+        if self.core.is_retired() || matches!(self.mode, Mode::Succeeding { .. }) {
+            return;
+        }
+        let mut view = self.core.view();
+        view.restarts = self.restarts;
+        self.world().board.show_builder(self.name(), view);
+    }
+
+    pub(super) fn over_soon(&mut self, ctx: &mut Context<Self>) {
+        if !self.over_due {
+            self.over_due = true;
+            ctx.run_later(LATE_MAIL, |builder, ctx| {
+                builder.over_due = false;
+                if builder.core.is_retired()
+                    && builder.builds.is_empty()
+                    && builder.inherited.is_empty()
+                {
+                    ctx.stop();
+                }
+            });
+        }
+    }
+}
+
+impl Handler<ClaimWritten> for Builder {
+    type Result = ();
+    fn handle(&mut self, answer: ClaimWritten, ctx: &mut Context<Self>) {
+        let claim = answer.claim;
+        let event = match answer.written {
+            Ok(outcomes) => match outcomes.into_iter().last() {
+                Some(OpOutcome::Claimed { build, requests, buildset }) => {
+                    let properties = set_properties(&buildset);
+                    self.claimed
+                        .insert(claim, Claimed { properties, incarnation: answer.incarnation });
+                    let requests = requests.iter().map(|row| request(row)).collect();
+                    Event::Claimed { claim, build: build.id, requests }
+                }
+                _ => Event::ClaimLost {
+                    claim,
+                    error: "unexpected answer of the store".into(),
+                    transient: false,
+                },
+            },
+            Err(error) => Event::ClaimLost {
+                claim,
+                transient: error.is_transient(),
+                error: error.to_string(),
+            },
+        };
+        self.take(Input::Event(event), ctx);
+    }
+}
+
+impl Handler<UndoAgain> for Builder {
+    type Result = ();
+    fn handle(&mut self, again: UndoAgain, ctx: &mut Context<Self>) {
+        ctx.run_later(Duration::from_secs(1), move |builder, ctx| {
+            builder.unclaim(again.claim, again.build, again.cancelled, ctx);
+        });
+    }
+}
+
+impl Handler<FlushNotes> for Builder {
+    type Result = ();
+    fn handle(&mut self, _: FlushNotes, ctx: &mut Context<Self>) {
+        self.notes_due = false;
+        if !self.notes.is_empty() {
+            self.write(Vec::new(), |_| None, ctx);
+        }
+    }
+}
+
+fn own_properties(config: &BuilderConfig, worker: &WorkerName) -> Properties {
+    let property =
+        |value: &str, source: &str| Property { value: value.into(), source: source.into() };
+    let mut properties: Properties = config
+        .properties
+        .iter()
+        .map(|(name, value)| (name.clone(), property(value, "Builder")))
+        .collect();
+    properties.insert("buildername".into(), property(config.name.as_str(), "Builder"));
+    properties.insert("workername".into(), property(worker.as_str(), "Worker"));
+    properties
+}
+
+/// A buildset's properties, with what its source stamp says.
+fn set_properties(buildset: &BuildsetRow) -> Properties {
+    let mut properties = (*buildset.properties).clone();
+    if let Some(source) = buildset.sourcestamps.first() {
+        let stamp = &source.stamp;
+        let fields = [
+            ("branch", stamp.branch.clone().unwrap_or_default()),
+            ("revision", stamp.revision.clone().unwrap_or_default()),
+            ("repository", stamp.repository.clone()),
+            ("project", stamp.project.clone()),
+        ];
+        for (name, value) in fields {
+            let property = Property { value, source: "Build".into() };
+            properties.entry(name.into()).or_insert(property);
+        }
+    }
+    properties
+}

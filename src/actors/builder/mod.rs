@@ -1,0 +1,424 @@
+//! The Builder actor: one builder's queue and seats, and its Builds.
+//!
+//! It is built from the store, when the master starts and after a panic alike;
+//! what arrives meanwhile waits. A successor is built from its predecessor's
+//! handover instead; the predecessor stays in charge until the successor has
+//! said that it stands, and passes on what still reaches it afterwards.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+use std::sync::Arc;
+
+use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient, Supervised};
+use tokio::sync::oneshot;
+
+mod effects;
+mod rebuild;
+mod takeover;
+
+pub use takeover::{GiveUp, RetireBuilder, SuccessorFailed, TakeOver};
+
+use super::bot_master::{BuilderShown, OldestChanged};
+use super::build::Build;
+use super::runtime::{Alarm, ChildDown, MayRestart, World};
+use super::slave_builder::SlaveBuilder;
+use crate::core::builder::{BuilderCore, Event, ReplyId, Request};
+use crate::core::ids::*;
+use crate::core::inbox::{Inbox, Put};
+use crate::core::rng::Rng;
+use crate::core::values::{BuildResult, BuilderConfig, Properties};
+use crate::faults;
+use crate::messages::*;
+use crate::store::{Op, RequestRow};
+
+/// A store row as the core knows it.
+pub(super) fn request(row: &RequestRow) -> Request {
+    Request {
+        id: row.id,
+        buildset: row.buildset,
+        priority: row.priority,
+        submitted_at: row.submitted_at,
+        epoch: row.epoch,
+        requeued: row.requeued,
+        infra_tries: row.infra_tries,
+    }
+}
+
+#[derive(Clone)]
+struct Seat {
+    addr: Addr<SlaveBuilder>,
+    link: WorkerLink,
+    worker: Arc<WorkerHandle>,
+}
+
+/// What the store said of a claim, kept until its build runs.
+struct Claimed {
+    properties: Properties,
+    incarnation: Incarnation,
+}
+
+enum Input {
+    Mail(Mail),
+    Event(Event),
+    Finished(BuildFinished),
+    TakeOver(TakeOver),
+    Retire,
+}
+
+enum Mode {
+    /// The store was asked; what arrives waits.
+    Loading { waiting: Vec<Input> },
+    /// A successor that has not been told to go yet.
+    Succeeding { core: Option<Box<BuilderCore>>, waiting: Vec<Input> },
+    /// In charge, or retired.
+    Live,
+    /// A successor is being made; what arrives waits.
+    HandingOver { waiting: Vec<Input>, take_over: TakeOver, moved: BTreeSet<WorkerName> },
+}
+
+/// What a Builder is made from.
+pub struct BuilderParts {
+    /// The doors to the world.
+    pub world: World,
+    /// The builder's id.
+    pub id: BuilderId,
+    /// Its settings.
+    pub config: Arc<BuilderConfig>,
+    /// Seed of its generator.
+    pub seed: u64,
+    /// Everybody's door to it.
+    pub route: Arc<BuilderRoute>,
+    /// Who hears which builder waits for how long.
+    pub oldest: Recipient<OldestChanged>,
+    /// Who hears that it stands.
+    pub shown: Recipient<BuilderShown>,
+    /// All workers, for builds of an earlier master.
+    pub workers: BTreeMap<WorkerName, Arc<WorkerHandle>>,
+    /// Whether it may be started again.
+    pub may_restart: MayRestart,
+    /// An actor under the same name that was removed and still has builds.
+    pub removed: Option<Addr<Builder>>,
+}
+
+/// One builder.
+pub struct Builder {
+    parts: BuilderParts,
+    core: BuilderCore,
+    mode: Mode,
+    inbox: Inbox<BuilderMail>,
+    mine: BuilderHandle,
+    seats: BTreeMap<WorkerName, Seat>,
+    /// Seats that moved to the successor while our own builds were using them.
+    lent: BTreeMap<WorkerName, Seat>,
+    /// Somebody else is in charge; a builder that was removed has no successor.
+    succeeded: bool,
+    /// What waited while nothing could be handled, and is now.
+    backlog: VecDeque<Input>,
+    /// Mail that is in order and not handled yet.
+    ready: VecDeque<BuilderMail>,
+    /// Attaches that wait for the core's word.
+    attaches: BTreeMap<WorkerName, Attach>,
+    builds: BTreeMap<ClaimId, Addr<Build>>,
+    /// Who has the builds that were inherited.
+    inherited: BTreeMap<ClaimId, Recipient<Inherited>>,
+    /// A retired builder's own builds, the only ones that it may load again.
+    own: Option<BTreeSet<ClaimId>>,
+    claimed: BTreeMap<ClaimId, Claimed>,
+    replies: BTreeMap<ReplyId, oneshot::Sender<bool>>,
+    next_reply: u64,
+    notes: Vec<Op>,
+    notes_due: bool,
+    show_due: bool,
+    alarm: Alarm,
+    restarts: u32,
+    over_due: bool,
+}
+
+/// Something about a build that was inherited.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct Inherited {
+    claim: ClaimId,
+    request: Option<RequestId>,
+    reason: String,
+    reply: Option<oneshot::Sender<bool>>,
+}
+
+impl Builder {
+    /// A builder that is built from the store once it is started.
+    #[must_use]
+    pub fn new(parts: BuilderParts) -> Self {
+        Self::with_mode(parts, Generation(1), Mode::Loading { waiting: Vec::new() })
+    }
+
+    /// A builder that is built from its predecessor's handover.
+    #[must_use]
+    pub fn successor(parts: BuilderParts) -> Self {
+        let mode = Mode::Succeeding { core: None, waiting: Vec::new() };
+        Self::with_mode(parts, Generation(0), mode)
+    }
+
+    fn with_mode(parts: BuilderParts, generation: Generation, mode: Mode) -> Self {
+        let core = empty_core(&parts, generation, parts.seed);
+        let mine = BuilderHandle::new(parts.config.name.clone(), parts.route.clone());
+        Self {
+            parts,
+            core,
+            mode,
+            inbox: Inbox::default(),
+            mine,
+            seats: BTreeMap::new(),
+            lent: BTreeMap::new(),
+            succeeded: false,
+            backlog: VecDeque::new(),
+            ready: VecDeque::new(),
+            attaches: BTreeMap::new(),
+            builds: BTreeMap::new(),
+            inherited: BTreeMap::new(),
+            own: None,
+            claimed: BTreeMap::new(),
+            replies: BTreeMap::new(),
+            next_reply: 0,
+            notes: Vec::new(),
+            notes_due: false,
+            show_due: false,
+            alarm: Alarm::default(),
+            restarts: 0,
+            over_due: false,
+        }
+    }
+
+    fn name(&self) -> &BuilderName {
+        &self.parts.config.name
+    }
+
+    fn world(&self) -> &World {
+        &self.parts.world
+    }
+
+    /// The one way in: what cannot be handled now waits.
+    fn take(&mut self, input: Input, ctx: &mut Context<Self>) {
+        match &mut self.mode {
+            Mode::Loading { waiting }
+            | Mode::Succeeding { waiting, .. }
+            | Mode::HandingOver { waiting, .. } => waiting.push(input),
+            Mode::Live => self.handle_input(input, ctx),
+        }
+    }
+
+    fn handle_input(&mut self, input: Input, ctx: &mut Context<Self>) {
+        match input {
+            Input::Mail(mail) if self.core.is_retired() && self.succeeded => {
+                // Late mail goes on to whoever is in charge, as it is.
+                self.mine.forward(mail);
+            }
+            Input::Mail(mail) => {
+                let mut ready = Vec::new();
+                match self.inbox.put(mail.sender, mail.seq, mail.body, &mut ready) {
+                    Put::Ready | Put::Waits => {}
+                    Put::Duplicate => self.world().ignored("mail that was here before"),
+                    Put::Full => {
+                        tracing::error!(builder.name = %self.name(), "too much mail waits for an earlier piece: dropped");
+                        self.world().ignored("mail beyond the limit");
+                    }
+                }
+                if matches!(ready.last(), Some(BuilderMail::Last)) {
+                    self.inbox.forget(mail.sender);
+                }
+                self.ready.extend(ready);
+                self.read_ready(ctx);
+            }
+            Input::Event(event) => {
+                point_of(&event);
+                self.step(event, ctx);
+            }
+            Input::Finished(finished) => {
+                faults::point("builder.build_finished");
+                self.builds.remove(&finished.claim);
+                let BuildFinished { claim, result, requeued, times } = finished;
+                self.step(Event::Finished { claim, result, requeued, times }, ctx);
+            }
+            Input::TakeOver(take_over) => self.hand_over(take_over, ctx),
+            Input::Retire => self.retire(&BTreeSet::new(), ctx),
+        }
+    }
+
+    /// One by one, so that a panic loses no more than the piece that caused it.
+    fn read_ready(&mut self, ctx: &mut Context<Self>) {
+        while let Some(body) = self.ready.pop_front() {
+            self.read(body, ctx);
+        }
+    }
+
+    fn read(&mut self, body: BuilderMail, ctx: &mut Context<Self>) {
+        let event = match body {
+            BuilderMail::SubmitRequests(requests) => {
+                faults::point("builder.submit");
+                Event::Enqueue(requests)
+            }
+            BuilderMail::Cancel { request, reason, reply } => {
+                faults::point("builder.cancel");
+                Event::Cancel { request, reason, reply: self.await_reply(reply) }
+            }
+            BuilderMail::SetPriority { request, priority, reply } => {
+                Event::SetPriority { request, priority, reply: self.await_reply(reply) }
+            }
+            BuilderMail::Stop { build, reason, reply } => {
+                Event::Stop { build, reason, reply: self.await_reply(reply) }
+            }
+            BuilderMail::Ping { reply } => Event::Ping { reply: self.await_reply(reply) },
+            BuilderMail::Last => return,
+            BuilderMail::Attach(attach) => {
+                faults::point("builder.attach");
+                let (worker, session) = (attach.worker.clone(), attach.link.session);
+                self.attaches.insert(worker.clone(), attach);
+                Event::Attach { worker, session }
+            }
+            BuilderMail::Event(event) => {
+                point_of(&event);
+                event
+            }
+        };
+        if let Event::InheritedFinished { claim, .. } = &event {
+            self.inherited.remove(claim);
+        }
+        self.step(event, ctx);
+    }
+
+    fn await_reply(&mut self, reply: oneshot::Sender<bool>) -> ReplyId {
+        let id = ReplyId(self.next_reply);
+        self.next_reply += 1;
+        self.replies.insert(id, reply);
+        id
+    }
+
+    fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
+        let mut effects = Vec::new();
+        self.core.handle(self.world().clock.now(), event, &mut effects);
+        self.perform_all(effects, ctx);
+    }
+}
+
+/// Places at which tests make events panic.
+fn point_of(event: &Event) {
+    faults::point(match event {
+        Event::Claimed { .. } => "builder.claimed",
+        Event::StartAccepted { .. } => "builder.start_accepted",
+        Event::SlotGranted { .. } => "builder.slot_granted",
+        Event::MaybeStart { .. } => "builder.maybe_start",
+        Event::PingDone { .. } => "builder.ping_done",
+        _ => "builder.event",
+    });
+}
+
+fn empty_core(parts: &BuilderParts, generation: Generation, seed: u64) -> BuilderCore {
+    BuilderCore::new(parts.id, generation, parts.config.clone(), Rng::seeded(seed))
+}
+
+impl Actor for Builder {
+    type Context = Context<Self>;
+
+    fn started(&mut self, ctx: &mut Context<Self>) {
+        if matches!(self.mode, Mode::Loading { .. }) {
+            self.load(ctx);
+        }
+    }
+}
+
+impl Supervised for Builder {
+    /// Nothing of the half-changed state is kept: the core is built anew from
+    /// the store and from what the living parts report.
+    fn restarting(&mut self, _: &mut Context<Self>) {
+        self.restarts += 1;
+        self.alarm.rang();
+        self.notes_due = false;
+        self.show_due = false;
+        self.over_due = false;
+        self.attaches.clear();
+        // Those who wait learn at once that nobody will answer.
+        self.replies.clear();
+        let generation = self.core.generation();
+        // Never the same seed twice: it would name its claims as before.
+        let seed = self.core.draw_seed();
+        let mode = std::mem::replace(&mut self.mode, Mode::Loading { waiting: Vec::new() });
+        // What had been told to the successor is not taken back by a panic of
+        // the predecessor: it stays in charge, and the reload reports it.
+        let waiting = match mode {
+            Mode::HandingOver { waiting, take_over, .. } => {
+                let _ = take_over.done.send(Err("the builder had to be started again".into()));
+                waiting
+            }
+            Mode::Loading { waiting } | Mode::Succeeding { waiting, .. } => waiting,
+            Mode::Live => Vec::new(),
+        };
+        let mut all = Vec::from(std::mem::take(&mut self.backlog));
+        all.extend(waiting);
+        self.mode = Mode::Loading { waiting: all };
+        self.core = empty_core(&self.parts, generation, seed);
+    }
+}
+
+impl Handler<Mail> for Builder {
+    type Result = ();
+    fn handle(&mut self, mail: Mail, ctx: &mut Context<Self>) {
+        self.take(Input::Mail(mail), ctx);
+    }
+}
+
+impl Handler<BuilderEvent> for Builder {
+    type Result = ();
+    fn handle(&mut self, message: BuilderEvent, ctx: &mut Context<Self>) {
+        self.take(Input::Event(message.0), ctx);
+    }
+}
+
+impl Handler<BuildFinished> for Builder {
+    type Result = ();
+    fn handle(&mut self, message: BuildFinished, ctx: &mut Context<Self>) {
+        self.take(Input::Finished(message), ctx);
+    }
+}
+
+impl Handler<Inherited> for Builder {
+    type Result = ();
+    fn handle(&mut self, message: Inherited, ctx: &mut Context<Self>) {
+        let Inherited { claim, request, reason, reply } = message;
+        match (request, reply) {
+            // Its end was told to the successor before this: whether the
+            // request waits again is for the successor to say.
+            (Some(request), Some(reply))
+                if self.succeeded && !self.core.claims().contains(&claim) =>
+            {
+                self.mine.tell(BuilderMail::Cancel { request, reason, reply });
+            }
+            (request, reply) => {
+                let reply = reply.map(|reply| self.await_reply(reply));
+                self.take(Input::Event(Event::StopOwn { claim, request, reason, reply }), ctx);
+            }
+        }
+    }
+}
+
+impl Handler<ChildDown> for Builder {
+    type Result = ();
+    /// A Build that gave up even on its restart: its requests must not be
+    /// stuck with it.
+    fn handle(&mut self, down: ChildDown, ctx: &mut Context<Self>) {
+        if !down.gave_up {
+            return;
+        }
+        let dead: Vec<ClaimId> = self
+            .builds
+            .iter()
+            .filter(|(_, build)| !build.connected())
+            .map(|(claim, _)| *claim)
+            .collect();
+        for claim in dead {
+            ctx.notify(BuildFinished {
+                claim,
+                result: BuildResult::Exception,
+                requeued: Vec::new(),
+                times: None,
+            });
+        }
+    }
+}

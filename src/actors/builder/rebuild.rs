@@ -1,0 +1,251 @@
+//! The one way up: from the store's records and from what the living parts
+//! report, after a start of the master and after a panic alike.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use actix::{AsyncContext, Context, Handler, MessageResult, Recipient};
+use tokio::sync::oneshot;
+
+use super::{Builder, Claimed, Inherited, Input, Mode, request};
+use crate::actors::bot_master::BuilderShown;
+use crate::actors::build::BuildOrder;
+use crate::core::builder::{Effect, Event, OpenBuild, Records, SeatReport};
+use crate::core::ids::*;
+use crate::core::values::BuildResult;
+use crate::messages::{BuilderHandle, BuilderRoute, DescribeSeat, KeepSlots};
+use crate::store::{BuilderRecords, Op, OpOutcome, RequestsAfter, StoreError};
+
+/// The store answered a load, with what the seats reported.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct Loaded {
+    records: Result<BuilderRecords, StoreError>,
+    reports: Vec<SeatReport>,
+    yielded: Option<(BTreeSet<ClaimId>, Recipient<Inherited>)>,
+}
+
+/// A builder that was removed and is configured again: the new actor asks the
+/// old one which builds it still has. From then on it tells their ends to it.
+#[derive(actix::Message)]
+#[rtype(result = "BTreeSet<ClaimId>")]
+struct Yield {
+    route: Arc<BuilderRoute>,
+}
+
+impl Builder {
+    pub(super) fn load(&mut self, ctx: &mut Context<Self>) {
+        let (store, id) = (self.world().store.clone(), self.parts.id);
+        let seats: Vec<_> = self.seats.values().map(|seat| seat.addr.clone()).collect();
+        let (me, route) = (ctx.address(), self.parts.route.clone());
+        let removed = self.parts.removed.take();
+        actix_rt::spawn(async move {
+            let mut yielded = None;
+            if let Some(removed) = removed
+                && let Ok(claims) = removed.send(Yield { route }).await
+            {
+                yielded = Some((claims, removed.recipient()));
+            }
+            let (tell, told) = oneshot::channel();
+            store.load_builder(
+                id,
+                Box::new(move |records| {
+                    // The actor may have gone meanwhile; then nobody is told.
+                    let _ = tell.send(records);
+                }),
+            );
+            let records = told.await.unwrap_or(Err(StoreError::Closed));
+            let mut reports = Vec::new();
+            for seat in seats {
+                let asked = seat.send(DescribeSeat).timeout(Duration::from_secs(5)).await;
+                if let Ok(Some(report)) = asked {
+                    reports.push(report);
+                }
+            }
+            me.do_send(Loaded { records, reports, yielded });
+        });
+    }
+
+    pub(super) fn rebuild(
+        &mut self,
+        records: BuilderRecords,
+        reports: Vec<SeatReport>,
+        ctx: &mut Context<Self>,
+    ) {
+        let retired = self.own.clone();
+        let mut core_records = Records {
+            queued: Vec::new(),
+            builds: Vec::new(),
+            inherited: Vec::new(),
+            loaded_through: records.loaded_through,
+            expectations: records.expectations,
+        };
+        if retired.is_none() {
+            core_records.queued = records.queued.iter().map(request).collect();
+        }
+        let mut recovered = Vec::new();
+        let mut vanished = retired.clone().unwrap_or_default();
+        for open in records.builds {
+            vanished.remove(&open.claim);
+            let core_build = OpenBuild {
+                claim: open.claim,
+                build: open.row.id,
+                number: open.row.number,
+                worker: open.worker.clone(),
+                requests: open.requests.iter().map(request).collect(),
+            };
+            if self.inherited.contains_key(&open.claim) {
+                core_records.inherited.push(core_build);
+                continue;
+            }
+            if retired.as_ref().is_some_and(|own| !own.contains(&open.claim)) {
+                continue;
+            }
+            let known = self.builds.contains_key(&open.claim)
+                || self.parts.workers.contains_key(&open.worker);
+            if open.row.number.is_some() && !known {
+                self.end_without_worker(&open, ctx);
+                continue;
+            }
+            core_records.builds.push(core_build);
+            self.claimed.entry(open.claim).or_insert_with(|| Claimed {
+                properties: (*open.row.properties).clone(),
+                incarnation: open.row.incarnation,
+            });
+            if open.row.number.is_some() && !self.builds.contains_key(&open.claim) {
+                recovered.push(open);
+            }
+        }
+        let reports =
+            reports.into_iter().filter(|report| self.seats.contains_key(&report.worker)).collect();
+        for open in recovered {
+            self.recover_build(open, ctx);
+        }
+        let running = self.builds.keys().copied().collect();
+        let inherited = self.inherited.keys().copied().collect();
+        let mut effects = Vec::new();
+        let now = self.world().clock.now();
+        self.core.rebuild(now, core_records, reports, &running, &inherited, &mut effects);
+        if retired.is_some() {
+            self.core.retire(&BTreeSet::new(), &mut effects);
+        }
+        // Builds of a retired builder that ended while it was being built anew:
+        // its successor has not heard of it. Which of the requests that wait
+        // again were theirs is not known; one told too many is turned away by
+        // its epoch when it is claimed.
+        for claim in vanished {
+            let again = records.queued.iter().filter(|row| row.requeued).map(request).collect();
+            effects.push(Effect::TellSuccessor(Event::InheritedFinished {
+                claim,
+                requeued: again,
+                times: None,
+            }));
+        }
+        self.perform_all(effects, ctx);
+        let claims: BTreeSet<_> = self.core.claims().union(&inherited).copied().collect();
+        if retired.is_some() {
+            return;
+        }
+        let seats = self.seats.values().map(|seat| &seat.worker);
+        for worker in seats.chain(self.parts.workers.values()) {
+            worker.keep.do_send(KeepSlots { builder: self.name().clone(), claims: claims.clone() });
+        }
+    }
+
+    pub(super) fn recover_build(&mut self, open: crate::store::OpenBuild, ctx: &mut Context<Self>) {
+        let Some(worker) = self.parts.workers.get(&open.worker).cloned() else { return };
+        let mut config = (*self.parts.config).clone();
+        config.factory = open.factory;
+        let requests: Vec<_> = open.requests.iter().map(request).collect();
+        let order = BuildOrder {
+            order: self.order(
+                open.claim,
+                open.row.id,
+                open.row.incarnation,
+                &requests,
+                Arc::new(config),
+            ),
+            properties: (*open.row.properties).clone(),
+            worker,
+            link: None,
+            recovered: Some(open.steps),
+            builder: ctx.address().recipient(),
+            finished: ctx.address().recipient(),
+        };
+        self.start_build(order, ctx);
+    }
+
+    /// A build of an earlier master whose worker is not configured any more.
+    fn end_without_worker(&mut self, open: &crate::store::OpenBuild, ctx: &mut Context<Self>) {
+        tracing::warn!(builder.name = %self.name(), build = %open.row.id, worker.name = %open.worker, "the worker of a running build is not configured any more; its requests wait again");
+        let op = Op::FinishBuild {
+            build: open.row.id,
+            incarnation: open.row.incarnation,
+            result: BuildResult::Retry,
+            state_string: format!("worker {} is not configured any more", open.worker),
+            requests: RequestsAfter::Requeue { infra: true },
+            at: self.world().clock.now().wall,
+        };
+        self.write(
+            vec![op],
+            |written| match written.as_deref() {
+                Ok([OpOutcome::Requeued { requests }, ..]) => {
+                    Some(Event::Return(requests.iter().map(|row| request(row)).collect()))
+                }
+                Ok(_) => None,
+                Err(error) => {
+                    tracing::error!(%error, "a build without a worker could not be ended");
+                    None
+                }
+            },
+            ctx,
+        );
+    }
+
+    pub(super) fn go_live(&mut self, waiting: Vec<Input>, ctx: &mut Context<Self>) {
+        self.mode = Mode::Live;
+        self.show();
+        let (builder, restarted) = (self.name().clone(), self.restarts > 0);
+        if !self.core.is_retired() {
+            self.parts.shown.do_send(BuilderShown { builder, restarted });
+        }
+        self.backlog.extend(waiting);
+        self.read_ready(ctx);
+        while let Some(input) = self.backlog.pop_front() {
+            self.take(input, ctx);
+        }
+    }
+}
+
+impl Handler<Loaded> for Builder {
+    type Result = ();
+    fn handle(&mut self, loaded: Loaded, ctx: &mut Context<Self>) {
+        let Mode::Loading { waiting } = &mut self.mode else { return };
+        let waiting = std::mem::take(waiting);
+        if let Some((claims, owner)) = loaded.yielded {
+            self.inherited.extend(claims.into_iter().map(|claim| (claim, owner.clone())));
+        }
+        match loaded.records {
+            Ok(records) => {
+                self.mode = Mode::Live;
+                self.rebuild(records, loaded.reports, ctx);
+                self.go_live(waiting, ctx);
+            }
+            Err(error) => {
+                tracing::error!(builder.name = %self.name(), %error, "the builder's records could not be read; trying again");
+                self.mode = Mode::Loading { waiting };
+                ctx.run_later(Duration::from_secs(1), |builder, ctx| builder.load(ctx));
+            }
+        }
+    }
+}
+
+impl Handler<Yield> for Builder {
+    type Result = MessageResult<Yield>;
+    fn handle(&mut self, message: Yield, _: &mut Context<Self>) -> Self::Result {
+        self.mine = BuilderHandle::new(self.name().clone(), message.route);
+        self.succeeded = true;
+        MessageResult(self.core.claims())
+    }
+}

@@ -1,0 +1,96 @@
+//! Builds that run, here or at a predecessor.
+
+use super::event::{Effect, Event};
+use super::expectations::StepTimes;
+use super::seat::SeatUse;
+use super::{BuilderCore, Phase, Request};
+use crate::core::ids::*;
+
+impl BuilderCore {
+    pub(super) fn on_started(&mut self, claim: ClaimId, number: BuildNumber, fx: &mut Vec<Effect>) {
+        let Some(build) = self.builds.get_mut(&claim) else { return };
+        build.number = Some(number);
+        if let (true, Some(build)) = (self.retired, build.build) {
+            fx.push(Effect::TellSuccessor(Event::InheritedStarted { claim, build, number }));
+        }
+    }
+
+    pub(super) fn on_orphaned(&mut self, claim: ClaimId, orphaned: bool, fx: &mut Vec<Effect>) {
+        match self.builds.get_mut(&claim) {
+            Some(build) if matches!(build.phase, Phase::Running | Phase::Orphaned) => {
+                build.phase = if orphaned { Phase::Orphaned } else { Phase::Running };
+            }
+            _ => fx.push(Effect::Ignored("worker news of a build that does not run")),
+        }
+    }
+
+    /// Row B16.
+    pub(super) fn on_finished(
+        &mut self,
+        claim: ClaimId,
+        requeued: Vec<Request>,
+        times: Option<StepTimes>,
+        fx: &mut Vec<Effect>,
+    ) {
+        if !self.builds.contains_key(&claim) {
+            fx.push(Effect::Ignored("end of a build that is gone"));
+            return;
+        }
+        self.end_start(claim, fx);
+        if !self.retired
+            && let Some(times) = &times
+        {
+            self.learn(times, fx);
+        }
+        self.give_back(claim, requeued, times, fx);
+    }
+
+    pub(super) fn on_inherited_finished(
+        &mut self,
+        claim: ClaimId,
+        requeued: Vec<Request>,
+        times: Option<StepTimes>,
+        fx: &mut Vec<Effect>,
+    ) {
+        self.inherited.remove(&claim);
+        // By the claim and not by what is known of the build: after a restart
+        // the seat may be all that is known.
+        let seat = self.seats.iter().find(|(_, seat)| seat.used == SeatUse::Taken(claim));
+        if let Some(worker) = seat.map(|(worker, _)| worker.clone()) {
+            self.free_seat(&worker, claim, false);
+            fx.push(Effect::BuildOver { worker, claim });
+        }
+        if self.retired {
+            fx.push(Effect::TellSuccessor(Event::InheritedFinished { claim, requeued, times }));
+            return;
+        }
+        if let Some(times) = times {
+            self.learn(&times, fx);
+        }
+        for request in requeued {
+            self.queue.push(request);
+        }
+    }
+
+    pub(super) fn on_inherited_started(
+        &mut self,
+        claim: ClaimId,
+        id: BuildId,
+        number: BuildNumber,
+        fx: &mut Vec<Effect>,
+    ) {
+        if let Some(build) = self.inherited.get_mut(&claim) {
+            build.build = Some(id);
+            build.number = Some(number);
+            build.state = "running";
+        }
+        if self.retired {
+            fx.push(Effect::TellSuccessor(Event::InheritedStarted { claim, build: id, number }));
+        }
+    }
+
+    pub(super) fn learn(&mut self, times: &StepTimes, fx: &mut Vec<Effect>) {
+        self.expectations.learn(times);
+        fx.push(Effect::SaveExpectations(self.expectations.to_text()));
+    }
+}

@@ -1,0 +1,194 @@
+//! Workers that come and go, and which of them is chosen.
+
+use std::collections::BTreeSet;
+
+use super::event::{Answer, Effect, Event, ReplyId};
+use super::seat::{Seat, SeatUse};
+use super::{BuilderCore, PingRound};
+use crate::core::ids::*;
+use crate::core::values::ChooseWorker;
+
+impl BuilderCore {
+    /// Row C03.
+    pub(super) fn on_ping(&mut self, reply: ReplyId, fx: &mut Vec<Effect>) {
+        let workers: BTreeSet<WorkerName> = self
+            .seats
+            .iter()
+            .filter(|(_, seat)| seat.used != SeatUse::Attaching)
+            .map(|(worker, _)| worker.clone())
+            .collect();
+        if workers.is_empty() {
+            fx.push(Effect::Note { worker: None, text: "ping no worker".into(), error: None });
+            fx.push(Effect::Answer(reply, Answer::Done(false)));
+            return;
+        }
+        for worker in &workers {
+            if let Some(seat) = self.seats.get_mut(worker) {
+                seat.pinging = true;
+            }
+            fx.push(Effect::PingSeat { worker: worker.clone() });
+        }
+        self.pings.push(PingRound { reply, waiting: workers, ok: true });
+    }
+
+    pub(super) fn on_ping_done(&mut self, worker: &WorkerName, ok: bool, fx: &mut Vec<Effect>) {
+        if self.retired {
+            // The seat moved with its flag; whoever has it now clears it.
+            fx.push(Effect::TellSuccessor(Event::PingDone { worker: worker.clone(), ok }));
+        }
+        if let Some(seat) = self.seats.get_mut(worker) {
+            seat.pinging = false;
+        }
+        for round in &mut self.pings {
+            if round.waiting.remove(worker) {
+                round.ok &= ok;
+            }
+        }
+        self.pings.retain(|round| {
+            if round.waiting.is_empty() {
+                fx.push(Effect::Answer(round.reply, Answer::Done(round.ok)));
+            }
+            !round.waiting.is_empty()
+        });
+    }
+
+    /// Rows B21 and B22.
+    pub(super) fn on_attach(
+        &mut self,
+        worker: WorkerName,
+        session: SessionId,
+        fx: &mut Vec<Effect>,
+    ) {
+        match self.seats.get(&worker) {
+            Some(seat) if seat.session == session => return,
+            Some(seat) if seat.session > session => {
+                fx.push(Effect::Ignored("attach of an older connection"));
+                return;
+            }
+            Some(seat) => {
+                let old = seat.session;
+                self.on_detach(&worker, old, fx);
+            }
+            None => {}
+        }
+        let order = self.next_order;
+        self.next_order += 1;
+        self.seats.insert(
+            worker.clone(),
+            Seat { session, used: SeatUse::Attaching, order, worker_full: false, pinging: false },
+        );
+        fx.push(Effect::NewSeat { worker, session });
+    }
+
+    pub(super) fn on_attached(
+        &mut self,
+        worker: &WorkerName,
+        session: SessionId,
+        building: Option<ClaimId>,
+        fx: &mut Vec<Effect>,
+    ) {
+        match self.seats.get_mut(worker) {
+            Some(seat) if seat.session == session && seat.used == SeatUse::Attaching => {
+                let ours = building.filter(|claim| {
+                    self.builds.contains_key(claim) || self.inherited.contains_key(claim)
+                });
+                seat.used = ours.map_or(SeatUse::Free, SeatUse::Taken);
+                fx.push(Effect::Note {
+                    worker: Some(worker.clone()),
+                    text: format!("connect {worker}"),
+                    error: None,
+                });
+            }
+            _ => fx.push(Effect::Ignored("attach answer of an older connection")),
+        }
+    }
+
+    pub(super) fn on_attach_failed(
+        &mut self,
+        worker: &WorkerName,
+        session: SessionId,
+        error: String,
+        fx: &mut Vec<Effect>,
+    ) {
+        match self.seats.get(worker) {
+            Some(seat) if seat.session == session && seat.used == SeatUse::Attaching => {
+                self.seats.remove(worker);
+                fx.push(Effect::DropSeat { worker: worker.clone() });
+                fx.push(Effect::Note {
+                    worker: Some(worker.clone()),
+                    text: format!("failed connect {worker}"),
+                    error: Some(error),
+                });
+            }
+            _ => fx.push(Effect::Ignored("attach failure of an older connection")),
+        }
+    }
+
+    /// Row B24.
+    pub(super) fn on_detach(
+        &mut self,
+        worker: &WorkerName,
+        session: SessionId,
+        fx: &mut Vec<Effect>,
+    ) {
+        match self.seats.get(worker) {
+            Some(seat) if seat.session == session => {
+                let text = if seat.used == SeatUse::Attaching {
+                    format!("failed connect {worker}")
+                } else {
+                    format!("disconnect {worker}")
+                };
+                self.seats.remove(worker);
+                fx.push(Effect::DropSeat { worker: worker.clone() });
+                fx.push(Effect::Note { worker: Some(worker.clone()), text, error: None });
+                self.on_ping_done(worker, false, fx);
+            }
+            _ => fx.push(Effect::Ignored("detach of a worker that is not attached")),
+        }
+    }
+
+    pub(super) fn on_maybe_start(&mut self, worker: Option<&WorkerName>) {
+        match worker {
+            Some(worker) => {
+                if let Some(seat) = self.seats.get_mut(worker) {
+                    seat.worker_full = false;
+                }
+            }
+            None => self.seats.values_mut().for_each(|seat| seat.worker_full = false),
+        }
+    }
+
+    /// Row B12.
+    pub(super) fn choose_worker(&mut self) -> Option<WorkerName> {
+        let now = self.now;
+        let mut free: Vec<(&WorkerName, u64)> = self
+            .seats
+            .iter()
+            .filter(|(worker, seat)| {
+                seat.is_available()
+                    && self.pauses.get(*worker).is_none_or(|pause| pause.until <= now)
+            })
+            .map(|(worker, seat)| (worker, seat.order))
+            .collect();
+        if free.is_empty() {
+            return None;
+        }
+        let index = match self.config.choose {
+            ChooseWorker::Random => self.rng.index(free.len()),
+            ChooseWorker::First => {
+                free.sort_by_key(|(_, order)| *order);
+                0
+            }
+        };
+        free.get(index).map(|(worker, _)| (*worker).clone())
+    }
+
+    pub(super) fn free_seat(&mut self, worker: &WorkerName, claim: ClaimId, full: bool) {
+        if let Some(seat) = self.seats.get_mut(worker)
+            && seat.used == SeatUse::Taken(claim)
+        {
+            seat.used = SeatUse::Free;
+            seat.worker_full = full;
+        }
+    }
+}

@@ -1,0 +1,16 @@
+//! Stories of the real program: masters, workers and commands as processes of
+//! their own, on loopback and in temporary folders. Nothing sleeps to be
+//! right; everything that is waited for has a deadline.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+mod kit;
+
+mod bad_links;
+mod orders;
+mod people;
+mod reloads;
+mod restarts;
+mod side_by_side;
+mod starts;
+mod steps;
+mod up;
