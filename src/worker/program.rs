@@ -368,7 +368,8 @@ async fn end_leftovers(lock: &mut File, instance: &str) -> std::io::Result<()> {
     let earlier = earlier.trim();
     if !earlier.is_empty() {
         let mark = Mark::Instance(earlier.to_owned());
-        let found = process::end_marked(mark, LAST_KILL_TIME).await;
+        let found =
+            process::end_marked(mark, std::collections::BTreeMap::new(), LAST_KILL_TIME).await;
         if found > 0 {
             tracing::warn!(found, "ended processes that an earlier worker program had left behind");
         }

@@ -91,9 +91,7 @@ fn fa17_a_worker_that_comes_back_without_its_build_has_lost_it() {
         let ids = house.submit("a", 1).await;
         house.until("it runs", || w1.held_back(Say::Finish) == 1).await;
         w1.go();
-        house
-            .until("it is away", || !house.board.worker(&"w1".into()).unwrap().connected)
-            .await;
+        house.until("it is away", || !house.board.worker(&"w1".into()).unwrap().connected).await;
         w1.release(Say::Finish);
         w1.come_back_empty();
         house.until("it is built again at once", || house.requests_in(2) == 1).await;
@@ -201,7 +199,9 @@ fn fr05_the_start_is_accepted_and_the_connection_lost_at_once() {
         let house = House::open(&[("w1", 1), ("w2", 1)], vec![a]).await;
         for round in 1..=10 {
             let w1 = house.robot("w1");
-            house.until("it is there", || house.seat(&house.settings.builders[0], "w1") == "idle").await;
+            house
+                .until("it is there", || house.seat(&house.settings.builders[0], "w1") == "idle")
+                .await;
             w1.hold(Say::Accept).hold(Say::Finish);
             house.submit("a", 1).await;
             house.until("it is asked", || w1.held_back(Say::Accept) == 1).await;

@@ -272,7 +272,12 @@ impl House {
         for (name, view) in self.board.all().builders {
             text += &format!(
                 "builder {name}: gen {} waiting {} {:?} restarts {} broken {:?} workers {:?}\n",
-                view.generation, view.waiting, view.big_state, view.restarts, view.broken, view.workers
+                view.generation,
+                view.waiting,
+                view.big_state,
+                view.restarts,
+                view.broken,
+                view.workers
             );
             for build in &view.builds {
                 text += &format!("    {build:?}\n");
@@ -410,7 +415,6 @@ pub fn edit<'a>(settings: &'a mut Settings, name: &str) -> &'a mut BuilderConfig
     let named = settings.builders.iter_mut().find(|builder| builder.name.as_str() == name);
     Arc::make_mut(named.expect("the builder is configured"))
 }
-
 
 /// A submission for one builder.
 pub fn submission(builder: &str) -> Submission {

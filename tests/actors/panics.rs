@@ -20,9 +20,7 @@ fn in_the_middle_of_a_queue(point: &'static str, times: u32) {
         w1.hold(Say::Finish);
         w2.hold(Say::Finish);
         let mut ids = house.submit("a", 3).await;
-        house
-            .until("two run", || w1.held_back(Say::Finish) + w2.held_back(Say::Finish) == 2)
-            .await;
+        house.until("two run", || w1.held_back(Say::Finish) + w2.held_back(Say::Finish) == 2).await;
         let before = house.texts(NUMBERS);
         // The second of them ends first, so that a build of before goes on
         // through all that follows.
@@ -99,8 +97,7 @@ fn fm05_a_builder_panics_over_an_attach() {
 #[test]
 fn fm05_a_restarted_builder_never_gives_a_claim_a_used_name() {
     story_with_faults(|| async {
-        let house =
-            House::open(&[("w1", 1), ("w2", 1)], vec![builder("a", &["w1", "w2"])]).await;
+        let house = House::open(&[("w1", 1), ("w2", 1)], vec![builder("a", &["w1", "w2"])]).await;
         // The very first claim of this builder runs through the panic.
         let w1 = house.robot("w1");
         w1.hold(Say::Finish);
@@ -215,9 +212,7 @@ async fn built(house: &House, robot: &Robot, mine: &[RequestId], others: &[Reque
         .await;
     let done = (mine.len() + others.len()) as u64;
     house.until("all of these are done", || house.requests_in(2) == done).await;
-    house
-        .until("no slot is in use", || house.board.worker(&"w1".into()).unwrap().used == 0)
-        .await;
+    house.until("no slot is in use", || house.board.worker(&"w1".into()).unwrap().used == 0).await;
 }
 
 #[test]
@@ -260,10 +255,8 @@ fn a_worker_actor_that_panics_gets_its_worker_back() {
     for point in ["worker.frame", "worker.hello", "worker.slot"] {
         story_with_faults(move || async move {
             // Short, since a worker whose hello is lost is found by its silence.
-            let timers = botmaster::settings::Timers {
-                heartbeat: Duration::from_secs(1),
-                ..timers()
-            };
+            let timers =
+                botmaster::settings::Timers { heartbeat: Duration::from_secs(1), ..timers() };
             let house = House::open_with(timers, &[("w1", 1)], vec![builder("a", &["w1"])]).await;
             let [w1] = house.robots(["w1"]).await;
             let mut ids = house.submit("a", 3).await;
@@ -290,7 +283,8 @@ fn ff11_a_build_that_panics_ends_as_exception_and_frees_its_worker() {
         house.submit("a", 4).await;
         house.until("all ended", || house.requests_in(2) == 4).await;
         house.nothing_is_taken().await;
-        let broken = "SELECT count(*) FROM builds WHERE results = 4 AND state_string LIKE '%exception%'";
+        let broken =
+            "SELECT count(*) FROM builds WHERE results = 4 AND state_string LIKE '%exception%'";
         assert_eq!(house.number(broken), 1, "{:?}", house.texts("SELECT state_string FROM builds"));
         assert_eq!(house.number("SELECT count(*) FROM builds WHERE results = 0"), 3);
         house.until("the worker keeps none of them", || w1.keeps() == 0).await;

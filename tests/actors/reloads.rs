@@ -178,8 +178,7 @@ fn t07_fifty_reloads_in_a_row_under_load() {
         // One worker, so one seat, so one order.
         let alone: Vec<_> =
             ids.iter().filter(|(name, _)| *name == "alone").map(|(_, id)| *id).collect();
-        let ran: Vec<_> =
-            robots[0].ran().into_iter().filter(|id| alone.contains(id)).collect();
+        let ran: Vec<_> = robots[0].ran().into_iter().filter(|id| alone.contains(id)).collect();
         assert_eq!(ran, alone, "in the order of their submission");
         house.close();
     });

@@ -91,7 +91,9 @@ fn fc06_a_worker_that_is_removed_while_it_builds_finishes_first() {
         house.until("the others are built elsewhere", || w2.ran().len() == 2).await;
         w1.release(Say::Finish);
         house.all_built(&ids, &[&w1, &w2]).await;
-        house.until("the worker is off the board", || house.board.worker(&"w1".into()).is_none()).await;
+        house
+            .until("the worker is off the board", || house.board.worker(&"w1".into()).is_none())
+            .await;
         house.close();
     });
 }
@@ -111,7 +113,8 @@ fn a_worker_that_is_removed_idle_is_off_the_board_and_stored_as_away() {
         house.until("its connection is closed", || !w1.attached()).await;
         house
             .until("it is stored as away", || {
-                house.number("SELECT count(*) FROM workers WHERE name = 'w1' AND connected = 1") == 0
+                house.number("SELECT count(*) FROM workers WHERE name = 'w1' AND connected = 1")
+                    == 0
             })
             .await;
         let ids = house.submit("a", 2).await;
