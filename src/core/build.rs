@@ -139,11 +139,6 @@ pub enum Event {
     },
     /// The worker came back without it.
     Gone,
-    /// The worker will not come back.
-    Unreachable {
-        /// For people.
-        why: String,
-    },
     /// The build's own handling failed.
     Broken {
         /// Why.
@@ -313,7 +308,6 @@ impl BuildCore {
                 self.on_back(now, incarnation, command, lost, fx);
             }
             Event::Gone => self.lose("the worker came back without the build", fx),
-            Event::Unreachable { why } => self.lose(&why, fx),
             Event::Broken { error } => {
                 self.failures.push(format!("exception: {error}"));
                 self.result = BuildResult::Exception;

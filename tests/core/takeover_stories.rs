@@ -16,7 +16,7 @@ fn take_over(old: &mut Desk, new: BuilderConfig) -> Desk {
     let moved: BTreeSet<_> = handover.seats.keys().cloned().collect();
     let mut desk = Desk::with(BuilderCore::succeed(Arc::new(new), handover, old.now));
     let mut effects = Vec::new();
-    old.core.retire(&moved, &mut effects);
+    old.core.retire(&moved, true, &mut effects);
     old.effects.extend(effects);
     desk.hear(Event::MaybeStart { worker: None });
     desk

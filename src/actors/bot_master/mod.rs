@@ -119,7 +119,7 @@ pub struct BotMaster {
     /// Successors that do not stand yet.
     successors: BTreeMap<BuilderName, (u64, Addr<Builder>)>,
     /// Builders that were removed and may still have builds.
-    removed: BTreeMap<BuilderName, Addr<Builder>>,
+    removed: BTreeMap<BuilderName, BuilderEntry>,
     next_child: u64,
     starting: BTreeSet<BuilderName>,
     ready: Vec<oneshot::Sender<()>>,
@@ -268,7 +268,7 @@ impl BotMaster {
         let Some(id) = self.ids.get(&name).copied() else { return };
         let may_restart = MayRestart::new(true);
         let child = self.child();
-        let removed = self.removed.remove(&name).filter(Addr::connected);
+        let removed = self.removed.remove(&name).map(|entry| entry.addr).filter(Addr::connected);
         let mut made = None;
         let me = ctx.address().recipient();
         let clock = self.world.clock.clone();
@@ -334,6 +334,17 @@ impl BotMaster {
     fn tell(&self, name: &BuilderName, mail: BuilderMail) -> Result<(), Refusal> {
         self.entry(name)?.door.tell(mail);
         Ok(())
+    }
+
+    /// A builder that was removed can still be told to stop its builds.
+    fn tell_even_removed(&self, name: &BuilderName, mail: BuilderMail) -> Result<(), Refusal> {
+        match self.removed.get(name).filter(|_| !self.builders.contains_key(name)) {
+            Some(entry) if entry.addr.connected() => {
+                entry.door.tell(mail);
+                Ok(())
+            }
+            _ => self.tell(name, mail),
+        }
     }
 
     /// Whether a submission can be taken, and what is stored for it.
@@ -471,6 +482,9 @@ impl Handler<CancelRequest> for BotMaster {
         let CancelRequest { request, builder, reason } = message;
         if !self.builders.contains_key(&builder) {
             // A removed builder's queue stays, and can be cancelled (FQ12).
+            let (stop, stopped) = oneshot::channel();
+            let mail = BuilderMail::Cancel { request, reason, reply: stop };
+            let told = self.tell_even_removed(&builder, mail);
             let (reply, answer) = oneshot::channel();
             let at = self.world.clock.now().wall;
             self.world.store.write(
@@ -481,7 +495,10 @@ impl Handler<CancelRequest> for BotMaster {
             );
             return Box::pin(async move {
                 let outcomes = answer.await.map_err(|_| Refusal::Gone)??;
-                Ok(matches!(outcomes.first(), Some(OpOutcome::Cancelled(ids)) if !ids.is_empty()))
+                let waited =
+                    matches!(outcomes.first(), Some(OpOutcome::Cancelled(ids)) if !ids.is_empty());
+                // One that does not wait may have a build that goes on.
+                Ok(waited || (told.is_ok() && stopped.await.unwrap_or(false)))
             });
         }
         let (reply, answer) = oneshot::channel();
@@ -506,7 +523,7 @@ impl Handler<StopBuild> for BotMaster {
         let StopBuild { build, builder, reason } = message;
         let (reply, answer) = oneshot::channel();
         let mail = BuilderMail::Stop { build, reason, reply };
-        when_told(self.tell(&builder, mail).map(|()| answer))
+        when_told(self.tell_even_removed(&builder, mail).map(|()| answer))
     }
 }
 

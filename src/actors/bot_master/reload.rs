@@ -205,11 +205,11 @@ impl Handler<Apply> for BotMaster {
                 (Action::Remove, _) => {
                     if let Some(builder) = self.builders.remove(&entry.name) {
                         builder.addr.do_send(RetireBuilder);
-                        self.removed.retain(|_, addr| addr.connected());
-                        self.removed.insert(entry.name.clone(), builder.addr);
+                        self.removed.retain(|_, old| old.addr.connected());
                         self.names.remove(&builder.id);
                         self.roster.oldest_changed(entry.name.clone(), None);
                         self.world.board.forget_builder(&entry.name);
+                        self.removed.insert(entry.name, builder);
                     }
                 }
                 _ => {}

@@ -147,15 +147,16 @@ impl Builder {
                 let builder = self.name().clone();
                 self.parts.oldest.do_send(OldestChanged { builder, oldest });
             }
-            // A builder that was removed has nobody to tell: what waits again
-            // waits in the store.
-            Effect::TellSuccessor(_) if !self.succeeded => {}
             Effect::TellSuccessor(event) => {
                 if let (Event::InheritedFinished { claim, .. }, Some(own)) = (&event, &mut self.own)
                 {
                     own.remove(claim);
                 }
-                self.mine.tell(BuilderMail::Event(event));
+                // A builder that was removed has nobody to tell: what waits
+                // again waits in the store.
+                if self.succeeded {
+                    self.mine.tell(BuilderMail::Event(event));
+                }
             }
             Effect::SaveExpectations(text) => {
                 let builder = self.parts.id;

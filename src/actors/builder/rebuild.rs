@@ -1,7 +1,7 @@
 //! The one way up: from the store's records and from what the living parts
 //! report, after a start of the master and after a panic alike.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -23,13 +23,16 @@ use crate::store::{BuilderRecords, Op, OpOutcome, RequestsAfter, StoreError};
 struct Loaded {
     records: Result<BuilderRecords, StoreError>,
     reports: Vec<SeatReport>,
-    yielded: Option<(BTreeSet<ClaimId>, Recipient<Inherited>)>,
+    yielded: Yielded,
 }
+
+/// Builds that go on with earlier actors, and who has them.
+type Yielded = BTreeMap<ClaimId, Recipient<Inherited>>;
 
 /// A builder that was removed and is configured again: the new actor asks the
 /// old one which builds it still has. From then on it tells their ends to it.
 #[derive(actix::Message)]
-#[rtype(result = "BTreeSet<ClaimId>")]
+#[rtype(result = "Yielded")]
 struct Yield {
     route: Arc<BuilderRoute>,
 }
@@ -41,12 +44,11 @@ impl Builder {
         let (me, route) = (ctx.address(), self.parts.route.clone());
         let removed = self.parts.removed.take();
         actix_rt::spawn(async move {
-            let mut yielded = None;
-            if let Some(removed) = removed
-                && let Ok(claims) = removed.send(Yield { route }).await
-            {
-                yielded = Some((claims, removed.recipient()));
-            }
+            let yielded = match removed {
+                // It may have gone meanwhile: then it has nothing left.
+                Some(removed) => removed.send(Yield { route }).await.unwrap_or_default(),
+                None => Yielded::new(),
+            };
             let (tell, told) = oneshot::channel();
             store.load_builder(
                 id,
@@ -128,7 +130,7 @@ impl Builder {
         let now = self.world().clock.now();
         self.core.rebuild(now, core_records, reports, &running, &inherited, &mut effects);
         if retired.is_some() {
-            self.core.retire(&BTreeSet::new(), &mut effects);
+            self.core.retire(&BTreeSet::new(), self.succeeded, &mut effects);
         }
         // Builds of a retired builder that ended while it was being built anew:
         // its successor has not heard of it. Which of the requests that wait
@@ -183,7 +185,10 @@ impl Builder {
             build: open.row.id,
             incarnation: open.row.incarnation,
             result: BuildResult::Retry,
-            state_string: format!("worker {} is not configured any more", open.worker),
+            state_string: format!(
+                "worker lost: {} is not configured any more; queued again",
+                open.worker
+            ),
             requests: RequestsAfter::Requeue { infra: true },
             at: self.world().clock.now().wall,
         };
@@ -223,9 +228,7 @@ impl Handler<Loaded> for Builder {
     fn handle(&mut self, loaded: Loaded, ctx: &mut Context<Self>) {
         let Mode::Loading { waiting } = &mut self.mode else { return };
         let waiting = std::mem::take(waiting);
-        if let Some((claims, owner)) = loaded.yielded {
-            self.inherited.extend(claims.into_iter().map(|claim| (claim, owner.clone())));
-        }
+        self.inherited.extend(loaded.yielded);
         match loaded.records {
             Ok(records) => {
                 self.mode = Mode::Live;
@@ -243,9 +246,11 @@ impl Handler<Loaded> for Builder {
 
 impl Handler<Yield> for Builder {
     type Result = MessageResult<Yield>;
-    fn handle(&mut self, message: Yield, _: &mut Context<Self>) -> Self::Result {
+    fn handle(&mut self, message: Yield, ctx: &mut Context<Self>) -> Self::Result {
         self.mine = BuilderHandle::new(self.name().clone(), message.route);
         self.succeeded = true;
-        MessageResult(self.core.claims())
+        let own = self.core.claims().into_iter().chain(self.own.iter().flatten().copied());
+        let own = own.map(|claim| (claim, ctx.address().recipient()));
+        MessageResult(std::mem::take(&mut self.inherited).into_iter().chain(own).collect())
     }
 }

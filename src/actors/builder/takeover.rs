@@ -104,7 +104,7 @@ impl Builder {
 
     pub(super) fn retire(&mut self, moved: &BTreeSet<WorkerName>, ctx: &mut Context<Self>) {
         let mut effects = Vec::new();
-        self.core.retire(moved, &mut effects);
+        self.core.retire(moved, self.succeeded, &mut effects);
         self.own = Some(self.core.claims());
         self.perform_all(effects, ctx);
     }
@@ -156,6 +156,7 @@ impl Handler<Stands> for Builder {
             inherited,
         });
         self.parts.route.lead_to(take_over.successor.clone().recipient());
+        self.succeeded = true;
         self.retire(&moved, ctx);
         let _ = take_over.done.send(Ok(()));
         self.backlog.extend(waiting);
