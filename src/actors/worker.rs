@@ -81,10 +81,14 @@ impl Worker {
     fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
         let mut effects = Vec::new();
         self.core.handle(event, &mut effects);
+        let over = effects.contains(&Effect::Over);
         for effect in effects {
             self.perform(effect, ctx);
         }
-        self.show();
+        // One that is over has just been taken down.
+        if !over {
+            self.show();
+        }
     }
 
     fn show(&self) {

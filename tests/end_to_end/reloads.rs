@@ -192,7 +192,7 @@ fn fc06_a_worker_removed_while_it_builds_finishes_and_a_new_one_takes_the_next()
     assert_counted(&master.log("b", 1, 0, 'o'));
     // The old one is told that it is not configured any more, and ends.
     assert_eq!(old.code_within(crate::kit::PATIENCE), Some(78));
-    assert!(master.board()["workers"]["old"].is_null());
+    until("it is shown no more", || master.board()["workers"]["old"].is_null().then_some(()));
 }
 
 #[test]

@@ -113,7 +113,9 @@ impl<'p> Master<'p> {
     #[track_caller]
     pub fn attached(&self, worker: &str) {
         until(&format!("worker {worker} is attached"), || {
-            let ready = |view: &Value| view["workers"][worker].as_str() == Some("idle");
+            let ready = |view: &Value| {
+                view["workers"][worker].as_str().is_some_and(|word| word != "attaching")
+            };
             let board = self.board();
             let builders = board["builders"].as_object()?;
             let connected = board["workers"][worker]["connected"] == true;
