@@ -479,6 +479,7 @@ impl Actor for Build {
                 finished: ctx.address().recipient(),
                 back: ctx.address().recipient(),
             },
+            recovered: self.recovered.is_some(),
         });
         match self.recovered.take() {
             Some(steps) => self.recover(steps, ctx),

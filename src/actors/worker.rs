@@ -526,9 +526,14 @@ impl Handler<RegisterSeat> for Worker {
 impl Handler<RegisterBuild> for Worker {
     type Result = ();
     fn handle(&mut self, register: RegisterBuild, ctx: &mut Context<Self>) {
-        let RegisterBuild { build, claim, builder, door } = register;
+        let RegisterBuild { build, claim, builder, door, recovered } = register;
         self.builds.insert(build, door);
         self.step(Event::BuildRegistered { build, claim, builder }, ctx);
+        // The builder came back after its worker did: had the worker brought
+        // this build, it was told then to abandon it.
+        if recovered && self.core.is_up() {
+            self.tell_build(build, crate::core::build::Event::Gone);
+        }
     }
 }
 

@@ -107,6 +107,8 @@ pub struct RegisterBuild {
     pub builder: BuilderName,
     /// Where its news go.
     pub door: BuildDoor,
+    /// It had begun before this Build lived: its worker has to bring it.
+    pub recovered: bool,
 }
 
 /// The build ended; the worker is told so.
