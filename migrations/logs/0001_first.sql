@@ -15,3 +15,9 @@ CREATE TABLE chunks (
 ) STRICT;
 CREATE UNIQUE INDEX chunks_first ON chunks (log_id, first);
 CREATE INDEX chunks_line ON chunks (log_id, first_line, first);
+
+-- Logs that went beyond the limit: what is cut off is counted here.
+CREATE TABLE overlong (
+    log_id     INTEGER PRIMARY KEY,
+    worker_end INTEGER NOT NULL    -- bytes of the worker's that arrived, kept or not
+) STRICT;

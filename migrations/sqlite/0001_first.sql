@@ -66,6 +66,7 @@ CREATE TABLE buildsets (
     properties      TEXT    NOT NULL,            -- JSON object
     open_requests   INTEGER NOT NULL             -- requests not complete yet
 ) STRICT;
+CREATE INDEX buildsets_submitted ON buildsets (submitted_at);
 CREATE UNIQUE INDEX buildsets_key ON buildsets (idempotency_key) WHERE idempotency_key IS NOT NULL;
 CREATE INDEX buildsets_rebuilt ON buildsets (rebuilt_build) WHERE rebuilt_build IS NOT NULL;
 
@@ -84,8 +85,11 @@ CREATE TABLE requests (
     infra_tries  INTEGER NOT NULL DEFAULT 0,
     waited_for   INTEGER NOT NULL DEFAULT 0
 ) STRICT;
-CREATE INDEX requests_queued ON requests (builder_id) WHERE state = 0;
 CREATE INDEX requests_buildset ON requests (buildset_id);
+CREATE INDEX requests_builder ON requests (builder_id);
+CREATE INDEX requests_submitted ON requests (submitted_at);
+-- After the one of all requests: SQLite takes the later of two that seem equal.
+CREATE INDEX requests_queued ON requests (builder_id) WHERE state = 0;
 
 CREATE TABLE builds (
     -- An unclaimed build's row goes away; its id must still never come again,
@@ -105,9 +109,11 @@ CREATE TABLE builds (
     factory_digest TEXT    NOT NULL,
     properties     TEXT    NOT NULL              -- JSON object
 ) STRICT;
-CREATE UNIQUE INDEX builds_number ON builds (builder_id, number);
-CREATE INDEX builds_open ON builds (claim) WHERE state < 2;
-CREATE INDEX builds_request ON builds (request_id);
+-- Builds that are only claimed are not shown, so the indexes for those who
+-- read have a build from its start on, and only then.
+CREATE UNIQUE INDEX builds_number ON builds (builder_id, number) WHERE number IS NOT NULL;
+CREATE INDEX builds_started ON builds (started_at) WHERE number IS NOT NULL;
+CREATE INDEX builds_open ON builds (builder_id, claim) WHERE state < 2;
 CREATE INDEX builds_worker ON builds (worker_id);
 
 CREATE TABLE build_requests (
@@ -116,6 +122,7 @@ CREATE TABLE build_requests (
     epoch      INTEGER NOT NULL,
     PRIMARY KEY (build_id, request_id)
 ) STRICT, WITHOUT ROWID;
+CREATE INDEX build_requests_request ON build_requests (request_id);
 
 CREATE TABLE steps (
     id           INTEGER PRIMARY KEY,

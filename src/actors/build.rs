@@ -65,6 +65,8 @@ pub struct Build {
     requeued: Vec<Request>,
     /// Frames that wait until the worker was told to go on.
     continuing: Option<Vec<MasterFrame>>,
+    /// The worker's new number, until the store knows that the build is its.
+    unadopted: Option<Incarnation>,
     begun: bool,
 }
 
@@ -73,6 +75,13 @@ pub struct Build {
 struct StoreAnswered {
     ticket: u64,
     written: Written,
+}
+
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct Adopted {
+    incarnation: Incarnation,
+    ok: bool,
 }
 
 #[derive(actix::Message)]
@@ -115,6 +124,7 @@ impl Build {
             ticket: 0,
             requeued: Vec::new(),
             continuing: None,
+            unadopted: None,
             begun: false,
         }
     }
@@ -287,7 +297,10 @@ impl Build {
                 at,
             }),
         };
-        records.iter().filter_map(op).collect()
+        // The fence is the new number: it must be stored before, or with, the
+        // first thing that is written under it.
+        let adopt = self.unadopted.map(|incarnation| Op::AdoptBuild { build, incarnation });
+        adopt.into_iter().chain(records.iter().filter_map(op)).collect()
     }
 
     fn absorb(&mut self, outcomes: Vec<OpOutcome>) {
@@ -433,6 +446,16 @@ impl Build {
         );
     }
 
+    /// Stores that the worker's new number owns the build, until it is stored.
+    fn adopt(&mut self, ctx: &mut Context<Self>) {
+        let Some(incarnation) = self.unadopted else { return };
+        let (build, me) = (self.core.order().build, ctx.address());
+        self.world.store.write(
+            Transaction::of(Op::AdoptBuild { build, incarnation }),
+            Box::new(move |written| me.do_send(Adopted { incarnation, ok: written.is_ok() })),
+        );
+    }
+
     fn recover(&mut self, steps: Vec<(StepRow, Vec<LogRow>)>, ctx: &mut Context<Self>) {
         let results = steps
             .iter()
@@ -474,12 +497,12 @@ impl Actor for Build {
             build: order.build,
             claim: order.claim,
             builder: order.config.name.clone(),
+            session: self.link.as_ref().map(|link| link.session),
             door: BuildDoor {
                 event: ctx.address().recipient(),
                 finished: ctx.address().recipient(),
                 back: ctx.address().recipient(),
             },
-            recovered: self.recovered.is_some(),
         });
         match self.recovered.take() {
             Some(steps) => self.recover(steps, ctx),
@@ -544,8 +567,8 @@ impl Handler<WorkerBack> for Build {
     type Result = ();
     fn handle(&mut self, back: WorkerBack, ctx: &mut Context<Self>) {
         self.link = Some(back.link);
-        let op = Op::AdoptBuild { build: self.core.order().build, incarnation: back.incarnation };
-        self.world.store.write(Transaction::of(op), Box::new(|_| {}));
+        self.unadopted = Some(back.incarnation);
+        self.adopt(ctx);
         self.step(
             Event::Back {
                 incarnation: back.incarnation,
@@ -615,6 +638,20 @@ impl Handler<LogReopened> for Build {
         }));
         for frame in self.continuing.take().unwrap_or_default() {
             link.send(&frame);
+        }
+    }
+}
+
+impl Handler<Adopted> for Build {
+    type Result = ();
+    fn handle(&mut self, adopted: Adopted, ctx: &mut Context<Self>) {
+        if self.unadopted != Some(adopted.incarnation) {
+            return;
+        }
+        if adopted.ok {
+            self.unadopted = None;
+        } else {
+            ctx.run_later(std::time::Duration::from_secs(1), |build, ctx| build.adopt(ctx));
         }
     }
 }

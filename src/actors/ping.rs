@@ -24,6 +24,7 @@ pub struct Ping {
     asker: Recipient<PingEnded>,
     core: Option<PingCore>,
     alarm: Alarm,
+    told: bool,
 }
 
 impl Ping {
@@ -36,8 +37,18 @@ impl Ping {
         worker: Arc<WorkerHandle>,
         asker: Recipient<PingEnded>,
     ) -> Addr<Self> {
-        Self { world, token, timeout, link, worker, asker, core: None, alarm: Alarm::default() }
-            .start()
+        Self {
+            world,
+            token,
+            timeout,
+            link,
+            worker,
+            asker,
+            core: None,
+            alarm: Alarm::default(),
+            told: false,
+        }
+        .start()
     }
 
     fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -59,6 +70,7 @@ impl Ping {
                 }
                 Effect::DropConnection => self.link.close("it did not answer a ping"),
                 Effect::Done(ok) => {
+                    self.told = true;
                     self.asker.do_send(PingEnded { token: self.token, ok });
                     ctx.stop();
                 }
@@ -88,9 +100,15 @@ impl Actor for Ping {
         self.core = Some(PingCore::start(now, self.timeout, &mut effects));
         self.perform(effects, ctx);
     }
+}
 
-    fn stopped(&mut self, _: &mut Context<Self>) {
+impl Drop for Ping {
+    /// However it ends, whoever waits hears of it.
+    fn drop(&mut self) {
         self.worker.forget_ping.do_send(ForgetPing(self.token));
+        if !self.told {
+            self.asker.do_send(PingEnded { token: self.token, ok: false });
+        }
     }
 }
 

@@ -60,8 +60,10 @@ impl World {
 #[derive(actix::Message, Clone, Debug)]
 #[rtype(result = "()")]
 pub struct ChildDown {
-    /// Which, as its parent named it.
+    /// Which, as its parent named it for people.
     pub id: String,
+    /// Which, as its parent numbered it.
+    pub child: u64,
     /// What it said.
     pub reason: String,
     /// Restarts so far.
@@ -95,6 +97,7 @@ impl MayRestart {
 struct Supervise<A: Actor<Context = Context<A>> + Supervised> {
     context: ContextFut<A, Context<A>>,
     id: String,
+    child: u64,
     parent: Recipient<ChildDown>,
     clock: Clock,
     policy: RestartPolicy,
@@ -117,6 +120,7 @@ impl<A: Actor<Context = Context<A>> + Supervised + Unpin> Future for Supervise<A
             tracing::error!(actor = %this.id, error = %reason, restarted = again, "an actor panicked");
             this.parent.do_send(ChildDown {
                 id: this.id.clone(),
+                child: this.child,
                 reason,
                 restarts: this.policy.total(),
                 gave_up: !again,
@@ -139,9 +143,11 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> String {
         .unwrap_or_else(|| "it did not say why".to_owned())
 }
 
-/// Starts an actor under supervision. `make` gets its context.
+/// Starts an actor under supervision, which tells `parent` of its panics under
+/// the name `id` and the number `child`. `make` gets its context.
 pub fn start_supervised<A>(
     id: String,
+    child: u64,
     parent: Recipient<ChildDown>,
     clock: Clock,
     may_restart: MayRestart,
@@ -157,6 +163,7 @@ where
     actix_rt::spawn(Supervise {
         context,
         id,
+        child,
         parent,
         clock,
         policy: RestartPolicy::default(),

@@ -15,8 +15,8 @@ use crate::core::slave_builder::{Effect, Event, SlaveBuilderCore};
 use crate::faults;
 use crate::messages::{
     BuildOver, BuilderEvent, BuilderHandle, BuilderMail, CallBackStart, DescribeSeat, EndPing,
-    LetGo, Ping, PingEnded, RegisterSeat, SeatNews, SeatNewsKind, StartBuild, TightenPing,
-    WorkerHandle, WorkerLink,
+    LetGo, Ping, PingEnded, RegisterSeat, SeatNews, SeatNewsKind, StartBuild, StartReply,
+    TightenPing, WorkerHandle, WorkerLink,
 };
 use crate::protocol::json_v1::MasterFrame;
 use crate::store::{BuilderNote, Op, Transaction};
@@ -30,7 +30,7 @@ pub struct SlaveBuilder {
     link: WorkerLink,
     core: SlaveBuilderCore,
     alarm: Alarm,
-    starts: BTreeMap<ClaimId, Recipient<BuilderEvent>>,
+    starts: BTreeMap<ClaimId, StartReply>,
     persons: BTreeMap<ReplyId, (ReplyId, Recipient<BuilderEvent>)>,
     next_reply: u64,
     ping: Option<(PingToken, Addr<PingActor>)>,
@@ -123,11 +123,8 @@ impl SlaveBuilder {
             }
             Effect::TellDetached => self.tell_builder(ToBuilder::Detach { worker, session }),
             Effect::TellStart { claim, outcome } => {
-                if let Some(from) = self.starts.remove(&claim) {
-                    from.do_send(BuilderEvent(match outcome {
-                        Ok(()) => ToBuilder::StartAccepted { claim },
-                        Err(failure) => ToBuilder::StartFailed { claim, failure },
-                    }));
+                if let Some(reply) = self.starts.remove(&claim) {
+                    reply.tell(outcome);
                 }
             }
             Effect::TellPing { reply, ok } => {
@@ -183,6 +180,8 @@ impl Supervised for SlaveBuilder {
     /// connection with its inventory, and everything goes the ordinary way.
     fn restarting(&mut self, _: &mut Context<Self>) {
         self.alarm.rang();
+        // Those that wait for a start hear that it failed.
+        self.starts.clear();
         self.link.close("the master's part for it had to be started again");
     }
 }
@@ -207,7 +206,8 @@ impl Handler<SeatNews> for SlaveBuilder {
 impl Handler<StartBuild> for SlaveBuilder {
     type Result = ();
     fn handle(&mut self, start: StartBuild, ctx: &mut Context<Self>) {
-        self.starts.insert(start.order.claim, start.from);
+        faults::point("slave_builder.start");
+        self.starts.insert(start.order.claim, start.reply);
         self.step(Event::Start(start.order), ctx);
     }
 }
@@ -264,6 +264,7 @@ impl Handler<DescribeSeat> for SlaveBuilder {
             worker: self.worker.name.clone(),
             session: self.link.session,
             used,
+            pinging: !self.persons.is_empty(),
         }))
     }
 }

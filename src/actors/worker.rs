@@ -5,11 +5,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient, Supervised};
+use actix::{
+    Actor, ActorContext, AsyncContext, Context, Handler, Recipient, ResponseFuture, Supervised,
+};
+use tokio::sync::oneshot;
 
 use super::bot_master::WorkerAvailable;
 use super::runtime::World;
-use crate::core::builder::Event as ToBuilder;
 use crate::core::ids::*;
 use crate::core::values::WorkerConfig;
 use crate::core::views::WorkerView;
@@ -39,7 +41,9 @@ pub struct Worker {
     builds: BTreeMap<BuildId, BuildDoor>,
     ended: VecDeque<BuildId>,
     pings: BTreeMap<PingToken, (SessionId, Recipient<Pong>, Recipient<PingLost>)>,
-    askers: BTreeMap<ClaimId, Recipient<BuilderEvent>>,
+    askers: BTreeMap<ClaimId, SlotReply>,
+    /// Who waits for an order to be durable.
+    ordered: Option<oneshot::Sender<Result<(), Refusal>>>,
     handle: Option<Arc<WorkerHandle>>,
 }
 
@@ -74,6 +78,7 @@ impl Worker {
             ended: VecDeque::new(),
             pings: BTreeMap::new(),
             askers: BTreeMap::new(),
+            ordered: None,
             handle: None,
         }
     }
@@ -85,7 +90,6 @@ impl Worker {
         for effect in effects {
             self.perform(effect, ctx);
         }
-        // One that is over has just been taken down.
         if !over {
             self.show();
         }
@@ -126,6 +130,20 @@ impl Worker {
         if let Some(link) = self.current() {
             link.send(frame);
         }
+    }
+
+    /// Keeps an order; whoever gave it hears of it when it is durable.
+    fn write_order(&mut self, op: Op) {
+        let ordered = self.ordered.take();
+        self.world.store.write(
+            Transaction::of(op),
+            Box::new(move |written| {
+                let told = written.map(|_| ()).map_err(|error| Refusal::Store(error.to_string()));
+                if let Some(ordered) = ordered {
+                    let _ = ordered.send(told);
+                }
+            }),
+        );
     }
 
     fn write(&self, op: Op) {
@@ -201,24 +219,20 @@ impl Worker {
                 }));
             }
             Effect::Slot { builder: _, claim, granted } => {
-                if let Some(from) = self.askers.remove(&claim) {
-                    from.do_send(BuilderEvent(match granted {
-                        Some(incarnation) => {
-                            ToBuilder::SlotGranted { claim, worker_id: self.id, incarnation }
-                        }
-                        None => ToBuilder::SlotRefused { claim },
-                    }));
+                // Dropped unused, it refuses.
+                if let (Some(reply), Some(incarnation)) = (self.askers.remove(&claim), granted) {
+                    reply.grant(self.id, incarnation);
                 }
             }
             Effect::TryBuilders(builders) => {
                 self.master.do_send(WorkerAvailable { worker: self.name.clone(), builders })
             }
-            Effect::StorePaused { paused, reason } => self.write(Op::SetWorker {
+            Effect::StorePaused { paused, reason } => self.write_order(Op::SetWorker {
                 worker: self.id,
                 paused: Some((paused, reason)),
                 graceful: None,
             }),
-            Effect::StoreGraceful(graceful) => self.write(Op::SetWorker {
+            Effect::StoreGraceful(graceful) => self.write_order(Op::SetWorker {
                 worker: self.id,
                 paused: None,
                 graceful: Some(graceful),
@@ -440,6 +454,10 @@ impl Supervised for Worker {
     /// The worker comes back over a new connection with its inventory; slots
     /// and Builds are told by those who hold them.
     fn restarting(&mut self, ctx: &mut Context<Self>) {
+        // Dropped unused, they refuse; what the core granted to nobody is put
+        // right when the builders tell which slots they know.
+        self.askers.clear();
+        self.ordered = None;
         for (link, _, _) in self.links.values() {
             link.close("the master's part for it had to be started again");
         }
@@ -495,7 +513,8 @@ impl Handler<ConnectionLost> for Worker {
 impl Handler<AskSlot> for Worker {
     type Result = ();
     fn handle(&mut self, ask: AskSlot, ctx: &mut Context<Self>) {
-        self.askers.insert(ask.claim, ask.from);
+        faults::point("worker.ask_slot");
+        self.askers.insert(ask.claim, ask.reply);
         self.step(Event::AskSlot { builder: ask.builder, claim: ask.claim }, ctx);
     }
 }
@@ -526,14 +545,9 @@ impl Handler<RegisterSeat> for Worker {
 impl Handler<RegisterBuild> for Worker {
     type Result = ();
     fn handle(&mut self, register: RegisterBuild, ctx: &mut Context<Self>) {
-        let RegisterBuild { build, claim, builder, door, recovered } = register;
+        let RegisterBuild { build, claim, builder, session, door } = register;
         self.builds.insert(build, door);
-        self.step(Event::BuildRegistered { build, claim, builder }, ctx);
-        // The builder came back after its worker did: had the worker brought
-        // this build, it was told then to abandon it.
-        if recovered && self.core.is_up() {
-            self.tell_build(build, crate::core::build::Event::Gone);
-        }
+        self.step(Event::BuildRegistered { build, claim, builder, session }, ctx);
     }
 }
 
@@ -594,7 +608,7 @@ impl Handler<ConfigureWorker> for Worker {
 }
 
 impl Handler<WorkerOrdered> for Worker {
-    type Result = Result<(), Refusal>;
+    type Result = ResponseFuture<Result<(), Refusal>>;
     fn handle(&mut self, message: WorkerOrdered, ctx: &mut Context<Self>) -> Self::Result {
         let event = match message.order {
             WorkerOrder::Pause => Event::Pause {
@@ -604,7 +618,8 @@ impl Handler<WorkerOrdered> for Worker {
             WorkerOrder::Unpause => Event::Pause { paused: false, reason: None },
             WorkerOrder::Drain | WorkerOrder::Shutdown => {
                 if !self.core.is_up() {
-                    return Err(Refusal::NotAttached(self.name.clone()));
+                    let name = self.name.clone();
+                    return Box::pin(async { Err(Refusal::NotAttached(name)) });
                 }
                 Event::Leave {
                     shutdown: message.order == WorkerOrder::Shutdown,
@@ -612,8 +627,17 @@ impl Handler<WorkerOrdered> for Worker {
                 }
             }
         };
+        let (tell, told) = oneshot::channel();
+        self.ordered = Some(tell);
         self.step(event, ctx);
-        Ok(())
+        Box::pin(async move { told.await.unwrap_or(Err(Refusal::Gone)) })
+    }
+}
+
+impl Handler<BuilderBroken> for Worker {
+    type Result = ();
+    fn handle(&mut self, message: BuilderBroken, ctx: &mut Context<Self>) {
+        self.step(Event::BuilderBroken(message.0), ctx);
     }
 }
 

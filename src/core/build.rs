@@ -139,11 +139,6 @@ pub enum Event {
     },
     /// The worker came back without it.
     Gone,
-    /// The worker will not come back.
-    Unreachable {
-        /// For people.
-        why: String,
-    },
     /// The build's own handling failed.
     Broken {
         /// Why.
@@ -313,7 +308,6 @@ impl BuildCore {
                 self.on_back(now, incarnation, command, lost, fx);
             }
             Event::Gone => self.lose("the worker came back without the build", fx),
-            Event::Unreachable { why } => self.lose(&why, fx),
             Event::Broken { error } => {
                 self.failures.push(format!("exception: {error}"));
                 self.result = BuildResult::Exception;
@@ -489,8 +483,14 @@ impl BuildCore {
             Some(CommandEnd::Error(_)) => BuildResult::Failure,
             Some(CommandEnd::Killed(_) | CommandEnd::Refused(_)) | None => BuildResult::Exception,
         };
+        self.count(step, result);
+        result
+    }
+
+    /// What a step's result means for the build.
+    fn count(&mut self, step: &StepSpec, result: BuildResult) {
         match result {
-            BuildResult::Success => {}
+            BuildResult::Success | BuildResult::Skipped => {}
             BuildResult::Failure => {
                 if step.flunk_on_failure {
                     self.result = self.result.worst(BuildResult::Failure);
@@ -507,7 +507,6 @@ impl BuildCore {
                 self.halted = true;
             }
         }
-        result
     }
 
     /// One effect, however often it is asked for (fault row FF04).
@@ -648,9 +647,7 @@ impl BuildCore {
         self.step_began = now;
         for (index, result) in results {
             let Some(step) = self.steps().get(index).cloned() else { continue };
-            if result == BuildResult::Failure {
-                let _ = self.judge(&step, Some(&CommandEnd::Exit(1)));
-            }
+            self.count(&step, result);
         }
         // A step and its successor are written together, so a build without a
         // step under way has none at all: it goes on from where it stands.

@@ -100,7 +100,12 @@ pub enum Event {
         claim: ClaimId,
         /// Its builder.
         builder: BuilderName,
+        /// The connection over which it was started; none for a build of an
+        /// earlier master.
+        session: Option<SessionId>,
     },
+    /// A builder is broken: only its running builds keep their slots.
+    BuilderBroken(BuilderName),
     /// The build ended.
     BuildForgotten {
         /// Which.
@@ -359,13 +364,22 @@ impl WorkerCore {
                     self.freed(fx);
                 }
             }
-            Event::BuildRegistered { build, claim, builder } => {
-                self.slots.insert(claim, builder.clone());
-                self.builds.insert(build, (claim, builder));
+            Event::BuildRegistered { build, claim, builder, session } => {
+                self.on_build_registered(build, claim, builder, session, fx);
+            }
+            Event::BuilderBroken(builder) => {
+                let running: BTreeSet<_> = self.builds.values().map(|(claim, _)| *claim).collect();
+                self.slots.retain(|claim, owner| *owner != builder || running.contains(claim));
+                self.refused.remove(&builder);
+                self.freed(fx);
             }
             Event::BuildForgotten { build } => {
-                self.builds.remove(&build);
-                self.over_if_retired(fx);
+                if let Some((claim, _)) = self.builds.remove(&build) {
+                    // Its builder gives the slot back as well; should that be
+                    // broken, the slot is free all the same.
+                    self.slots.remove(&claim);
+                    self.freed(fx);
+                }
             }
             Event::Abandoned { build } => {
                 if self.abandoning.remove(&build) {
@@ -542,6 +556,31 @@ impl WorkerCore {
         }
     }
 
+    /// A build whose connection is not (or no longer) the one in charge must
+    /// hear so, or it would wait for ever.
+    fn on_build_registered(
+        &mut self,
+        build: BuildId,
+        claim: ClaimId,
+        builder: BuilderName,
+        session: Option<SessionId>,
+        fx: &mut Vec<Effect>,
+    ) {
+        self.slots.insert(claim, builder.clone());
+        self.builds.insert(build, (claim, builder));
+        match (&self.link, session) {
+            (Link::Up { session: current, .. }, Some(theirs)) if *current == theirs => {}
+            // It reconnected meanwhile, and was told to abandon the build.
+            (Link::Up { .. }, Some(_)) => fx.push(Effect::TellBuildGone { build }),
+            // Only a new connection brings a new inventory.
+            (Link::Up { session, .. }, None) => fx.push(Effect::CloseConnection {
+                session: *session,
+                reason: "a build of it has to be taken back",
+            }),
+            _ => fx.push(Effect::TellBuildAway { build }),
+        }
+    }
+
     /// The build of this builder that the worker came back with.
     fn building(&self, builder: &BuilderName) -> Option<ClaimId> {
         self.builds.values().find(|(_, owner)| owner == builder).map(|(claim, _)| *claim)
@@ -563,6 +602,7 @@ impl WorkerCore {
         };
         self.link = Link::Away;
         self.link_ended(session, incarnation, fx);
+        self.over_if_retired(fx);
     }
 
     fn on_ask_slot(&mut self, builder: BuilderName, claim: ClaimId, fx: &mut Vec<Effect>) {
@@ -644,18 +684,20 @@ impl WorkerCore {
         self.freed(fx);
     }
 
+    /// Over once its builds have ended and its connection, too, so that
+    /// everybody heard of that.
     fn over_if_retired(&mut self, fx: &mut Vec<Effect>) {
-        if self.retired && self.slots.is_empty() && self.builds.is_empty() {
-            if let Link::Up { session, .. }
+        if !self.retired || !self.slots.is_empty() || !self.builds.is_empty() {
+            return;
+        }
+        match self.link {
+            Link::Away => fx.push(Effect::Over),
+            Link::Up { session, .. }
             | Link::Inventory { session, .. }
-            | Link::Numbering { session } = self.link
-            {
-                fx.push(Effect::CloseConnection {
-                    session,
-                    reason: "this worker is no longer configured",
-                });
-            }
-            fx.push(Effect::Over);
+            | Link::Numbering { session } => fx.push(Effect::CloseConnection {
+                session,
+                reason: "this worker is no longer configured",
+            }),
         }
     }
 

@@ -119,12 +119,6 @@ impl BuilderRoute {
     pub fn lead_to(&self, successor: Recipient<Mail>) {
         *self.current.lock().unwrap_or_else(PoisonError::into_inner) = successor;
     }
-
-    /// Whether it leads to `actor`.
-    #[must_use]
-    pub fn leads_to(&self, actor: &Recipient<Mail>) -> bool {
-        *self.current.lock().unwrap_or_else(PoisonError::into_inner) == *actor
-    }
 }
 
 /// One sender's door to whoever is in charge of a builder.

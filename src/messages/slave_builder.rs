@@ -3,17 +3,53 @@
 use actix::{Message, Recipient};
 
 use super::BuilderEvent;
-use crate::core::builder::{ReplyId, SeatReport, StartOrder};
+use crate::core::builder::{Event, ReplyId, SeatReport, StartFailure, StartOrder};
 use crate::core::ids::*;
 
-/// Ping the worker and start the build there; told to `from`.
+/// Ping the worker and start the build there.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct StartBuild {
     /// What.
     pub order: Box<StartOrder>,
-    /// Who hears `StartAccepted` or `StartFailed`.
-    pub from: Recipient<BuilderEvent>,
+    /// Who hears how it went.
+    pub reply: StartReply,
+}
+
+/// The answer to a start. When it is dropped unused, because the SlaveBuilder is
+/// gone or panicked, the start has failed: no start waits for ever.
+pub struct StartReply {
+    claim: ClaimId,
+    to: Option<Recipient<BuilderEvent>>,
+}
+
+impl StartReply {
+    /// An answer that `to` waits for.
+    #[must_use]
+    pub fn new(claim: ClaimId, to: Recipient<BuilderEvent>) -> Self {
+        Self { claim, to: Some(to) }
+    }
+
+    /// Tells how it went.
+    pub fn tell(mut self, outcome: Result<(), StartFailure>) {
+        self.send(outcome);
+    }
+
+    fn send(&mut self, outcome: Result<(), StartFailure>) {
+        let claim = self.claim;
+        if let Some(to) = self.to.take() {
+            to.do_send(BuilderEvent(match outcome {
+                Ok(()) => Event::StartAccepted { claim },
+                Err(failure) => Event::StartFailed { claim, failure },
+            }));
+        }
+    }
+}
+
+impl Drop for StartReply {
+    fn drop(&mut self) {
+        self.send(Err(StartFailure::NoAnswer("the master's part for the worker is gone".into())));
+    }
 }
 
 /// A person asks whether the worker answers; told to `from` as `PingDone`.

@@ -9,6 +9,7 @@ use super::{
     BuildEvent, BuilderEvent, BuilderHandle, CommandFinished, PingLost, Pong, Refusal, SeatNews,
     WorkerBack, WorkerLink, WorkerOrder,
 };
+use crate::core::builder::Event;
 use crate::core::ids::*;
 use crate::core::values::WorkerConfig;
 use crate::protocol::json_v1::{Attach as AttachFrame, WorkerFrame};
@@ -45,7 +46,7 @@ pub struct ConnectionLost {
     pub reason: String,
 }
 
-/// A builder asks for a slot; told to `from`.
+/// A builder asks for a slot.
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct AskSlot {
@@ -53,9 +54,46 @@ pub struct AskSlot {
     pub builder: BuilderName,
     /// For whom.
     pub claim: ClaimId,
-    /// Who hears `SlotGranted` or `SlotRefused`.
-    pub from: Recipient<BuilderEvent>,
+    /// Who hears whether there is one.
+    pub reply: SlotReply,
 }
+
+/// The answer to a builder that asks for a slot. When it is dropped unused,
+/// because the Worker is gone or panicked, the slot is refused.
+pub struct SlotReply {
+    claim: ClaimId,
+    to: Option<Recipient<BuilderEvent>>,
+}
+
+impl SlotReply {
+    /// An answer that `to` waits for.
+    #[must_use]
+    pub fn new(claim: ClaimId, to: Recipient<BuilderEvent>) -> Self {
+        Self { claim, to: Some(to) }
+    }
+
+    /// Grants the slot.
+    pub fn grant(mut self, worker_id: WorkerId, incarnation: Incarnation) {
+        let claim = self.claim;
+        if let Some(to) = self.to.take() {
+            to.do_send(BuilderEvent(Event::SlotGranted { claim, worker_id, incarnation }));
+        }
+    }
+}
+
+impl Drop for SlotReply {
+    fn drop(&mut self) {
+        let claim = self.claim;
+        if let Some(to) = self.to.take() {
+            to.do_send(BuilderEvent(Event::SlotRefused { claim }));
+        }
+    }
+}
+
+/// A builder is broken: only its running builds keep their slots.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct BuilderBroken(pub BuilderName);
 
 /// A slot is free again.
 #[derive(Message)]
@@ -105,10 +143,11 @@ pub struct RegisterBuild {
     pub claim: ClaimId,
     /// Its builder.
     pub builder: BuilderName,
+    /// The connection over which it was started; none for a build of an
+    /// earlier master.
+    pub session: Option<SessionId>,
     /// Where its news go.
     pub door: BuildDoor,
-    /// It had begun before this Build lived: its worker has to bring it.
-    pub recovered: bool,
 }
 
 /// The build ended; the worker is told so.

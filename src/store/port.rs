@@ -30,6 +30,10 @@ pub enum StoreError {
     /// An epoch or incarnation no longer holds: the asker is not the owner.
     #[error("no longer the owner: {0}")]
     Fenced(String),
+    /// The worker has attached anew since it was chosen, so nothing was
+    /// claimed for it. What was asked about is still the asker's.
+    #[error("the worker has changed: {0}")]
+    WorkerChanged(String),
     /// The row is not there.
     #[error("no such {0}")]
     Missing(String),
@@ -45,10 +49,12 @@ pub enum StoreError {
 }
 
 impl StoreError {
-    /// Whether the same transaction may succeed later.
+    /// Whether the asker still has what it asked about and may try again later:
+    /// with the same transaction, or after a [`Self::WorkerChanged`] with
+    /// another worker or incarnation.
     #[must_use]
     pub fn is_transient(&self) -> bool {
-        matches!(self, Self::Unwritable(_))
+        matches!(self, Self::Unwritable(_) | Self::WorkerChanged(_))
     }
 }
 

@@ -327,8 +327,9 @@ pub enum Op {
     /// Stores a submission. Answered `Buildset`.
     AddBuildset(NewBuildset),
     /// Claims requests for a build and makes the build. Each request must be
-    /// queued in the epoch given. Answered `Claimed`. A claim id that exists is
-    /// answered with what it made.
+    /// queued in the epoch given, and the worker be in the incarnation given,
+    /// else [`StoreError::WorkerChanged`](super::StoreError). Answered
+    /// `Claimed`. A claim id that exists is answered with what it made.
     Claim {
         /// Made by the claimer.
         claim: ClaimId,
@@ -336,7 +337,7 @@ pub enum Op {
         builder: BuilderId,
         /// Whose slot it has.
         worker: WorkerId,
-        /// That worker's incarnation.
+        /// That worker's present incarnation.
         incarnation: Incarnation,
         /// Requests in their present epochs, the oldest first.
         requests: Vec<(RequestId, Epoch)>,
@@ -387,7 +388,9 @@ pub enum Op {
         /// Only the changed ones.
         properties: Properties,
     },
-    /// The build ended, and with it its requests.
+    /// The build ended, and with it its requests, and whatever of its steps
+    /// and logs was still open: such a step has the build's result, or
+    /// `exception` when that is a good one; such a log is incomplete.
     FinishBuild {
         /// Which.
         build: BuildId,
@@ -417,7 +420,8 @@ pub enum Op {
         /// When.
         at: WallTime,
     },
-    /// A step ended. A step that never began (skipped) is made by this.
+    /// A step ended. One that never began, because an earlier one halted the
+    /// build, has no row and so no end.
     FinishStep {
         /// Which.
         step: StepId,

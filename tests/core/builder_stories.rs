@@ -275,6 +275,7 @@ fn b20_queue_and_running_build_come_back_from_the_records() {
         worker: "w1".into(),
         session: SessionId(4),
         used: SeatReportUse::Building(claim),
+        pinging: false,
     };
     let mut effects = Vec::new();
     let running = BTreeSet::from([claim]);
@@ -405,4 +406,17 @@ fn fb01_a_claim_that_the_store_could_not_write_waits_and_is_tried_again() {
     assert!(asked(&effects).is_empty(), "not at once");
     desk.pass(SECOND);
     assert_eq!(asked(&desk.hear(Event::DeadlineReached)).len(), 1);
+}
+
+#[test]
+fn a_start_that_meets_a_seat_in_use_is_not_tried_again_at_once() {
+    let mut desk = Desk::new(config(&["w1"]));
+    desk.attach("w1", 1);
+    let (_, claim) = asked(&desk.submit(&[1]))[0];
+    desk.grant(claim);
+    desk.claim(claim, &[1]);
+    desk.hear(Event::StartFailed { claim, failure: StartFailure::CalledBack });
+    let effects = desk.hear(Event::Unclaimed { claim, requests: vec![request(1)] });
+    assert!(asked(&effects).is_empty());
+    assert!(desk.core.next_deadline().is_some());
 }

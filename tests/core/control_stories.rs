@@ -83,7 +83,12 @@ fn a_waiting_request_gets_another_priority() {
     let effects =
         desk.hear(Event::SetPriority { request: RequestId(2), priority: 9, reply: ReplyId(1) });
     assert_eq!(desk.pending(), [2, 1]);
-    assert!(effects.contains(&Effect::SavePriority { request: RequestId(2), priority: 9 }));
+    assert!(answers(&effects).is_empty(), "i12: it is told when it is durable");
+    assert!(effects.contains(&Effect::SavePriority {
+        request: RequestId(2),
+        priority: 9,
+        reply: ReplyId(1)
+    }));
     let effects =
         desk.hear(Event::SetPriority { request: RequestId(8), priority: 9, reply: ReplyId(2) });
     assert_eq!(answers(&effects), [(ReplyId(2), false)]);

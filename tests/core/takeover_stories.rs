@@ -16,7 +16,7 @@ fn take_over(old: &mut Desk, new: BuilderConfig) -> Desk {
     let moved: BTreeSet<_> = handover.seats.keys().cloned().collect();
     let mut desk = Desk::with(BuilderCore::succeed(Arc::new(new), handover, old.now));
     let mut effects = Vec::new();
-    old.core.retire(&moved, &mut effects);
+    old.core.retire(&moved, true, &mut effects);
     old.effects.extend(effects);
     desk.hear(Event::MaybeStart { worker: None });
     desk
@@ -65,7 +65,8 @@ fn t02_running_builds_stay_and_their_end_is_told_to_the_latest_successor() {
     assert_eq!(new.core.get_build(BuildNumber(5)), None);
     assert!(effects.contains(&Effect::BuildOver { worker: "w1".into(), claim }));
     assert_eq!(asked(&effects).len(), 1, "the freed worker starts the successor's next build");
-    let late = old.hear(Event::StopOwn { claim, request: None, reason: "late".into() });
+    let late =
+        old.hear(Event::StopOwn { claim, request: None, reason: "late".into(), reply: None });
     assert_eq!(late[0], Effect::Ignored("stop of a build that is over"));
 }
 

@@ -96,7 +96,12 @@ fn fr01_a_build_that_the_worker_brings_back_goes_on_in_its_slot() {
     let mut desk = Desk::new(1);
     desk.attach(1, Vec::new());
     desk.ask("a", 1);
-    desk.hear(Event::BuildRegistered { build: BuildId(7), claim: ClaimId(1), builder: "a".into() });
+    desk.hear(Event::BuildRegistered {
+        build: BuildId(7),
+        claim: ClaimId(1),
+        builder: "a".into(),
+        session: Some(SessionId(1)),
+    });
     let effects = desk.hear(Event::ConnectionLost { session: SessionId(1) });
     assert!(effects.contains(&Effect::TellBuildAway { build: BuildId(7) }));
     let effects = desk.attach(2, vec![brought(7)]);
@@ -126,7 +131,12 @@ fn fa17_a_worker_without_the_build_that_the_store_has_lost_it() {
     let mut desk = Desk::new(1);
     desk.attach(1, Vec::new());
     desk.ask("a", 1);
-    desk.hear(Event::BuildRegistered { build: BuildId(7), claim: ClaimId(1), builder: "a".into() });
+    desk.hear(Event::BuildRegistered {
+        build: BuildId(7),
+        claim: ClaimId(1),
+        builder: "a".into(),
+        session: Some(SessionId(1)),
+    });
     let effects = desk.attach(2, Vec::new());
     assert!(effects.contains(&Effect::TellBuildGone { build: BuildId(7) }));
 }
@@ -210,6 +220,49 @@ fn t05_a_worker_that_is_no_longer_configured_goes_when_its_builds_have_ended() {
     desk.ask("a", 1);
     assert!(!desk.hear(Event::Retire).contains(&Effect::Over));
     let effects = desk.hear(Event::GiveBackSlot { claim: ClaimId(1) });
-    assert!(effects.contains(&Effect::Over));
     assert!(effects.iter().any(|e| matches!(e, Effect::CloseConnection { .. })));
+    assert!(!effects.contains(&Effect::Over), "first everybody hears that it is gone");
+    let effects = desk.hear(Event::ConnectionLost { session: SessionId(1) });
+    assert!(effects.contains(&Effect::TellSeatsDetached { session: SessionId(1) }));
+    assert!(effects.contains(&Effect::Over));
+}
+
+#[test]
+fn a_build_whose_connection_is_gone_by_its_start_hears_so() {
+    let mut desk = Desk::new(1);
+    desk.attach(1, Vec::new());
+    desk.ask("a", 1);
+    let registered = |session| Event::BuildRegistered {
+        build: BuildId(7),
+        claim: ClaimId(1),
+        builder: "a".into(),
+        session,
+    };
+    desk.hear(Event::ConnectionLost { session: SessionId(1) });
+    let effects = desk.hear(registered(Some(SessionId(1))));
+    assert_eq!(effects, [Effect::TellBuildAway { build: BuildId(7) }]);
+    desk.attach(2, Vec::new());
+    let effects = desk.hear(registered(Some(SessionId(1))));
+    assert_eq!(effects, [Effect::TellBuildGone { build: BuildId(7) }]);
+}
+
+#[test]
+fn i14_a_broken_builder_keeps_no_slot_but_those_of_its_running_builds() {
+    let mut desk = Desk::new(2);
+    desk.attach(1, Vec::new());
+    desk.ask("a", 1);
+    desk.ask("a", 2);
+    let session = Some(SessionId(1));
+    desk.hear(Event::BuildRegistered {
+        build: BuildId(7),
+        claim: ClaimId(1),
+        builder: "a".into(),
+        session,
+    });
+    assert!(!desk.ask("b", 3));
+    let effects = desk.hear(Event::BuilderBroken("a".into()));
+    assert_eq!(tried(&effects), ["b"]);
+    assert!(desk.ask("b", 4));
+    desk.hear(Event::BuildForgotten { build: BuildId(7) });
+    assert!(desk.ask("b", 5), "the build gave its slot back itself");
 }

@@ -95,6 +95,44 @@ fn fb16_claim_repeated_with_its_id_is_recognised() {
 }
 
 #[test]
+fn fb16_a_claim_for_a_worker_that_attached_anew_takes_nothing_and_can_be_made_again() {
+    let mut world = World::new();
+    let request = world.submit().1.id;
+    let early = claim_op(1, world.builder, &[(request, Epoch(0))]);
+    let made = world.run(early.clone()).unwrap();
+    let waiting = world.submit().1.id;
+    world.run(attach_op(world.worker)).unwrap();
+    world.changes();
+
+    let stale = claim_op(2, world.builder, &[(waiting, Epoch(0))]);
+    let error = world.run(stale.clone()).unwrap_err();
+    assert!(matches!(error, StoreError::WorkerChanged(_)), "{error:?}");
+    assert!(error.to_string().contains("incarnation 2, not 1"), "{error}");
+    assert!(error.is_transient(), "the requests are still the asker's");
+    assert!(world.changes().is_empty());
+    let row = world.request(waiting).unwrap();
+    assert_eq!((row.state, row.epoch), (RequestState::Queued, Epoch(0)));
+    assert_eq!(world.run(early).unwrap(), made, "what was made before is told all the same");
+
+    let Op::Claim { claim, builder, worker, requests, factory_digest, at, .. } = stale else {
+        panic!()
+    };
+    let claimed = |worker, incarnation| Op::Claim {
+        claim,
+        builder,
+        worker,
+        incarnation,
+        requests: requests.clone(),
+        factory_digest: factory_digest.clone(),
+        at,
+    };
+    let nobody = world.run(claimed(WorkerId(99), Incarnation(1)));
+    assert_eq!(nobody, Err(StoreError::Missing("worker 99".into())));
+    let outcome = world.run(claimed(worker, Incarnation(2))).unwrap();
+    assert!(matches!(outcome, OpOutcome::Claimed { .. }), "{outcome:?}");
+}
+
+#[test]
 fn fb02_an_unclaimed_request_goes_to_the_head_and_a_cancelled_one_ends() {
     let mut world = World::new();
     let (one, two) = (world.submit().1.id, world.submit().1.id);
@@ -313,6 +351,68 @@ fn a_step_begins_only_in_a_build_that_runs() {
     world.start(build);
     world.run(finish_op(build, BuildResult::Success, RequestsAfter::Done)).unwrap();
     assert!(matches!(world.run(step_op(build)), Err(StoreError::Fenced(_))));
+}
+
+fn open_step(world: &mut World, build: BuildId, number: u32) -> (Arc<StepRow>, Vec<Arc<LogRow>>) {
+    let Op::StartStep { state_string, logs, at, .. } = step_op(build) else { panic!() };
+    let name = format!("step {number}");
+    match world.run(Op::StartStep { build, number, name, state_string, logs, at }).unwrap() {
+        OpOutcome::Step { step, logs } => (step, logs),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[test]
+fn the_end_of_a_build_ends_what_is_still_open_of_it() {
+    for (result, of_step) in [
+        (BuildResult::Retry, BuildResult::Retry),
+        (BuildResult::Success, BuildResult::Exception),
+        (BuildResult::Warnings, BuildResult::Exception),
+    ] {
+        let mut world = World::new();
+        let (_, build) = world.running(1);
+        let (_, other) = world.running(2);
+        let (done, logs) = open_step(&mut world, build.id, 0);
+        let end = |log: LogId| Op::FinishLog {
+            log,
+            num_lines: 2,
+            length: 9,
+            inline: None,
+            incomplete: None,
+        };
+        world.run(end(logs[0].id)).unwrap();
+        let end_step = Op::FinishStep {
+            step: done.id,
+            result: BuildResult::Success,
+            state_string: "'step 0'".into(),
+            at: at(32),
+        };
+        world.run(end_step).unwrap();
+        let (open, _) = open_step(&mut world, build.id, 1);
+        let (untouched, _) = open_step(&mut world, other.id, 0);
+        world.changes();
+
+        world.run(finish_op(build.id, result, RequestsAfter::Done)).unwrap();
+        let changes = world.engine.drain_changes();
+        let names: Vec<String> = changes.iter().map(name).collect();
+        let expected = ["LogFinished", "LogFinished", "LogFinished", "StepFinished"];
+        assert_eq!(names[..4], expected);
+        assert_eq!(names[4..], ["BuildFinished", "RequestComplete", "BuildsetComplete"]);
+        let Change::LogFinished(log) = &changes[0] else { panic!() };
+        assert_eq!((log.id, log.complete), (logs[1].id, true));
+        let Change::StepFinished(step) = &changes[3] else { panic!() };
+        assert_eq!((step.id, step.results), (open.id, Some(of_step)));
+        assert_eq!(step.complete_at, Some(at(40)));
+        assert_eq!(step.state_string, format!("'step 1' ({of_step})"));
+
+        // Their own ends come too late, and change nothing.
+        world.run(end(logs[1].id)).unwrap();
+        assert!(world.changes().is_empty());
+        let records = world.engine.load_builder(world.builder).unwrap();
+        let (step, logs) = &records.builds[0].steps[0];
+        assert_eq!((step.id, step.complete_at), (untouched.id, None));
+        assert!(logs.iter().all(|log| !log.complete));
+    }
 }
 
 #[test]

@@ -82,6 +82,11 @@ pub fn open_logs(dir: &Path) -> SqliteLogs {
     SqliteLogs::open(dir, Events::starting_at(1), never_fatal()).unwrap()
 }
 
+/// A log store that keeps so many of the worker's bytes of one log.
+fn open_limited(dir: &Path, limit: u64) -> SqliteLogs {
+    SqliteLogs::open_limited(dir, Events::starting_at(1), limit, never_fatal()).unwrap()
+}
+
 pub fn close(logs: &SqliteLogs, log: u64, expected: Option<u64>) -> Result<LogClosed, StoreError> {
     let (tell, told) = mpsc::channel();
     LogStore::close(logs, LogId(log), expected, Box::new(move |closed| tell.send(closed).unwrap()));
@@ -313,6 +318,96 @@ fn the_budget_comes_back_when_the_bytes_are_durable() {
     logs.append(lost);
     close(&logs, 1, None).unwrap();
     assert_eq!(budget.available_permits(), 64 * 1024 * 1024);
+    logs.close();
+}
+
+#[test]
+fn fl08_what_is_beyond_the_limit_is_counted_and_not_kept() {
+    let dir = tempfile::tempdir().unwrap();
+    let logs = open_limited(dir.path(), 10);
+    let confirmed = Confirmed::new();
+    let budget = logs.budget();
+    logs.open(row(1));
+    logs.append(piece(1, b'o', Some(0), b"one\ntwo\nthree\n", &confirmed));
+    confirmed.wait_for(LogId(1), 14);
+    let mut more = piece(1, b'e', Some(14), &[b'x'; 1000], &confirmed);
+    more.permit = Some(budget.clone().try_acquire_many_owned(1000).unwrap());
+    logs.append(more);
+    logs.append(piece(1, b'h', None, b"interrupted\n", &confirmed));
+    confirmed.wait_for(LogId(1), 1014);
+    assert_eq!(budget.available_permits(), 64 * 1024 * 1024);
+    logs.close();
+
+    // The count outlives the master: it was confirmed.
+    let logs = open_limited(dir.path(), 10);
+    assert_eq!(reopen(&logs, 1), 1014);
+    logs.append(piece(1, b'o', Some(1000), &[b'x'; 86], &confirmed));
+    confirmed.wait_for(LogId(1), 1086);
+    let closed = close(&logs, 1, Some(1086)).unwrap();
+    assert_eq!(closed.worker_length, 1086);
+    let why = closed.incomplete.unwrap();
+    assert!(why.contains("1086 bytes") && why.contains("10 bytes"), "{why}");
+    let text = String::from_utf8(raw(&logs.reader(), &complete(1), None)).unwrap();
+    assert_eq!(
+        text,
+        "one\ntwo\nth[this log is longer than 10 bytes: the output from here on is counted, not \
+         kept]\ninterrupted\n[the output had 1086 bytes in all; the first 10 of them are kept]\n"
+    );
+    assert_eq!(closed.length, text.len() as u64);
+    assert_eq!(closed.num_lines, 6);
+    logs.close();
+}
+
+#[test]
+fn fl08_a_log_of_just_the_limit_is_whole() {
+    let dir = tempfile::tempdir().unwrap();
+    let logs = open_limited(dir.path(), 4);
+    let confirmed = Confirmed::new();
+    for id in [1, 2] {
+        logs.open(row(id));
+        logs.append(piece(id, b'o', Some(0), b"abcd", &confirmed));
+    }
+    confirmed.wait_for(LogId(1), 4);
+    let closed = close(&logs, 1, Some(4)).unwrap();
+    assert_eq!((closed.length, closed.incomplete), (4, None));
+    // One byte more, and the marker is there exactly once.
+    for (offset, text) in [(4, "e"), (5, "fg")] {
+        logs.append(piece(2, b'o', Some(offset), text.as_bytes(), &confirmed));
+    }
+    let closed = close(&logs, 2, Some(9)).unwrap();
+    assert_eq!(closed.worker_length, 7);
+    let why = closed.incomplete.unwrap();
+    assert!(why.contains("wrote 9 bytes and 7 arrived"), "{why}");
+    let text = raw(&logs.reader(), &complete(2), closed.inline.as_deref());
+    let text = String::from_utf8(text).unwrap();
+    assert_eq!(text.matches("longer than").count(), 1, "{text}");
+    assert!(text.starts_with("abcd["), "{text}");
+    logs.close();
+}
+
+#[test]
+fn a_forgotten_log_is_written_and_can_be_reopened() {
+    let dir = tempfile::tempdir().unwrap();
+    let logs = open_logs(dir.path());
+    let confirmed = Confirmed::new();
+    for id in [1, 2] {
+        logs.open(row(id));
+        logs.append(piece(id, b'h', None, b"head\n", &confirmed));
+        logs.append(piece(id, b'o', Some(0), b"text", &confirmed));
+    }
+    logs.forget(LogId(1));
+    logs.forget(LogId(1));
+    logs.forget(LogId(9));
+    assert!(matches!(close(&logs, 1, Some(4)), Err(StoreError::Missing(_))));
+    // A piece that is still on its way finds nobody.
+    logs.append(piece(1, b'o', Some(4), b" lost", &confirmed));
+    assert_eq!(reopen(&logs, 1), 4);
+    assert_eq!(raw(&logs.reader(), &row(1), None), b"head\ntext");
+    assert_eq!(close(&logs, 1, Some(4)).unwrap().length, 9);
+    // Who reopens a log at once takes it over.
+    logs.forget(LogId(2));
+    assert_eq!(reopen(&logs, 2), 4);
+    assert_eq!(close(&logs, 2, Some(4)).unwrap().length, 9);
     logs.close();
 }
 

@@ -1,6 +1,7 @@
 //! The stores against their promises: the state store's operations, fences and
 //! commits, and the log store's bytes and lines. Names begin with the row of the
 //! fault matrix that a test stands for, where there is one.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod files;
 mod group;

@@ -60,17 +60,17 @@ fn each_attach_is_a_new_incarnation_and_only_its_own_end_detaches() {
         at: at(1),
     };
     let detach = |n| Op::DetachWorker { worker, incarnation: Incarnation(n), at: at(2) };
-    assert_eq!(world.run(attach("a")).unwrap(), OpOutcome::Attached(Incarnation(1)));
-    assert_eq!(world.run(attach("b")).unwrap(), OpOutcome::Attached(Incarnation(2)));
+    assert_eq!(world.run(attach("a")).unwrap(), OpOutcome::Attached(Incarnation(2)));
+    assert_eq!(world.run(attach("b")).unwrap(), OpOutcome::Attached(Incarnation(3)));
     world.changes();
-    world.run(detach(1)).unwrap();
+    world.run(detach(2)).unwrap();
     assert!(world.changes().is_empty());
-    world.run(detach(2)).unwrap();
-    world.run(detach(2)).unwrap();
+    world.run(detach(3)).unwrap();
+    world.run(detach(3)).unwrap();
     let changes = world.engine.drain_changes();
     let [Change::WorkerDisconnected(row)] = changes.as_slice() else { panic!("{changes:?}") };
     assert!(!row.connected);
-    assert_eq!((row.incarnation, row.info["host"].as_str()), (Incarnation(2), "b"));
+    assert_eq!((row.incarnation, row.info["host"].as_str()), (Incarnation(3), "b"));
 }
 
 #[test]

@@ -85,7 +85,8 @@ pub fn submission(builders: &[BuilderId]) -> NewBuildset {
     }
 }
 
-/// Operations that make a worker, a factory and a builder known.
+/// Operations that make a worker, a factory and a builder known. The worker
+/// is attached, in its first incarnation.
 pub fn declarations() -> Vec<Op> {
     vec![
         Op::DeclareWorker { name: "w1".into() },
@@ -96,7 +97,12 @@ pub fn declarations() -> Vec<Op> {
             tags: vec!["fast".into()],
             workers: vec!["w1".into()],
         },
+        attach_op(WorkerId(1)),
     ]
+}
+
+pub fn attach_op(worker: WorkerId) -> Op {
+    Op::AttachWorker { worker, info: BTreeMap::new(), at: at(1) }
 }
 
 pub fn claim_op(id: u128, builder: BuilderId, requests: &[(RequestId, Epoch)]) -> Op {
@@ -142,8 +148,12 @@ impl World {
     pub fn new() -> Self {
         let mut engine = Engine::in_memory().unwrap();
         let outcomes = engine.apply(&declarations().into()).unwrap();
-        let [OpOutcome::Worker(worker), OpOutcome::Done, OpOutcome::Builder(builder)] =
-            outcomes.as_slice()
+        let [
+            OpOutcome::Worker(worker),
+            OpOutcome::Done,
+            OpOutcome::Builder(builder),
+            OpOutcome::Attached(Incarnation(1)),
+        ] = outcomes.as_slice()
         else {
             panic!("{outcomes:?}")
         };

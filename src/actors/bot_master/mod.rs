@@ -9,7 +9,6 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseF
 use tokio::sync::{Mutex, oneshot};
 
 mod reload;
-mod removed;
 
 use super::builder::{Builder, BuilderParts, SuccessorFailed, request as core_request};
 use super::runtime::{ChildDown, MayRestart, World, start_supervised};
@@ -51,6 +50,8 @@ pub struct OldestChanged {
 pub struct BuilderShown {
     /// Which.
     pub builder: BuilderName,
+    /// After a panic: it may have missed that workers are there.
+    pub restarted: bool,
 }
 
 /// Answered once every builder stands.
@@ -90,11 +91,14 @@ struct BuilderEntry {
     addr: Addr<Builder>,
     route: Arc<BuilderRoute>,
     door: Arc<BuilderHandle>,
+    /// Number of the actor in charge.
+    child: u64,
     broken: Option<String>,
 }
 
 struct WorkerEntry {
     config: WorkerConfig,
+    child: u64,
     addr: Addr<Worker>,
     handle: Arc<WorkerHandle>,
 }
@@ -112,10 +116,11 @@ pub struct BotMaster {
     workers: BTreeMap<WorkerName, WorkerEntry>,
     ids: BTreeMap<BuilderName, BuilderId>,
     rows: BTreeMap<WorkerName, WorkerRow>,
-    /// Builders that are no longer configured, with actors that may live.
-    removed: BTreeMap<BuilderName, Vec<BuilderEntry>>,
     /// Successors that do not stand yet.
-    successors: BTreeMap<BuilderName, Addr<Builder>>,
+    successors: BTreeMap<BuilderName, (u64, Addr<Builder>)>,
+    /// Builders that were removed and may still have builds.
+    removed: BTreeMap<BuilderName, BuilderEntry>,
+    next_child: u64,
     starting: BTreeSet<BuilderName>,
     ready: Vec<oneshot::Sender<()>>,
     reloads: Arc<Mutex<()>>,
@@ -184,8 +189,9 @@ impl BotMaster {
             workers: BTreeMap::new(),
             ids: parts.builder_ids,
             rows: parts.worker_rows,
-            removed: BTreeMap::new(),
             successors: BTreeMap::new(),
+            removed: BTreeMap::new(),
+            next_child: 1,
             starting: BTreeSet::new(),
             ready: Vec::new(),
             reloads: Arc::new(Mutex::new(())),
@@ -211,20 +217,27 @@ impl BotMaster {
         self.workers.iter().map(|(name, entry)| (name.clone(), entry.handle.clone())).collect()
     }
 
+    fn child(&mut self) -> u64 {
+        self.next_child += 1;
+        self.next_child
+    }
+
     fn start_worker(&mut self, config: &WorkerConfig, ctx: &mut Context<Self>) {
+        let child = self.child();
         let Some(row) = self.rows.get(&config.name) else { return };
         let (world, id, paused) = (self.world.clone(), row.id, row.paused);
         let master = ctx.address().recipient();
         let made = config.clone();
         let addr = start_supervised(
             format!("worker {}", config.name),
+            child,
             ctx.address().recipient(),
             world.clock.clone(),
             MayRestart::new(true),
             move |_| Worker::new(world, id, made, paused, master),
         );
         let handle = Arc::new(WorkerHandle::new(config.name.clone(), id, &addr));
-        let entry = WorkerEntry { config: config.clone(), addr, handle };
+        let entry = WorkerEntry { config: config.clone(), child, addr, handle };
         self.workers.insert(config.name.clone(), entry);
     }
 
@@ -246,7 +259,7 @@ impl BotMaster {
             shown: ctx.address().recipient(),
             workers: self.worker_handles(),
             may_restart: may_restart.clone(),
-            removed: self.removed_actors(&config.name),
+            removed: None,
         }
     }
 
@@ -254,18 +267,22 @@ impl BotMaster {
         let name = config.name.clone();
         let Some(id) = self.ids.get(&name).copied() else { return };
         let may_restart = MayRestart::new(true);
+        let child = self.child();
+        let removed = self.removed.remove(&name).map(|entry| entry.addr).filter(Addr::connected);
         let mut made = None;
         let me = ctx.address().recipient();
         let clock = self.world.clock.clone();
         let addr = start_supervised(
             format!("builder {name}"),
+            child,
             me,
             clock,
             may_restart.clone(),
             |inner: &mut Context<Builder>| {
                 let route = BuilderRoute::new(inner.address().recipient());
                 made = Some(route.clone());
-                Builder::new(self.parts(id, config, route, &may_restart, ctx))
+                let parts = self.parts(id, config, route, &may_restart, ctx);
+                Builder::new(BuilderParts { removed, ..parts })
             },
         );
         let Some(route) = made else { return };
@@ -273,7 +290,8 @@ impl BotMaster {
         self.names.insert(id, name.clone());
         let door = Arc::new(BuilderHandle::new(name.clone(), route.clone()));
         let config = config.clone();
-        self.builders.insert(name, BuilderEntry { id, config, addr, route, door, broken: None });
+        self.builders
+            .insert(name, BuilderEntry { id, config, addr, route, door, child, broken: None });
     }
 
     /// Tells every worker its settings and its builders; those for whom
@@ -316,6 +334,17 @@ impl BotMaster {
     fn tell(&self, name: &BuilderName, mail: BuilderMail) -> Result<(), Refusal> {
         self.entry(name)?.door.tell(mail);
         Ok(())
+    }
+
+    /// A builder that was removed can still be told to stop its builds.
+    fn tell_even_removed(&self, name: &BuilderName, mail: BuilderMail) -> Result<(), Refusal> {
+        match self.removed.get(name).filter(|_| !self.builders.contains_key(name)) {
+            Some(entry) if entry.addr.connected() => {
+                entry.door.tell(mail);
+                Ok(())
+            }
+            _ => self.tell(name, mail),
+        }
     }
 
     /// Whether a submission can be taken, and what is stored for it.
@@ -453,6 +482,9 @@ impl Handler<CancelRequest> for BotMaster {
         let CancelRequest { request, builder, reason } = message;
         if !self.builders.contains_key(&builder) {
             // A removed builder's queue stays, and can be cancelled (FQ12).
+            let (stop, stopped) = oneshot::channel();
+            let mail = BuilderMail::Cancel { request, reason, reply: stop };
+            let told = self.tell_even_removed(&builder, mail);
             let (reply, answer) = oneshot::channel();
             let at = self.world.clock.now().wall;
             self.world.store.write(
@@ -461,17 +493,12 @@ impl Handler<CancelRequest> for BotMaster {
                     let _ = reply.send(written.map_err(|error| refusal(&error)));
                 }),
             );
-            // One that does not wait may have a build that goes on.
-            let told = self.ask_removed(&builder, |reply| BuilderMail::Cancel {
-                request,
-                reason: reason.clone(),
-                reply,
-            });
             return Box::pin(async move {
                 let outcomes = answer.await.map_err(|_| Refusal::Gone)??;
                 let waited =
                     matches!(outcomes.first(), Some(OpOutcome::Cancelled(ids)) if !ids.is_empty());
-                Ok(waited || told.await.unwrap_or(false))
+                // One that does not wait may have a build that goes on.
+                Ok(waited || (told.is_ok() && stopped.await.unwrap_or(false)))
             });
         }
         let (reply, answer) = oneshot::channel();
@@ -494,16 +521,9 @@ impl Handler<StopBuild> for BotMaster {
     type Result = Done;
     fn handle(&mut self, message: StopBuild, _: &mut Context<Self>) -> Done {
         let StopBuild { build, builder, reason } = message;
-        if !self.builders.contains_key(&builder) {
-            return self.ask_removed(&builder, |reply| BuilderMail::Stop {
-                build,
-                reason: reason.clone(),
-                reply,
-            });
-        }
         let (reply, answer) = oneshot::channel();
         let mail = BuilderMail::Stop { build, reason, reply };
-        when_told(self.tell(&builder, mail).map(|()| answer))
+        when_told(self.tell_even_removed(&builder, mail).map(|()| answer))
     }
 }
 
@@ -560,11 +580,9 @@ impl Handler<OldestChanged> for BotMaster {
 impl Handler<BuilderShown> for BotMaster {
     type Result = ();
     fn handle(&mut self, message: BuilderShown, _: &mut Context<Self>) {
-        self.starting.remove(&message.builder);
-        if self.starting.is_empty() {
-            for ready in self.ready.drain(..) {
-                let _ = ready.send(());
-            }
+        self.stands(&message.builder);
+        if message.restarted {
+            self.configure_workers(BTreeSet::from([message.builder]));
         }
     }
 }
@@ -606,19 +624,24 @@ impl Handler<ChildDown> for BotMaster {
         if !down.gave_up {
             return;
         }
-        if let Some(name) = down.id.strip_prefix("successor ") {
-            let name = BuilderName::from(name);
+        let child = down.child;
+        let successor = self.successors.iter().find(|(_, (number, _))| *number == child);
+        if let Some(name) = successor.map(|(name, _)| name.clone()) {
             self.successors.remove(&name);
             if let Some(entry) = self.builders.get(&name) {
-                entry
-                    .addr
-                    .do_send(SuccessorFailed(format!("the successor panicked: {}", down.reason)));
+                let why = format!("the successor panicked: {}", down.reason);
+                entry.addr.do_send(SuccessorFailed(why));
             }
-        } else if let Some(name) = down.id.strip_prefix("builder ") {
-            self.set_broken(&BuilderName::from(name), &down);
-        } else if let Some(name) = down.id.strip_prefix("worker ") {
+            return;
+        }
+        let builder = self.builders.iter().find(|(_, entry)| entry.child == child);
+        if let Some(name) = builder.map(|(name, _)| name.clone()) {
+            self.set_broken(&name, &down);
+            return;
+        }
+        let worker = self.workers.iter().find(|(_, entry)| entry.child == child);
+        if let Some(name) = worker.map(|(name, _)| name.clone()) {
             // A fresh actor: the worker comes back over a new connection.
-            let name = WorkerName::from(name);
             tracing::error!(worker.name = %name, reason = %down.reason, "the worker's actor gave up; a new one takes its place in 60 s");
             ctx.run_later(Duration::from_secs(60), move |master, ctx| {
                 if let Some(entry) = master.workers.get(&name) {
@@ -627,11 +650,24 @@ impl Handler<ChildDown> for BotMaster {
                     master.configure_workers(BTreeSet::new());
                 }
             });
+            return;
         }
+        // A predecessor: what it still had is put right by the next start.
+        tracing::error!(actor = %down.id, reason = %down.reason, "a predecessor gave up; its builds end without being told");
     }
 }
 
 impl BotMaster {
+    /// Nobody waits for this builder (any longer).
+    fn stands(&mut self, name: &BuilderName) {
+        self.starting.remove(name);
+        if self.starting.is_empty() {
+            for ready in self.ready.drain(..) {
+                let _ = ready.send(());
+            }
+        }
+    }
+
     fn set_broken(&mut self, name: &BuilderName, down: &ChildDown) {
         let Some(entry) = self.builders.get_mut(name) else { return };
         let reason = format!(
@@ -647,7 +683,10 @@ impl BotMaster {
             self.world.board.show_builder(name, view);
         }
         entry.broken = Some(reason);
-        self.starting.remove(name);
+        for worker in self.workers.values() {
+            worker.addr.do_send(BuilderBroken(name.clone()));
+        }
+        self.stands(name);
         self.configure_workers(BTreeSet::new());
     }
 }

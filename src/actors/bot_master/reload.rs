@@ -10,7 +10,7 @@ use actix::{AsyncContext, Context, Handler, ResponseFuture};
 use tokio::sync::oneshot;
 
 use super::{BotMaster, Known, declare, declared, refusal};
-use crate::actors::builder::{Builder, GiveUp, TakeOver};
+use crate::actors::builder::{Builder, GiveUp, RetireBuilder, TakeOver};
 use crate::actors::runtime::{MayRestart, start_supervised};
 use crate::core::bot_master::{Action, Plan};
 use crate::core::ids::*;
@@ -30,6 +30,7 @@ struct Prepare(Arc<Settings>);
 #[rtype(result = "Vec<(BuilderName, oneshot::Receiver<Result<(), String>>)>")]
 struct Apply {
     settings: Arc<Settings>,
+    tokens: TokenBook,
     known: Known,
 }
 
@@ -115,7 +116,13 @@ impl Handler<Reload> for BotMaster {
             );
             let outcomes = told.await.map_err(|_| Refusal::Gone)?;
             let known = declared(&settings, outcomes.map_err(|error| refusal(&error))?);
-            let apply = Apply { settings: settings.clone(), known };
+            let files = settings.clone();
+            let read = tokio::task::spawn_blocking(move || TokenBook::read(&files)).await;
+            let (tokens, problems) = read.map_err(|_| Refusal::Gone)?;
+            for problem in problems {
+                tracing::warn!("{problem}");
+            }
+            let apply = Apply { settings: settings.clone(), tokens, known };
             let takeovers = me.send(apply).await.map_err(gone)?;
             let mut failed = BTreeMap::new();
             for (name, done) in takeovers {
@@ -166,11 +173,7 @@ impl Handler<Apply> for BotMaster {
         let plan = self.plan(&settings);
         self.ids.extend(message.known.0);
         self.rows.extend(message.known.1);
-        let (tokens, problems) = TokenBook::read(&settings);
-        for problem in problems {
-            tracing::warn!("{problem}");
-        }
-        self.tokens = tokens;
+        self.tokens = message.tokens;
         for entry in plan.workers {
             let config =
                 settings.workers.iter().find(|w| w.config.name == entry.name).map(|w| &w.config);
@@ -199,7 +202,16 @@ impl Handler<Apply> for BotMaster {
                         takeovers.push((entry.name, done));
                     }
                 }
-                (Action::Remove, _) => self.remove_builder(&entry.name),
+                (Action::Remove, _) => {
+                    if let Some(builder) = self.builders.remove(&entry.name) {
+                        builder.addr.do_send(RetireBuilder);
+                        self.removed.retain(|_, old| old.addr.connected());
+                        self.names.remove(&builder.id);
+                        self.roster.oldest_changed(entry.name.clone(), None);
+                        self.world.board.forget_builder(&entry.name);
+                        self.removed.insert(entry.name, builder);
+                    }
+                }
                 _ => {}
             }
         }
@@ -212,7 +224,7 @@ impl Handler<Settle> for BotMaster {
     fn handle(&mut self, message: Settle, _: &mut Context<Self>) {
         let mut settings = (*message.settings).clone();
         let mut renewed = BTreeSet::new();
-        for (name, successor) in std::mem::take(&mut self.successors) {
+        for (name, (child, successor)) in std::mem::take(&mut self.successors) {
             let Some(entry) = self.builders.get_mut(&name) else { continue };
             if message.failed.contains_key(&name) {
                 successor.do_send(GiveUp);
@@ -223,6 +235,7 @@ impl Handler<Settle> for BotMaster {
                 entry.config = config.clone();
             }
             entry.addr = successor;
+            entry.child = child;
             renewed.insert(name);
         }
         // A builder that could not be succeeded goes on as it was.
@@ -252,15 +265,17 @@ impl BotMaster {
         }
         let (id, route, old) = (entry.id, entry.route.clone(), entry.addr.clone());
         let may_restart = MayRestart::new(false);
+        let child = self.child();
         let parts = self.parts(id, config, route, &may_restart, ctx);
         let successor = start_supervised(
-            format!("successor {name}"),
+            format!("successor of builder {name}"),
+            child,
             ctx.address().recipient(),
             self.world.clock.clone(),
             may_restart,
             move |_| Builder::successor(parts),
         );
-        self.successors.insert(name, successor.clone());
+        self.successors.insert(name, (child, successor.clone()));
         old.do_send(TakeOver { successor, config: config.clone(), done });
         Some(told)
     }

@@ -81,8 +81,19 @@ impl Builder {
                 self.unclaim(claim, build, cancelled, ctx);
             }
             Effect::CancelWaiting { request, reply } => self.cancel_waiting(request, reply, ctx),
-            Effect::SavePriority { request, priority } => {
-                self.write(vec![Op::SetPriority { request, priority }], |_| None, ctx);
+            Effect::SavePriority { request, priority, reply } => {
+                let reply = self.replies.remove(&reply);
+                let op = Op::SetPriority { request, priority };
+                self.write(
+                    vec![op],
+                    |written| {
+                        if let (Some(reply), Ok(_)) = (reply, written) {
+                            let _ = reply.send(true);
+                        }
+                        None
+                    },
+                    ctx,
+                );
             }
             Effect::NewSeat { worker, session } => self.new_seat(&worker, session, ctx),
             Effect::DropSeat { worker } => {
@@ -90,10 +101,10 @@ impl Builder {
                     seat.addr.do_send(LetGo);
                 }
             }
-            Effect::StartOnSeat { worker, order } => match self.seats.get(&worker) {
+            Effect::StartOnSeat { worker, order } => match self.seat(&worker) {
                 Some(seat) => seat.addr.do_send(StartBuild {
+                    reply: StartReply::new(order.claim, ctx.address().recipient()),
                     order: Box::new(order),
-                    from: ctx.address().recipient(),
                 }),
                 None => ctx.notify(BuilderEvent(Event::StartFailed {
                     claim: order.claim,
@@ -101,7 +112,7 @@ impl Builder {
                 })),
             },
             Effect::CallBackStart { worker, claim } => {
-                if let Some(seat) = self.seats.get(&worker) {
+                if let Some(seat) = self.seat(&worker) {
                     seat.addr.do_send(CallBackStart(claim));
                 }
             }
@@ -113,9 +124,10 @@ impl Builder {
                     build.do_send(BuildEvent(ToBuild::Stop { reason }));
                 }
             }
-            Effect::StopInherited { claim, build: _, request, reason } => {
+            Effect::StopInherited { claim, build: _, request, reason, reply } => {
+                let reply = reply.and_then(|id| self.replies.remove(&id));
                 if let Some(owner) = self.inherited.get(&claim) {
-                    owner.do_send(Inherited { claim, request, reason });
+                    owner.do_send(Inherited { claim, request, reason, reply });
                 }
             }
             Effect::BuildOver { worker, claim } => {
@@ -135,7 +147,17 @@ impl Builder {
                 let builder = self.name().clone();
                 self.parts.oldest.do_send(OldestChanged { builder, oldest });
             }
-            Effect::TellSuccessor(event) => self.mine.tell(BuilderMail::Event(event)),
+            Effect::TellSuccessor(event) => {
+                if let (Event::InheritedFinished { claim, .. }, Some(own)) = (&event, &mut self.own)
+                {
+                    own.remove(claim);
+                }
+                // A builder that was removed has nobody to tell: what waits
+                // again waits in the store.
+                if self.succeeded {
+                    self.mine.tell(BuilderMail::Event(event));
+                }
+            }
             Effect::SaveExpectations(text) => {
                 let builder = self.parts.id;
                 self.notes.push(Op::SaveExpectations { builder, text });
@@ -146,8 +168,13 @@ impl Builder {
         }
     }
 
+    /// The worker's seat here, or at the successor while a build of ours has it.
+    pub(super) fn seat(&self, worker: &WorkerName) -> Option<&Seat> {
+        self.seats.get(worker).or_else(|| self.lent.get(worker))
+    }
+
     pub(super) fn worker(&self, name: &WorkerName) -> Option<&Arc<WorkerHandle>> {
-        let seat = self.seats.get(name).map(|seat| &seat.worker);
+        let seat = self.seat(name).map(|seat| &seat.worker);
         seat.or_else(|| self.parts.workers.get(name))
     }
 
@@ -161,7 +188,7 @@ impl Builder {
             Some(handle) => handle.ask_slot.do_send(AskSlot {
                 builder: self.name().clone(),
                 claim,
-                from: ctx.address().recipient(),
+                reply: SlotReply::new(claim, ctx.address().recipient()),
             }),
             None => ctx.notify(BuilderEvent(Event::SlotRefused { claim })),
         }
@@ -291,12 +318,17 @@ impl Builder {
         else {
             return;
         };
+        // Whatever slots the worker thinks are this builder's: these are.
+        let known = self.core.claims().into_iter().chain(self.inherited.keys().copied());
+        let keep = KeepSlots { builder: self.name().clone(), claims: known.collect() };
+        attach.handle.keep.do_send(keep);
         let id = format!("{}@{worker}", self.name());
         let (world, builder_id) = (self.world().clone(), self.parts.id);
         let (door, link, handle) = (self.mine.another(), attach.link, attach.handle);
         let (seat_link, seat_worker) = (link.clone(), handle.clone());
         let addr = start_supervised(
             id,
+            0,
             ctx.address().recipient(),
             world.clock.clone(),
             MayRestart::new(true),
@@ -332,7 +364,7 @@ impl Builder {
             order: self.order(claim, build, claimed.incarnation, requests, config),
             properties,
             worker: handle,
-            link: self.seats.get(worker).map(|seat| seat.link.clone()),
+            link: self.seat(worker).map(|seat| seat.link.clone()),
             recovered: None,
             builder: ctx.address().recipient(),
             finished: ctx.address().recipient(),
@@ -365,6 +397,7 @@ impl Builder {
         let world = self.world().clone();
         let addr = start_supervised(
             id,
+            0,
             ctx.address().recipient(),
             world.clock.clone(),
             MayRestart::new(true),

@@ -5,7 +5,7 @@
 //! handover instead; the predecessor stays in charge until the successor has
 //! said that it stands, and passes on what still reaches it afterwards.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
 use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient, Supervised};
@@ -13,7 +13,6 @@ use tokio::sync::oneshot;
 
 mod effects;
 mod rebuild;
-mod removal;
 mod takeover;
 
 pub use takeover::{GiveUp, RetireBuilder, SuccessorFailed, TakeOver};
@@ -44,6 +43,7 @@ pub(super) fn request(row: &RequestRow) -> Request {
     }
 }
 
+#[derive(Clone)]
 struct Seat {
     addr: Addr<SlaveBuilder>,
     link: WorkerLink,
@@ -95,8 +95,8 @@ pub struct BuilderParts {
     pub workers: BTreeMap<WorkerName, Arc<WorkerHandle>>,
     /// Whether it may be started again.
     pub may_restart: MayRestart,
-    /// Actors of before the builder was removed, which may have builds still.
-    pub removed: Vec<Addr<Builder>>,
+    /// An actor under the same name that was removed and still has builds.
+    pub removed: Option<Addr<Builder>>,
 }
 
 /// One builder.
@@ -107,6 +107,14 @@ pub struct Builder {
     inbox: Inbox<BuilderMail>,
     mine: BuilderHandle,
     seats: BTreeMap<WorkerName, Seat>,
+    /// Seats that moved to the successor while our own builds were using them.
+    lent: BTreeMap<WorkerName, Seat>,
+    /// Somebody else is in charge; a builder that was removed has no successor.
+    succeeded: bool,
+    /// What waited while nothing could be handled, and is now.
+    backlog: VecDeque<Input>,
+    /// Mail that is in order and not handled yet.
+    ready: VecDeque<BuilderMail>,
     /// Attaches that wait for the core's word.
     attaches: BTreeMap<WorkerName, Attach>,
     builds: BTreeMap<ClaimId, Addr<Build>>,
@@ -132,6 +140,7 @@ struct Inherited {
     claim: ClaimId,
     request: Option<RequestId>,
     reason: String,
+    reply: Option<oneshot::Sender<bool>>,
 }
 
 impl Builder {
@@ -149,7 +158,7 @@ impl Builder {
     }
 
     fn with_mode(parts: BuilderParts, generation: Generation, mode: Mode) -> Self {
-        let core = empty_core(&parts, generation);
+        let core = empty_core(&parts, generation, parts.seed);
         let mine = BuilderHandle::new(parts.config.name.clone(), parts.route.clone());
         Self {
             parts,
@@ -158,6 +167,10 @@ impl Builder {
             inbox: Inbox::default(),
             mine,
             seats: BTreeMap::new(),
+            lent: BTreeMap::new(),
+            succeeded: false,
+            backlog: VecDeque::new(),
+            ready: VecDeque::new(),
             attaches: BTreeMap::new(),
             builds: BTreeMap::new(),
             inherited: BTreeMap::new(),
@@ -194,8 +207,9 @@ impl Builder {
 
     fn handle_input(&mut self, input: Input, ctx: &mut Context<Self>) {
         match input {
-            Input::Mail(mail) if self.core.is_retired() && !self.is_removed(ctx) => {
-                self.mine_forward(mail);
+            Input::Mail(mail) if self.core.is_retired() && self.succeeded => {
+                // Late mail goes on to whoever is in charge, as it is.
+                self.mine.forward(mail);
             }
             Input::Mail(mail) => {
                 let mut ready = Vec::new();
@@ -207,15 +221,11 @@ impl Builder {
                         self.world().ignored("mail beyond the limit");
                     }
                 }
-                for body in ready {
-                    if matches!(body, BuilderMail::Last) {
-                        self.inbox.forget(mail.sender);
-                    } else if self.core.is_retired() {
-                        self.read_removed(body, ctx);
-                    } else {
-                        self.read(body, ctx);
-                    }
+                if matches!(ready.last(), Some(BuilderMail::Last)) {
+                    self.inbox.forget(mail.sender);
                 }
+                self.ready.extend(ready);
+                self.read_ready(ctx);
             }
             Input::Event(event) => {
                 point_of(&event);
@@ -232,9 +242,11 @@ impl Builder {
         }
     }
 
-    /// Late mail goes on to whoever is in charge, with its sender and number.
-    fn mine_forward(&self, mail: Mail) {
-        self.mine.forward(mail);
+    /// One by one, so that a panic loses no more than the piece that caused it.
+    fn read_ready(&mut self, ctx: &mut Context<Self>) {
+        while let Some(body) = self.ready.pop_front() {
+            self.read(body, ctx);
+        }
     }
 
     fn read(&mut self, body: BuilderMail, ctx: &mut Context<Self>) {
@@ -298,8 +310,8 @@ fn point_of(event: &Event) {
     });
 }
 
-fn empty_core(parts: &BuilderParts, generation: Generation) -> BuilderCore {
-    BuilderCore::new(parts.id, generation, parts.config.clone(), Rng::seeded(parts.seed))
+fn empty_core(parts: &BuilderParts, generation: Generation, seed: u64) -> BuilderCore {
+    BuilderCore::new(parts.id, generation, parts.config.clone(), Rng::seeded(seed))
 }
 
 impl Actor for Builder {
@@ -322,7 +334,11 @@ impl Supervised for Builder {
         self.show_due = false;
         self.over_due = false;
         self.attaches.clear();
+        // Those who wait learn at once that nobody will answer.
+        self.replies.clear();
         let generation = self.core.generation();
+        // Never the same seed twice: it would name its claims as before.
+        let seed = self.core.draw_seed();
         let mode = std::mem::replace(&mut self.mode, Mode::Loading { waiting: Vec::new() });
         // What had been told to the successor is not taken back by a panic of
         // the predecessor: it stays in charge, and the reload reports it.
@@ -334,8 +350,10 @@ impl Supervised for Builder {
             Mode::Loading { waiting } | Mode::Succeeding { waiting, .. } => waiting,
             Mode::Live => Vec::new(),
         };
-        self.mode = Mode::Loading { waiting };
-        self.core = empty_core(&self.parts, generation);
+        let mut all = Vec::from(std::mem::take(&mut self.backlog));
+        all.extend(waiting);
+        self.mode = Mode::Loading { waiting: all };
+        self.core = empty_core(&self.parts, generation, seed);
     }
 }
 
@@ -363,8 +381,20 @@ impl Handler<BuildFinished> for Builder {
 impl Handler<Inherited> for Builder {
     type Result = ();
     fn handle(&mut self, message: Inherited, ctx: &mut Context<Self>) {
-        let Inherited { claim, request, reason } = message;
-        self.take(Input::Event(Event::StopOwn { claim, request, reason }), ctx);
+        let Inherited { claim, request, reason, reply } = message;
+        match (request, reply) {
+            // Its end was told to the successor before this: whether the
+            // request waits again is for the successor to say.
+            (Some(request), Some(reply))
+                if self.succeeded && !self.core.claims().contains(&claim) =>
+            {
+                self.mine.tell(BuilderMail::Cancel { request, reason, reply });
+            }
+            (request, reply) => {
+                let reply = reply.map(|reply| self.await_reply(reply));
+                self.take(Input::Event(Event::StopOwn { claim, request, reason, reply }), ctx);
+            }
+        }
     }
 }
 

@@ -1,25 +1,21 @@
 //! The one way up: from the store's records and from what the living parts
 //! report, after a start of the master and after a panic alike.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{AsyncContext, Context, Handler};
+use actix::{AsyncContext, Context, Handler, MessageResult, Recipient};
 use tokio::sync::oneshot;
 
-use super::removal::{Adopt, InheritedBuilds};
-use super::{Builder, Claimed, Input, Mode, request};
+use super::{Builder, Claimed, Inherited, Input, Mode, request};
 use crate::actors::bot_master::BuilderShown;
 use crate::actors::build::BuildOrder;
-use crate::actors::worker::Worker;
-use crate::core::build::Event as ToBuild;
-use crate::core::builder::{OpenBuild, Records, SeatReport};
-use crate::messages::{BuildEvent, DescribeSeat, KeepSlots, WorkerHandle};
-use crate::store::{BuilderRecords, StoreError};
-
-/// How long another actor may take to answer a question.
-const ASK_LIMIT: Duration = Duration::from_secs(5);
+use crate::core::builder::{Effect, Event, OpenBuild, Records, SeatReport};
+use crate::core::ids::*;
+use crate::core::values::BuildResult;
+use crate::messages::{BuilderHandle, BuilderRoute, DescribeSeat, KeepSlots};
+use crate::store::{BuilderRecords, Op, OpOutcome, RequestsAfter, StoreError};
 
 /// The store answered a load, with what the seats reported.
 #[derive(actix::Message)]
@@ -27,27 +23,32 @@ const ASK_LIMIT: Duration = Duration::from_secs(5);
 struct Loaded {
     records: Result<BuilderRecords, StoreError>,
     reports: Vec<SeatReport>,
-    adopted: InheritedBuilds,
+    yielded: Yielded,
+}
+
+/// Builds that go on with earlier actors, and who has them.
+type Yielded = BTreeMap<ClaimId, Recipient<Inherited>>;
+
+/// A builder that was removed and is configured again: the new actor asks the
+/// old one which builds it still has. From then on it tells their ends to it.
+#[derive(actix::Message)]
+#[rtype(result = "Yielded")]
+struct Yield {
+    route: Arc<BuilderRoute>,
 }
 
 impl Builder {
-    // ---- the one way up ------------------------------------------------
-
     pub(super) fn load(&mut self, ctx: &mut Context<Self>) {
-        let seats: Vec<_> = self.seats.values().map(|seat| seat.addr.clone()).collect();
         let (store, id) = (self.world().store.clone(), self.parts.id);
-        let route = self.parts.route.clone();
-        // Once it was removed itself they are its adopter's.
-        let removed = if self.own.is_none() { self.parts.removed.clone() } else { Vec::new() };
-        let me = ctx.address();
+        let seats: Vec<_> = self.seats.values().map(|seat| seat.addr.clone()).collect();
+        let (me, route) = (ctx.address(), self.parts.route.clone());
+        let removed = self.parts.removed.take();
         actix_rt::spawn(async move {
-            // Asked before the store is read: what ends in between is told.
-            let mut adopted = InheritedBuilds::new();
-            for actor in removed {
-                let asked = actor.send(Adopt { route: route.clone() }).timeout(ASK_LIMIT).await;
-                // One that has gone meanwhile has nothing left.
-                adopted.extend(asked.unwrap_or_default());
-            }
+            let yielded = match removed {
+                // It may have gone meanwhile: then it has nothing left.
+                Some(removed) => removed.send(Yield { route }).await.unwrap_or_default(),
+                None => Yielded::new(),
+            };
             let (tell, told) = oneshot::channel();
             store.load_builder(
                 id,
@@ -59,12 +60,12 @@ impl Builder {
             let records = told.await.unwrap_or(Err(StoreError::Closed));
             let mut reports = Vec::new();
             for seat in seats {
-                let asked = seat.send(DescribeSeat).timeout(ASK_LIMIT).await;
+                let asked = seat.send(DescribeSeat).timeout(Duration::from_secs(5)).await;
                 if let Ok(Some(report)) = asked {
                     reports.push(report);
                 }
             }
-            me.do_send(Loaded { records, reports, adopted });
+            me.do_send(Loaded { records, reports, yielded });
         });
     }
 
@@ -86,7 +87,9 @@ impl Builder {
             core_records.queued = records.queued.iter().map(request).collect();
         }
         let mut recovered = Vec::new();
+        let mut vanished = retired.clone().unwrap_or_default();
         for open in records.builds {
+            vanished.remove(&open.claim);
             let core_build = OpenBuild {
                 claim: open.claim,
                 build: open.row.id,
@@ -99,6 +102,12 @@ impl Builder {
                 continue;
             }
             if retired.as_ref().is_some_and(|own| !own.contains(&open.claim)) {
+                continue;
+            }
+            let known = self.builds.contains_key(&open.claim)
+                || self.parts.workers.contains_key(&open.worker);
+            if open.row.number.is_some() && !known {
+                self.end_without_worker(&open, ctx);
                 continue;
             }
             core_records.builds.push(core_build);
@@ -121,32 +130,36 @@ impl Builder {
         let now = self.world().clock.now();
         self.core.rebuild(now, core_records, reports, &running, &inherited, &mut effects);
         if retired.is_some() {
-            self.core.retire(&BTreeSet::new(), &mut effects);
+            self.core.retire(&BTreeSet::new(), self.succeeded, &mut effects);
+        }
+        // Builds of a retired builder that ended while it was being built anew:
+        // its successor has not heard of it. Which of the requests that wait
+        // again were theirs is not known; one told too many is turned away by
+        // its epoch when it is claimed.
+        for claim in vanished {
+            let again = records.queued.iter().filter(|row| row.requeued).map(request).collect();
+            effects.push(Effect::TellSuccessor(Event::InheritedFinished {
+                claim,
+                requeued: again,
+                times: None,
+            }));
         }
         self.perform_all(effects, ctx);
-        let claims = self.core.claims();
-        for seat in self.seats.values() {
-            seat.worker.keep.do_send(KeepSlots {
-                builder: self.name().clone(),
-                claims: claims.union(&inherited).copied().collect(),
-            });
+        let claims: BTreeSet<_> = self.core.claims().union(&inherited).copied().collect();
+        if retired.is_some() {
+            return;
+        }
+        let seats = self.seats.values().map(|seat| &seat.worker);
+        for worker in seats.chain(self.parts.workers.values()) {
+            worker.keep.do_send(KeepSlots { builder: self.name().clone(), claims: claims.clone() });
         }
     }
 
     pub(super) fn recover_build(&mut self, open: crate::store::OpenBuild, ctx: &mut Context<Self>) {
-        let known = self.parts.workers.get(&open.worker).cloned();
-        // Without its worker the build is lost, and says so like any other.
-        let lost = known.is_none().then(|| ToBuild::Unreachable {
-            why: format!("worker `{}` is not configured any more", open.worker),
-        });
-        let worker = known.unwrap_or_else(|| {
-            let nobody = Context::<Worker>::new().address();
-            Arc::new(WorkerHandle::new(open.worker.clone(), open.row.worker, &nobody))
-        });
+        let Some(worker) = self.parts.workers.get(&open.worker).cloned() else { return };
         let mut config = (*self.parts.config).clone();
         config.factory = open.factory;
         let requests: Vec<_> = open.requests.iter().map(request).collect();
-        let claim = open.claim;
         let order = BuildOrder {
             order: self.order(
                 open.claim,
@@ -163,22 +176,46 @@ impl Builder {
             finished: ctx.address().recipient(),
         };
         self.start_build(order, ctx);
-        if let (Some(event), Some(build)) = (lost, self.builds.get(&claim)) {
-            build.do_send(BuildEvent(event));
-        }
+    }
+
+    /// A build of an earlier master whose worker is not configured any more.
+    fn end_without_worker(&mut self, open: &crate::store::OpenBuild, ctx: &mut Context<Self>) {
+        tracing::warn!(builder.name = %self.name(), build = %open.row.id, worker.name = %open.worker, "the worker of a running build is not configured any more; its requests wait again");
+        let op = Op::FinishBuild {
+            build: open.row.id,
+            incarnation: open.row.incarnation,
+            result: BuildResult::Retry,
+            state_string: format!("worker {} is not configured any more", open.worker),
+            requests: RequestsAfter::Requeue { infra: true },
+            at: self.world().clock.now().wall,
+        };
+        self.write(
+            vec![op],
+            |written| match written.as_deref() {
+                Ok([OpOutcome::Requeued { requests }, ..]) => {
+                    Some(Event::Return(requests.iter().map(|row| request(row)).collect()))
+                }
+                Ok(_) => None,
+                Err(error) => {
+                    tracing::error!(%error, "a build without a worker could not be ended");
+                    None
+                }
+            },
+            ctx,
+        );
     }
 
     pub(super) fn go_live(&mut self, waiting: Vec<Input>, ctx: &mut Context<Self>) {
         self.mode = Mode::Live;
         self.show();
-        let builder = self.name().clone();
-        self.parts.shown.do_send(BuilderShown { builder });
-        let mut waiting = waiting.into_iter();
-        while let Some(input) = waiting.next() {
+        let (builder, restarted) = (self.name().clone(), self.restarts > 0);
+        if !self.core.is_retired() {
+            self.parts.shown.do_send(BuilderShown { builder, restarted });
+        }
+        self.backlog.extend(waiting);
+        self.read_ready(ctx);
+        while let Some(input) = self.backlog.pop_front() {
             self.take(input, ctx);
-            if let Mode::HandingOver { waiting: later, .. } = &mut self.mode {
-                later.extend(waiting.by_ref());
-            }
         }
     }
 }
@@ -188,7 +225,7 @@ impl Handler<Loaded> for Builder {
     fn handle(&mut self, loaded: Loaded, ctx: &mut Context<Self>) {
         let Mode::Loading { waiting } = &mut self.mode else { return };
         let waiting = std::mem::take(waiting);
-        self.inherited.extend(loaded.adopted);
+        self.inherited.extend(loaded.yielded);
         match loaded.records {
             Ok(records) => {
                 self.mode = Mode::Live;
@@ -201,5 +238,16 @@ impl Handler<Loaded> for Builder {
                 ctx.run_later(Duration::from_secs(1), |builder, ctx| builder.load(ctx));
             }
         }
+    }
+}
+
+impl Handler<Yield> for Builder {
+    type Result = MessageResult<Yield>;
+    fn handle(&mut self, message: Yield, ctx: &mut Context<Self>) -> Self::Result {
+        self.mine = BuilderHandle::new(self.name().clone(), message.route);
+        self.succeeded = true;
+        let own = self.core.claims().into_iter().chain(self.own.iter().flatten().copied());
+        let own = own.map(|claim| (claim, ctx.address().recipient()));
+        MessageResult(std::mem::take(&mut self.inherited).into_iter().chain(own).collect())
     }
 }

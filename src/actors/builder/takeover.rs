@@ -73,8 +73,6 @@ pub struct GiveUp;
 pub struct RetireBuilder;
 
 impl Builder {
-    // ---- takeover --------------------------------------------------------
-
     pub(super) fn hand_over(&mut self, take_over: TakeOver, ctx: &mut Context<Self>) {
         faults::point("builder.hand_over");
         let seed = self.core.draw_seed();
@@ -106,7 +104,7 @@ impl Builder {
 
     pub(super) fn retire(&mut self, moved: &BTreeSet<WorkerName>, ctx: &mut Context<Self>) {
         let mut effects = Vec::new();
-        self.core.retire(moved, &mut effects);
+        self.core.retire(moved, self.succeeded, &mut effects);
         self.own = Some(self.core.claims());
         self.perform_all(effects, ctx);
     }
@@ -141,10 +139,13 @@ impl Handler<Stands> for Builder {
             self.mode = mode;
             return;
         };
-        let (moving, staying) = std::mem::take(&mut self.seats)
+        let (moving, staying): (BTreeMap<_, _>, _) = std::mem::take(&mut self.seats)
             .into_iter()
             .partition(|(worker, _)| moved.contains(worker));
         self.seats = staying;
+        // Starts that are on their way go on over the seats that moved.
+        self.lent.extend(moving.clone());
+        self.succeeded = true;
         let mut inherited = std::mem::take(&mut self.inherited);
         for claim in self.core.claims() {
             inherited.insert(claim, ctx.address().recipient());
@@ -157,7 +158,8 @@ impl Handler<Stands> for Builder {
         self.parts.route.lead_to(take_over.successor.clone().recipient());
         self.retire(&moved, ctx);
         let _ = take_over.done.send(Ok(()));
-        for input in waiting {
+        self.backlog.extend(waiting);
+        while let Some(input) = self.backlog.pop_front() {
             self.take(input, ctx);
         }
     }

@@ -215,7 +215,11 @@ pub enum Event {
         request: Option<RequestId>,
         /// For people.
         reason: String,
+        /// Who waits.
+        reply: Option<ReplyId>,
     },
+    /// These requests wait again; whatever is known of their ids.
+    Return(Vec<Request>),
     /// A deadline passed.
     DeadlineReached,
     /// No more starts: the master is about to stop.
@@ -292,12 +296,14 @@ pub enum Effect {
         /// Who waits.
         reply: Option<ReplyId>,
     },
-    /// Keep a waiting request's new priority.
+    /// Keep a waiting request's new priority, then answer.
     SavePriority {
         /// Which.
         request: RequestId,
         /// Higher first.
         priority: i64,
+        /// Who waits.
+        reply: ReplyId,
     },
     /// Make a SlaveBuilder for the worker.
     NewSeat {
@@ -355,6 +361,8 @@ pub enum Effect {
         request: Option<RequestId>,
         /// For people.
         reason: String,
+        /// Who waits, when it is about a request: its owner answers.
+        reply: Option<ReplyId>,
     },
     /// The seat's build is over (row S06).
     BuildOver {

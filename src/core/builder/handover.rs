@@ -107,10 +107,15 @@ impl BuilderCore {
 
     /// The successor is in charge: this one keeps its builds, starts nothing
     /// more, and lets go of the seats that did not move (rows T05, T06).
-    pub fn retire(&mut self, moved: &BTreeSet<WorkerName>, fx: &mut Vec<Effect>) {
+    ///
+    /// Without a successor (a builder that was removed) it still looks after
+    /// the builds that it had inherited itself.
+    pub fn retire(&mut self, moved: &BTreeSet<WorkerName>, succeeded: bool, fx: &mut Vec<Effect>) {
         self.retired = true;
         self.queue = Queue::default();
-        self.inherited.clear();
+        if succeeded {
+            self.inherited.clear();
+        }
         self.seats.retain(|worker, _| !moved.contains(worker));
         self.settle(fx);
     }
@@ -146,7 +151,7 @@ impl BuilderCore {
             self.seats.remove(&worker);
             fx.push(Effect::DropSeat { worker });
         }
-        if self.builds.is_empty() && self.pings.is_empty() {
+        if self.builds.is_empty() && self.inherited.is_empty() && self.pings.is_empty() {
             fx.push(Effect::Over);
         }
     }

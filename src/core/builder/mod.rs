@@ -157,11 +157,11 @@ impl BuilderCore {
             Event::Cancel { request, reason, reply } => self.on_cancel(request, reason, reply, fx),
             Event::CancelFailed(request) => self.queue.push(request),
             Event::SetPriority { request, priority, reply } => {
-                let waits = self.queue.set_priority(request, priority);
-                if waits {
-                    fx.push(Effect::SavePriority { request, priority });
+                if self.queue.set_priority(request, priority) {
+                    fx.push(Effect::SavePriority { request, priority, reply });
+                } else {
+                    fx.push(Effect::Answer(reply, Answer::Done(false)));
                 }
-                fx.push(Effect::Answer(reply, Answer::Done(waits)));
             }
             Event::Stop { build, reason, reply } => self.on_stop(build, reason, reply, fx),
             Event::Ping { reply } => self.on_ping(reply, fx),
@@ -199,9 +199,10 @@ impl BuilderCore {
             Event::InheritedStarted { claim, build, number } => {
                 self.on_inherited_started(claim, build, number, fx);
             }
-            Event::StopOwn { claim, request, reason } => {
-                self.on_stop_own(claim, request, reason, fx);
+            Event::StopOwn { claim, request, reason, reply } => {
+                self.on_stop_own(claim, request, reason, reply, fx);
             }
+            Event::Return(requests) => requests.into_iter().for_each(|r| self.queue.push(r)),
             Event::DeadlineReached => {}
             Event::Drain => self.draining = true,
         }

@@ -62,6 +62,8 @@ pub struct SeatReport {
     pub session: SessionId,
     /// What it is used for.
     pub used: SeatReportUse,
+    /// A person's ping is under way.
+    pub pinging: bool,
 }
 
 impl BuilderCore {
@@ -171,7 +173,13 @@ impl BuilderCore {
             self.next_order += 1;
             self.seats.insert(
                 report.worker,
-                Seat { session: report.session, used, order, worker_full: false, pinging: false },
+                Seat {
+                    session: report.session,
+                    used,
+                    order,
+                    worker_full: false,
+                    pinging: report.pinging,
+                },
             );
         }
     }

@@ -40,8 +40,8 @@ impl BuilderCore {
                 build: build.build,
                 request: Some(id),
                 reason,
+                reply: Some(reply),
             });
-            fx.push(Effect::Answer(reply, Answer::Done(true)));
             return;
         }
         fx.push(Effect::Answer(reply, Answer::Done(false)));
@@ -123,6 +123,7 @@ impl BuilderCore {
                 build: Some(id),
                 request: None,
                 reason,
+                reply: None,
             });
         }
         fx.push(Effect::Answer(reply, Answer::Done(found)));
@@ -133,9 +134,13 @@ impl BuilderCore {
         claim: ClaimId,
         request: Option<RequestId>,
         reason: String,
+        reply: Option<ReplyId>,
         fx: &mut Vec<Effect>,
     ) {
         let Some(build) = self.builds.get(&claim) else {
+            if let Some(reply) = reply {
+                fx.push(Effect::Answer(reply, Answer::Done(false)));
+            }
             // A stop that comes after the end changes nothing (row T02).
             fx.push(Effect::Ignored("stop of a build that is over"));
             return;
@@ -145,7 +150,7 @@ impl BuilderCore {
             None => build.requests.iter().map(|request| request.id).collect(),
         };
         for id in ids {
-            self.cancel_in_build(claim, id, reason.clone(), None, fx);
+            self.cancel_in_build(claim, id, reason.clone(), reply, fx);
         }
     }
 }

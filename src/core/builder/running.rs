@@ -2,6 +2,7 @@
 
 use super::event::{Effect, Event};
 use super::expectations::StepTimes;
+use super::seat::SeatUse;
 use super::{BuilderCore, Phase, Request};
 use crate::core::ids::*;
 
@@ -51,9 +52,13 @@ impl BuilderCore {
         times: Option<StepTimes>,
         fx: &mut Vec<Effect>,
     ) {
-        if let Some(build) = self.inherited.remove(&claim) {
-            self.free_seat(&build.worker, claim, false);
-            fx.push(Effect::BuildOver { worker: build.worker, claim });
+        self.inherited.remove(&claim);
+        // By the claim and not by what is known of the build: after a restart
+        // the seat may be all that is known.
+        let seat = self.seats.iter().find(|(_, seat)| seat.used == SeatUse::Taken(claim));
+        if let Some(worker) = seat.map(|(worker, _)| worker.clone()) {
+            self.free_seat(&worker, claim, false);
+            fx.push(Effect::BuildOver { worker, claim });
         }
         if self.retired {
             fx.push(Effect::TellSuccessor(Event::InheritedFinished { claim, requeued, times }));

@@ -8,6 +8,8 @@ use crate::core::time::Timestamp;
 
 /// First pause after a failed start, doubled with each further one.
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
+/// Pause after a start that met a seat in use.
+const SHORT_PAUSE: Duration = Duration::from_millis(500);
 /// Longest pause.
 const LONGEST_PAUSE: Duration = Duration::from_secs(3600);
 
@@ -68,6 +70,12 @@ pub struct Pause {
 }
 
 impl Pause {
+    /// A pause after something that was nobody's fault.
+    #[must_use]
+    pub fn short(now: Timestamp) -> Self {
+        Self { until: now + SHORT_PAUSE, length: FIRST_PAUSE / 2 }
+    }
+
     /// The pause after another failure at `now`.
     #[must_use]
     pub fn after(previous: Option<Self>, now: Timestamp) -> Self {

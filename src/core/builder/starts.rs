@@ -209,6 +209,11 @@ impl BuilderCore {
             StartFailure::NoAnswer(text) => Some(text.clone()),
             StartFailure::Refused { code, message } => Some(format!("{code}: {message}")),
         };
+        if error.is_none() && build.cancelled.is_empty() {
+            // The seat was not as this builder saw it. Without a pause the two
+            // could go round in circles.
+            self.pauses.insert(worker.clone(), Pause::short(self.now));
+        }
         if let Some(error) = error {
             let pause = Pause::after(self.pauses.get(&worker).copied(), self.now);
             self.pauses.insert(worker.clone(), pause);

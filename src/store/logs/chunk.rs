@@ -113,7 +113,29 @@ pub(super) fn write(
 /// to an older backup, and gave the id again.
 pub(super) fn clear(conn: &Connection, log: LogId) -> rusqlite::Result<()> {
     conn.prepare_cached("DELETE FROM chunks WHERE log_id = ?1")?.execute([int(log.0)])?;
+    conn.prepare_cached("DELETE FROM overlong WHERE log_id = ?1")?.execute([int(log.0)])?;
     Ok(())
+}
+
+/// Keeps how many bytes of the worker's an overlong log has got.
+pub(super) fn count(conn: &Connection, log: LogId, worker_end: u64) -> rusqlite::Result<()> {
+    conn.prepare_cached("INSERT OR REPLACE INTO overlong (log_id, worker_end) VALUES (?1, ?2)")?
+        .execute([int(log.0), int(worker_end)])?;
+    Ok(())
+}
+
+/// How many bytes of the worker's an overlong log has got; none when it is no
+/// such log.
+pub(super) fn overlong(conn: &Connection, log: LogId) -> Result<Option<u64>, StoreError> {
+    let read = || {
+        conn.prepare_cached("SELECT worker_end FROM overlong WHERE log_id = ?1")?
+            .query_row([int(log.0)], |row| row.get::<_, i64>(0))
+            .optional()
+    };
+    let found = read().map_err(|error| {
+        StoreError::Failed(format!("the length of log {log} cannot be read: {error}"))
+    })?;
+    Ok(found.and_then(|end| u64::try_from(end).ok()))
 }
 
 const COLUMNS: &str = "first, length, worker_end, first_line, lines, size, carry, crc, body";

@@ -29,8 +29,16 @@ struct Waiting {
 /// An open log.
 pub(super) struct Pending {
     row: Arc<LogRow>,
-    /// What is durable.
+    /// What is durable of its text.
     pub stored: Reached,
+    /// Bytes of the worker's that are durable: kept, or counted.
+    pub stored_of_worker: u64,
+    /// Most of the worker's bytes that are kept.
+    limit: u64,
+    /// It is beyond the limit: the worker's bytes are only counted now.
+    overlong: bool,
+    /// It has told how long it was.
+    told_length: bool,
     /// It has chunks on disk.
     on_disk: bool,
     /// An earlier log's chunks may be under its id.
@@ -41,6 +49,10 @@ pub(super) struct Pending {
     current: Waiting,
     /// Bytes of the worker's that arrived.
     worker_end: u64,
+    /// Those of them that are kept.
+    kept: u64,
+    /// Time of the last piece.
+    at_ms: u64,
     /// When what waits has to be written.
     pub due: Option<Instant>,
     /// Whom to tell of durable bytes.
@@ -53,15 +65,21 @@ pub(super) struct Pending {
 
 impl Pending {
     /// A new log.
-    pub fn new(row: Arc<LogRow>) -> Self {
+    pub fn new(row: Arc<LogRow>, limit: u64) -> Self {
         Self {
             row,
             stored: Reached::default(),
+            stored_of_worker: 0,
+            limit,
+            overlong: false,
+            told_length: false,
             on_disk: false,
             uncleared: true,
             full: Vec::new(),
             current: Waiting::default(),
             worker_end: 0,
+            kept: 0,
+            at_ms: 0,
             due: None,
             confirm: None,
             tell: false,
@@ -70,24 +88,34 @@ impl Pending {
         }
     }
 
-    /// A log of which this much is on disk.
-    pub fn reopened(row: Arc<LogRow>, stored: Option<Reached>) -> Self {
+    /// A log of which this much is on disk. `counted` are the worker's bytes of
+    /// an overlong one.
+    pub fn reopened(
+        row: Arc<LogRow>,
+        limit: u64,
+        stored: Option<Reached>,
+        counted: Option<u64>,
+    ) -> Self {
         let on_disk = stored.is_some();
         let stored = stored.unwrap_or_default();
+        let worker_end = counted.unwrap_or(stored.worker_end);
         Self {
             stored,
+            stored_of_worker: worker_end,
+            overlong: counted.is_some(),
             on_disk,
             uncleared: false,
             current: Waiting { worker_end: stored.worker_end, ..Waiting::default() },
-            worker_end: stored.worker_end,
+            worker_end,
+            kept: stored.worker_end,
             shown_lines: stored.lines,
-            ..Self::new(row)
+            ..Self::new(row, limit)
         }
     }
 
     /// Whether something waits to be written.
     pub fn waits(&self) -> bool {
-        self.waiting().next().is_some()
+        self.waiting().next().is_some() || self.stored_of_worker < self.worker_end
     }
 
     /// Whether a whole chunk waits.
@@ -117,27 +145,74 @@ impl Pending {
             self.tell |= piece.offset.is_some();
             return;
         }
+        self.at_ms = piece.at_ms;
+        if piece.offset.is_none() {
+            self.push(piece.channel, new, false);
+        } else {
+            self.worker_end += new.len() as u64;
+            if !self.take(piece.channel, new) {
+                // Only counted: its room is free at once.
+                return;
+            }
+        }
+        self.current.permits.extend(piece.permit);
+    }
+
+    /// Keeps what the limit has room for of the worker's bytes (row FL08).
+    /// False when that is nothing.
+    fn take(&mut self, channel: u8, new: &[u8]) -> bool {
+        if self.overlong {
+            return false;
+        }
+        let room = usize::try_from(self.limit.saturating_sub(self.kept)).unwrap_or(usize::MAX);
+        let kept = new.get(..room).unwrap_or(new);
+        self.push(channel, kept, true);
+        if kept.len() < new.len() {
+            self.overlong = true;
+            let limit = shown(self.limit);
+            self.own_line(&format!(
+                "[this log is longer than {limit}: the output from here on is counted, not kept]"
+            ));
+        }
+        true
+    }
+
+    /// The log gets no more bytes: an overlong one tells how long it was.
+    pub fn end(&mut self) {
+        if self.overlong && !self.told_length {
+            self.told_length = true;
+            self.own_line(&format!(
+                "[the output had {} bytes in all; the first {} of them are kept]",
+                self.worker_end, self.kept
+            ));
+        }
+    }
+
+    /// Adds a line of the store's own.
+    fn own_line(&mut self, text: &str) {
+        self.push(b'h', format!("{text}\n").as_bytes(), false);
+    }
+
+    fn push(&mut self, channel: u8, mut rest: &[u8], of_worker: bool) {
         // Others would be shown with the output, so they are stored as that.
-        let known = CHANNELS.contains(&piece.channel);
-        let channel = if known { piece.channel } else { b'o' };
-        let mut rest = new;
+        let channel = if CHANNELS.contains(&channel) { channel } else { b'o' };
+        let at_ms = self.at_ms;
         while !rest.is_empty() {
             let waiting = self.room();
             let (part, after) = rest.split_at(rest.len().min(CHUNK - waiting.text.text()));
-            waiting.text.push(channel, piece.at_ms, part);
-            if piece.offset.is_some() {
+            waiting.text.push(channel, at_ms, part);
+            if of_worker {
                 waiting.worker_end += part.len() as u64;
-                self.worker_end += part.len() as u64;
+                self.kept += part.len() as u64;
             }
             rest = after;
         }
-        self.current.permits.extend(piece.permit);
     }
 
     /// The chunk that has room for at least one byte.
     fn room(&mut self) -> &mut Waiting {
         if self.current.is_full() {
-            let next = Waiting { worker_end: self.worker_end, ..Waiting::default() };
+            let next = Waiting { worker_end: self.kept, ..Waiting::default() };
             self.full.push(std::mem::replace(&mut self.current, next));
         }
         &mut self.current
@@ -157,16 +232,20 @@ impl Pending {
         for one in self.waiting() {
             reached = chunk::write(conn, zstd, self.row.id, &reached, &one.text, one.worker_end)?;
         }
+        if self.overlong {
+            chunk::count(conn, self.row.id, self.worker_end)?;
+        }
         Ok(reached)
     }
 
     /// All that waited is durable.
     pub fn committed(&mut self, reached: Reached) {
         self.stored = reached;
+        self.stored_of_worker = self.worker_end;
         self.on_disk = true;
         self.uncleared = false;
         self.full.clear();
-        self.current = Waiting { worker_end: self.worker_end, ..Waiting::default() };
+        self.current = Waiting { worker_end: self.kept, ..Waiting::default() };
         self.due = None;
     }
 
@@ -191,9 +270,17 @@ impl Pending {
             }
             inline.extend_from_slice(one.text.as_bytes());
         }
-        let incomplete = expected.filter(|expected| *expected != self.worker_end).map(|expected| {
-            format!("the worker wrote {expected} bytes and {} arrived", self.worker_end)
-        });
+        let arrived = self.worker_end;
+        let incomplete = match expected {
+            Some(expected) if expected != arrived => {
+                Some(format!("the worker wrote {expected} bytes and {arrived} arrived"))
+            }
+            _ if self.overlong => {
+                let limit = shown(self.limit);
+                Some(format!("it had {arrived} bytes, and of one log {limit} are kept"))
+            }
+            _ => None,
+        };
         Ok(LogClosed {
             num_lines: lines + carry.open_lines(),
             length,
@@ -223,6 +310,16 @@ impl Pending {
             return None;
         }
         Some(self.shown_at.map_or(now, |at| at + SHOW))
+    }
+}
+
+/// A size for people.
+fn shown(bytes: u64) -> String {
+    const GIB: u64 = 1 << 30;
+    if bytes >= GIB && bytes.is_multiple_of(GIB) {
+        format!("{} GiB", bytes / GIB)
+    } else {
+        format!("{bytes} bytes")
     }
 }
 

@@ -39,9 +39,10 @@ pub struct Piece {
 pub struct LogClosed {
     /// Complete lines; a last line without its end counts.
     pub num_lines: u64,
-    /// Bytes in all, the master's own included.
+    /// Bytes that are stored, the master's own included.
     pub length: u64,
-    /// Bytes of the worker's.
+    /// Bytes of the worker's that arrived, those beyond the limit of a log
+    /// included.
     pub worker_length: u64,
     /// All of it, when it is so short that it was never written: it then goes
     /// into the state store with the step's end.
@@ -77,4 +78,9 @@ pub trait LogStore: Send + Sync {
     /// Writes what is left and tells what the log came to. `expected` is the
     /// worker's length.
     fn close(&self, log: LogId, expected: Option<u64>, done: OnClosed);
+
+    /// Writes what is left of a log that nobody will close, and forgets it: its
+    /// build has ended without it, or belongs to somebody else. It can be
+    /// reopened. A log that is not open is left alone.
+    fn forget(&self, log: LogId);
 }

@@ -9,26 +9,21 @@
 
 use std::cmp::Reverse;
 use std::collections::{BTreeSet, BinaryHeap, HashMap};
-use std::path::Path;
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
-use std::thread::{self, JoinHandle};
+use std::sync::Arc;
+use std::sync::mpsc::{Receiver, RecvTimeoutError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
-use tokio::sync::Semaphore;
 
-use super::super::sqlite::{self, Answer, OnFatal, OpenError, Trouble, classify};
+use super::super::sqlite::{self, Answer, OnFatal, Trouble, classify};
 use super::super::{Change, LogRow, StoreError};
-use super::chunk::{self, MIGRATIONS, Reached, Which};
+use super::chunk::{self, Reached, Which};
 use super::pending::Pending;
-use super::port::{LogClosed, LogStore, OnClosed, OnReopened, Piece};
-use super::reader::LogReader;
+use super::port::{LogClosed, Piece};
 use crate::core::ids::LogId;
 use crate::events::Events;
 
-/// Bytes of pieces that may be in memory.
-const BUDGET: usize = 64 * 1024 * 1024;
 /// Longest time from a byte's arrival to its write.
 const DELAY: Duration = Duration::from_millis(50);
 /// A log that would be written this soon goes into a commit that is made anyway.
@@ -46,109 +41,14 @@ const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 /// Commits between checkpoints.
 const CHECKPOINT_COMMITS: u32 = 512;
 
-enum Ask {
+/// What the writer is asked for.
+pub(super) enum Ask {
     Open(Arc<LogRow>),
     Reopen(Arc<LogRow>, Answer<u64>),
     Append(Piece),
     Close(LogId, Option<u64>, Answer<LogClosed>),
+    Forget(LogId),
     Stop,
-}
-
-/// The log store on `logs.sqlite`. Clones share it.
-#[derive(Clone)]
-pub struct SqliteLogs(Arc<Shared>);
-
-struct Shared {
-    asks: Sender<Ask>,
-    budget: Arc<Semaphore>,
-    reader: LogReader,
-    thread: Mutex<Option<JoinHandle<()>>>,
-}
-
-impl SqliteLogs {
-    /// Opens the log store in a data folder, which the state store has locked
-    /// before. `on_fatal` is called, on the writer's thread, when the process
-    /// must end at once.
-    ///
-    /// # Errors
-    /// When the file cannot be opened or written, or a newer program wrote it.
-    pub fn open(dir: &Path, events: Events, on_fatal: OnFatal) -> Result<Self, OpenError> {
-        sqlite::make_folder(dir)?;
-        let path = dir.join("logs.sqlite");
-        let conn = sqlite::open_file(&path, MIGRATIONS)?;
-        let failed = |reason: String| OpenError::Failed { path: path.clone(), reason };
-        let zstd = zstd::bulk::Compressor::new(1)
-            .map_err(|error| failed(format!("no compressor can be made: {error}")))?;
-        let (asks, receiver) = mpsc::channel();
-        let writer = Writer {
-            conn,
-            zstd,
-            events,
-            on_fatal,
-            logs: HashMap::new(),
-            timers: BinaryHeap::new(),
-            wanted: Wanted::default(),
-            blocked: None,
-            bytes: 0,
-            commits: 0,
-        };
-        let thread = thread::Builder::new()
-            .name("logs".into())
-            .spawn(move || writer.run(&receiver))
-            .map_err(|error| failed(format!("its thread cannot be started: {error}")))?;
-        Ok(Self(Arc::new(Shared {
-            asks,
-            budget: Arc::new(Semaphore::new(BUDGET)),
-            reader: LogReader::new(path),
-            thread: Mutex::new(Some(thread)),
-        })))
-    }
-
-    /// Writes everything that was appended so far and ends the thread. Later
-    /// asks, of other clones too, are answered `Closed`.
-    pub fn close(self) {
-        // An error means that the thread has ended already.
-        let _ = self.0.asks.send(Ask::Stop);
-        let thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
-        if let Some(thread) = thread
-            && thread.join().is_err()
-        {
-            tracing::error!("the log writer ended by a panic");
-        }
-    }
-
-    /// Reads what is durable, with connections of its own.
-    #[must_use]
-    pub fn reader(&self) -> LogReader {
-        self.0.reader.clone()
-    }
-
-    fn ask(&self, ask: Ask) {
-        // An ask that comes back is dropped, and so its answer is given.
-        let _ = self.0.asks.send(ask);
-    }
-}
-
-impl LogStore for SqliteLogs {
-    fn open(&self, row: Arc<LogRow>) {
-        self.ask(Ask::Open(row));
-    }
-
-    fn reopen(&self, row: Arc<LogRow>, done: OnReopened) {
-        self.ask(Ask::Reopen(row, Answer::to(done)));
-    }
-
-    fn append(&self, piece: Piece) {
-        self.ask(Ask::Append(piece));
-    }
-
-    fn budget(&self) -> Arc<Semaphore> {
-        self.0.budget.clone()
-    }
-
-    fn close(&self, log: LogId, expected: Option<u64>, done: OnClosed) {
-        self.ask(Ask::Close(log, expected, Answer::to(done)));
-    }
 }
 
 /// What the next commit is made for.
@@ -162,13 +62,18 @@ struct Wanted {
     reopened: Vec<(LogId, Answer<u64>)>,
     /// Logs with a piece that added nothing.
     tell: BTreeSet<LogId>,
+    /// Logs that are forgotten after it.
+    forgotten: BTreeSet<LogId>,
 }
 
-struct Writer {
+/// The thread's own.
+pub(super) struct Writer {
     conn: Connection,
     zstd: zstd::bulk::Compressor<'static>,
     events: Events,
     on_fatal: OnFatal,
+    /// Most of the worker's bytes of a log that are kept.
+    limit: u64,
     logs: HashMap<LogId, Pending>,
     /// When to look at which log. One may be out of date: the log says.
     timers: BinaryHeap<Reverse<(Instant, LogId)>>,
@@ -190,7 +95,31 @@ impl Drop for Writer {
 }
 
 impl Writer {
-    fn run(mut self, asks: &Receiver<Ask>) {
+    /// On a file whose schema is up to date.
+    pub fn new(
+        conn: Connection,
+        zstd: zstd::bulk::Compressor<'static>,
+        events: Events,
+        limit: u64,
+        on_fatal: OnFatal,
+    ) -> Self {
+        Self {
+            conn,
+            zstd,
+            events,
+            on_fatal,
+            limit,
+            logs: HashMap::new(),
+            timers: BinaryHeap::new(),
+            wanted: Wanted::default(),
+            blocked: None,
+            bytes: 0,
+            commits: 0,
+        }
+    }
+
+    /// Does what is asked until it is told to stop.
+    pub fn run(mut self, asks: &Receiver<Ask>) {
         let mut left_over = None;
         loop {
             let first = match left_over.take() {
@@ -237,7 +166,8 @@ impl Writer {
             }
             match ask {
                 Ask::Open(row) => {
-                    self.logs.entry(row.id).or_insert_with(|| Pending::new(row));
+                    let limit = self.limit;
+                    self.logs.entry(row.id).or_insert_with(|| Pending::new(row, limit));
                 }
                 Ask::Reopen(row, answer) => self.reopen(row, answer),
                 Ask::Append(piece) => {
@@ -245,6 +175,7 @@ impl Writer {
                     self.append(piece);
                 }
                 Ask::Close(log, expected, answer) => self.close(log, expected, answer),
+                Ask::Forget(log) => drop(self.wanted.forgotten.insert(log)),
                 Ask::Stop => return (None, true),
             }
             if bytes >= BATCH_BYTES {
@@ -258,7 +189,7 @@ impl Writer {
         let log = match ask {
             Ask::Open(row) | Ask::Reopen(row, _) => row.id,
             Ask::Append(piece) => piece.log,
-            Ask::Close(log, _, _) => *log,
+            Ask::Close(log, _, _) | Ask::Forget(log) => *log,
             Ask::Stop => return !self.wanted.closing.is_empty(),
         };
         self.wanted.closing.iter().any(|(closing, _, _)| *closing == log)
@@ -266,11 +197,15 @@ impl Writer {
 
     fn reopen(&mut self, row: Arc<LogRow>, answer: Answer<u64>) {
         let id = row.id;
+        self.wanted.forgotten.remove(&id);
         if !self.logs.contains_key(&id) {
-            match chunk::read(&self.conn, id, Which::Last) {
-                Ok(last) => {
+            let last = chunk::read(&self.conn, id, Which::Last);
+            let found = last.and_then(|last| Ok((last, chunk::overlong(&self.conn, id)?)));
+            match found {
+                Ok((last, overlong)) => {
                     let stored = last.map(|chunk| chunk.after);
-                    self.logs.insert(id, Pending::reopened(row, stored));
+                    let log = Pending::reopened(row, self.limit, stored, overlong);
+                    self.logs.insert(id, log);
                 }
                 Err(error) => return answer.give(Err(error)),
             }
@@ -282,7 +217,8 @@ impl Writer {
 
     fn append(&mut self, piece: Piece) {
         let id = piece.log;
-        let Some(log) = self.logs.get_mut(&id) else {
+        let log = self.logs.get_mut(&id).filter(|_| !self.wanted.forgotten.contains(&id));
+        let Some(log) = log else {
             tracing::debug!(log = id.0, "a piece for a log that is not open was dropped");
             return;
         };
@@ -302,9 +238,11 @@ impl Writer {
     }
 
     fn close(&mut self, id: LogId, expected: Option<u64>, answer: Answer<LogClosed>) {
-        let Some(log) = self.logs.get(&id) else {
+        let log = self.logs.get_mut(&id).filter(|_| !self.wanted.forgotten.contains(&id));
+        let Some(log) = log else {
             return answer.give(Err(StoreError::Missing(format!("open log {id}"))));
         };
+        log.end();
         if log.fits_inline() {
             let closed = log.closed(expected);
             self.logs.remove(&id);
@@ -364,7 +302,7 @@ impl Writer {
         let wanted = std::mem::take(&mut self.wanted);
         let due: Vec<LogId> = wanted
             .due
-            .iter()
+            .union(&wanted.forgotten)
             .filter(|id| self.logs.get(id).is_some_and(Pending::waits))
             .copied()
             .collect();
@@ -384,11 +322,11 @@ impl Writer {
             if let Some(log) = self.logs.get(id)
                 && let Some(confirm) = &log.confirm
             {
-                confirm.confirm(*id, log.stored.worker_end);
+                confirm.confirm(*id, log.stored_of_worker);
             }
         }
         for (id, answer) in wanted.reopened {
-            let stored = self.logs.get(&id).map_or(0, |log| log.stored.worker_end);
+            let stored = self.logs.get(&id).map_or(0, |log| log.stored_of_worker);
             answer.give(trouble.clone().map_or(Ok(stored), Err));
         }
         for (id, expected, answer) in wanted.closing {
@@ -403,6 +341,13 @@ impl Writer {
                 (None, None) => {
                     answer.give(Err(StoreError::Missing(format!("open log {id}"))));
                 }
+            }
+        }
+        if trouble.is_some() {
+            self.wanted.forgotten.extend(wanted.forgotten);
+        } else {
+            for id in wanted.forgotten {
+                self.logs.remove(&id);
             }
         }
         if self.bytes >= CHECKPOINT_BYTES || self.commits >= CHECKPOINT_COMMITS {

@@ -22,7 +22,8 @@ pub(super) fn builder(conn: &Connection, builder: BuilderId) -> Result<BuilderRe
         .prepare_cached(concat!(
             "SELECT ",
             request_columns!(),
-            " FROM requests WHERE builder_id = ?1 AND state = 0 ORDER BY id"
+            " FROM requests INDEXED BY requests_queued \
+             WHERE builder_id = ?1 AND state = 0 ORDER BY id"
         ))?
         .query_map([id], rows::request)?
         .collect::<rusqlite::Result<_>>()?;
@@ -34,7 +35,7 @@ pub(super) fn builder(conn: &Connection, builder: BuilderId) -> Result<BuilderRe
             "SELECT ",
             build_columns!(),
             ", claim, factory_digest, (SELECT name FROM workers WHERE id = worker_id) \
-             FROM builds WHERE builder_id = ?1 AND state < 2 ORDER BY id"
+             FROM builds INDEXED BY builds_open WHERE builder_id = ?1 AND state < 2 ORDER BY id"
         ))?
         .query_map([id], |row| Ok((rows::build(row)?, row.get(12)?, row.get(13)?, row.get(14)?)))?
         .collect::<rusqlite::Result<Vec<(BuildRow, String, String, Option<String>)>>>()?;

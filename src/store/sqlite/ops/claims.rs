@@ -25,7 +25,7 @@ pub(super) struct Wanted<'a> {
 
 pub(super) fn claim(conn: &Connection, changes: &mut Vec<Change>, wanted: &Wanted<'_>) -> Done {
     let name = wanted.claim.to_string();
-    if let Some(made) = made_before(conn, &name)? {
+    if let Some(made) = made_before(conn, wanted.builder, &name)? {
         return Ok(made);
     }
     let mut claimed = Vec::with_capacity(wanted.requests.len());
@@ -40,7 +40,8 @@ pub(super) fn claim(conn: &Connection, changes: &mut Vec<Change>, wanted: &Wante
         .prepare_cached(concat!(
             "INSERT INTO builds (claim, builder_id, request_id, worker_id, incarnation, state, \
              started_at, state_string, factory_digest, properties) \
-             VALUES (?1, ?2, ?3, ?4, ?5, 0, ?6, 'starting', ?7, ?8) RETURNING ",
+             SELECT ?1, ?2, ?3, id, incarnation, 0, ?6, 'starting', ?7, ?8 \
+             FROM workers WHERE id = ?4 AND incarnation = ?5 RETURNING ",
             build_columns!()
         ))?
         .query_row(
@@ -55,13 +56,30 @@ pub(super) fn claim(conn: &Connection, changes: &mut Vec<Change>, wanted: &Wante
                 to_json(set.properties.as_ref())?,
             ],
             rows::build,
-        )?;
+        )
+        .optional()?;
+    let Some(build) = build else { return Err(not_that_worker(conn, wanted)?) };
     let mut link = conn.prepare_cached("INSERT INTO build_requests VALUES (?1, ?2, ?3)")?;
     for request in &claimed {
         link.execute([int(build.id.0), int(request.id.0), int(request.epoch.0)])?;
         changes.push(Change::RequestClaimed(request.clone()));
     }
     Ok(OpOutcome::Claimed { build: Arc::new(build), requests: claimed, buildset: set })
+}
+
+/// Why the worker did not meet the claim's conditions.
+fn not_that_worker(conn: &Connection, wanted: &Wanted<'_>) -> Result<OpError, OpError> {
+    let present: Option<u64> = conn
+        .prepare_cached("SELECT incarnation FROM workers WHERE id = ?1")?
+        .query_row([int(wanted.worker.0)], |row| rows::uint(row, 0))
+        .optional()?;
+    Ok(match present {
+        None => OpError::missing(format!("worker {}", wanted.worker)),
+        Some(present) => OpError::Refused(StoreError::WorkerChanged(format!(
+            "worker {} is in incarnation {present}, not {}",
+            wanted.worker, wanted.incarnation
+        ))),
+    })
 }
 
 fn take(
@@ -89,14 +107,18 @@ fn buildset(conn: &Connection, request: &RequestRow) -> Result<Arc<BuildsetRow>,
 }
 
 /// What an earlier claim with this id made (row FB16).
-fn made_before(conn: &Connection, claim: &str) -> Result<Option<OpOutcome>, OpError> {
+fn made_before(
+    conn: &Connection,
+    builder: BuilderId,
+    claim: &str,
+) -> Result<Option<OpOutcome>, OpError> {
     let build = conn
         .prepare_cached(concat!(
             "SELECT ",
             build_columns!(),
-            " FROM builds WHERE claim = ?1 AND state < 2"
+            " FROM builds WHERE builder_id = ?1 AND claim = ?2 AND state < 2"
         ))?
-        .query_row([claim], rows::build)
+        .query_row(params![int(builder.0), claim], rows::build)
         .optional()?;
     let Some(build) = build else { return Ok(None) };
     let requests: Vec<_> = rows::requests_of(conn, build.id)?.into_iter().map(Arc::new).collect();

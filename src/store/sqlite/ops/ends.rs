@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
-use super::{Done, claims, requests, running};
+use super::{Done, claims, requests, running, steps};
 use crate::core::ids::*;
 use crate::core::time::WallTime;
 use crate::core::values::BuildResult;
@@ -44,6 +44,7 @@ pub(super) fn finish(
         )
         .optional()?;
     let Some(row) = row else { return Err(running::not_the_owner(conn, build, incarnation)?) };
+    steps::end_open(conn, changes, build, end.result, end.at)?;
     changes.push(Change::BuildFinished(Arc::new(row)));
     let held = claims::held_requests(conn, build)?;
     match end.requests {

@@ -183,6 +183,43 @@ pub(super) fn finish_log(
     Ok(OpOutcome::Done)
 }
 
+/// Ends what of an ending build is still open, whatever became of those who
+/// should have ended it.
+pub(super) fn end_open(
+    conn: &Connection,
+    changes: &mut Vec<Change>,
+    build: BuildId,
+    ended: BuildResult,
+    at: WallTime,
+) -> Result<(), OpError> {
+    let mut logs = conn.prepare_cached(concat!(
+        "UPDATE logs SET complete = 1, incomplete = 'the build ended without it' \
+         WHERE step_id IN (SELECT id FROM steps WHERE build_id = ?1) AND complete = 0 RETURNING ",
+        log_columns!()
+    ))?;
+    for log in logs.query_map([int(build.0)], rows::log)? {
+        changes.push(Change::LogFinished(Arc::new(log?)));
+    }
+    // A build without a fault has no step that did not end.
+    let result = match ended {
+        BuildResult::Success | BuildResult::Warnings | BuildResult::Skipped => {
+            BuildResult::Exception
+        }
+        bad => bad,
+    };
+    let mut steps = conn.prepare_cached(concat!(
+        "UPDATE steps SET results = ?2, complete_at = ?3, \
+         state_string = '''' || name || ''' (' || ?4 || ')' \
+         WHERE build_id = ?1 AND complete_at IS NULL RETURNING ",
+        step_columns!()
+    ))?;
+    let values = params![int(build.0), result.code(), at.0, result.word()];
+    for step in steps.query_map(values, rows::step)? {
+        changes.push(Change::StepFinished(Arc::new(step?)));
+    }
+    Ok(())
+}
+
 #[cfg(test)]
 mod tests {
     use super::slug;

@@ -1,0 +1,125 @@
+//! The log store as others hold it: the way to the writer's thread.
+
+use std::path::Path;
+use std::sync::mpsc::{self, Sender};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::thread::{self, JoinHandle};
+
+use tokio::sync::Semaphore;
+
+use super::super::LogRow;
+use super::super::sqlite::{self, Answer, OnFatal, OpenError};
+use super::LOG_LIMIT;
+use super::chunk::MIGRATIONS;
+use super::port::{LogStore, OnClosed, OnReopened, Piece};
+use super::reader::LogReader;
+use super::writer::{Ask, Writer};
+use crate::core::ids::LogId;
+use crate::events::Events;
+
+/// Bytes of pieces that may be in memory.
+const BUDGET: usize = 64 * 1024 * 1024;
+
+/// The log store on `logs.sqlite`. Clones share it.
+#[derive(Clone)]
+pub struct SqliteLogs(Arc<Shared>);
+
+struct Shared {
+    asks: Sender<Ask>,
+    budget: Arc<Semaphore>,
+    reader: LogReader,
+    thread: Mutex<Option<JoinHandle<()>>>,
+}
+
+impl SqliteLogs {
+    /// Opens the log store in a data folder, which the state store has locked
+    /// before. `on_fatal` is called, on the writer's thread, when the process
+    /// must end at once.
+    ///
+    /// # Errors
+    /// When the file cannot be opened or written, or a newer program wrote it.
+    pub fn open(dir: &Path, events: Events, on_fatal: OnFatal) -> Result<Self, OpenError> {
+        Self::open_limited(dir, events, LOG_LIMIT, on_fatal)
+    }
+
+    /// The same, with another limit for one log: the most of the worker's bytes
+    /// that are kept.
+    ///
+    /// # Errors
+    /// As [`Self::open`].
+    pub fn open_limited(
+        dir: &Path,
+        events: Events,
+        limit: u64,
+        on_fatal: OnFatal,
+    ) -> Result<Self, OpenError> {
+        sqlite::make_folder(dir)?;
+        let path = dir.join("logs.sqlite");
+        let conn = sqlite::open_file(&path, MIGRATIONS)?;
+        let failed = |reason: String| OpenError::Failed { path: path.clone(), reason };
+        let zstd = zstd::bulk::Compressor::new(1)
+            .map_err(|error| failed(format!("no compressor can be made: {error}")))?;
+        let (asks, receiver) = mpsc::channel();
+        let writer = Writer::new(conn, zstd, events, limit, on_fatal);
+        let thread = thread::Builder::new()
+            .name("logs".into())
+            .spawn(move || writer.run(&receiver))
+            .map_err(|error| failed(format!("its thread cannot be started: {error}")))?;
+        Ok(Self(Arc::new(Shared {
+            asks,
+            budget: Arc::new(Semaphore::new(BUDGET)),
+            reader: LogReader::new(path),
+            thread: Mutex::new(Some(thread)),
+        })))
+    }
+
+    /// Writes everything that was appended so far and ends the thread. Later
+    /// asks, of other clones too, are answered `Closed`.
+    pub fn close(self) {
+        // An error means that the thread has ended already.
+        let _ = self.0.asks.send(Ask::Stop);
+        let thread = self.0.thread.lock().unwrap_or_else(PoisonError::into_inner).take();
+        if let Some(thread) = thread
+            && thread.join().is_err()
+        {
+            tracing::error!("the log writer ended by a panic");
+        }
+    }
+
+    /// Reads what is durable, with connections of its own.
+    #[must_use]
+    pub fn reader(&self) -> LogReader {
+        self.0.reader.clone()
+    }
+
+    fn ask(&self, ask: Ask) {
+        // An ask that comes back is dropped, and so its answer is given.
+        let _ = self.0.asks.send(ask);
+    }
+}
+
+impl LogStore for SqliteLogs {
+    fn open(&self, row: Arc<LogRow>) {
+        self.ask(Ask::Open(row));
+    }
+
+    fn reopen(&self, row: Arc<LogRow>, done: OnReopened) {
+        self.ask(Ask::Reopen(row, Answer::to(done)));
+    }
+
+    fn append(&self, piece: Piece) {
+        self.ask(Ask::Append(piece));
+    }
+
+    fn budget(&self) -> Arc<Semaphore> {
+        self.0.budget.clone()
+    }
+
+    fn close(&self, log: LogId, expected: Option<u64>, done: OnClosed) {
+        self.ask(Ask::Close(log, expected, Answer::to(done)));
+    }
+
+    fn forget(&self, log: LogId) {
+        self.ask(Ask::Forget(log));
+    }
+}
