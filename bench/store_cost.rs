@@ -33,8 +33,9 @@ usage: store_cost [--builds N] [--in-flight N] [--warm-up N] [--dir DIR]
   --in-flight N   builds side by side (50)
   --warm-up N     builds before that, which make the tables as large as they are
                   in use (20000)
-  --dir DIR       a folder that is not there yet; it stays. Without it, a new
-                  one in the system's temporary folder, which is removed";
+  --dir DIR       the data folder; it stays, and what is in it already, too.
+                  Without it, a new one in the system's temporary folder, which
+                  is removed";
 
 /// Builders and workers, as in the throughput workload.
 const BUILDERS: usize = 20;
@@ -94,9 +95,6 @@ fn run(options: &Options) -> Result<(), String> {
         .dir
         .clone()
         .unwrap_or_else(|| std::env::temp_dir().join(format!("store_cost.{}", std::process::id())));
-    if dir.exists() {
-        return Err(format!("{} is there already; name a new folder", dir.display()));
-    }
     let measured = measure(options, &dir);
     if options.dir.is_none()
         && let Err(error) = fs::remove_dir_all(&dir)
@@ -108,6 +106,7 @@ fn run(options: &Options) -> Result<(), String> {
 }
 
 fn measure(options: &Options, dir: &Path) -> Result<String, String> {
+    let size = if dir.exists() { folder_size(dir)? } else { 0 };
     let on_fatal: OnFatal = Arc::new(|text: &str| eprintln!("fatal: {text}"));
     let (store, events) =
         SqliteStore::open(dir, on_fatal.clone()).map_err(|error| error.to_string())?;
@@ -125,7 +124,8 @@ fn measure(options: &Options, dir: &Path) -> Result<String, String> {
     drop(driver);
     logs.close();
     store.close();
-    let stored = folder_size(dir)? as f64 / (options.builds + options.warm_up) as f64;
+    let grown = folder_size(dir)?.saturating_sub(size) as f64;
+    let stored = grown / (options.builds + options.warm_up) as f64;
     let builds = options.builds as f64;
     let ms = |from: f64, to: f64| (to - from) * 1000.0 / builds;
     Ok(format!(

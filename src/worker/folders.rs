@@ -93,32 +93,35 @@ fn no_nul(name: &str, text: &str) -> Result<(), String> {
     if text.contains('\0') { Err(format!("`{name}` holds a NUL byte")) } else { Ok(()) }
 }
 
-/// Makes `path` below `root` part by part and answers with its true place.
-/// A symbolic link that an earlier build left may not lead out of `root`.
+/// Makes `path` below `root` part by part and answers with its place. A
+/// symbolic link that an earlier build left may not lead out of `root`, which
+/// is to be given without links.
 ///
 /// # Errors
 /// When the disk refuses, or a link leads outside.
 pub fn make_inside(root: &Path, path: &str) -> io::Result<PathBuf> {
     check_relative(path).map_err(|message| io::Error::new(io::ErrorKind::InvalidInput, message))?;
-    std::fs::create_dir_all(root)?;
-    let root = root.canonicalize()?;
-    let mut place = root.clone();
+    let mut place = root.to_owned();
     for part in Path::new(path).components() {
         place.push(part);
-        match std::fs::create_dir(&place) {
-            Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error),
-            Ok(()) | Err(_) => {}
+        let there = match std::fs::symlink_metadata(&place) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {
+                std::fs::create_dir_all(&place)?;
+                continue;
+            }
+            there => there?,
+        };
+        if there.is_symlink() {
+            place = place.canonicalize()?;
+            if !place.starts_with(root.canonicalize()?) {
+                let message = format!("`{path}` leads out of `{}` by a link", root.display());
+                return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+            }
         }
-        place = place.canonicalize()?;
-        if !place.starts_with(&root) {
-            let message = format!("`{path}` leads out of `{}` by a link", root.display());
-            return Err(io::Error::new(io::ErrorKind::InvalidInput, message));
+        if !there.is_dir() && !place.is_dir() {
+            let message = format!("`{}` is in the way and no folder", place.display());
+            return Err(io::Error::new(io::ErrorKind::AlreadyExists, message));
         }
     }
-    if place.is_dir() {
-        Ok(place)
-    } else {
-        let message = format!("`{}` is in the way and no folder", place.display());
-        Err(io::Error::new(io::ErrorKind::AlreadyExists, message))
-    }
+    Ok(place)
 }

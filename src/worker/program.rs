@@ -19,7 +19,7 @@ use super::agent::{Agent, AgentConfig, Effect, Event, ExitCause, Trouble};
 use super::folders;
 use super::link::{self, Connection};
 use super::options::{WorkerError, WorkerOptions};
-use super::process::{self, Handle, Job, Kill, Mark};
+use super::process::{self, Handle, Job, Kill, Left, Mark};
 
 /// Events that may wait for the loop.
 const EVENT_QUEUE: usize = 256;
@@ -34,12 +34,16 @@ const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Longest sleep. The timer does not run while the machine sleeps but the
 /// lease does, so it is looked at soon after the machine wakes.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+/// Orphans that have ended are waited for at least this often while there may
+/// be any. Each holds a process number until then.
+const TIDY_TIME: Duration = Duration::from_secs(1);
 /// Longest token, in bytes.
 const MAX_TOKEN: usize = 1024;
 
 /// Runs a worker until it is drained, stopped or rejected for good. Whatever
 /// the cause, none of its processes stays. It expects to be polled on a
-/// runtime of one thread.
+/// runtime of one thread. The program that it is called in becomes the parent
+/// of orphans, see [`process::adopt_orphans`].
 ///
 /// # Errors
 /// When the options cannot be used, or the master will not have this worker.
@@ -57,6 +61,7 @@ pub async fn run(options: WorkerOptions) -> Result<(), WorkerError> {
     if options.stop_with_stdin {
         stop_with_stdin(events.clone());
     }
+    process::adopt_orphans();
     tracing::info!(worker = options.name, master = options.master, "worker starts");
     let mut program = Program {
         agent,
@@ -67,6 +72,8 @@ pub async fn run(options: WorkerOptions) -> Result<(), WorkerError> {
         token_file: options.token_file,
         connection: None,
         commands: BTreeMap::new(),
+        tidied: Timestamp(0),
+        orphans: false,
     };
     let cause = program.serve(incoming, &mut signals).await;
     program.leave().await;
@@ -86,6 +93,9 @@ struct Program {
     token_file: PathBuf,
     connection: Option<(u64, Connection)>,
     commands: BTreeMap<(BuildId, CommandId), Handle>,
+    /// When orphans were last looked at, and whether any lived then.
+    tidied: Timestamp,
+    orphans: bool,
 }
 
 impl Program {
@@ -102,19 +112,21 @@ impl Program {
             }
             self.agent.handle(now(), event, &mut effects);
             while !effects.is_empty() {
-                let mut failed = None;
+                let mut answers = Vec::new();
                 for effect in effects.drain(..) {
                     match effect {
                         Effect::Exit { cause } => return cause,
-                        other => failed = self.carry_out(other).or(failed),
+                        other => answers.extend(self.carry_out(other)),
                     }
                 }
-                if let Some(event) = failed {
+                for event in answers {
                     self.agent.handle(now(), event, &mut effects);
                 }
             }
-            let sleep = self.agent.next_deadline().map(|due| due.since(now()));
+            let present = now();
+            let sleep = self.agent.next_deadline().map(|due| due.since(present));
             let sleep = sleep.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
+            let sleep = self.tidy_when_due(present).map_or(sleep, |due| due.min(sleep));
             event = tokio::select! {
                 event = signals.next() => event,
                 event = incoming.recv() => event.unwrap_or(Event::Stop),
@@ -170,7 +182,7 @@ impl Program {
                     handle.kill(Kill { grace, reason });
                 }
             }
-            Effect::Sweep { build } => self.sweep(build),
+            Effect::Sweep { build } => return self.sweep(build),
             // The loop has returned before.
             Effect::Exit { .. } => {}
         }
@@ -196,16 +208,49 @@ impl Program {
         });
     }
 
-    fn sweep(&self, build: BuildId) {
+    /// Ends what `build` has left behind; mostly that is nothing.
+    fn sweep(&mut self, build: BuildId) -> Option<Event> {
+        let left = self.tidy(now());
+        if left.is_nothing() {
+            return Some(Event::Swept { build });
+        }
         let (instance, events) = (self.instance.clone(), self.events.clone());
+        let is_alone = self.agent.builds().all(|other| other == build)
+            && self.commands.keys().all(|&(other, _)| other == build);
+        let strays = if is_alone { left.strays } else { BTreeMap::new() };
         tokio::spawn(async move {
-            let found = process::end_marked(Mark::Build { build, instance }, LAST_KILL_TIME).await;
+            let mark = Mark::Build { build, instance };
+            let found = process::end_marked(mark, strays, LAST_KILL_TIME).await;
             if found > 0 {
                 tracing::info!(%build, found, "ended processes that the build had left behind");
+                // They are to be waited for.
+                let _ = process::tidy();
             }
             // Fails only when the program ends.
             let _ = events.send(Event::Swept { build }).await;
         });
+        None
+    }
+
+    fn tidy(&mut self, present: Timestamp) -> Left {
+        let left = process::tidy();
+        self.tidied = present;
+        self.orphans = left.orphans.is_some_and(|orphans| orphans > 0);
+        left
+    }
+
+    /// Looks at the orphans from time to time while there may be any; answers
+    /// with the time to the next look.
+    fn tidy_when_due(&mut self, present: Timestamp) -> Option<Duration> {
+        if !self.orphans && self.agent.builds().next().is_none() {
+            return None;
+        }
+        let due = self.tidied + TIDY_TIME;
+        if due > present {
+            return Some(due.since(present));
+        }
+        self.tidy(present);
+        Some(TIDY_TIME)
     }
 
     /// Ends all processes and says the last words, both within their limits.
@@ -219,7 +264,8 @@ impl Program {
                 connection.close(LAST_WORDS).await;
             }
         };
-        let end = process::end_marked(Mark::Instance(self.instance.clone()), LAST_KILL_TIME);
+        let mark = Mark::Instance(self.instance.clone());
+        let end = process::end_marked(mark, process::tidy().strays, LAST_KILL_TIME);
         let ((), ended) = tokio::join!(words, tokio::time::timeout(EXIT_LIMIT, end));
         match ended {
             Ok(0) => tracing::info!("worker ends"),
@@ -322,7 +368,8 @@ async fn end_leftovers(lock: &mut File, instance: &str) -> std::io::Result<()> {
     let earlier = earlier.trim();
     if !earlier.is_empty() {
         let mark = Mark::Instance(earlier.to_owned());
-        let found = process::end_marked(mark, LAST_KILL_TIME).await;
+        let found =
+            process::end_marked(mark, std::collections::BTreeMap::new(), LAST_KILL_TIME).await;
         if found > 0 {
             tracing::warn!(found, "ended processes that an earlier worker program had left behind");
         }

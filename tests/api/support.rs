@@ -58,6 +58,7 @@ VALUES
     (102, 'b', 1, 2, 12, 1, 1, 2, 1101000000, 1160000000, 2, 'failed', 'f', '{}'),
     (103, 'c', 2, 1, 13, 1, 1, 1, 1201000000, NULL, NULL, 'building', 'f', '{}'),
     (104, 'd', 1, NULL, 15, 1, 1, 0, 1401000000, NULL, NULL, 'starting', 'f', '{}');
+INSERT INTO build_requests VALUES (101, 11, 1), (102, 12, 1), (103, 13, 1), (104, 15, 1);
 INSERT INTO steps VALUES
     (1001, 101, 0, 'checkout', 1002000000, 1003000000, 0, 'checked out'),
     (1002, 101, 1, 'test', 1003000000, 1059000000, 0, 'tested'),

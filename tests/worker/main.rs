@@ -8,6 +8,7 @@ mod desk;
 mod entry;
 mod git;
 mod master;
+mod orphans;
 mod processes;
 mod program;
 mod shop;

@@ -1,5 +1,6 @@
 //! Real processes: ends, limits, trees, output.
 
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use botmaster::core::ids::BuildId;
@@ -195,7 +196,7 @@ async fn a_quiet_background_child_stays_until_the_build_is_swept() {
     let pid = text.trim();
     assert!(lives(pid));
     let mark = Mark::Build { build: BuildId(1), instance: shop.instance.clone() };
-    assert_eq!(end_marked(mark, Duration::from_millis(500)).await, 1);
+    assert_eq!(end_marked(mark, BTreeMap::new(), Duration::from_millis(500)).await, 1);
     gone(pid).await;
 }
 
@@ -211,6 +212,28 @@ async fn first_output_comes_at_once_and_both_channels_are_told_apart() {
     assert!(bench.pieces[1].2 >= bench.pieces[0].2 + 100, "{:?}", bench.pieces);
     bench.kill("seen");
     bench.finish().await;
+}
+
+/// What follows the first output is not held back until there is more.
+#[tokio::test]
+async fn output_soon_after_the_first_comes_without_waiting_for_more() {
+    let shop = Shop::new();
+    let mut bench = shop.begin(shell("echo a; sleep 0.02; echo b; sleep 1000"), u64::MAX);
+    bench.wait_for("b").await;
+    bench.kill("seen");
+    assert_eq!(bench.finish().await.outcome, Outcome::Killed("seen".into()));
+}
+
+#[tokio::test]
+async fn a_burst_of_lines_travels_in_few_pieces() {
+    let shop = Shop::new();
+    let line = "i=0; while [ $i -lt 100 ]; do echo line $i; i=$((i+1)); done";
+    let begun = Instant::now();
+    let (_, bench) = shop.sh(line).await;
+    assert_eq!(bench.text().lines().count(), 100);
+    // The first, the last, and one for each 200 ms between them.
+    let most = 2 + begun.elapsed().as_millis() / 200;
+    assert!(bench.pieces.len() as u128 <= most, "{:?}", bench.pieces);
 }
 
 #[tokio::test]

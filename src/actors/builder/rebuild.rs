@@ -185,7 +185,10 @@ impl Builder {
             build: open.row.id,
             incarnation: open.row.incarnation,
             result: BuildResult::Retry,
-            state_string: format!("worker {} is not configured any more", open.worker),
+            state_string: format!(
+                "worker lost: {} is not configured any more; queued again",
+                open.worker
+            ),
             requests: RequestsAfter::Requeue { infra: true },
             at: self.world().clock.now().wall,
         };

@@ -156,6 +156,7 @@ impl Handler<Stands> for Builder {
             inherited,
         });
         self.parts.route.lead_to(take_over.successor.clone().recipient());
+        self.succeeded = true;
         self.retire(&moved, ctx);
         let _ = take_over.done.send(Ok(()));
         self.backlog.extend(waiting);

@@ -1,4 +1,8 @@
 //! Rows to records: column lists and the functions that read them.
+//!
+//! What a statement has changed is not read back with `RETURNING`, except where
+//! that is rare: SQLite makes a temporary table for it each time, which costs
+//! more than reading the row before and changing the record alike.
 
 use std::sync::Arc;
 
@@ -50,6 +54,11 @@ pub(super) use {build_columns, log_columns, request_columns, step_columns, worke
 /// A number of ours as SQLite stores it.
 pub(super) fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// The id of a row that was just inserted.
+pub(super) fn id(number: i64) -> u64 {
+    number.unsigned_abs()
 }
 
 /// A number of SQLite's as ours.
@@ -186,6 +195,16 @@ pub(super) fn worker(row: &Row<'_>) -> rusqlite::Result<WorkerRow> {
         pause_reason: row.get(7)?,
         graceful: row.get(8)?,
     })
+}
+
+/// Reads one request.
+pub(super) fn request_with(
+    conn: &Connection,
+    id: RequestId,
+) -> rusqlite::Result<Option<RequestRow>> {
+    conn.prepare_cached(concat!("SELECT ", request_columns!(), " FROM requests WHERE id = ?1"))?
+        .query_row([int(id.0)], request)
+        .optional()
 }
 
 /// Reads one buildset with its source stamps.

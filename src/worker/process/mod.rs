@@ -4,6 +4,7 @@
 //! Deliberately absent: what to run when, and what becomes of the output; the
 //! agent decides that.
 
+mod children;
 mod output;
 mod program;
 mod sink;
@@ -19,6 +20,7 @@ use crate::protocol::json_v1::{Outcome, ShellArgs, Work};
 use crate::worker::agent::{Ended, Event};
 use crate::worker::{folders, git};
 
+pub use children::{Left, adopt_orphans, tidy};
 pub(crate) use program::{Limits, Program, run};
 pub(crate) use sink::Sink;
 pub use tree::{Mark, end_marked};

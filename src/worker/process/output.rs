@@ -19,6 +19,10 @@ use super::sink::Sink;
 /// Longest time that output waits for more to travel with it.
 const BATCH_TIME: Duration = Duration::from_millis(200);
 
+/// Bytes that are read at once until they are not enough: most commands write
+/// little, and clearing large buffers takes time.
+const FIRST_READ: usize = 4 * 1024;
+
 /// Bytes of each channel's end that are kept for error texts.
 const TAIL: usize = 8 * 1024;
 
@@ -129,7 +133,7 @@ pub(super) async fn collect(
     stop: CancellationToken,
 ) -> Tails {
     let (mut stdout, mut stderr) = (stdout, stderr);
-    let (mut out_buffer, mut err_buffer) = (vec![0; LOG_BATCH], vec![0; LOG_BATCH]);
+    let (mut out_buffer, mut err_buffer) = (vec![0; FIRST_READ], vec![0; FIRST_READ]);
     let mut tails = Tails::default();
     let mut batch = Batch { ch: 'o', bytes: BytesMut::new(), at: 0, flushed: None };
     while stdout.is_some() || stderr.is_some() {
@@ -159,7 +163,10 @@ pub(super) async fn collect(
             }
             () = stop.cancelled() => break,
         };
-        let buffer = if ch == 'o' { &out_buffer } else { &err_buffer };
+        let buffer = if ch == 'o' { &mut out_buffer } else { &mut err_buffer };
+        if read == buffer.len() {
+            buffer.resize(LOG_BATCH, 0);
+        }
         let bytes = buffer.get(..read).unwrap_or_default();
         if bytes.is_empty() {
             if ch == 'o' {
@@ -187,6 +194,7 @@ async fn read_some<R: AsyncRead + Unpin>(
     buffer: &mut [u8],
     limit: usize,
 ) -> usize {
+    let limit = limit.min(buffer.len());
     match (pipe, buffer.get_mut(..limit)) {
         (Some(pipe), Some(buffer)) => pipe.read(buffer).await.unwrap_or(0),
         _ => 0,

@@ -17,6 +17,7 @@ use tokio_util::sync::CancellationToken;
 
 use crate::protocol::json_v1::Outcome;
 
+use super::children::{self, Started};
 use super::output::{Activity, Tails, collect};
 use super::tree::Tree;
 use super::{Context, Finished, Kill};
@@ -81,7 +82,7 @@ pub(crate) async fn run(program: Program, limits: &Limits, context: &Context) ->
         let finished = Finished::new(Outcome::Killed(kill.reason));
         return Ran { finished, tails: Tails::default() };
     }
-    let mut child = match spawn(&program, context) {
+    let (mut child, listed) = match spawn(&program, context) {
         Ok(child) => child,
         Err(text) => {
             return Ran { finished: Finished::error(text), tails: Tails::default() };
@@ -124,17 +125,20 @@ pub(crate) async fn run(program: Program, limits: &Limits, context: &Context) ->
             Outcome::Killed(wish.reason)
         }
     };
+    // It has been waited for. The few that resist KILL go on being waited for.
+    drop(listed);
     let tails = finish_reading(&mut reading, &activity, &stop, &mut tree, &mut notes).await;
     let finished = Finished { note: notes.join("; "), ..Finished::new(outcome) };
     Ran { finished, tails }
 }
 
-fn spawn(program: &Program, context: &Context) -> Result<Child, String> {
+fn spawn(program: &Program, context: &Context) -> Result<(Child, Option<Started>), String> {
     let Some((name, arguments)) = program.argv.split_first() else {
         return Err("the command names no program".to_owned());
     };
     let marks = context.marks.iter().filter_map(super::Mark::variable);
-    Command::new(name)
+    let mut command = Command::new(name);
+    command
         .args(arguments)
         .current_dir(&program.dir)
         .envs(&program.env)
@@ -143,9 +147,8 @@ fn spawn(program: &Program, context: &Context) -> Result<Child, String> {
         .stdout(Stdio::piped())
         .stderr(Stdio::piped())
         .process_group(0)
-        .kill_on_drop(true)
-        .spawn()
-        .map_err(|error| why_not(&error, name, program))
+        .kill_on_drop(true);
+    children::start(|| command.spawn()).map_err(|error| why_not(&error, name, program))
 }
 
 fn why_not(error: &std::io::Error, name: &str, program: &Program) -> String {
@@ -272,6 +275,8 @@ async fn read_on(
     let mut left = patience;
     while !left.is_zero() {
         tokio::select! {
+            // Mostly the output has ended, and no timer is needed.
+            biased;
             tails = &mut *reading => return Some(tails.unwrap_or_default()),
             () = tokio::time::sleep(TICK) => {
                 if !activity.blocked() {

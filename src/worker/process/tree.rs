@@ -3,7 +3,8 @@
 //! A process belongs to a command when it is in the command's process group,
 //! when its environment carries the command's mark, or when its parent belongs
 //! to it. What leaves the group, clears its environment *and* loses its parent
-//! before anybody looks is not found.
+//! before anybody looks is a stray: it is found once no other build can have
+//! left it behind, and only where the worker adopts orphans.
 
 use std::collections::BTreeMap;
 use std::time::Duration;
@@ -90,10 +91,7 @@ pub(super) struct Tree {
 /// One line of the process table.
 struct Process {
     pid: i32,
-    parent: i32,
-    group: i32,
-    session: i32,
-    start: u64,
+    stat: Stat,
     marked: bool,
 }
 
@@ -121,17 +119,18 @@ impl Tree {
         let mut found: BTreeMap<i32, u64> = all
             .iter()
             .filter(|process| {
-                let in_group = self.group == Some(process.group) && process.session == own_session;
-                let known = self.seen.get(&process.pid) == Some(&process.start);
+                let stat = &process.stat;
+                let in_group = self.group == Some(stat.group) && stat.session == own_session;
+                let known = self.seen.get(&process.pid) == Some(&stat.start);
                 in_group || process.marked || known
             })
-            .map(|process| (process.pid, process.start))
+            .map(|process| (process.pid, process.stat.start))
             .collect();
         loop {
             let before = found.len();
             for process in &all {
-                if found.contains_key(&process.parent) {
-                    found.insert(process.pid, process.start);
+                if found.contains_key(&process.stat.parent) {
+                    found.insert(process.pid, process.stat.start);
                 }
             }
             if found.len() == before {
@@ -187,10 +186,11 @@ impl Tree {
     }
 }
 
-/// Ends all processes that carry `mark`: TERM, `grace`, KILL. Answers with how
-/// many were found.
-pub async fn end_marked(mark: Mark, grace: Duration) -> usize {
-    Tree::new(vec![mark], None).end(grace, None).await.0
+/// Ends all processes that carry `mark`, and the `strays`, given with their start
+/// times: TERM, `grace`, KILL. Answers with how many were found.
+pub async fn end_marked(mark: Mark, strays: BTreeMap<i32, u64>, grace: Duration) -> usize {
+    let mut tree = Tree { seen: strays, ..Tree::new(vec![mark], None) };
+    tree.end(grace, None).await.0
 }
 
 /// The grace of the next wish to end the command, if ever there is one.
@@ -217,21 +217,47 @@ fn processes(marks: &[Mark]) -> Vec<Process> {
 }
 
 fn process(pid: i32, marks: &[Mark]) -> Option<Process> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The name stands in parentheses and may hold anything, also those.
-    let fields: Vec<&str> = stat.get(stat.rfind(')')? + 1..)?.split_whitespace().collect();
-    let number = |place: usize| fields.get(place)?.parse::<i32>().ok();
-    if matches!(*fields.first()?, "Z" | "X") {
-        return None;
-    }
+    let stat = stat(pid).filter(|stat| !stat.ended)?;
     // Of other users' processes it cannot be read: they are not ours.
-    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
-    Some(Process {
-        pid,
+    let environ = environment(pid).unwrap_or_default();
+    let marked = !marks.is_empty() && marks.iter().all(|mark| mark.is_on(&environ));
+    Some(Process { pid, stat, marked })
+}
+
+/// What the system says about one process.
+pub(super) struct Stat {
+    parent: i32,
+    pub(super) group: i32,
+    session: i32,
+    pub(super) start: u64,
+    /// It has ended and only waits to be waited for.
+    pub(super) ended: bool,
+}
+
+/// None when there is no such process.
+pub(super) fn stat(pid: i32) -> Option<Stat> {
+    let text = std::fs::read(format!("/proc/{pid}/stat")).ok()?;
+    let text = String::from_utf8_lossy(&text);
+    // The name stands in parentheses and may hold anything, also those.
+    let fields: Vec<&str> = text.get(text.rfind(')')? + 1..)?.split_whitespace().collect();
+    let number = |place: usize| fields.get(place)?.parse::<i32>().ok();
+    // The first thread may have ended before the others.
+    let ended = matches!(*fields.first()?, "Z" | "X") && number(17)? <= 1;
+    Some(Stat {
         parent: number(1)?,
         group: number(2)?,
         session: number(3)?,
         start: fields.get(19)?.parse().ok()?,
-        marked: !marks.is_empty() && marks.iter().all(|mark| mark.is_on(&environ)),
+        ended,
     })
+}
+
+/// The variables a process was started with; none when they cannot be read.
+pub(super) fn environment(pid: i32) -> Option<Vec<u8>> {
+    std::fs::read(format!("/proc/{pid}/environ")).ok()
+}
+
+/// Whether these variables say that the process is of a build, of any worker.
+pub(super) fn names_a_build(environ: &[u8]) -> bool {
+    environ.split(|&byte| byte == 0).any(|variable| variable.starts_with(b"BOTMASTER_BUILD="))
 }

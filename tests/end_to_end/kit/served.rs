@@ -113,9 +113,9 @@ impl<'p> Master<'p> {
     #[track_caller]
     pub fn attached(&self, worker: &str) {
         until(&format!("worker {worker} is attached"), || {
-            let ready = |view: &Value| {
-                view["workers"][worker].as_str().is_some_and(|word| word != "attaching")
-            };
+            // A paused or full one is `busy` for a builder that has asked it.
+            let ready =
+                |view: &Value| matches!(view["workers"][worker].as_str(), Some("idle" | "busy"));
             let board = self.board();
             let builders = board["builders"].as_object()?;
             let connected = board["workers"][worker]["connected"] == true;

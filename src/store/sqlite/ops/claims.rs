@@ -9,7 +9,7 @@ use crate::core::ids::*;
 use crate::core::time::WallTime;
 use crate::core::values::BuildResult;
 use crate::store::sqlite::errors::OpError;
-use crate::store::sqlite::rows::{self, build_columns, int, request_columns, to_json};
+use crate::store::sqlite::rows::{self, build_columns, int, to_json};
 use crate::store::*;
 
 /// A claim as asked for.
@@ -36,29 +36,42 @@ pub(super) fn claim(conn: &Connection, changes: &mut Vec<Change>, wanted: &Wante
         return Err(OpError::wrong("a claim needs at least one build request"));
     };
     let set = buildset(conn, oldest)?;
-    let build = conn
-        .prepare_cached(concat!(
+    let state_string = "starting";
+    let made = conn
+        .prepare_cached(
             "INSERT INTO builds (claim, builder_id, request_id, worker_id, incarnation, state, \
              started_at, state_string, factory_digest, properties) \
-             SELECT ?1, ?2, ?3, id, incarnation, 0, ?6, 'starting', ?7, ?8 \
-             FROM workers WHERE id = ?4 AND incarnation = ?5 RETURNING ",
-            build_columns!()
-        ))?
-        .query_row(
-            params![
-                name,
-                int(wanted.builder.0),
-                int(oldest.id.0),
-                int(wanted.worker.0),
-                int(wanted.incarnation.0),
-                wanted.at.0,
-                wanted.factory_digest,
-                to_json(set.properties.as_ref())?,
-            ],
-            rows::build,
-        )
-        .optional()?;
-    let Some(build) = build else { return Err(not_that_worker(conn, wanted)?) };
+             SELECT ?1, ?2, ?3, id, incarnation, 0, ?6, ?7, ?8, ?9 \
+             FROM workers WHERE id = ?4 AND incarnation = ?5",
+        )?
+        .execute(params![
+            name,
+            int(wanted.builder.0),
+            int(oldest.id.0),
+            int(wanted.worker.0),
+            int(wanted.incarnation.0),
+            wanted.at.0,
+            state_string,
+            wanted.factory_digest,
+            to_json(set.properties.as_ref())?,
+        ])?;
+    if made == 0 {
+        return Err(not_that_worker(conn, wanted)?);
+    }
+    let build = BuildRow {
+        id: BuildId(rows::id(conn.last_insert_rowid())),
+        number: None,
+        builder: wanted.builder,
+        request: oldest.id,
+        worker: wanted.worker,
+        incarnation: wanted.incarnation,
+        state: BuildState::Claimed,
+        started_at: wanted.at,
+        complete_at: None,
+        results: None,
+        state_string: state_string.into(),
+        properties: set.properties.clone(),
+    };
     let mut link = conn.prepare_cached("INSERT INTO build_requests VALUES (?1, ?2, ?3)")?;
     for request in &claimed {
         link.execute([int(build.id.0), int(request.id.0), int(request.epoch.0)])?;
@@ -88,16 +101,22 @@ fn take(
     request: RequestId,
     epoch: Epoch,
 ) -> Result<RequestRow, OpError> {
-    conn.prepare_cached(concat!(
-        "UPDATE requests SET state = 1, epoch = epoch + 1, claimed_at = ?4 \
-         WHERE id = ?1 AND builder_id = ?2 AND state = 0 AND epoch = ?3 RETURNING ",
-        request_columns!()
-    ))?
-    .query_row([int(request.0), int(wanted.builder.0), int(epoch.0), wanted.at.0], rows::request)
-    .optional()?
-    .ok_or_else(|| {
-        OpError::fenced(format!("build request {request} does not wait in epoch {epoch}"))
-    })
+    let waits = |row: &RequestRow| {
+        row.builder == wanted.builder && row.state == RequestState::Queued && row.epoch == epoch
+    };
+    let Some(mut row) = rows::request_with(conn, request)?.filter(waits) else {
+        return Err(OpError::fenced(format!(
+            "build request {request} does not wait in epoch {epoch}"
+        )));
+    };
+    row.state = RequestState::Claimed;
+    row.epoch = Epoch(epoch.0 + 1);
+    row.claimed_at = Some(wanted.at);
+    conn.prepare_cached(
+        "UPDATE requests SET state = 1, epoch = ?2, claimed_at = ?3 WHERE id = ?1",
+    )?
+    .execute([int(request.0), int(row.epoch.0), wanted.at.0])?;
+    Ok(row)
 }
 
 fn buildset(conn: &Connection, request: &RequestRow) -> Result<Arc<BuildsetRow>, OpError> {
@@ -194,14 +213,27 @@ pub(super) fn requeue(
     epoch: Epoch,
     infra: bool,
 ) -> Result<Option<RequestRow>, OpError> {
-    Ok(conn
-        .prepare_cached(concat!(
-            "UPDATE requests SET state = 0, claimed_at = NULL, requeued = 1, \
-             infra_tries = infra_tries + ?3 WHERE id = ?1 AND epoch = ?2 AND state = 1 RETURNING ",
-            request_columns!()
-        ))?
-        .query_row(params![int(request.0), int(epoch.0), infra], rows::request)
-        .optional()?)
+    let Some(mut row) = held(conn, request, epoch)? else { return Ok(None) };
+    row.state = RequestState::Queued;
+    row.claimed_at = None;
+    row.requeued = true;
+    row.infra_tries += u32::from(infra);
+    conn.prepare_cached(
+        "UPDATE requests SET state = 0, claimed_at = NULL, requeued = 1, infra_tries = ?2 \
+         WHERE id = ?1",
+    )?
+    .execute(params![int(request.0), row.infra_tries])?;
+    Ok(Some(row))
+}
+
+/// The request, if a build has it in this epoch.
+fn held(
+    conn: &Connection,
+    request: RequestId,
+    epoch: Epoch,
+) -> Result<Option<RequestRow>, OpError> {
+    let row = rows::request_with(conn, request)?;
+    Ok(row.filter(|row| row.state == RequestState::Claimed && row.epoch == epoch))
 }
 
 /// Ends a request, unless it ended or has another owner.
@@ -213,12 +245,13 @@ pub(super) fn end_request(
     result: BuildResult,
     at: WallTime,
 ) -> Result<Option<RequestRow>, OpError> {
-    Ok(conn
-        .prepare_cached(concat!(
-            "UPDATE requests SET state = ?3, results = ?4, complete_at = ?5 \
-             WHERE id = ?1 AND epoch = ?2 AND state = 1 RETURNING ",
-            request_columns!()
-        ))?
-        .query_row([int(request.0), int(epoch.0), state as i64, result.code(), at.0], rows::request)
-        .optional()?)
+    let Some(mut row) = held(conn, request, epoch)? else { return Ok(None) };
+    row.state = state;
+    row.results = Some(result);
+    row.complete_at = Some(at);
+    conn.prepare_cached(
+        "UPDATE requests SET state = ?2, results = ?3, complete_at = ?4 WHERE id = ?1",
+    )?
+    .execute([int(request.0), state as i64, result.code(), at.0])?;
+    Ok(Some(row))
 }

@@ -2,13 +2,13 @@
 
 use std::sync::Arc;
 
-use rusqlite::{Connection, OptionalExtension, params};
+use rusqlite::{Connection, params};
 
 use super::{Done, claims, requests, running, steps};
 use crate::core::ids::*;
 use crate::core::time::WallTime;
 use crate::core::values::BuildResult;
-use crate::store::sqlite::rows::{self, build_columns, int};
+use crate::store::sqlite::rows::int;
 use crate::store::*;
 
 /// How a build ended.
@@ -26,24 +26,19 @@ pub(super) fn finish(
     incarnation: Incarnation,
     end: &End<'_>,
 ) -> Done {
-    let row = conn
-        .prepare_cached(concat!(
-            "UPDATE builds SET state = 2, results = ?3, state_string = ?4, complete_at = ?5 \
-             WHERE id = ?1 AND incarnation = ?2 AND state = 1 RETURNING ",
-            build_columns!()
-        ))?
-        .query_row(
-            params![
-                int(build.0),
-                int(incarnation.0),
-                end.result.code(),
-                end.state_string,
-                end.at.0
-            ],
-            rows::build,
-        )
-        .optional()?;
-    let Some(row) = row else { return Err(running::not_the_owner(conn, build, incarnation)?) };
+    let mut row = running::find(conn, build)?;
+    if row.incarnation != incarnation || row.state != BuildState::Running {
+        return Err(running::not_the_owner(&row, incarnation));
+    }
+    row.state = BuildState::Finished;
+    row.results = Some(end.result);
+    row.state_string = end.state_string.into();
+    row.complete_at = Some(end.at);
+    conn.prepare_cached(
+        "UPDATE builds SET state = 2, results = ?2, state_string = ?3, complete_at = ?4 \
+         WHERE id = ?1",
+    )?
+    .execute(params![int(build.0), end.result.code(), end.state_string, end.at.0])?;
     steps::end_open(conn, changes, build, end.result, end.at)?;
     changes.push(Change::BuildFinished(Arc::new(row)));
     let held = claims::held_requests(conn, build)?;

@@ -31,26 +31,24 @@ pub(super) fn add_buildset(
         stamps.push(save_stamp(conn, stamp, new.submitted_at)?);
     }
     let stamp_ids: Vec<u64> = stamps.iter().map(|stamp| stamp.id).collect();
-    let id: u64 = conn
+    let id = conn
         .prepare_cached(
             "INSERT INTO buildsets (external_id, idempotency_key, reason, scheduler, \
              submitted_at, rebuilt_build, sourcestamps, properties, open_requests) \
-             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9) RETURNING id",
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)",
         )?
-        .query_row(
-            params![
-                new.external_id,
-                new.idempotency_key,
-                new.reason,
-                new.scheduler,
-                new.submitted_at.0,
-                new.rebuilt_build.map(|build| int(build.0)),
-                to_json(&stamp_ids)?,
-                to_json(new.properties.as_ref())?,
-                i64::try_from(new.builders.len()).unwrap_or(i64::MAX),
-            ],
-            |row| rows::uint(row, 0),
-        )?;
+        .insert(params![
+            new.external_id,
+            new.idempotency_key,
+            new.reason,
+            new.scheduler,
+            new.submitted_at.0,
+            new.rebuilt_build.map(|build| int(build.0)),
+            to_json(&stamp_ids)?,
+            to_json(new.properties.as_ref())?,
+            i64::try_from(new.builders.len()).unwrap_or(i64::MAX),
+        ])
+        .map(rows::id)?;
     let set = Arc::new(BuildsetRow {
         id: BuildsetId(id),
         external_id: new.external_id.clone(),
@@ -80,17 +78,36 @@ fn add_request(
     set: u64,
     builder: BuilderId,
 ) -> Result<RequestRow, OpError> {
-    conn.prepare_cached(concat!(
-        "INSERT INTO requests (buildset_id, builder_id, priority, submitted_at, state, waited_for) \
-         SELECT ?1, id, ?3, ?4, 0, ?5 FROM builders WHERE id = ?2 RETURNING ",
-        request_columns!()
-    ))?
-    .query_row(
-        params![int(set), int(builder.0), new.priority, new.submitted_at.0, new.waited_for],
-        rows::request,
-    )
-    .optional()?
-    .ok_or_else(|| OpError::missing(format!("builder {builder}")))
+    let added = conn
+        .prepare_cached(
+            "INSERT INTO requests (buildset_id, builder_id, priority, submitted_at, state, \
+             waited_for) SELECT ?1, id, ?3, ?4, 0, ?5 FROM builders WHERE id = ?2",
+        )?
+        .execute(params![
+            int(set),
+            int(builder.0),
+            new.priority,
+            new.submitted_at.0,
+            new.waited_for
+        ])?;
+    if added == 0 {
+        return Err(OpError::missing(format!("builder {builder}")));
+    }
+    Ok(RequestRow {
+        id: RequestId(rows::id(conn.last_insert_rowid())),
+        buildset: BuildsetId(set),
+        builder,
+        priority: new.priority,
+        submitted_at: new.submitted_at,
+        state: RequestState::Queued,
+        epoch: Epoch(0),
+        claimed_at: None,
+        complete_at: None,
+        results: None,
+        requeued: false,
+        infra_tries: 0,
+        waited_for: new.waited_for,
+    })
 }
 
 fn known_key(conn: &Connection, key: &str) -> Result<Option<OpOutcome>, OpError> {
@@ -178,27 +195,28 @@ pub(super) fn complete(
     request: RequestRow,
     at: WallTime,
 ) -> Result<(), OpError> {
-    let set = int(request.buildset.0);
+    let id = int(request.buildset.0);
+    let ended = request.id;
+    let result = request.results;
     changes.push(Change::RequestComplete(Arc::new(request)));
     let open: i64 = conn
-        .prepare_cached(
-            "UPDATE buildsets SET open_requests = open_requests - 1 WHERE id = ?1 \
-             RETURNING open_requests",
-        )?
-        .query_row([set], |row| row.get(0))?;
-    if open > 0 {
+        .prepare_cached("SELECT open_requests FROM buildsets WHERE id = ?1")?
+        .query_row([id], |row| row.get(0))?;
+    if open > 1 {
+        conn.prepare_cached("UPDATE buildsets SET open_requests = ?2 WHERE id = ?1")?
+            .execute([id, open - 1])?;
         return Ok(());
     }
-    let worst = conn
-        .prepare_cached("SELECT results FROM requests WHERE buildset_id = ?1")?
-        .query_map([set], |row| rows::result(row, 0))?
-        .collect::<rusqlite::Result<Vec<_>>>()?
-        .into_iter()
-        .flatten()
-        .reduce(BuildResult::worst);
-    conn.prepare_cached("UPDATE buildsets SET complete_at = ?2, results = ?3 WHERE id = ?1")?
-        .execute(params![set, at.0, worst.map(BuildResult::code)])?;
-    if let Some(set) = rows::buildset(conn, set)? {
+    let others = conn
+        .prepare_cached("SELECT results FROM requests WHERE buildset_id = ?1 AND id <> ?2")?
+        .query_map([id, int(ended.0)], |row| rows::result(row, 0))?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let worst = others.into_iter().chain([result]).flatten().reduce(BuildResult::worst);
+    conn.prepare_cached(
+        "UPDATE buildsets SET open_requests = 0, complete_at = ?2, results = ?3 WHERE id = ?1",
+    )?
+    .execute(params![id, at.0, worst.map(BuildResult::code)])?;
+    if let Some(set) = rows::buildset(conn, id)? {
         changes.push(Change::BuildsetComplete(Arc::new(set)));
     }
     Ok(())

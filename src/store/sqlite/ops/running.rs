@@ -21,17 +21,13 @@ pub(super) fn find(conn: &Connection, build: BuildId) -> Result<BuildRow, OpErro
 }
 
 /// Why a build that is there did not meet an operation's conditions.
-pub(super) fn not_the_owner(
-    conn: &Connection,
-    build: BuildId,
-    incarnation: Incarnation,
-) -> Result<OpError, OpError> {
-    let row = find(conn, build)?;
-    Ok(OpError::fenced(if row.incarnation == incarnation {
+pub(super) fn not_the_owner(row: &BuildRow, incarnation: Incarnation) -> OpError {
+    let build = row.id;
+    OpError::fenced(if row.incarnation == incarnation {
         format!("build {build} is {}", word(row.state))
     } else {
         format!("build {build} belongs to incarnation {}, not {incarnation}", row.incarnation)
-    }))
+    })
 }
 
 fn word(state: BuildState) -> &'static str {
@@ -47,31 +43,41 @@ pub(super) fn start(
     changes: &mut Vec<Change>,
     build: BuildId,
     incarnation: Incarnation,
-    properties: &Properties,
+    properties: &Arc<Properties>,
     at: WallTime,
 ) -> Done {
-    let row = find(conn, build)?;
+    let mut row = find(conn, build)?;
     if row.incarnation == incarnation && row.state == BuildState::Running {
         return Ok(OpOutcome::Started(Arc::new(row)));
     }
     if row.incarnation != incarnation || row.state != BuildState::Claimed {
-        return Err(not_the_owner(conn, build, incarnation)?);
+        return Err(not_the_owner(&row, incarnation));
     }
-    let number: i64 = conn
-        .prepare_cached(
-            "UPDATE builders SET last_number = last_number + 1 WHERE id = ?1 \
-             RETURNING last_number",
-        )?
-        .query_row([int(row.builder.0)], |row| row.get(0))
+    let builder = int(row.builder.0);
+    let last: i64 = conn
+        .prepare_cached("SELECT last_number FROM builders WHERE id = ?1")?
+        .query_row([builder], |row| row.get(0))
         .optional()?
         .ok_or_else(|| OpError::missing(format!("builder {}", row.builder)))?;
-    let row = conn
-        .prepare_cached(concat!(
-            "UPDATE builds SET state = 1, number = ?2, started_at = ?3, state_string = 'building', \
-             properties = ?4 WHERE id = ?1 RETURNING ",
-            build_columns!()
-        ))?
-        .query_row(params![int(build.0), number, at.0, to_json(properties)?], rows::build)?;
+    let number = last + 1;
+    conn.prepare_cached("UPDATE builders SET last_number = ?2 WHERE id = ?1")?
+        .execute([builder, number])?;
+    row.state = BuildState::Running;
+    row.number = Some(BuildNumber(rows::id(number)));
+    row.started_at = at;
+    row.state_string = "building".into();
+    row.properties = properties.clone();
+    conn.prepare_cached(
+        "UPDATE builds SET state = 1, number = ?2, started_at = ?3, state_string = ?4, \
+         properties = ?5 WHERE id = ?1",
+    )?
+    .execute(params![
+        int(build.0),
+        number,
+        at.0,
+        row.state_string,
+        to_json(properties.as_ref())?
+    ])?;
     let row = Arc::new(row);
     changes.push(Change::BuildNew(row.clone()));
     Ok(OpOutcome::Started(row))

@@ -42,20 +42,25 @@ pub(super) fn start(
         return Ok(known);
     }
     // One statement that also looks whether the build runs.
-    let step = conn
-        .prepare_cached(concat!(
+    let added = conn
+        .prepare_cached(
             "INSERT INTO steps (build_id, number, name, started_at, state_string) \
-             SELECT id, ?2, ?3, ?4, ?5 FROM builds WHERE id = ?1 AND state = 1 RETURNING ",
-            step_columns!()
-        ))?
-        .query_row(
-            params![int(build.0), new.number, new.name, new.at.0, new.state_string],
-            rows::step,
-        )
-        .optional()?;
-    let Some(step) = step else {
+             SELECT id, ?2, ?3, ?4, ?5 FROM builds WHERE id = ?1 AND state = 1",
+        )?
+        .execute(params![int(build.0), new.number, new.name, new.at.0, new.state_string])?;
+    if added == 0 {
         running::find(conn, build)?;
         return Err(OpError::fenced(format!("build {build} does not run")));
+    }
+    let step = StepRow {
+        id: StepId(rows::id(conn.last_insert_rowid())),
+        build,
+        number: new.number,
+        name: new.name.into(),
+        started_at: Some(new.at),
+        complete_at: None,
+        results: None,
+        state_string: new.state_string.into(),
     };
     let step = Arc::new(step);
     changes.push(Change::StepStarted(step.clone()));
@@ -63,13 +68,22 @@ pub(super) fn start(
     let mut slugs: Vec<String> = Vec::with_capacity(new.logs.len());
     for name in new.logs {
         let slug = slug(name, &slugs);
-        let log = conn
-            .prepare_cached(concat!(
-                "INSERT INTO logs (step_id, name, slug, kind) VALUES (?1, ?2, ?3, 's') RETURNING ",
-                log_columns!()
-            ))?
-            .query_row(params![int(step.id.0), name, slug], rows::log)?;
-        slugs.push(slug);
+        let id = conn
+            .prepare_cached(
+                "INSERT INTO logs (step_id, name, slug, kind) VALUES (?1, ?2, ?3, 's')",
+            )?
+            .insert(params![int(step.id.0), name, slug])?;
+        slugs.push(slug.clone());
+        let log = LogRow {
+            id: LogId(rows::id(id)),
+            step: step.id,
+            name: name.clone(),
+            slug,
+            kind: 's',
+            complete: false,
+            num_lines: 0,
+            length: 0,
+        };
         let log = Arc::new(log);
         changes.push(Change::LogNew(log.clone()));
         logs.push(log);
@@ -133,24 +147,34 @@ pub(super) fn finish(
     at: WallTime,
 ) -> Done {
     let row = conn
-        .prepare_cached(concat!(
-            "UPDATE steps SET results = ?2, state_string = ?3, complete_at = ?4 \
-             WHERE id = ?1 AND complete_at IS NULL RETURNING ",
-            step_columns!()
-        ))?
-        .query_row(params![int(step.0), result.code(), text, at.0], rows::step)
-        .optional()?;
-    match row {
-        Some(row) => changes.push(Change::StepFinished(Arc::new(row))),
-        // A second end changes nothing; a step that is not there is an error.
-        None => {
-            conn.prepare_cached("SELECT 1 FROM steps WHERE id = ?1")?
-                .query_row([int(step.0)], |_| Ok(()))
-                .optional()?
-                .ok_or_else(|| OpError::missing(format!("step {step}")))?;
-        }
+        .prepare_cached(concat!("SELECT ", step_columns!(), " FROM steps WHERE id = ?1"))?
+        .query_row([int(step.0)], rows::step)
+        .optional()?
+        .ok_or_else(|| OpError::missing(format!("step {step}")))?;
+    // A second end changes nothing.
+    if row.complete_at.is_none() {
+        end_step(conn, changes, row, result, text.into(), at)?;
     }
     Ok(OpOutcome::Done)
+}
+
+fn end_step(
+    conn: &Connection,
+    changes: &mut Vec<Change>,
+    mut row: StepRow,
+    result: BuildResult,
+    text: String,
+    at: WallTime,
+) -> Result<(), OpError> {
+    conn.prepare_cached(
+        "UPDATE steps SET results = ?2, state_string = ?3, complete_at = ?4 WHERE id = ?1",
+    )?
+    .execute(params![int(row.id.0), result.code(), text, at.0])?;
+    row.results = Some(result);
+    row.state_string = text;
+    row.complete_at = Some(at);
+    changes.push(Change::StepFinished(Arc::new(row)));
+    Ok(())
 }
 
 pub(super) fn finish_log(
@@ -160,27 +184,39 @@ pub(super) fn finish_log(
     end: &LogEnd<'_>,
 ) -> Done {
     let row = conn
-        .prepare_cached(concat!(
-            "UPDATE logs SET complete = 1, num_lines = ?2, length = ?3, inline = ?4, \
-             incomplete = ?5 WHERE id = ?1 AND complete = 0 RETURNING ",
-            log_columns!()
-        ))?
-        .query_row(
-            params![int(log.0), int(end.num_lines), int(end.length), end.inline, end.incomplete],
-            rows::log,
-        )
-        .optional()?;
-    match row {
-        Some(row) => changes.push(Change::LogFinished(Arc::new(row))),
-        // A second end changes nothing; a log that is not there is an error.
-        None => {
-            conn.prepare_cached("SELECT 1 FROM logs WHERE id = ?1")?
-                .query_row([int(log.0)], |_| Ok(()))
-                .optional()?
-                .ok_or_else(|| OpError::missing(format!("log {log}")))?;
-        }
+        .prepare_cached(concat!("SELECT ", log_columns!(), " FROM logs WHERE id = ?1"))?
+        .query_row([int(log.0)], rows::log)
+        .optional()?
+        .ok_or_else(|| OpError::missing(format!("log {log}")))?;
+    // A second end changes nothing.
+    if !row.complete {
+        end_log(conn, changes, row, end)?;
     }
     Ok(OpOutcome::Done)
+}
+
+fn end_log(
+    conn: &Connection,
+    changes: &mut Vec<Change>,
+    mut row: LogRow,
+    end: &LogEnd<'_>,
+) -> Result<(), OpError> {
+    conn.prepare_cached(
+        "UPDATE logs SET complete = 1, num_lines = ?2, length = ?3, inline = ?4, incomplete = ?5 \
+         WHERE id = ?1",
+    )?
+    .execute(params![
+        int(row.id.0),
+        int(end.num_lines),
+        int(end.length),
+        end.inline,
+        end.incomplete
+    ])?;
+    row.complete = true;
+    row.num_lines = end.num_lines;
+    row.length = end.length;
+    changes.push(Change::LogFinished(Arc::new(row)));
+    Ok(())
 }
 
 /// Ends what of an ending build is still open, whatever became of those who
@@ -192,13 +228,22 @@ pub(super) fn end_open(
     ended: BuildResult,
     at: WallTime,
 ) -> Result<(), OpError> {
-    let mut logs = conn.prepare_cached(concat!(
-        "UPDATE logs SET complete = 1, incomplete = 'the build ended without it' \
-         WHERE step_id IN (SELECT id FROM steps WHERE build_id = ?1) AND complete = 0 RETURNING ",
-        log_columns!()
-    ))?;
-    for log in logs.query_map([int(build.0)], rows::log)? {
-        changes.push(Change::LogFinished(Arc::new(log?)));
+    let logs = conn
+        .prepare_cached(
+            "SELECT l.id, l.step_id, l.name, l.slug, l.kind, l.complete, l.num_lines, l.length \
+             FROM steps s JOIN logs l ON l.step_id = s.id \
+             WHERE s.build_id = ?1 AND l.complete = 0 ORDER BY s.number, l.id",
+        )?
+        .query_map([int(build.0)], rows::log)?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    for log in logs {
+        let end = LogEnd {
+            num_lines: log.num_lines,
+            length: log.length,
+            inline: None,
+            incomplete: Some("the build ended without it"),
+        };
+        end_log(conn, changes, log, &end)?;
     }
     // A build without a fault has no step that did not end.
     let result = match ended {
@@ -207,15 +252,17 @@ pub(super) fn end_open(
         }
         bad => bad,
     };
-    let mut steps = conn.prepare_cached(concat!(
-        "UPDATE steps SET results = ?2, complete_at = ?3, \
-         state_string = '''' || name || ''' (' || ?4 || ')' \
-         WHERE build_id = ?1 AND complete_at IS NULL RETURNING ",
-        step_columns!()
-    ))?;
-    let values = params![int(build.0), result.code(), at.0, result.word()];
-    for step in steps.query_map(values, rows::step)? {
-        changes.push(Change::StepFinished(Arc::new(step?)));
+    let steps = conn
+        .prepare_cached(concat!(
+            "SELECT ",
+            step_columns!(),
+            " FROM steps WHERE build_id = ?1 AND complete_at IS NULL ORDER BY number"
+        ))?
+        .query_map([int(build.0)], rows::step)?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    for step in steps {
+        let text = format!("'{}' ({result})", step.name);
+        end_step(conn, changes, step, result, text, at)?;
     }
     Ok(())
 }
