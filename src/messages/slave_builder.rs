@@ -17,7 +17,8 @@ pub struct StartBuild {
 }
 
 /// The answer to a start. When it is dropped unused, because the SlaveBuilder is
-/// gone or panicked, the start has failed: no start waits for ever.
+/// gone or panicked, the start was called back: no start waits for ever, and the
+/// worker is not left alone for something that was not its fault.
 pub struct StartReply {
     claim: ClaimId,
     to: Option<Recipient<BuilderEvent>>,
@@ -48,7 +49,7 @@ impl StartReply {
 
 impl Drop for StartReply {
     fn drop(&mut self) {
-        self.send(Err(StartFailure::NoAnswer("the master's part for the worker is gone".into())));
+        self.send(Err(StartFailure::CalledBack));
     }
 }
 

@@ -211,15 +211,15 @@ impl Program {
     /// Ends what `build` has left behind; mostly that is nothing.
     fn sweep(&mut self, build: BuildId) -> Option<Event> {
         let left = self.tidy(now());
-        if left.is_nothing() {
+        let mark = Mark::Build { build, instance: self.instance.clone() };
+        if !left.may_hold(&mark) {
             return Some(Event::Swept { build });
         }
-        let (instance, events) = (self.instance.clone(), self.events.clone());
+        let events = self.events.clone();
         let is_alone = self.agent.builds().all(|other| other == build)
             && self.commands.keys().all(|&(other, _)| other == build);
-        let strays = if is_alone { left.strays } else { BTreeMap::new() };
+        let strays = if is_alone { left.into_strays() } else { BTreeMap::new() };
         tokio::spawn(async move {
-            let mark = Mark::Build { build, instance };
             let found = process::end_marked(mark, strays, LAST_KILL_TIME).await;
             if found > 0 {
                 tracing::info!(%build, found, "ended processes that the build had left behind");
@@ -235,7 +235,7 @@ impl Program {
     fn tidy(&mut self, present: Timestamp) -> Left {
         let left = process::tidy();
         self.tidied = present;
-        self.orphans = left.orphans.is_some_and(|orphans| orphans > 0);
+        self.orphans = left.any();
         left
     }
 
@@ -265,7 +265,7 @@ impl Program {
             }
         };
         let mark = Mark::Instance(self.instance.clone());
-        let end = process::end_marked(mark, process::tidy().strays, LAST_KILL_TIME);
+        let end = process::end_marked(mark, process::tidy().into_strays(), LAST_KILL_TIME);
         let ((), ended) = tokio::join!(words, tokio::time::timeout(EXIT_LIMIT, end));
         match ended {
             Ok(0) => tracing::info!("worker ends"),

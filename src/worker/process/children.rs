@@ -18,7 +18,7 @@ use nix::sys::wait::{Id, WaitPidFlag, waitid, waitpid};
 use nix::unistd::{Pid, getpgrp};
 use tokio::process::Child;
 
-use super::tree::{Stat, environment, names_a_build, stat};
+use super::tree::{Mark, Stat, build_of, environment, stat};
 
 /// Children that were started here and have not been waited for. Children are
 /// a matter of the whole program, and so is this list.
@@ -69,18 +69,37 @@ fn list<T>(with: impl FnOnce(&mut BTreeSet<i32>) -> T) -> T {
 /// What is left of builds beside the commands that run.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Left {
-    /// Living orphans, however they are marked; none when that is not known.
-    pub orphans: Option<usize>,
-    /// Those of them that do not say which build they are of, with their start
-    /// times.
-    pub strays: BTreeMap<i32, u64>,
+    /// The rest is certain; otherwise it is empty and says nothing.
+    known: bool,
+    /// Living orphans.
+    orphans: usize,
+    /// Those of them that do not say which build they are of.
+    nameless: usize,
+    /// What the others say.
+    builds: BTreeSet<Vec<u8>>,
+    strays: BTreeMap<i32, u64>,
 }
 
 impl Left {
-    /// Whether it is certain that there is nothing.
+    /// Whether any orphan is known to live.
     #[must_use]
-    pub fn is_nothing(&self) -> bool {
-        self.orphans == Some(0)
+    pub fn any(&self) -> bool {
+        self.orphans > 0
+    }
+
+    /// Whether there may be a process with this build's mark. Children of an
+    /// orphan are of the same build as the orphan.
+    #[must_use]
+    pub fn may_hold(&self, mark: &Mark) -> bool {
+        let named = mark.variable().is_none_or(|(_, value)| self.builds.contains(value.as_bytes()));
+        !self.known || self.nameless > 0 || named
+    }
+
+    /// Orphans that can be ended and do not say which build they are of, with
+    /// their start times.
+    #[must_use]
+    pub fn into_strays(self) -> BTreeMap<i32, u64> {
+        self.strays
     }
 }
 
@@ -94,7 +113,7 @@ pub fn tidy() -> Left {
     }
     let peek = WaitPidFlag::WEXITED | WaitPidFlag::WNOHANG | WaitPidFlag::WNOWAIT;
     if waitid(Id::All, peek) == Err(Errno::ECHILD) {
-        return Left { orphans: Some(0), ..Left::default() };
+        return Left { known: true, ..Left::default() };
     }
     list(|started| look(started)).unwrap_or_default()
 }
@@ -102,7 +121,7 @@ pub fn tidy() -> Left {
 /// None when the system does not list a process's children.
 fn look(started: &BTreeSet<i32>) -> Option<Left> {
     let own_group = getpgrp().as_raw();
-    let mut left = Left { orphans: Some(0), ..Left::default() };
+    let mut left = Left { known: true, ..Left::default() };
     for pid in children()?.into_iter().filter(|pid| !started.contains(pid)) {
         let Some(Stat { start, group, ended, .. }) = stat(pid) else { continue };
         // Commands have groups of their own, and so has what comes of them
@@ -116,9 +135,17 @@ fn look(started: &BTreeSet<i32>) -> Option<Left> {
             }
             continue;
         }
-        left.orphans = left.orphans.map(|count| count + 1);
-        if certain && environment(pid).is_some_and(|environ| !names_a_build(&environ)) {
-            left.strays.insert(pid, start);
+        left.orphans += 1;
+        let environ = environment(pid);
+        match environ.as_deref().map(build_of) {
+            Some(Some(build)) => {
+                left.builds.insert(build.to_owned());
+            }
+            Some(None) if certain => {
+                left.nameless += 1;
+                left.strays.insert(pid, start);
+            }
+            Some(None) | None => left.nameless += 1,
         }
     }
     Some(left)

@@ -257,7 +257,9 @@ pub(super) fn environment(pid: i32) -> Option<Vec<u8>> {
     std::fs::read(format!("/proc/{pid}/environ")).ok()
 }
 
-/// Whether these variables say that the process is of a build, of any worker.
-pub(super) fn names_a_build(environ: &[u8]) -> bool {
-    environ.split(|&byte| byte == 0).any(|variable| variable.starts_with(b"BOTMASTER_BUILD="))
+/// Which build, of any worker, these variables say that the process is of.
+pub(super) fn build_of(environ: &[u8]) -> Option<&[u8]> {
+    environ
+        .split(|&byte| byte == 0)
+        .find_map(|variable| variable.strip_prefix(b"BOTMASTER_BUILD=".as_slice()))
 }
