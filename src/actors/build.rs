@@ -96,7 +96,7 @@ struct LogAnswered {
 struct LogReopened {
     session: SessionId,
     command: Option<CommandId>,
-    have: u64,
+    have: Option<u64>,
 }
 
 impl Build {
@@ -147,7 +147,9 @@ impl Build {
         match effect {
             Effect::Write(records) => self.write(records, ctx),
             Effect::SendCommand { index, command } => self.send_command(index, command),
-            Effect::SendContinue { command } => self.send_continue(command, ctx),
+            Effect::SendContinue { command, current } => {
+                self.send_continue(command, current, ctx);
+            }
             Effect::SendInterrupt { command, reason } => {
                 let frame = MasterFrame::Interrupt {
                     build: self.core.order().build,
@@ -388,26 +390,28 @@ impl Build {
 
     /// The worker is back: it is told from where to send the current log, and
     /// only then anything else.
-    fn send_continue(&mut self, command: Option<CommandId>, ctx: &mut Context<Self>) {
+    fn send_continue(
+        &mut self,
+        command: Option<CommandId>,
+        current: bool,
+        ctx: &mut Context<Self>,
+    ) {
         let Some(link) = self.link.clone() else { return };
         self.continuing = Some(Vec::new());
-        let session = link.session;
-        match &self.log {
-            Some(log) if self.log_closed.is_none() => {
-                if let Some(command) = &command {
-                    self.open_route(command);
-                    self.command = Some(command.clone());
-                }
-                let me = ctx.address();
+        let (session, me) = (link.session, ctx.address());
+        match (&self.log, &command) {
+            (Some(log), Some(brought)) if current && self.log_closed.is_none() => {
+                self.open_route(brought);
+                self.command = Some(brought.clone());
                 self.world.logs.reopen(
                     log.clone(),
                     Box::new(move |have| {
-                        let have = have.unwrap_or(0);
+                        let have = have.ok();
                         me.do_send(LogReopened { session, command, have });
                     }),
                 );
             }
-            _ => ctx.notify(LogReopened { session, command, have: 0 }),
+            _ => me.do_send(LogReopened { session, command, have: None }),
         }
     }
 
@@ -428,9 +432,6 @@ impl Build {
     }
 
     fn close_log(&mut self, ctx: &mut Context<Self>) {
-        if let (Some(link), Some(command)) = (&self.link, &self.command) {
-            link.logs().close(command);
-        }
         let Some(log) = &self.log else {
             ctx.notify(LogAnswered {
                 log: LogId(0),
@@ -609,6 +610,10 @@ impl Handler<LogAnswered> for Build {
             self.world.ignored("closed log of a step that is over");
             return;
         }
+        // Until now what became durable was confirmed to the worker.
+        if let (Some(link), Some(command)) = (&self.link, &self.command) {
+            link.logs().close(command);
+        }
         self.log_closed = Some(answer.closed.unwrap_or_else(|error| LogClosed {
             num_lines: 0,
             length: 0,
@@ -634,7 +639,7 @@ impl Handler<LogReopened> for Build {
             build: self.core.order().build,
             command: reopened.command,
             r#do: ResumeAction::Continue,
-            log_from: BTreeMap::from([(STDIO.to_owned(), reopened.have)]),
+            log_from: reopened.have.map(|have| (STDIO.to_owned(), have)).into_iter().collect(),
         }));
         for frame in self.continuing.take().unwrap_or_default() {
             link.send(&frame);

@@ -15,8 +15,8 @@ use crate::core::slave_builder::{Effect, Event, SlaveBuilderCore};
 use crate::faults;
 use crate::messages::{
     BuildOver, BuilderEvent, BuilderHandle, BuilderMail, CallBackStart, DescribeSeat, EndPing,
-    LetGo, Ping, PingEnded, RegisterSeat, SeatNews, SeatNewsKind, StartBuild, StartReply,
-    TightenPing, WorkerHandle, WorkerLink,
+    LetGo, Ping, PingEnded, RegisterSeat, RegisterStart, SeatNews, SeatNewsKind, StartBuild,
+    StartReply, TightenPing, WorkerHandle, WorkerLink,
 };
 use crate::protocol::json_v1::MasterFrame;
 use crate::store::{BuilderNote, Op, Transaction};
@@ -106,6 +106,10 @@ impl SlaveBuilder {
                 }
             }
             Effect::SendStart(order) => {
+                self.worker.start.do_send(RegisterStart {
+                    build: order.build,
+                    builder: self.builder.name.clone(),
+                });
                 let epoch = order.requests.iter().map(|(_, epoch)| *epoch).max();
                 self.link.send(&MasterFrame::StartBuild {
                     build: order.build,

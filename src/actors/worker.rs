@@ -38,6 +38,8 @@ pub struct Worker {
     builders: BTreeMap<BuilderName, Arc<BuilderHandle>>,
     links: BTreeMap<SessionId, (WorkerLink, Box<crate::protocol::json_v1::Attach>, String)>,
     seats: BTreeMap<BuilderName, (SessionId, Recipient<SeatNews>)>,
+    /// Starts that were sent, and whose SlaveBuilder waits for the answer.
+    starts: BTreeMap<BuildId, BuilderName>,
     builds: BTreeMap<BuildId, BuildDoor>,
     ended: VecDeque<BuildId>,
     pings: BTreeMap<PingToken, (SessionId, Recipient<Pong>, Recipient<PingLost>)>,
@@ -74,6 +76,7 @@ impl Worker {
             builders: BTreeMap::new(),
             links: BTreeMap::new(),
             seats: BTreeMap::new(),
+            starts: BTreeMap::new(),
             builds: BTreeMap::new(),
             ended: VecDeque::new(),
             pings: BTreeMap::new(),
@@ -177,6 +180,14 @@ impl Worker {
                         window: WINDOW,
                     });
                 }
+                ctx.run_later(self.world.timers.handshake, move |worker, _| {
+                    if worker.core.session() == Some(session)
+                        && !worker.core.is_up()
+                        && let Some(link) = worker.link(session)
+                    {
+                        link.close("it did not tell its inventory in time");
+                    }
+                });
             }
             Effect::Reject { session, code, message, retry_after_s } => {
                 if let Some(link) = self.link(session) {
@@ -210,14 +221,7 @@ impl Worker {
             Effect::TellBuildGone { build } => {
                 self.tell_build(build, crate::core::build::Event::Gone);
             }
-            Effect::SendAbandon { build, command } => {
-                self.send(&MasterFrame::Resume(Resume {
-                    build,
-                    command,
-                    r#do: ResumeAction::Abandon,
-                    log_from: BTreeMap::new(),
-                }));
-            }
+            Effect::SendAbandon { build, command } => self.abandon(build, command),
             Effect::Slot { builder: _, claim, granted } => {
                 // Dropped unused, it refuses.
                 if let (Some(reply), Some(incarnation)) = (self.askers.remove(&claim), granted) {
@@ -309,6 +313,7 @@ impl Worker {
             }
             *theirs != session
         });
+        self.starts.clear();
         self.pings.retain(|_, (theirs, _, lost)| {
             if *theirs == session {
                 lost.do_send(PingLost);
@@ -347,10 +352,11 @@ impl Worker {
                 }
             }
             WorkerFrame::BuildAccepted { build, epoch: _ } => {
-                self.tell_seats(&SeatNewsKind::Accepted(build));
+                self.on_start_answer(session, build, SeatNewsKind::Accepted(build));
             }
             WorkerFrame::Refused { build, epoch: _, code, message } => {
-                self.tell_seats(&SeatNewsKind::Refused { build, code, message });
+                let news = SeatNewsKind::Refused { build, code, message };
+                self.on_start_answer(session, build, news);
             }
             WorkerFrame::CommandStarted { build, command: _ } => {
                 self.owned(session, build);
@@ -421,20 +427,27 @@ impl Worker {
         false
     }
 
-    /// A start's answer names the build only; the one SlaveBuilder that waits
-    /// for it knows it, the others ignore it.
-    fn tell_seats(&self, news: &SeatNewsKind) {
-        for (_, seat) in self.seats.values() {
-            seat.do_send(SeatNews(match news {
-                SeatNewsKind::Accepted(build) => SeatNewsKind::Accepted(*build),
-                SeatNewsKind::Refused { build, code, message } => SeatNewsKind::Refused {
-                    build: *build,
-                    code: code.clone(),
-                    message: message.clone(),
-                },
-                SeatNewsKind::Answer { .. } | SeatNewsKind::Detached => return,
-            }));
+    /// An acceptance that nobody waits for any more is called off, so that the
+    /// worker's slot does not stay taken.
+    fn on_start_answer(&mut self, session: SessionId, build: BuildId, news: SeatNewsKind) {
+        let seat = self.starts.remove(&build).and_then(|builder| self.seats.get(&builder));
+        match (seat, &news) {
+            (Some((theirs, seat)), _) if *theirs == session => seat.do_send(SeatNews(news)),
+            (_, SeatNewsKind::Accepted(_)) if !self.core.has_build(build) => {
+                self.world.ignored("acceptance of a start that is over");
+                self.abandon(build, None);
+            }
+            _ => self.world.ignored("answer to a start that is over"),
         }
+    }
+
+    fn abandon(&self, build: BuildId, command: Option<CommandId>) {
+        self.send(&MasterFrame::Resume(Resume {
+            build,
+            command,
+            r#do: ResumeAction::Abandon,
+            log_from: BTreeMap::new(),
+        }));
     }
 }
 
@@ -542,6 +555,13 @@ impl Handler<RegisterSeat> for Worker {
     }
 }
 
+impl Handler<RegisterStart> for Worker {
+    type Result = ();
+    fn handle(&mut self, register: RegisterStart, _: &mut Context<Self>) {
+        self.starts.insert(register.build, register.builder);
+    }
+}
+
 impl Handler<RegisterBuild> for Worker {
     type Result = ();
     fn handle(&mut self, register: RegisterBuild, ctx: &mut Context<Self>) {
@@ -559,8 +579,16 @@ impl Handler<ForgetBuild> for Worker {
             self.ended.pop_front();
         }
         self.ended.push_back(forget.build);
-        if let Some(result) = forget.result {
-            self.send(&MasterFrame::BuildFinished { build: forget.build, result: result.into() });
+        // Not to a connection that was not told yet that it is attached; with
+        // its inventory it hears that the build is nobody's.
+        if self.core.incarnation().is_some() {
+            match forget.result {
+                Some(result) => self.send(&MasterFrame::BuildFinished {
+                    build: forget.build,
+                    result: result.into(),
+                }),
+                None => self.abandon(forget.build, None),
+            }
         }
         self.step(Event::BuildForgotten { build: forget.build }, ctx);
     }

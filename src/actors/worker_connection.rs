@@ -10,20 +10,20 @@ use bytes::Bytes;
 use futures_util::StreamExt;
 use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
-use tokio_util::codec::{AnyDelimiterCodec, AnyDelimiterCodecError, FramedRead};
+use tokio_util::codec::FramedRead;
 
 use super::runtime::World;
 use crate::core::ids::*;
 use crate::messages::*;
 use crate::protocol::json_v1::{
-    DecodeError, LogData, MAX_LINE, MAX_LINE_BEFORE_ATTACH, MasterFrame, PROTO, WireError,
-    WorkerFrame, decode_worker,
+    DecodeError, FrameLines, LineError, LogData, MAX_LINE, MAX_LINE_BEFORE_ATTACH, MasterFrame,
+    PROTO, WireError, WorkerFrame, decode_worker,
 };
 use crate::store::logs::Piece;
 
 /// Silence of this many heartbeats ends a connection.
 const DEAD_AFTER: u32 = 3;
-/// Lines of unknown types that a connection may send.
+/// Lines of unknown types that a connection may send in a minute.
 const UNKNOWN_LIMIT: u32 = 100;
 
 /// Who a connection turns to with its first frame.
@@ -121,7 +121,7 @@ impl Actor for WorkerConnection {
         let heartbeat = self.world.timers.heartbeat;
         ctx.run_interval(heartbeat, move |connection, _| {
             let silent = connection.world.clock.now().mono.since(connection.link.last_heard());
-            if silent >= heartbeat * DEAD_AFTER {
+            if silent >= heartbeat * DEAD_AFTER && !connection.link.is_held() {
                 connection.link.close("nothing was heard of it");
             }
         });
@@ -254,25 +254,23 @@ async fn read_lines<R: AsyncRead>(
     connection: Addr<WorkerConnection>,
     world: World,
 ) {
-    let codec = |limit| AnyDelimiterCodec::new_with_max_length(b"\n".to_vec(), Vec::new(), limit);
     let reader = Box::pin(reader);
-    let mut frames = FramedRead::new(reader, codec(MAX_LINE_BEFORE_ATTACH));
+    let mut frames = FramedRead::new(reader, FrameLines::new(MAX_LINE_BEFORE_ATTACH));
     let mut attached = false;
-    let mut unknown = 0;
+    let mut unknown = (0, world.clock.now().mono);
     let reason = loop {
         let line = tokio::select! {
             line = frames.next() => line,
             () = link.wait_closed() => break "closed by the master".to_owned(),
         };
-        let line: Bytes = match line {
+        let line = match line {
             None => break "the worker closed the connection".to_owned(),
             Some(Ok(line)) => line,
             Some(Err(error)) => {
-                let too_long = matches!(error, AnyDelimiterCodecError::MaxChunkLengthExceeded);
-                if too_long {
-                    complain(&link, "too_long", "the line is longer than allowed");
+                if matches!(error, LineError::TooLong(_)) {
+                    complain(&link, "too_long", &error.to_string());
                 }
-                break if too_long { "a line was too long".into() } else { error.to_string() };
+                break error.to_string();
             }
         };
         link.heard_at(world.clock.now().mono);
@@ -288,14 +286,18 @@ async fn read_lines<R: AsyncRead>(
                 }
                 if !attached {
                     attached = true;
-                    frames = frames.map_decoder(|_| codec(MAX_LINE));
+                    frames.decoder_mut().set_max(MAX_LINE);
                 }
             }
             Err(error) => {
                 world.board.count_ignored("malformed frame");
                 complain(&link, error.code(), &error.to_string());
-                unknown += u32::from(matches!(error, DecodeError::UnknownType(_)));
-                if error.is_fatal() || !attached || unknown > UNKNOWN_LIMIT {
+                let now = world.clock.now().mono;
+                if now.since(unknown.1) > std::time::Duration::from_secs(60) {
+                    unknown = (0, now);
+                }
+                unknown.0 += u32::from(matches!(error, DecodeError::UnknownType(_)));
+                if error.is_fatal() || !attached || unknown.0 > UNKNOWN_LIMIT {
                     break error.to_string();
                 }
             }
@@ -330,7 +332,11 @@ async fn take_log(data: LogData, link: &WorkerLink, world: &World) -> Result<(),
         _ => return Ok(()),
     };
     let room = u32::try_from(bytes.len()).unwrap_or(u32::MAX).max(1);
+    // While the disk does not keep up it is we who do not listen.
+    link.hold(true);
     let permit = world.logs.budget().acquire_many_owned(room).await.ok();
+    link.hold(false);
+    link.heard_at(world.clock.now().mono);
     world.logs.append(Piece {
         log: route.log,
         channel: data.ch as u8,

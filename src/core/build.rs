@@ -160,10 +160,13 @@ pub enum Effect {
         /// The command's name.
         command: CommandId,
     },
-    /// Tell the worker to go on with the command that it brought back.
+    /// Tell the worker to go on with the build that it brought back.
     SendContinue {
-        /// The command, when it has one.
+        /// The command that it brought, when it has one.
         command: Option<CommandId>,
+        /// That is the one that is to run now: its text goes on. What an
+        /// earlier one had to say is stored already.
+        current: bool,
     },
     /// Tell the worker to end the command.
     SendInterrupt {
@@ -568,7 +571,11 @@ impl BuildCore {
             self.lose("the worker program was restarted and the processes are gone", fx);
             return;
         }
-        fx.push(Effect::SendContinue { command: command.clone() });
+        let current = match self.phase {
+            Phase::Running { index } => command.as_ref() == Some(&self.command(index)),
+            _ => false,
+        };
+        fx.push(Effect::SendContinue { command: command.clone(), current });
         if let Phase::Running { index } = self.phase {
             // Written down while the worker was away, or the command never
             // reached it: a command with a known id is not begun twice.

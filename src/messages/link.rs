@@ -1,7 +1,7 @@
 //! The master's end of one worker connection, as the actors hold it.
 
 use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
 use tokio::sync::{mpsc, watch};
@@ -61,6 +61,7 @@ struct Shared {
     frames: mpsc::Sender<Vec<u8>>,
     closed: watch::Sender<Option<String>>,
     heard: AtomicU64,
+    held: AtomicBool,
     logs: LogRoutes,
 }
 
@@ -81,6 +82,7 @@ impl WorkerLink {
             frames,
             closed: watch::Sender::new(None),
             heard: AtomicU64::new(0),
+            held: AtomicBool::new(false),
             logs: LogRoutes::default(),
         };
         (Self { session, shared: Arc::new(shared) }, lines)
@@ -126,6 +128,17 @@ impl WorkerLink {
     /// Bytes arrived at `now`.
     pub fn heard_at(&self, now: Timestamp) {
         self.shared.heard.store(now.0, Ordering::Relaxed);
+    }
+
+    /// The reader waits for the log store: silence is not the worker's.
+    pub fn hold(&self, held: bool) {
+        self.shared.held.store(held, Ordering::Relaxed);
+    }
+
+    /// Whether the reader waits for the log store.
+    #[must_use]
+    pub fn is_held(&self) -> bool {
+        self.shared.held.load(Ordering::Relaxed)
     }
 
     /// When bytes arrived last.

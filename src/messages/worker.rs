@@ -122,6 +122,16 @@ pub struct RegisterSeat {
     pub to: Recipient<SeatNews>,
 }
 
+/// A start goes out: its answer is for this builder's SlaveBuilder.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct RegisterStart {
+    /// Which.
+    pub build: BuildId,
+    /// Its builder.
+    pub builder: BuilderName,
+}
+
 /// Where a Build's news go.
 #[derive(Clone)]
 pub struct BuildDoor {
@@ -221,6 +231,8 @@ pub struct WorkerHandle {
     pub keep: Recipient<KeepSlots>,
     /// For [`RegisterSeat`].
     pub seat: Recipient<RegisterSeat>,
+    /// For [`RegisterStart`].
+    pub start: Recipient<RegisterStart>,
     /// For [`RegisterBuild`].
     pub build: Recipient<RegisterBuild>,
     /// For [`ForgetBuild`].
@@ -247,6 +259,7 @@ impl WorkerHandle {
             + actix::Handler<GiveBackSlot>
             + actix::Handler<KeepSlots>
             + actix::Handler<RegisterSeat>
+            + actix::Handler<RegisterStart>
             + actix::Handler<RegisterBuild>
             + actix::Handler<ForgetBuild>
             + actix::Handler<RegisterPing>
@@ -262,6 +275,7 @@ impl WorkerHandle {
             give_back: addr.clone().recipient(),
             keep: addr.clone().recipient(),
             seat: addr.clone().recipient(),
+            start: addr.clone().recipient(),
             build: addr.clone().recipient(),
             forget: addr.clone().recipient(),
             ping: addr.clone().recipient(),

@@ -150,7 +150,10 @@ fn fr01_a_worker_that_is_back_within_the_grace_goes_on() {
     desk.pass(60 * SECOND);
     let command = Some(CommandId::for_step(BuildId(5), 0));
     let back = Event::Back { incarnation: Incarnation(2), command: command.clone(), lost: false };
-    assert_eq!(desk.hear(back), [Effect::TellAway(false), Effect::SendContinue { command }]);
+    assert_eq!(
+        desk.hear(back),
+        [Effect::TellAway(false), Effect::SendContinue { command, current: true }]
+    );
     assert_eq!(desk.core.next_deadline(), None);
     assert_eq!(result(&desk.end(0, CommandEnd::Exit(0))), Some((BuildResult::Success, false)));
 }
@@ -291,4 +294,19 @@ fn a_build_of_an_earlier_master_goes_on_where_it_stood() {
     desk.hear(Event::Back { incarnation: Incarnation(2), command, lost: false });
     let end = desk.end(1, CommandEnd::Exit(0));
     assert_eq!(result(&end), Some((BuildResult::Failure, false)), "the first step had failed");
+}
+
+#[test]
+fn i9_text_of_an_earlier_command_is_not_taken_for_that_of_the_current_one() {
+    let mut desk = Desk::new(vec![run_step("a"), run_step("b")]);
+    desk.begin();
+    desk.end(0, CommandEnd::Exit(0));
+    desk.hear(Event::Away);
+    desk.hear(Event::Written);
+    // The next command never reached the worker: it brings the one before.
+    let old = Some(CommandId::for_step(BuildId(5), 0));
+    let effects =
+        desk.hear(Event::Back { incarnation: Incarnation(2), command: old.clone(), lost: false });
+    assert!(effects.contains(&Effect::SendContinue { command: old, current: false }));
+    assert!(matches!(effects.last(), Some(Effect::SendCommand { index: 1, .. })));
 }
