@@ -2,7 +2,7 @@
 
 use nix::sys::signal::Signal;
 
-use crate::kit::{Place, assert_counted, builder, counting, until, waiting, worker};
+use crate::kit::{Place, assert_counted, builder, counting, is_alive, until, waiting, worker};
 
 #[test]
 fn fc02_a_running_build_ends_with_its_old_steps_and_the_next_has_the_new_ones() {
@@ -166,6 +166,33 @@ fn fq12_a_removed_builders_build_can_be_stopped_or_ends_by_itself() {
 }
 
 #[test]
+fn fq12_a_builder_that_was_away_over_a_restart_builds_again_what_it_had() {
+    let rest = format!("{}{}", worker("w", 1), builder("other", "w", &["true"]));
+    let line = format!("echo $$ >> @DIR@/pids; {}", counting("go"));
+    let whole = format!("{rest}{}", builder("b", "w", &[&line]));
+    let place = Place::new(&whole);
+    let mut master = place.master();
+    let _worker = master.worker("w", 1);
+    let request = master.force("b");
+    master.said("b", 1, 0, "line 1");
+    let old: i32 = place.written("pids").trim().parse().unwrap();
+    master.process.kill();
+    place.configure(&rest);
+    let master = master.again();
+    // FA16: what nobody wants any more is ended, and the slot is free.
+    master.force("other");
+    master.ended_as("other", 1, 0);
+    assert!(!is_alive(old));
+    assert_eq!(master.request(request)["complete"], false, "I1: it is not lost");
+    place.configure(&whole);
+    master.cli(&["reload"]).expect(0);
+    let lost = master.ended_as("b", 1, 5);
+    assert!(lost["state_string"].as_str().unwrap().ends_with("queued again"), "{lost}");
+    place.open("go");
+    assert_eq!(master.ended_as("b", 2, 0)["buildrequestid"], request);
+}
+
+#[test]
 fn fc06_a_worker_removed_while_it_builds_finishes_and_a_new_one_takes_the_next() {
     let config =
         |name: &str| format!("{}{}", worker(name, 1), builder("b", name, &[&counting("go")]));
@@ -192,7 +219,7 @@ fn fc06_a_worker_removed_while_it_builds_finishes_and_a_new_one_takes_the_next()
     assert_counted(&master.log("b", 1, 0, 'o'));
     // The old one is told that it is not configured any more, and ends.
     assert_eq!(old.code_within(crate::kit::PATIENCE), Some(78));
-    assert!(master.board()["workers"]["old"].is_null());
+    until("it is shown no more", || master.board()["workers"]["old"].is_null().then_some(()));
 }
 
 #[test]

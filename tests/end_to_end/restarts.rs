@@ -75,7 +75,7 @@ fn a_master_comes_back(end: impl FnOnce(&mut Process)) {
 }
 
 #[test]
-fn fr01_a_killed_master_takes_its_running_build_back_with_its_whole_log() {
+fn fm03_a_killed_master_takes_its_running_build_back_with_its_whole_log() {
     a_master_comes_back(|master| master.kill());
 }
 
@@ -109,7 +109,7 @@ fn fr10_a_build_that_ends_while_the_master_is_away_is_delivered_later() {
 }
 
 #[test]
-fn sigterm_with_a_drain_waits_for_the_build_and_takes_no_new_one() {
+fn fm09_sigterm_with_a_drain_waits_for_the_build_and_takes_no_new_one() {
     let place = Place::new("");
     place.configure(&format!(
         "[master]\ndrain = \"30 s\"\n{}{}",
@@ -175,7 +175,7 @@ fn i1_requests_that_wait_outlive_a_killed_master_in_their_order() {
 }
 
 #[test]
-fn fm_a_worker_that_was_removed_while_the_master_was_down_loses_its_build() {
+fn fm04_a_worker_that_was_removed_while_the_master_was_down_loses_its_build() {
     let config =
         |name: &str| format!("{}{}", worker(name, 1), builder("b", name, &[&counting("go")]));
     let place = Place::new(&config("old"));
@@ -188,7 +188,7 @@ fn fm_a_worker_that_was_removed_while_the_master_was_down_loses_its_build() {
     let master = master.again();
     let lost = master.ended_as("b", 1, 5);
     let text = lost["state_string"].as_str().unwrap();
-    assert!(text.contains("old") && text.contains("queued again"), "{text}");
+    assert!(text.contains("old is not configured") && text.contains("queued again"), "{text}");
     // The old worker hears that it is not wanted any more, and ends its build.
     assert_eq!(old.code_within(Duration::from_secs(30)), Some(78));
     let _new = master.worker("new", 1);

@@ -14,6 +14,7 @@ use super::{PATIENCE, within};
 /// One process of the program.
 pub struct Process {
     child: Child,
+    ends_with_stdin: bool,
 }
 
 impl Process {
@@ -26,7 +27,8 @@ impl Process {
             .stderr(file)
             .spawn()
             .unwrap();
-        Self { child }
+        let ends_with_stdin = command.get_args().any(|arg| arg == "--stop-with-stdin");
+        Self { child, ends_with_stdin }
     }
 
     pub fn id(&self) -> i32 {
@@ -70,8 +72,10 @@ impl Drop for Process {
     /// A worker hears of the end by its standard input and ends its builds; for
     /// others, and when that takes long, it is KILL.
     fn drop(&mut self) {
-        let heeds_stdin = self.child.stdin.take().is_some();
-        if heeds_stdin && within(Duration::from_secs(3), || self.child.try_wait().ok()?).is_some() {
+        drop(self.child.stdin.take());
+        if self.ends_with_stdin
+            && within(Duration::from_secs(3), || self.child.try_wait().ok()?).is_some()
+        {
             return;
         }
         // It may just have ended by itself.
