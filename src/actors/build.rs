@@ -203,6 +203,10 @@ impl Build {
     }
 
     fn over(&mut self, result: Option<BuildResult>, ctx: &mut Context<Self>) {
+        if let (Some(log), None) = (&self.log, &self.log_closed) {
+            // Nobody will close it.
+            self.world.logs.forget(log.id);
+        }
         let result = result.map(BuildResult::word);
         self.worker.forget.do_send(ForgetBuild { build: self.core.order().build, result });
         ctx.stop();
