@@ -194,7 +194,8 @@ impl Build {
                 self.finished.do_send(BuildFinished {
                     claim,
                     result: BuildResult::Exception,
-                    requeued: Vec::new(),
+                    // It may be its own end that was written before a panic.
+                    requeued: std::mem::take(&mut self.requeued),
                     times: None,
                 });
             }

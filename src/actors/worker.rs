@@ -461,6 +461,20 @@ impl Actor for Worker {
         }
         self.show();
     }
+
+    /// Also when it is not started again after a panic: its seats must not go
+    /// on offering a worker that nobody can be asked about.
+    fn stopped(&mut self, _: &mut Context<Self>) {
+        for (link, _, _) in self.links.values() {
+            link.close("the master's part for it ended");
+        }
+        for (_, seat) in self.seats.values() {
+            seat.do_send(SeatNews(SeatNewsKind::Detached));
+        }
+        for door in self.builds.values() {
+            door.event.do_send(BuildEvent(crate::core::build::Event::Away));
+        }
+    }
 }
 
 impl Supervised for Worker {

@@ -404,6 +404,9 @@ impl BuildCore {
                 self.phase = Phase::Running { index };
                 if self.away.is_some() {
                     // The worker is told when it is back; see `on_back`.
+                    if self.stop.is_some() {
+                        self.end_without_worker(fx);
+                    }
                     return;
                 }
                 if self.stop.is_some() && !self.steps().get(index).is_some_and(|s| s.always_run) {

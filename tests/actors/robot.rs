@@ -41,7 +41,6 @@ struct State {
     requests: BTreeMap<BuildId, Vec<RequestId>>,
     commands: Vec<(BuildId, CommandId)>,
     starts: Vec<BuildId>,
-    pings: u32,
     connections: u32,
     attached: bool,
     lists: u32,
@@ -118,8 +117,15 @@ impl Robot {
             info: BTreeMap::new(),
         }));
         let mut incoming = BufReader::new(reader).lines();
+        let mut beat = tokio::time::interval(Duration::from_millis(500));
+        let mut seq = 0;
         loop {
             tokio::select! {
+                _ = beat.tick() => if self.attached() {
+                    seq += 1;
+                    let running = self.state.borrow().journal.keys().copied().collect();
+                    self.send(WorkerFrame::Heartbeat { seq, running });
+                },
                 line = incoming.next_line() => match line {
                     Ok(Some(line)) => self.hear(decode_master(line.as_bytes()).unwrap()),
                     _ => break,
@@ -171,7 +177,6 @@ impl Robot {
                 }
             }
             MasterFrame::Ping { id } => {
-                self.state.borrow_mut().pings += 1;
                 self.say(Say::Pong, WorkerFrame::Pong { id });
             }
             MasterFrame::StartBuild { build, epoch, requests, builder, .. } => {
@@ -364,11 +369,6 @@ impl Robot {
     /// Connections so far.
     pub fn connections(&self) -> u32 {
         self.state.borrow().connections
-    }
-
-    /// Pings so far.
-    pub fn pings(&self) -> u32 {
-        self.state.borrow().pings
     }
 
     /// Lists of builders so far.

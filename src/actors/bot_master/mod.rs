@@ -20,6 +20,7 @@ use crate::core::ids::*;
 use crate::core::rng::Rng;
 use crate::core::time::WallTime;
 use crate::core::values::{BuilderConfig, WorkerConfig};
+use crate::core::views::{BigState, BuilderView};
 use crate::messages::*;
 use crate::settings::{Loaded, Problem, Settings, TokenBook};
 use crate::store::{NewBuildset, Op, OpOutcome, StoreError, Transaction, WorkerRow};
@@ -114,6 +115,7 @@ pub struct BotMaster {
     builders: BTreeMap<BuilderName, BuilderEntry>,
     names: BTreeMap<BuilderId, BuilderName>,
     workers: BTreeMap<WorkerName, WorkerEntry>,
+    handles: Option<Arc<BTreeMap<WorkerName, Arc<WorkerHandle>>>>,
     ids: BTreeMap<BuilderName, BuilderId>,
     rows: BTreeMap<WorkerName, WorkerRow>,
     /// Successors that do not stand yet.
@@ -187,6 +189,7 @@ impl BotMaster {
             builders: BTreeMap::new(),
             names: BTreeMap::new(),
             workers: BTreeMap::new(),
+            handles: None,
             ids: parts.builder_ids,
             rows: parts.worker_rows,
             successors: BTreeMap::new(),
@@ -213,8 +216,12 @@ impl BotMaster {
         }
     }
 
-    fn worker_handles(&self) -> BTreeMap<WorkerName, Arc<WorkerHandle>> {
-        self.workers.iter().map(|(name, entry)| (name.clone(), entry.handle.clone())).collect()
+    /// One map for all builders, made anew when the workers are others.
+    fn worker_handles(&mut self) -> Arc<BTreeMap<WorkerName, Arc<WorkerHandle>>> {
+        let workers = &self.workers;
+        let handle =
+            |(name, entry): (&WorkerName, &WorkerEntry)| (name.clone(), entry.handle.clone());
+        self.handles.get_or_insert_with(|| Arc::new(workers.iter().map(handle).collect())).clone()
     }
 
     fn child(&mut self) -> u64 {
@@ -239,6 +246,7 @@ impl BotMaster {
         let handle = Arc::new(WorkerHandle::new(config.name.clone(), id, &addr));
         let entry = WorkerEntry { config: config.clone(), child, addr, handle };
         self.workers.insert(config.name.clone(), entry);
+        self.handles = None;
     }
 
     fn parts(
@@ -644,7 +652,9 @@ impl Handler<ChildDown> for BotMaster {
             // A fresh actor: the worker comes back over a new connection.
             tracing::error!(worker.name = %name, reason = %down.reason, "the worker's actor gave up; a new one takes its place in 60 s");
             ctx.run_later(Duration::from_secs(60), move |master, ctx| {
-                if let Some(entry) = master.workers.get(&name) {
+                // It may have been removed, and come back, meanwhile.
+                let dead = master.workers.get(&name).filter(|entry| !entry.addr.connected());
+                if let Some(entry) = dead {
                     let config = entry.config.clone();
                     master.start_worker(&config, ctx);
                     master.configure_workers(BTreeSet::new());
@@ -676,12 +686,23 @@ impl BotMaster {
             down.reason
         );
         tracing::error!(builder.name = %name, %reason, "the builder is broken; the others go on");
-        if let Some(view) = self.world.board.builder(name) {
-            let mut view = (*view).clone();
-            view.broken = Some(reason.clone());
-            view.restarts = down.restarts;
-            self.world.board.show_builder(name, view);
-        }
+        let view = self.world.board.builder(name);
+        self.world.board.show_builder(
+            name,
+            BuilderView {
+                id: entry.id,
+                generation: view.as_ref().map_or(Generation(0), |view| view.generation),
+                big_state: BigState::Offline,
+                waiting: view.as_ref().map_or(0, |view| view.waiting),
+                oldest_request_time: view.as_ref().and_then(|view| view.oldest_request_time),
+                // Nobody knows these any more; a drain must not wait for them.
+                builds: Vec::new(),
+                workers: BTreeMap::new(),
+                expected: None,
+                broken: Some(reason.clone()),
+                restarts: down.restarts,
+            },
+        );
         entry.broken = Some(reason);
         for worker in self.workers.values() {
             worker.addr.do_send(BuilderBroken(name.clone()));

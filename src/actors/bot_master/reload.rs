@@ -186,6 +186,7 @@ impl Handler<Apply> for BotMaster {
                 }
                 (Action::Remove, _) => {
                     if let Some(worker) = self.workers.remove(&entry.name) {
+                        self.handles = None;
                         worker.addr.do_send(RetireWorker);
                     }
                 }

@@ -92,7 +92,7 @@ pub struct BuilderParts {
     /// Who hears that it stands.
     pub shown: Recipient<BuilderShown>,
     /// All workers, for builds of an earlier master.
-    pub workers: BTreeMap<WorkerName, Arc<WorkerHandle>>,
+    pub workers: Arc<BTreeMap<WorkerName, Arc<WorkerHandle>>>,
     /// Whether it may be started again.
     pub may_restart: MayRestart,
     /// An actor under the same name that was removed and still has builds.
@@ -111,6 +111,9 @@ pub struct Builder {
     lent: BTreeMap<WorkerName, Seat>,
     /// Somebody else is in charge; a builder that was removed has no successor.
     succeeded: bool,
+    /// Whoever is in charge came by another route, where the senders of ours
+    /// are not known: late mail is read here, and what it says told.
+    yielded: bool,
     /// What waited while nothing could be handled, and is now.
     backlog: VecDeque<Input>,
     /// Mail that is in order and not handled yet.
@@ -169,6 +172,7 @@ impl Builder {
             seats: BTreeMap::new(),
             lent: BTreeMap::new(),
             succeeded: false,
+            yielded: false,
             backlog: VecDeque::new(),
             ready: VecDeque::new(),
             attaches: BTreeMap::new(),
@@ -207,7 +211,7 @@ impl Builder {
 
     fn handle_input(&mut self, input: Input, ctx: &mut Context<Self>) {
         match input {
-            Input::Mail(mail) if self.core.is_retired() && self.succeeded => {
+            Input::Mail(mail) if self.core.is_retired() && self.succeeded && !self.yielded => {
                 // Late mail goes on to whoever is in charge, as it is.
                 self.mine.forward(mail);
             }
@@ -353,7 +357,8 @@ impl Supervised for Builder {
         let mut all = Vec::from(std::mem::take(&mut self.backlog));
         all.extend(waiting);
         self.mode = Mode::Loading { waiting: all };
-        self.core = empty_core(&self.parts, generation, seed);
+        let draining = self.core.is_draining();
+        self.core = empty_core(&self.parts, generation, seed).draining(draining);
     }
 }
 

@@ -11,11 +11,11 @@ use tokio::sync::oneshot;
 use super::{Builder, Claimed, Inherited, Input, Mode, request};
 use crate::actors::bot_master::BuilderShown;
 use crate::actors::build::BuildOrder;
-use crate::core::builder::{Effect, Event, OpenBuild, Records, SeatReport};
+use crate::core::builder::{Effect, Event, OpenBuild, Records, SeatReport, SeatReportUse};
 use crate::core::ids::*;
-use crate::core::values::BuildResult;
+use crate::core::values::{BuildResult, OnLost};
 use crate::messages::{BuilderHandle, BuilderRoute, DescribeSeat, KeepSlots};
-use crate::store::{BuilderRecords, Op, OpOutcome, RequestsAfter, StoreError};
+use crate::store::{BuilderRecords, Op, OpOutcome, RequestsAfter, StoreError, Written};
 
 /// The store answered a load, with what the seats reported.
 #[derive(actix::Message)]
@@ -40,7 +40,8 @@ struct Yield {
 impl Builder {
     pub(super) fn load(&mut self, ctx: &mut Context<Self>) {
         let (store, id) = (self.world().store.clone(), self.parts.id);
-        let seats: Vec<_> = self.seats.values().map(|seat| seat.addr.clone()).collect();
+        let seats = self.seats.values().chain(self.lent.values());
+        let seats: Vec<_> = seats.map(|seat| seat.addr.clone()).collect();
         let (me, route) = (ctx.address(), self.parts.route.clone());
         let removed = self.parts.removed.take();
         actix_rt::spawn(async move {
@@ -75,6 +76,8 @@ impl Builder {
         reports: Vec<SeatReport>,
         ctx: &mut Context<Self>,
     ) {
+        // The end of one of these may be the message that is lost.
+        self.builds.retain(|_, build| build.connected());
         let retired = self.own.clone();
         let mut core_records = Records {
             queued: Vec::new(),
@@ -119,8 +122,7 @@ impl Builder {
                 recovered.push(open);
             }
         }
-        let reports =
-            reports.into_iter().filter(|report| self.seats.contains_key(&report.worker)).collect();
+        let reports = reports.into_iter().filter(|report| self.concerns(report)).collect();
         for open in recovered {
             self.recover_build(open, ctx);
         }
@@ -145,14 +147,28 @@ impl Builder {
             }));
         }
         self.perform_all(effects, ctx);
-        let claims: BTreeSet<_> = self.core.claims().union(&inherited).copied().collect();
-        if retired.is_some() {
-            return;
+        // A builder that was never here before has no slots anywhere.
+        if retired.is_none() && self.restarts > 0 {
+            let claims: BTreeSet<_> = self.core.claims().union(&inherited).copied().collect();
+            let listed = self.parts.config.workers.iter();
+            let workers: BTreeSet<_> = listed.chain(self.seats.keys()).collect();
+            for worker in workers.into_iter().filter_map(|name| self.worker(name)) {
+                let (builder, claims) = (self.name().clone(), claims.clone());
+                worker.keep.do_send(KeepSlots { builder, claims });
+            }
         }
-        let seats = self.seats.values().map(|seat| &seat.worker);
-        for worker in seats.chain(self.parts.workers.values()) {
-            worker.keep.do_send(KeepSlots { builder: self.name().clone(), claims: claims.clone() });
+    }
+
+    /// Whether a seat's report is about something of this builder's: all of an
+    /// own seat's are, of a lent one's those about an own start or build.
+    fn concerns(&self, report: &SeatReport) -> bool {
+        if self.seats.contains_key(&report.worker) {
+            return true;
         }
+        let (SeatReportUse::Starting(claim) | SeatReportUse::Building(claim)) = report.used else {
+            return false;
+        };
+        self.own.as_ref().is_some_and(|own| own.contains(&claim))
     }
 
     pub(super) fn recover_build(&mut self, open: crate::store::OpenBuild, ctx: &mut Context<Self>) {
@@ -178,34 +194,28 @@ impl Builder {
         self.start_build(order, ctx);
     }
 
-    /// A build of an earlier master whose worker is not configured any more.
+    /// A build of an earlier master whose worker is not configured any more. It
+    /// cannot come back with it, but may go on until its lease is over: the
+    /// requests wait for the grace, as those of every lost worker do.
     fn end_without_worker(&mut self, open: &crate::store::OpenBuild, ctx: &mut Context<Self>) {
-        tracing::warn!(builder.name = %self.name(), build = %open.row.id, worker.name = %open.worker, "the worker of a running build is not configured any more; its requests wait again");
-        let op = Op::FinishBuild {
-            build: open.row.id,
-            incarnation: open.row.incarnation,
-            result: BuildResult::Retry,
-            state_string: format!(
-                "worker lost: {} is not configured any more; queued again",
-                open.worker
-            ),
-            requests: RequestsAfter::Requeue { infra: true },
-            at: self.world().clock.now().wall,
+        let config = &self.parts.config;
+        let tries = open.requests.iter().map(|request| request.infra_tries).max();
+        let again =
+            config.on_lost == OnLost::Requeue && tries.unwrap_or_default() < config.infra_retries;
+        let (result, requests, wait, then) = if again {
+            let after = RequestsAfter::Requeue { infra: true };
+            (BuildResult::Retry, after, config.grace, "; queued again")
+        } else {
+            (BuildResult::Exception, RequestsAfter::Done, Duration::ZERO, "")
         };
-        self.write(
-            vec![op],
-            |written| match written.as_deref() {
-                Ok([OpOutcome::Requeued { requests }, ..]) => {
-                    Some(Event::Return(requests.iter().map(|row| request(row)).collect()))
-                }
-                Ok(_) => None,
-                Err(error) => {
-                    tracing::error!(%error, "a build without a worker could not be ended");
-                    None
-                }
-            },
-            ctx,
-        );
+        tracing::warn!(builder.name = %self.name(), build = %open.row.id, worker.name = %open.worker, %result, "the worker of a running build is not configured any more");
+        let (build, incarnation) = (open.row.id, open.row.incarnation);
+        let state_string = format!("worker lost: {} is not configured any more{then}", open.worker);
+        ctx.run_later(wait, move |builder, ctx| {
+            let at = builder.world().clock.now().wall;
+            let op = Op::FinishBuild { build, incarnation, result, state_string, requests, at };
+            builder.write(vec![op], returned, ctx);
+        });
     }
 
     pub(super) fn go_live(&mut self, waiting: Vec<Input>, ctx: &mut Context<Self>) {
@@ -219,6 +229,20 @@ impl Builder {
         self.read_ready(ctx);
         while let Some(input) = self.backlog.pop_front() {
             self.take(input, ctx);
+        }
+    }
+}
+
+/// What comes back from a build that was ended without its worker.
+fn returned(written: Written) -> Option<Event> {
+    match written.as_deref() {
+        Ok([OpOutcome::Requeued { requests }, ..]) => {
+            Some(Event::Return(requests.iter().map(|row| request(row)).collect()))
+        }
+        Ok(_) => None,
+        Err(error) => {
+            tracing::error!(%error, "a build without a worker could not be ended");
+            None
         }
     }
 }
@@ -249,6 +273,7 @@ impl Handler<Yield> for Builder {
     fn handle(&mut self, message: Yield, ctx: &mut Context<Self>) -> Self::Result {
         self.mine = BuilderHandle::new(self.name().clone(), message.route);
         self.succeeded = true;
+        self.yielded = true;
         let own = self.core.claims().into_iter().chain(self.own.iter().flatten().copied());
         let own = own.map(|claim| (claim, ctx.address().recipient()));
         MessageResult(std::mem::take(&mut self.inherited).into_iter().chain(own).collect())

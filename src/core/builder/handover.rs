@@ -56,6 +56,8 @@ pub struct Handover {
     pub oldest: Option<WallTime>,
     /// Seed for the successor's generator.
     pub seed: u64,
+    /// No more starts: the master is about to stop.
+    pub draining: bool,
 }
 
 impl BuilderCore {
@@ -102,6 +104,7 @@ impl BuilderCore {
             big_state: self.big_state,
             oldest: self.oldest,
             seed,
+            draining: self.draining,
         }
     }
 
@@ -134,8 +137,21 @@ impl BuilderCore {
             expectations: from.expectations,
             big_state: from.big_state,
             oldest: from.oldest,
+            draining: from.draining,
             ..Self::new(from.id, Generation(from.generation.0 + 1), config, Rng::seeded(from.seed))
         }
+    }
+
+    /// Whether it starts nothing because the master is about to stop.
+    #[must_use]
+    pub fn is_draining(&self) -> bool {
+        self.draining
+    }
+
+    /// The same builder, draining or not.
+    #[must_use]
+    pub fn draining(self, draining: bool) -> Self {
+        Self { draining, ..self }
     }
 
     /// A retired builder drops the seats that nobody uses any more (row T05),

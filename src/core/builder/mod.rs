@@ -155,7 +155,7 @@ impl BuilderCore {
         match event {
             Event::Enqueue(requests) => self.on_enqueue(requests),
             Event::Cancel { request, reason, reply } => self.on_cancel(request, reason, reply, fx),
-            Event::CancelFailed(request) => self.queue.push(request),
+            Event::CancelFailed(request) => self.on_return(vec![request], fx),
             Event::SetPriority { request, priority, reply } => {
                 if self.queue.set_priority(request, priority) {
                     fx.push(Effect::SavePriority { request, priority, reply });
@@ -202,7 +202,7 @@ impl BuilderCore {
             Event::StopOwn { claim, request, reason, reply } => {
                 self.on_stop_own(claim, request, reason, reply, fx);
             }
-            Event::Return(requests) => requests.into_iter().for_each(|r| self.queue.push(r)),
+            Event::Return(requests) => self.on_return(requests, fx),
             Event::DeadlineReached => {}
             Event::Drain => self.draining = true,
         }

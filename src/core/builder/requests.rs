@@ -1,6 +1,6 @@
 //! What people ask about requests and builds: cancel, stop.
 
-use super::event::{Answer, Effect, ReplyId};
+use super::event::{Answer, Effect, Event, ReplyId};
 use super::{BuilderCore, Phase, Request};
 use crate::core::ids::*;
 
@@ -10,6 +10,17 @@ impl BuilderCore {
             if request.id > self.loaded_through {
                 self.queue.push(request);
             }
+        }
+    }
+
+    /// Requests that wait again: here, or where the queue has gone meanwhile.
+    pub(super) fn on_return(&mut self, requests: Vec<Request>, fx: &mut Vec<Effect>) {
+        if self.retired {
+            fx.push(Effect::TellSuccessor(Event::Return(requests)));
+            return;
+        }
+        for request in requests {
+            self.queue.push(request);
         }
     }
 
@@ -65,6 +76,8 @@ impl BuilderCore {
                 if let Some(place) = place {
                     let request = build.requests.remove(place);
                     fx.push(Effect::CancelWaiting { request, reply });
+                } else if let Some(reply) = reply {
+                    fx.push(Effect::Answer(reply, Answer::Done(false)));
                 }
             }
             Phase::Claiming { .. } | Phase::Unclaiming => build.cancelled.push((id, reply)),

@@ -93,6 +93,10 @@ impl BuilderCore {
                     self.builds.contains_key(claim) || self.inherited.contains_key(claim)
                 });
                 seat.used = ours.map_or(SeatUse::Free, SeatUse::Taken);
+                if let (Some(claim), None) = (building, ours) {
+                    // It ended while the worker was answering.
+                    fx.push(Effect::BuildOver { worker: worker.clone(), claim });
+                }
                 fx.push(Effect::Note {
                     worker: Some(worker.clone()),
                     text: format!("connect {worker}"),
