@@ -11,4 +11,6 @@ mod house;
 mod panics;
 mod reloads;
 mod removals;
+mod restarts;
 mod robot;
+mod store;
