@@ -5,7 +5,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
-use std::sync::atomic::AtomicU64;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Once, PoisonError, RwLock, mpsc};
 use std::time::{Duration, Instant};
 
@@ -23,7 +23,7 @@ use botmaster::messages::*;
 use botmaster::settings::*;
 use botmaster::store::logs::SqliteLogs;
 use botmaster::store::sqlite::SqliteStore;
-use botmaster::store::{StateStore, Transaction};
+use botmaster::store::{OnLoaded, OnWritten, StateStore, StoreError, Transaction};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -124,13 +124,38 @@ pub fn timers() -> Timers {
     Timers { attach_timeout: Duration::from_millis(500), ..Timers::default() }
 }
 
+/// The store, which can be told that its disk is full.
+struct Moody {
+    store: SqliteStore,
+    full: Arc<AtomicBool>,
+}
+
+impl StateStore for Moody {
+    fn write(&self, transaction: Transaction, done: OnWritten) {
+        if self.full.load(Ordering::Relaxed) {
+            done(Err(StoreError::Unwritable("full".into())));
+        } else {
+            self.store.write(transaction, done);
+        }
+    }
+
+    fn load_builder(&self, builder: BuilderId, done: OnLoaded) {
+        if self.full.load(Ordering::Relaxed) {
+            done(Err(StoreError::Unwritable("full".into())));
+        } else {
+            self.store.load_builder(builder, done);
+        }
+    }
+}
+
 /// A master without its HTTP port.
 pub struct House {
     pub handle: BotMasterHandle,
     pub board: Board,
     pub settings: Settings,
     pub greeter: Greeter,
-    pub store: SqliteStore,
+    full: Arc<AtomicBool>,
+    store: SqliteStore,
     logs: SqliteLogs,
     tokens: BTreeMap<String, String>,
     folder: Arc<TempDir>,
@@ -189,9 +214,10 @@ impl House {
             Box::new(move |written| tell.send(written).unwrap()),
         );
         let (builder_ids, worker_rows) = declared(&settings, told.await.unwrap().unwrap());
+        let full = Arc::new(AtomicBool::new(false));
         let world = World {
             clock: Clock::start(),
-            store: Arc::new(store.clone()),
+            store: Arc::new(Moody { store: store.clone(), full: full.clone() }),
             logs: Arc::new(logs.clone()),
             board: Board::default(),
             timers: settings.timers,
@@ -215,6 +241,7 @@ impl House {
             board: world.board.clone(),
             greeter: Greeter::new(world, addr.clone().recipient()),
             settings,
+            full,
             store,
             logs,
             tokens,
@@ -249,7 +276,12 @@ impl House {
 
     /// Waits for something to be so.
     pub async fn until(&self, what: &str, so: impl FnMut() -> bool) {
-        if !self.comes_true(LIMIT, so).await {
+        self.until_in(LIMIT, what, so).await;
+    }
+
+    /// Waits for something to be so, as long as this.
+    pub async fn until_in(&self, limit: Duration, what: &str, so: impl FnMut() -> bool) {
+        if !self.comes_true(limit, so).await {
             panic!("in vain: {what}\n{}", self.describe());
         }
     }
@@ -393,6 +425,21 @@ impl House {
                 && self.number("SELECT count(*) FROM builds WHERE state < 2") == 0
         })
         .await;
+    }
+
+    /// From now on nothing can be written or read, or everything again.
+    pub fn store_is_full(&self, full: bool) {
+        self.full.store(full, Ordering::Relaxed);
+    }
+
+    /// Another master on the same data, with other settings: the first one is
+    /// as good as dead, since it has no store any more.
+    pub async fn next_master(self, change: impl FnOnce(&mut Settings)) -> Self {
+        let Self { mut settings, tokens, folder, logs, store, .. } = self;
+        logs.close();
+        store.close();
+        change(&mut settings);
+        Self::start(folder, settings, tokens).await
     }
 
     /// Ends the store's threads.

@@ -6,9 +6,12 @@
 //! stories that use them run one at a time, and the others beside each other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod chaos;
 mod connections;
 mod house;
 mod panics;
 mod reloads;
 mod removals;
+mod restarts;
 mod robot;
+mod store;

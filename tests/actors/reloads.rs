@@ -263,3 +263,66 @@ fn a_successor_that_panics_later_keeps_what_its_predecessor_builds() {
         house.close();
     });
 }
+
+#[test]
+fn a_build_outlives_a_reload_a_removal_and_a_return_of_its_builder() {
+    story(|| async {
+        let mut house = House::open(&[("w1", 2)], vec![builder("a", &["w1"])]).await;
+        let [w1] = house.robots(["w1"]).await;
+        w1.hold(Say::Finish);
+        let mut ids = house.submit("a", 2).await;
+        house.until("it runs", || w1.held_back(Say::Finish) == 1).await;
+        house.reload(|settings| rename(settings, "a", 1)).await;
+        let kept = house.settings.builders.clone();
+        house.reload(|settings| settings.builders.clear()).await;
+        house.reload(move |settings| settings.builders = kept).await;
+        house.reload(|settings| rename(settings, "a", 2)).await;
+        ids.extend(house.submit("a", 2).await);
+        w1.release(Say::Finish);
+        house.all_built(&ids, &[&w1]).await;
+        assert_eq!(w1.ran(), ids);
+        house.close();
+    });
+}
+
+#[test]
+fn b07_a_request_is_cancelled_while_a_predecessor_starts_it() {
+    story(|| async {
+        let mut house = House::open(&[("w1", 1)], vec![builder("a", &["w1"])]).await;
+        let [w1] = house.robots(["w1"]).await;
+        w1.hold(Say::Pong);
+        let ids = house.submit("a", 2).await;
+        house.until("it pings", || w1.held_back(Say::Pong) == 1).await;
+        house.reload(|settings| rename(settings, "a", 1)).await;
+        let cancel = botmaster::messages::CancelRequest {
+            request: ids[0],
+            builder: "a".into(),
+            reason: "no".into(),
+        };
+        assert_eq!(house.handle.cancel(cancel).await, Ok(true));
+        assert_eq!(house.requests_in(3), 1, "durable before it is told");
+        w1.release(Say::Pong);
+        house.until("the other is built", || house.requests_in(2) == 1).await;
+        assert_eq!(w1.ran(), [ids[1]]);
+        house.nothing_is_taken().await;
+        house.close();
+    });
+}
+
+#[test]
+fn a_predecessor_that_panics_while_its_start_pings_goes_on_with_it() {
+    story_with_faults(|| async {
+        let mut house = House::open(&[("w1", 1)], vec![builder("a", &["w1"])]).await;
+        let [w1] = house.robots(["w1"]).await;
+        w1.hold(Say::Pong);
+        let ids = house.submit("a", 3).await;
+        house.until("it pings", || w1.held_back(Say::Pong) == 1).await;
+        house.reload(|settings| rename(settings, "a", 1)).await;
+        faults::arm("builder.start_accepted", 1);
+        w1.release(Say::Pong);
+        house.all_built(&ids, &[&w1]).await;
+        assert_eq!(w1.ran(), ids);
+        assert_eq!(w1.starts().len(), 3, "nothing was started twice");
+        house.close();
+    });
+}

@@ -2,7 +2,7 @@
 //! connections; each kind of answer can be held back.
 
 use std::cell::RefCell;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -48,6 +48,7 @@ struct State {
     refuse: bool,
     complaints: Vec<String>,
     most: usize,
+    outcomes: VecDeque<Outcome>,
 }
 
 /// A scripted worker. Clones are the same one.
@@ -56,7 +57,7 @@ pub struct Robot {
     name: WorkerName,
     token: Rc<str>,
     slots: u32,
-    greeter: Greeter,
+    greeter: Rc<RefCell<Greeter>>,
     state: Rc<RefCell<State>>,
     hang_up: watch::Sender<u64>,
 }
@@ -74,7 +75,7 @@ impl Robot {
             name: name.into(),
             token: token.into(),
             slots,
-            greeter,
+            greeter: Rc::new(RefCell::new(greeter)),
             state: Rc::default(),
             hang_up: watch::Sender::new(0),
         }
@@ -93,7 +94,7 @@ impl Robot {
 
     async fn converse(&self) {
         let (mine, theirs) = tokio::io::duplex(256 * 1024);
-        self.greeter.greet(theirs, "pipe".into());
+        self.greeter.borrow().greet(theirs, "pipe".into());
         let (reader, mut writer) = tokio::io::split(mine);
         let (out, mut lines) = mpsc::unbounded_channel::<Vec<u8>>();
         let mut hang_up = self.hang_up.subscribe();
@@ -268,7 +269,8 @@ impl Robot {
             state.commands.push((build, command.clone()));
         }
         self.send(WorkerFrame::CommandStarted { build, command: command.clone() });
-        self.say(Say::Finish, ended(build, command, Outcome::Exit(0)));
+        let outcome = self.state.borrow_mut().outcomes.pop_front().unwrap_or(Outcome::Exit(0));
+        self.say(Say::Finish, ended(build, command, outcome));
     }
 
     fn resume(&self, resume: &Resume) {
@@ -324,6 +326,17 @@ impl Robot {
     /// How many answers of this kind are held back.
     pub fn held_back(&self, say: Say) -> usize {
         self.state.borrow().waiting.iter().filter(|(kind, _)| *kind == say).count()
+    }
+
+    /// The next commands end like this, one after the other.
+    pub fn will_end(&self, outcomes: impl IntoIterator<Item = Outcome>) {
+        self.state.borrow_mut().outcomes.extend(outcomes);
+    }
+
+    /// Serves another master from now on.
+    pub fn move_to(&self, greeter: Greeter) {
+        *self.greeter.borrow_mut() = greeter;
+        self.hang_up();
     }
 
     /// Refuses starts from now on, or no more.
