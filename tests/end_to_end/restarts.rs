@@ -176,15 +176,21 @@ fn i1_requests_that_wait_outlive_a_killed_master_in_their_order() {
 
 #[test]
 fn fm04_a_worker_that_was_removed_while_the_master_was_down_loses_its_build() {
-    let config =
-        |name: &str| format!("{}{}", worker(name, 1), builder("b", name, &[&counting("go")]));
-    let place = Place::new(&config("old"));
+    // It may build on until its lease is over, wherever it is, so that nobody
+    // builds again before the grace is: a short one here.
+    let timers = "[timers]\nheartbeat = \"1 s\"\nheartbeat_idle = \"1 s\"\nlease = \"3 s\"\n\
+                  kill_time = \"1 s\"\ngrace = \"5 s\"\n";
+    let config = |name: &str| {
+        format!("{timers}{}{}", worker(name, 1), builder("b", name, &[&counting("go")]))
+    };
+    let place = Place::new("");
+    place.configure_all(&config("old"));
     let mut master = place.master();
     let mut old = master.worker("old", 1);
     let request = master.force("b");
     master.said("b", 1, 0, "line 1");
     master.process.kill();
-    place.configure(&config("new"));
+    place.configure_all(&config("new"));
     let master = master.again();
     let lost = master.ended_as("b", 1, 5);
     let text = lost["state_string"].as_str().unwrap();
