@@ -325,7 +325,7 @@ impl Build {
                 }
                 OpOutcome::Requeued { requests } => {
                     self.requeued =
-                        requests.iter().map(|row| super::builder::request(row)).collect();
+                        requests.iter().map(|row| super::convert::request(row)).collect();
                 }
                 _ => {}
             }

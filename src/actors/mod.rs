@@ -8,6 +8,7 @@ pub mod runtime;
 mod bot_master;
 mod build;
 mod builder;
+mod convert;
 mod ping;
 mod slave_builder;
 mod worker;

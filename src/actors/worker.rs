@@ -10,7 +10,6 @@ use actix::{
 };
 use tokio::sync::oneshot;
 
-use super::bot_master::WorkerAvailable;
 use super::runtime::World;
 use crate::core::ids::*;
 use crate::core::values::WorkerConfig;

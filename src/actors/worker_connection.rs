@@ -26,27 +26,6 @@ const DEAD_AFTER: u32 = 3;
 /// Lines of unknown types that a connection may send in a minute.
 const UNKNOWN_LIMIT: u32 = 100;
 
-/// Who a connection turns to with its first frame.
-#[derive(actix::Message)]
-#[rtype(result = "Result<Arc<WorkerHandle>, Rejection>")]
-pub struct Introduce {
-    /// The name it gives.
-    pub name: WorkerName,
-    /// Its token.
-    pub token: String,
-}
-
-/// Why a connection is turned away.
-#[derive(Clone, Debug)]
-pub struct Rejection {
-    /// The wire's code.
-    pub code: &'static str,
-    /// For people.
-    pub message: String,
-    /// When to come again; none means never.
-    pub retry_after_s: Option<u64>,
-}
-
 /// Makes connections out of accepted sockets.
 #[derive(Clone)]
 pub struct Greeter {

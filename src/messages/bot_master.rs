@@ -6,7 +6,9 @@ use std::time::Duration;
 use actix::{Message, Recipient};
 use serde::{Deserialize, Serialize};
 
+use super::WorkerHandle;
 use crate::core::ids::*;
+use crate::core::time::WallTime;
 use crate::core::values::{Properties, SourceStamp};
 use crate::settings::{Problem, Settings};
 
@@ -208,6 +210,57 @@ pub struct Reload {
     pub dry: bool,
     /// Settings to plan for instead of those in the master's own file.
     pub settings: Option<Box<Settings>>,
+}
+
+/// Builders that were refused by a worker may try again (row B16).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct WorkerAvailable {
+    /// Which worker.
+    pub worker: WorkerName,
+    /// Which builders.
+    pub builders: Vec<BuilderName>,
+}
+
+/// The head of a builder's queue changed.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct OldestChanged {
+    /// Whose.
+    pub builder: BuilderName,
+    /// Its submit time.
+    pub oldest: Option<WallTime>,
+}
+
+/// A builder stands.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct BuilderShown {
+    /// Which.
+    pub builder: BuilderName,
+    /// After a panic: it may have missed that workers are there.
+    pub restarted: bool,
+}
+
+/// Who a connection turns to with its first frame.
+#[derive(Message)]
+#[rtype(result = "Result<Arc<WorkerHandle>, Rejection>")]
+pub struct Introduce {
+    /// The name it gives.
+    pub name: WorkerName,
+    /// Its token.
+    pub token: String,
+}
+
+/// Why a connection is turned away.
+#[derive(Clone, Debug)]
+pub struct Rejection {
+    /// The wire's code.
+    pub code: &'static str,
+    /// For people.
+    pub message: String,
+    /// When to come again; none means never.
+    pub retry_after_s: Option<u64>,
 }
 
 /// The door to the BotMaster for the web and the signals.

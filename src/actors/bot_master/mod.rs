@@ -10,10 +10,10 @@ use tokio::sync::{Mutex, oneshot};
 
 mod reload;
 
-use super::builder::{Builder, BuilderParts, SuccessorFailed, request as core_request};
+use super::builder::{Builder, BuilderParts, SuccessorFailed};
+use super::convert::request as core_request;
 use super::runtime::{ChildDown, MayRestart, World, start_supervised};
 use super::worker::Worker;
-use super::worker_connection::{Introduce, Rejection};
 use crate::core::bot_master::Roster;
 use crate::core::builder::{Event, Request};
 use crate::core::ids::*;
@@ -24,36 +24,6 @@ use crate::core::views::{BigState, BuilderView};
 use crate::messages::*;
 use crate::settings::{Loaded, Problem, Settings, TokenBook};
 use crate::store::{NewBuildset, Op, OpOutcome, StoreError, Transaction, WorkerRow};
-
-/// Builders that were refused by a worker may try again (row B16).
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-pub struct WorkerAvailable {
-    /// Which worker.
-    pub worker: WorkerName,
-    /// Which builders.
-    pub builders: Vec<BuilderName>,
-}
-
-/// The head of a builder's queue changed.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-pub struct OldestChanged {
-    /// Whose.
-    pub builder: BuilderName,
-    /// Its submit time.
-    pub oldest: Option<WallTime>,
-}
-
-/// A builder stands.
-#[derive(actix::Message)]
-#[rtype(result = "()")]
-pub struct BuilderShown {
-    /// Which.
-    pub builder: BuilderName,
-    /// After a panic: it may have missed that workers are there.
-    pub restarted: bool,
-}
 
 /// Answered once every builder stands.
 #[derive(actix::Message)]

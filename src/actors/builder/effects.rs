@@ -5,9 +5,9 @@ use std::time::Duration;
 
 use actix::{ActorContext, AsyncContext, Context, Handler};
 
-use super::{Builder, Claimed, Inherited, Input, Mode, Seat, request};
-use crate::actors::bot_master::OldestChanged;
+use super::{Builder, Claimed, Inherited, Input, Mode, Seat};
 use crate::actors::build::{Build, BuildOrder};
+use crate::actors::convert::request;
 use crate::actors::runtime::{MayRestart, start_supervised};
 use crate::actors::slave_builder::SlaveBuilder;
 use crate::core::build::{Event as ToBuild, Order};

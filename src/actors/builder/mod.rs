@@ -17,31 +17,17 @@ mod takeover;
 
 pub use takeover::{GiveUp, RetireBuilder, SuccessorFailed, TakeOver};
 
-use super::bot_master::{BuilderShown, OldestChanged};
 use super::build::Build;
 use super::runtime::{Alarm, ChildDown, MayRestart, World};
 use super::slave_builder::SlaveBuilder;
-use crate::core::builder::{BuilderCore, Event, ReplyId, Request};
+use crate::core::builder::{BuilderCore, Event, ReplyId};
 use crate::core::ids::*;
 use crate::core::inbox::{Inbox, Put};
 use crate::core::rng::Rng;
 use crate::core::values::{BuildResult, BuilderConfig, Properties};
 use crate::faults;
 use crate::messages::*;
-use crate::store::{Op, RequestRow};
-
-/// A store row as the core knows it.
-pub(super) fn request(row: &RequestRow) -> Request {
-    Request {
-        id: row.id,
-        buildset: row.buildset,
-        priority: row.priority,
-        submitted_at: row.submitted_at,
-        epoch: row.epoch,
-        requeued: row.requeued,
-        infra_tries: row.infra_tries,
-    }
-}
+use crate::store::Op;
 
 #[derive(Clone)]
 struct Seat {

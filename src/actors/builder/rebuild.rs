@@ -8,13 +8,13 @@ use std::time::Duration;
 use actix::{AsyncContext, Context, Handler, MessageResult, Recipient};
 use tokio::sync::oneshot;
 
-use super::{Builder, Claimed, Inherited, Input, Mode, request};
-use crate::actors::bot_master::BuilderShown;
+use super::{Builder, Claimed, Inherited, Input, Mode};
 use crate::actors::build::BuildOrder;
+use crate::actors::convert::request;
 use crate::core::builder::{Effect, Event, OpenBuild, Records, SeatReport, SeatReportUse};
 use crate::core::ids::*;
 use crate::core::values::{BuildResult, OnLost};
-use crate::messages::{BuilderHandle, BuilderRoute, DescribeSeat, KeepSlots};
+use crate::messages::{BuilderHandle, BuilderRoute, BuilderShown, DescribeSeat, KeepSlots};
 use crate::store::{BuilderRecords, Op, OpOutcome, RequestsAfter, StoreError, Written};
 
 /// The store answered a load, with what the seats reported.
