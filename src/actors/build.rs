@@ -597,7 +597,7 @@ impl Handler<StoreAnswered> for Build {
             }
             Err(error) => {
                 tracing::warn!(build = %self.core.order().build, %error, "the build's progress was not stored");
-                Event::WriteFailed { transient: error.is_transient(), error: error.to_string() }
+                Event::WriteFailed { transient: !error.is_final(), error: error.to_string() }
             }
         };
         if stale {

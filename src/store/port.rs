@@ -49,6 +49,13 @@ pub enum StoreError {
 }
 
 impl StoreError {
+    /// Whether the store has said for good that the asker is wrong: another
+    /// owner, or no such row. Anything else may be asked again.
+    #[must_use]
+    pub fn is_final(&self) -> bool {
+        matches!(self, Self::Fenced(_) | Self::Missing(_))
+    }
+
     /// Whether the asker still has what it asked about and may try again later:
     /// with the same transaction, or after a [`Self::WorkerChanged`] with
     /// another worker or incarnation.

@@ -264,7 +264,7 @@ impl Builder {
                         requests.iter().map(|row| request(row)).collect()
                     }
                     Ok(_) => Vec::new(),
-                    Err(error) if error.is_transient() => {
+                    Err(error) if !error.is_final() => {
                         tracing::warn!(%error, "a claim could not be undone; trying again");
                         me.do_send(UndoAgain { claim, build, cancelled: again });
                         return None;
@@ -488,11 +488,9 @@ impl Handler<ClaimWritten> for Builder {
                     transient: false,
                 },
             },
-            Err(error) => Event::ClaimLost {
-                claim,
-                transient: error.is_transient(),
-                error: error.to_string(),
-            },
+            Err(error) => {
+                Event::ClaimLost { claim, transient: !error.is_final(), error: error.to_string() }
+            }
         };
         self.take(Input::Event(event), ctx);
     }
