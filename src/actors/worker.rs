@@ -398,8 +398,12 @@ impl Worker {
                 tracing::warn!(worker.name = %self.name, code = %error.code, message = %error.message, "the worker complains");
             }
             WorkerFrame::Attach(_) => self.world.ignored("attach on an attached connection"),
-            // The connection's reader keeps these to itself.
-            WorkerFrame::Log(_) => {}
+            // Text that nobody waits for; the rest never comes here.
+            WorkerFrame::Log(data) => {
+                if self.owned(session, data.build) {
+                    self.world.ignored("log text that nobody waits for");
+                }
+            }
         }
     }
 
@@ -410,7 +414,7 @@ impl Worker {
         if self.core.has_build(build) {
             return true;
         }
-        if self.ended.contains(&build) {
+        if self.ended.contains(&build) || self.core.is_abandoning(build) {
             self.world.ignored("frame of a build that ended");
             return false;
         }

@@ -254,11 +254,21 @@ async fn read_lines<R: AsyncRead>(
         };
         link.heard_at(world.clock.now().mono);
         match decode_worker(&line) {
-            Ok(WorkerFrame::Log(data)) if attached => {
-                if let Err(reason) = take_log(data, &link, &world).await {
-                    break reason;
+            Ok(WorkerFrame::Log(data)) if attached => match route_of(&data, &link) {
+                Some(log) => {
+                    if let Err(reason) = take_log(data, log, &link, &world).await {
+                        break reason;
+                    }
                 }
-            }
+                // Late, or none of its business: the Worker knows which.
+                None => {
+                    let bare = LogData { text: Some(String::new()), b64: None, ..data };
+                    let frame = Arrived(WorkerFrame::Log(bare));
+                    if connection.send(frame).await.is_err() {
+                        break "the master is stopping".into();
+                    }
+                }
+            },
             Ok(frame) => {
                 if connection.send(Arrived(frame)).await.is_err() {
                     break "the master is stopping".into();
@@ -290,15 +300,19 @@ fn complain(link: &WorkerLink, code: &str, message: &str) {
     link.send(&MasterFrame::Error(WireError { code: code.into(), message: message.into() }));
 }
 
+/// Where this text goes, if its command may write there.
+fn route_of(data: &LogData, link: &WorkerLink) -> Option<LogId> {
+    let route = link.logs().find(&data.command)?;
+    (route.build == data.build && route.name == data.log).then_some(route.log)
+}
+
 /// Text goes straight to the log store: no mailbox could hold it back.
-async fn take_log(data: LogData, link: &WorkerLink, world: &World) -> Result<(), String> {
-    let route = link.logs().find(&data.command);
-    let Some(route) = route.filter(|route| route.build == data.build && route.name == data.log)
-    else {
-        // Of a step that is over, most likely; nothing it says is stored.
-        world.ignored("log text that nobody waits for");
-        return Ok(());
-    };
+async fn take_log(
+    data: LogData,
+    log: LogId,
+    link: &WorkerLink,
+    world: &World,
+) -> Result<(), String> {
     let bytes = match (data.text, data.b64) {
         (Some(text), None) => Bytes::from(text.into_bytes()),
         (None, Some(b64)) => match base64::engine::general_purpose::STANDARD.decode(b64) {
@@ -317,7 +331,7 @@ async fn take_log(data: LogData, link: &WorkerLink, world: &World) -> Result<(),
     link.hold(false);
     link.heard_at(world.clock.now().mono);
     world.logs.append(Piece {
-        log: route.log,
+        log,
         channel: data.ch as u8,
         offset: Some(data.offset),
         bytes,

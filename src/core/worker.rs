@@ -733,6 +733,12 @@ impl WorkerCore {
         self.builds.contains_key(&build)
     }
 
+    /// Whether the worker was told to abandon this build and has not confirmed.
+    #[must_use]
+    pub fn is_abandoning(&self, build: BuildId) -> bool {
+        self.abandoning.contains(&build)
+    }
+
     /// Slots in use, and how many there are.
     #[must_use]
     pub fn slots(&self) -> (u32, u32) {

@@ -121,6 +121,7 @@ fn fa16_an_unknown_build_is_abandoned_and_keeps_its_slot_until_that_is_confirmed
     let effects = desk.attach(1, vec![brought(9)]);
     assert!(effects.contains(&Effect::SendAbandon { build: BuildId(9), command: None }));
     assert!(!desk.ask("a", 1));
+    assert!(desk.0.is_abandoning(BuildId(9)), "what it still says of it is no breach");
     let effects = desk.hear(Event::Abandoned { build: BuildId(9) });
     assert_eq!(tried(&effects), ["a"]);
     assert!(desk.ask("a", 2));
