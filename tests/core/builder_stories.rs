@@ -420,3 +420,15 @@ fn a_start_that_meets_a_seat_in_use_is_not_tried_again_at_once() {
     assert!(asked(&effects).is_empty());
     assert!(desk.core.next_deadline().is_some());
 }
+
+#[test]
+fn b18_a_running_build_is_found_by_its_number_an_own_one_first() {
+    let mut desk = Desk::new(config(&["w1"]));
+    desk.attach("w1", 1);
+    let (_, claim) = asked(&desk.submit(&[1]))[0];
+    let build = desk.start(claim, &[1], 4);
+    assert_eq!(desk.core.get_build(BuildNumber(4)), Some(build));
+    assert_eq!(desk.core.get_build(BuildNumber(5)), None);
+    desk.finish(claim);
+    assert_eq!(desk.core.get_build(BuildNumber(4)), None, "a finished one is not found here");
+}

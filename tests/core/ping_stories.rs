@@ -70,3 +70,18 @@ fn s04_a_joiner_with_less_patience_tightens_the_deadline_and_never_loosens_it() 
     hear(&mut ping, now, Event::Tighten(now + T / 2));
     assert_eq!(ping.next_deadline(), Some(now + T / 2));
 }
+
+#[test]
+fn p02_the_timer_runs_from_the_sending_on() {
+    let (ping, now) = start();
+    assert_eq!(ping.next_deadline(), Some(now + T));
+}
+
+#[test]
+fn p01_one_ping_is_one_exchange() {
+    let (mut ping, now) = start();
+    hear(&mut ping, now, Event::Pong);
+    for event in [Event::Pong, Event::Lost, Event::Tighten(now)] {
+        assert!(hear(&mut ping, now, event).is_empty(), "it is over for good");
+    }
+}

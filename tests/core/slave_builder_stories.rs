@@ -214,3 +214,27 @@ fn a_start_that_is_not_answered_drops_the_connection() {
     assert!(matches!(effects[0], Effect::DropConnection(_)));
     assert_eq!(told(&effects), [false]);
 }
+
+#[test]
+fn s07_a_detached_one_stays_so_whatever_comes_after() {
+    let mut seat = Seat::attaching();
+    seat.hear(Event::Ready { building: Some(ClaimId(3)) });
+    assert_eq!(seat.hear(Event::Detach), [Effect::TellDetached]);
+    let late = [
+        Event::Detach,
+        Event::BuildOver(ClaimId(3)),
+        Event::PingEnded(true),
+        Event::Accepted(BuildId(3)),
+        Event::DeadlineReached,
+    ];
+    for event in late {
+        seat.hear(event);
+        assert_eq!(*seat.core.state(), State::Detached);
+    }
+    assert_eq!(seat.core.report(), None);
+    assert_eq!(told(&seat.start(9)), [false]);
+    assert_eq!(
+        seat.hear(Event::Ping(ReplyId(1))),
+        [Effect::TellPing { reply: ReplyId(1), ok: false }]
+    );
+}
