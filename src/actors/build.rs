@@ -253,7 +253,6 @@ impl Build {
                 properties: Arc::new(self.properties.clone()),
                 at,
             }),
-            Record::Adopt(incarnation) => Some(Op::AdoptBuild { build, incarnation: *incarnation }),
             Record::StartStep { index } => {
                 let spec = order.config.factory.steps.get(*index)?;
                 Some(Op::StartStep {

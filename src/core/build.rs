@@ -59,8 +59,6 @@ pub enum CommandEnd {
 pub enum Record {
     /// The build gets its number.
     StartBuild,
-    /// A new incarnation of the worker owns it.
-    Adopt(Incarnation),
     /// A step begins.
     StartStep {
         /// Place in the factory.

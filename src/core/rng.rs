@@ -24,11 +24,4 @@ impl Rng {
     pub fn bits(&mut self) -> u128 {
         self.0.random()
     }
-
-    /// A generator of its own for a part, so that one more draw there does not
-    /// change all the others.
-    #[must_use]
-    pub fn fork(&mut self) -> Self {
-        Self(Xoshiro256PlusPlus::seed_from_u64(self.0.random()))
-    }
 }

@@ -6,16 +6,8 @@ use super::durations::show_duration;
 use super::reader::Section;
 use super::types::Timers;
 
-pub(super) const TIMER_KEYS: &[&str] = &[
-    "heartbeat",
-    "heartbeat_idle",
-    "lease",
-    "kill_time",
-    "grace",
-    "attach_timeout",
-    "ping_timeout",
-    "handshake",
-];
+pub(super) const TIMER_KEYS: &[&str] =
+    &["heartbeat", "lease", "kill_time", "grace", "attach_timeout", "ping_timeout", "handshake"];
 
 pub(super) fn read_timers(section: &Section<'_, '_>) -> Timers {
     let standard = Timers::default();
@@ -46,7 +38,6 @@ pub(super) fn read_timers(section: &Section<'_, '_>) -> Timers {
     };
     let timers = Timers {
         heartbeat: seconds("heartbeat", standard.heartbeat),
-        heartbeat_idle: seconds("heartbeat_idle", standard.heartbeat_idle),
         lease: seconds("lease", standard.lease),
         kill_time: seconds("kill_time", standard.kill_time),
         grace: span("grace", standard.grace),
@@ -100,15 +91,6 @@ fn check_timers(section: &Section<'_, '_>, timers: &Timers) {
         let fix =
             format!("write lease = \"{}\" or more, or a shorter heartbeat", show_duration(least));
         report("lease", &["heartbeat"], message, fix);
-    }
-    if timers.heartbeat_idle < timers.heartbeat {
-        let message = format!(
-            "an idle worker would send its heartbeats ({}) more often than one that builds ({})",
-            show_duration(timers.heartbeat_idle),
-            show_duration(timers.heartbeat),
-        );
-        let fix = format!("write heartbeat_idle = \"{}\" or more", show_duration(timers.heartbeat));
-        report("heartbeat_idle", &["heartbeat"], message, fix);
     }
     if let Some((message, fix)) = grace_fault(timers.grace, timers) {
         report("grace", &["lease", "kill_time"], message, fix);

@@ -47,10 +47,8 @@ pub struct MasterSettings {
 /// The timers of the fault matrix.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timers {
-    /// Between heartbeats of a worker that builds.
+    /// Between heartbeats of a worker, whether it builds or not.
     pub heartbeat: Duration,
-    /// Between heartbeats of an idle worker.
-    pub heartbeat_idle: Duration,
     /// How long a worker may build without a confirmed heartbeat.
     pub lease: Duration,
     /// Between TERM and KILL.
@@ -69,7 +67,6 @@ impl Default for Timers {
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_secs(10),
-            heartbeat_idle: Duration::from_secs(60),
             lease: Duration::from_secs(90),
             kill_time: Duration::from_secs(10),
             grace: Duration::from_secs(150),

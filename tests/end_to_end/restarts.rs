@@ -178,7 +178,7 @@ fn i1_requests_that_wait_outlive_a_killed_master_in_their_order() {
 fn fm04_a_worker_that_was_removed_while_the_master_was_down_loses_its_build() {
     // It may build on until its lease is over, wherever it is, so that nobody
     // builds again before the grace is: a short one here.
-    let timers = "[timers]\nheartbeat = \"1 s\"\nheartbeat_idle = \"1 s\"\nlease = \"3 s\"\n\
+    let timers = "[timers]\nheartbeat = \"1 s\"\nlease = \"3 s\"\n\
                   kill_time = \"1 s\"\ngrace = \"5 s\"\n";
     let config = |name: &str| {
         format!("{timers}{}{}", worker(name, 1), builder("b", name, &[&counting("go")]))

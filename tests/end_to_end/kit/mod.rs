@@ -43,7 +43,6 @@ pub fn within<T>(limit: Duration, mut look: impl FnMut() -> Option<T>) -> Option
 pub const TIMERS: &str = "
 [timers]
 heartbeat = \"2 s\"
-heartbeat_idle = \"2 s\"
 lease = \"30 s\"
 kill_time = \"1 s\"
 grace = \"40 s\"

@@ -7,9 +7,10 @@ use rusqlite::{Connection, OptionalExtension, Row};
 use serde::de::DeserializeOwned;
 
 use super::super::super::{
-    BuildRow, BuildState, BuilderRow, BuildsetRow, LogRow, RequestRow, RequestState,
-    SourceStampRow, StepRow, WorkerRow,
+    BuildRow, BuildState, BuilderRow, BuildsetRow, RequestRow, RequestState, SourceStampRow,
+    WorkerRow,
 };
+pub(super) use super::super::rows::{log, step};
 use crate::core::ids::*;
 use crate::core::time::WallTime;
 use crate::core::values::{BuildResult, Properties, SourceStamp};
@@ -184,32 +185,5 @@ pub(super) fn stamp(row: &Row<'_>) -> rusqlite::Result<SourceStampRow> {
             project: row.get(5)?,
         },
         created_at: WallTime(row.get(6)?),
-    })
-}
-
-pub(super) fn step(row: &Row<'_>) -> rusqlite::Result<StepRow> {
-    Ok(StepRow {
-        id: StepId(uint(row, 0)?),
-        build: BuildId(uint(row, 1)?),
-        number: small(row, 2)?,
-        name: row.get(3)?,
-        started_at: wall(row, 4)?,
-        complete_at: wall(row, 5)?,
-        results: result(row, 6)?,
-        state_string: row.get(7)?,
-    })
-}
-
-pub(super) fn log(row: &Row<'_>) -> rusqlite::Result<LogRow> {
-    let kind: String = row.get(4)?;
-    Ok(LogRow {
-        id: LogId(uint(row, 0)?),
-        step: StepId(uint(row, 1)?),
-        name: row.get(2)?,
-        slug: row.get(3)?,
-        kind: kind.chars().next().unwrap_or('t'),
-        complete: row.get(5)?,
-        num_lines: uint(row, 6)?,
-        length: uint(row, 7)?,
     })
 }
