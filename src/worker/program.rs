@@ -29,6 +29,9 @@ const KILL_TIME: Duration = Duration::from_secs(10);
 const LAST_KILL_TIME: Duration = Duration::from_millis(500);
 /// How long ending all processes may take when the program ends.
 const EXIT_LIMIT: Duration = Duration::from_millis(1500);
+/// How often the program looks for processes when it ends, and the pause between.
+const LAST_LOOKS: u32 = 10;
+const LAST_PAUSE: Duration = Duration::from_millis(10);
 /// How long the last words to the master may take.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Longest sleep. The timer does not run while the machine sleeps but the
@@ -264,8 +267,7 @@ impl Program {
                 connection.close(LAST_WORDS).await;
             }
         };
-        let mark = Mark::Instance(self.instance.clone());
-        let end = process::end_marked(mark, process::tidy().into_strays(), LAST_KILL_TIME);
+        let end = end_everybody(Mark::Instance(self.instance.clone()));
         let ((), ended) = tokio::join!(words, tokio::time::timeout(EXIT_LIMIT, end));
         match ended {
             Ok(0) => tracing::info!("worker ends"),
@@ -273,6 +275,24 @@ impl Program {
             Err(_) => tracing::warn!("worker ends, but some of its processes resist"),
         }
     }
+}
+
+/// Ends the program's processes until a look is certain and finds nobody: what
+/// loses its parent by the end of another is adopted only then. Answers with how
+/// many there were.
+async fn end_everybody(mark: Mark) -> usize {
+    let mut all = 0;
+    for _ in 0..LAST_LOOKS {
+        let left = process::tidy();
+        let certain = left.is_certain();
+        let found = process::end_marked(mark.clone(), left.into_strays(), LAST_KILL_TIME).await;
+        if found == 0 && certain {
+            break;
+        }
+        all += found;
+        tokio::time::sleep(LAST_PAUSE).await;
+    }
+    all
 }
 
 /// SIGTERM and SIGINT: the first drains, the second stops.

@@ -95,6 +95,14 @@ impl Left {
         !self.known || self.nameless > 0 || named
     }
 
+    /// Whether every orphan there is was seen and says whose it is, or can be
+    /// ended. A thread that ends, or a process in the middle of its `exec`, can
+    /// make one look uncertain; the next one tells.
+    #[must_use]
+    pub fn is_certain(&self) -> bool {
+        self.known && self.nameless == self.strays.len()
+    }
+
     /// Orphans that can be ended and do not say which build they are of, with
     /// their start times.
     #[must_use]
