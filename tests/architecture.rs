@@ -88,8 +88,18 @@ const NEVER_IN_CORE: &[(&str, &str, &str)] = &[
 const MAX_LINES: usize = 900;
 
 /// First folders of the paths that documents are checked for.
-const DOCUMENTED: &[&str] =
-    &[".ci/", ".config/", "bench/", "config/", "docs/", "migrations/", "src/", "tests/", "xtask/"];
+const DOCUMENTED: &[&str] = &[
+    ".ci/",
+    ".config/",
+    "bench/",
+    "config/",
+    "docs/",
+    "migrations/",
+    "sim/",
+    "src/",
+    "tests/",
+    "xtask/",
+];
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))

@@ -17,5 +17,6 @@ pub mod build;
 pub mod builder;
 pub mod inbox;
 pub mod ping;
+pub mod planted;
 pub mod slave_builder;
 pub mod worker;

@@ -1,0 +1,5 @@
+//! Whole masters and workers in virtual time, with faults.
+//!
+//! What is real here is what decides: the cores of `botmaster`. What is played
+//! is the world around them: clock, store, network, workers, disks.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
