@@ -76,7 +76,12 @@ fn b07_a_request_cancelled_during_its_ping_never_starts() {
         desk.hear(Event::Cancel { request: RequestId(1), reason: "no".into(), reply: ReplyId(1) });
     assert!(matches!(&effects[0], Effect::CallBackStart { .. }));
     let effects = desk.hear(Event::StartFailed { claim, failure: StartFailure::CalledBack });
-    assert!(effects.contains(&Effect::Unclaim { claim, build, cancelled: vec![RequestId(1)] }));
+    assert!(effects.contains(&Effect::Unclaim {
+        claim,
+        build,
+        cancelled: vec![RequestId(1)],
+        refused: false
+    }));
     let effects = desk.hear(Event::Unclaimed { claim, requests: Vec::new() });
     assert_eq!(answers(&effects), [(ReplyId(1), true)]);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::GiveBackSlot { .. })));
@@ -98,7 +103,12 @@ fn b08_failed_ping_requeues_at_the_head() {
     desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(1) });
     let effects =
         desk.hear(Event::StartFailed { claim, failure: StartFailure::NoAnswer("ping".into()) });
-    assert!(effects.contains(&Effect::Unclaim { claim, build, cancelled: Vec::new() }));
+    assert!(effects.contains(&Effect::Unclaim {
+        claim,
+        build,
+        cancelled: Vec::new(),
+        refused: false
+    }));
     assert_eq!(desk.pending(), [2, 3], "nothing waits again before it is durable");
     let back = Request { epoch: Epoch(1), requeued: true, ..request(1) };
     desk.hear(Event::Unclaimed { claim, requests: vec![back] });
@@ -306,7 +316,12 @@ fn b20_a_claim_whose_start_is_lost_goes_back_to_the_queue() {
     let mut effects = Vec::new();
     let none = BTreeSet::new();
     desk.core.rebuild(desk.now, records, Vec::new(), &none, &none, &mut effects);
-    let undo = Effect::Unclaim { claim: ClaimId(77), build: BuildId(9), cancelled: Vec::new() };
+    let undo = Effect::Unclaim {
+        claim: ClaimId(77),
+        build: BuildId(9),
+        cancelled: Vec::new(),
+        refused: false,
+    };
     assert!(effects.contains(&undo));
 }
 
@@ -359,7 +374,7 @@ fn b24_detach_of_an_unknown_worker_changes_nothing() {
     desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(4) });
     assert_eq!(desk.core, before);
     let effects = desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(5) });
-    assert_eq!(notes(&effects), ["disconnect w1", "offline"]);
+    assert_eq!(notes(&effects), ["disconnect w1", "last disconnect", "offline"]);
     desk.hear(Event::Attach { worker: "w1".into(), session: SessionId(6) });
     let effects = desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(6) });
     assert_eq!(notes(&effects), ["failed connect w1"], "`disconnect` only follows `connect`");

@@ -148,16 +148,18 @@ fn s04_a_persons_ping_joins_a_starts_and_all_are_answered_once() {
     let persons = effects.iter().filter(|e| matches!(e, Effect::TellPing { ok: true, .. })).count();
     assert_eq!(persons, 1);
     assert!(effects.iter().any(|e| matches!(e, Effect::SendStart(_))));
-    assert!(!effects.iter().any(|e| matches!(e, Effect::Note(_))), "s05: joiners publish nothing");
+    let published = |e: &Effect| matches!(e, Effect::NoteBegins(_) | Effect::NoteEnds { .. });
+    assert!(!joined.iter().chain(&effects).any(published), "s05: joiners publish nothing");
 }
 
 #[test]
 fn s05_a_persons_ping_is_one_event_with_a_beginning_and_an_end() {
     for (ok, end) in [(true, "ping success"), (false, "ping failed")] {
         let mut seat = Seat::idle();
-        assert_eq!(seat.hear(Event::Ping(ReplyId(1)))[0], Effect::Note("pinging"));
+        assert_eq!(seat.hear(Event::Ping(ReplyId(1)))[0], Effect::NoteBegins("pinging"));
         let effects = seat.hear(Event::PingEnded(ok));
-        assert_eq!(effects[..2], [Effect::Note(end), Effect::TellPing { reply: ReplyId(1), ok }]);
+        let published = Effect::NoteEnds { begun: "pinging", text: end };
+        assert_eq!(effects[..2], [published, Effect::TellPing { reply: ReplyId(1), ok }]);
         assert_eq!(effects[2], Effect::TellIdle, "s09");
     }
 }

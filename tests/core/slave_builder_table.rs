@@ -235,7 +235,8 @@ impl Debts {
             Effect::TightenPing(_)
             | Effect::TellIdle
             | Effect::DropConnection(_)
-            | Effect::Note(_)
+            | Effect::NoteBegins(_)
+            | Effect::NoteEnds { .. }
             | Effect::Ignored(_) => {}
         }
     }

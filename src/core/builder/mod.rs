@@ -116,6 +116,8 @@ pub struct BuilderCore {
     builds: BTreeMap<ClaimId, ActiveBuild>,
     inherited: BTreeMap<ClaimId, InheritedBuild>,
     pings: Vec<PingRound>,
+    /// Why workers refused to start these requests, in order.
+    refusals: BTreeMap<RequestId, Vec<String>>,
     expectations: Expectations,
     big_state: BigState,
     oldest: Option<WallTime>,
@@ -151,6 +153,7 @@ impl BuilderCore {
             builds: BTreeMap::new(),
             inherited: BTreeMap::new(),
             pings: Vec::new(),
+            refusals: BTreeMap::new(),
             expectations: Expectations::default(),
             big_state: BigState::Offline,
             oldest: None,
@@ -253,7 +256,7 @@ impl BuilderCore {
 
     /// Row B17.
     fn refresh_big_state(&mut self, fx: &mut Vec<Effect>) {
-        let attached = self.seats.values().any(|seat| seat.used != SeatUse::Attaching);
+        let attached = self.has_worker();
         let building = !self.builds.is_empty() || !self.inherited.is_empty();
         let state = if !attached && !building {
             BigState::Offline

@@ -160,7 +160,35 @@ impl BuilderCore {
         let Some(id) = build.build else { return };
         build.enter(Phase::Unclaiming);
         let cancelled = build.cancelled.iter().map(|(id, _)| *id).collect();
-        fx.push(Effect::Unclaim { claim, build: id, cancelled });
+        fx.push(Effect::Unclaim { claim, build: id, cancelled, refused: false });
+    }
+
+    /// A refused start counts a try, and ends the build when it was the last
+    /// one: no request goes round for ever (rows B08 and FB08).
+    fn refuse(&mut self, claim: ClaimId, reason: &str, fx: &mut Vec<Effect>) {
+        let mut refusals = std::mem::take(&mut self.refusals);
+        refusals.retain(|id, _| {
+            let mut in_builds = self.builds.values().flat_map(|build| &build.requests);
+            self.queue.contains(*id) || in_builds.any(|request| request.id == *id)
+        });
+        self.refusals = refusals;
+        let Some(build) = self.builds.get_mut(&claim) else { return };
+        let Some(id) = build.build else { return };
+        build.enter(Phase::Unclaiming);
+        let tries = build.requests.iter().map(|r| r.infra_tries).max().unwrap_or_default() + 1;
+        let oldest = build.requests.first().map(|request| request.id);
+        let reasons = oldest.map(|oldest| self.refusals.entry(oldest).or_default());
+        let told = reasons.map_or_else(String::new, |reasons| {
+            reasons.push(format!("{} ({reason})", build.worker));
+            reasons.join(", ")
+        });
+        if tries > build.config.infra_retries && build.cancelled.is_empty() {
+            let text = format!("no worker could start it in {tries} tries: {told}");
+            fx.push(Effect::GiveUp { claim, build: id, text });
+            return;
+        }
+        let cancelled = build.cancelled.iter().map(|(id, _)| *id).collect();
+        fx.push(Effect::Unclaim { claim, build: id, cancelled, refused: true });
     }
 
     pub(super) fn on_unclaimed(
@@ -228,7 +256,12 @@ impl BuilderCore {
                 error: Some(error),
             });
         }
-        self.unclaim(claim, fx);
+        match failure {
+            StartFailure::Refused { code, message } => {
+                self.refuse(claim, &format!("{code}: {message}"), fx);
+            }
+            StartFailure::NoAnswer(_) | StartFailure::CalledBack => self.unclaim(claim, fx),
+        }
     }
 
     pub(super) fn on_start_accepted(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {

@@ -153,6 +153,7 @@ pub(super) fn unclaim(
     changes: &mut Vec<Change>,
     build: BuildId,
     cancelled: &[RequestId],
+    refused: bool,
     at: WallTime,
 ) -> Done {
     let state: Option<i64> = conn
@@ -178,7 +179,7 @@ pub(super) fn unclaim(
             )? {
                 requests::complete(conn, changes, row, at)?;
             }
-        } else if let Some(row) = requeue(conn, request, epoch, false)? {
+        } else if let Some(row) = requeue(conn, request, epoch, refused)? {
             let row = Arc::new(row);
             changes.push(Change::RequestUnclaimed(row.clone()));
             back.push(row);

@@ -37,6 +37,7 @@ pub(super) fn is_one_statement(op: &Op) -> bool {
             | Op::SetWorker { .. }
             | Op::SaveExpectations { .. }
             | Op::Note(_)
+            | Op::BeginNote(_)
     )
 }
 
@@ -63,8 +64,8 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
             };
             claims::claim(conn, changes, &wanted)
         }
-        Op::Unclaim { build, cancelled, at } => {
-            claims::unclaim(conn, changes, *build, cancelled, *at)
+        Op::Unclaim { build, cancelled, refused, at } => {
+            claims::unclaim(conn, changes, *build, cancelled, *refused, *at)
         }
         Op::StartBuild { build, incarnation, properties, at } => {
             running::start(conn, changes, *build, *incarnation, properties, *at)
@@ -108,6 +109,8 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
             people::set_worker(conn, changes, *worker, paused.as_ref(), *graceful)
         }
         Op::SaveExpectations { builder, text } => people::save_expectations(conn, *builder, text),
-        Op::Note(note) => people::note(conn, changes, note),
+        Op::Note(note) => people::note(conn, changes, note, Some(note.at)),
+        Op::BeginNote(note) => people::note(conn, changes, note, None),
+        Op::EndNote { begun, note } => people::end_note(conn, changes, begun, note),
     }
 }
