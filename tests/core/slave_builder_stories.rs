@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use botmaster::core::builder::{ReplyId, StartFailure, StartOrder};
 use botmaster::core::ids::*;
-use botmaster::core::slave_builder::{Effect, Event, SlaveBuilderCore, State};
+use botmaster::core::slave_builder::{CommandVersions, Effect, Event, SlaveBuilderCore, State};
 use botmaster::core::time::Timestamp;
 
 use crate::kit::config;
@@ -72,6 +72,35 @@ fn s02_it_is_idle_once_its_worker_is_ready_and_building_with_what_it_brought_bac
     let mut seat = Seat::attaching();
     seat.hear(Event::Ready { building: Some(ClaimId(3)) });
     assert_eq!(*seat.core.state(), State::Building { claim: ClaimId(3) });
+}
+
+#[test]
+fn s03_a_commands_version_is_the_workers_none_or_the_old_one() {
+    let caps = ["shell/2".to_owned(), "resume/1".to_owned()];
+    let mut seat = Seat::attaching();
+    seat.core = seat.core.knowing(CommandVersions::of(Some(&caps)));
+    assert_eq!(seat.core.command_version("shell", Some("1")), Some("2"));
+    assert_eq!(seat.core.command_version("git", Some("1")), None, "it lacks the command");
+    seat.hear(Event::Ready { building: None });
+    seat.hear(Event::Detach);
+    assert_eq!(seat.core.command_version("shell", Some("1")), None, "detached");
+    let mut seat = Seat::attaching();
+    seat.core = seat.core.knowing(CommandVersions::of(None));
+    assert_eq!(seat.core.command_version("shell", Some("1")), Some("1"), "it reported none");
+    assert_eq!(seat.core.command_version("shell", None), None);
+}
+
+#[test]
+fn s03_a_start_that_needs_a_command_that_the_worker_lacks_is_refused_at_once() {
+    let mut seat = Seat::idle();
+    seat.core = seat.core.knowing(CommandVersions::of(Some(&["git/1".to_owned()])));
+    let effects = seat.start(1);
+    let expected = StartFailure::Refused {
+        code: "lacks".into(),
+        message: "the worker does not have the command `shell`".into(),
+    };
+    assert_eq!(effects, [Effect::TellStart { claim: ClaimId(1), outcome: Err(expected) }]);
+    assert_eq!(*seat.core.state(), State::Idle);
 }
 
 #[test]

@@ -335,11 +335,7 @@ impl BotMaster {
             if view.as_ref().is_some_and(|view| view.waiting >= limit) {
                 return Err(Refusal::QueueFull { builder: name.clone(), limit });
             }
-            let usable = view.is_some_and(|view| {
-                view.workers.values().any(|word| *word != "attaching")
-                    || view.builds.iter().any(|build| build.state == "orphaned")
-            });
-            if submission.soon && !usable {
+            if submission.soon && !view.is_some_and(|view| view.has_usable_worker()) {
                 return Err(Refusal::NoWorker(name.clone()));
             }
             builders.push(entry.id);
