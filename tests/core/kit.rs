@@ -45,6 +45,8 @@ pub fn config(workers: &[&str]) -> BuilderConfig {
         grace: 150 * SECOND,
         infra_retries: 3,
         queue_limit: 1000,
+        merge: Merge::None,
+        max_builds: None,
     }
 }
 
@@ -57,6 +59,9 @@ pub fn request(id: u64) -> Request {
         epoch: Epoch(0),
         requeued: false,
         infra_tries: 0,
+        source: Arc::from([1]),
+        properties: Arc::default(),
+        worker: None,
     }
 }
 
@@ -119,7 +124,7 @@ impl Desk {
     pub fn claim(&mut self, claim: ClaimId, ids: &[u64]) -> (BuildId, Vec<Effect>) {
         let build = BuildId(self.next_build);
         self.next_build += 1;
-        let requests = ids.iter().map(|id| Request { epoch: Epoch(1), ..request(*id) }).collect();
+        let requests = ids.iter().map(|id| (RequestId(*id), Epoch(1))).collect();
         (build, self.hear(Event::Claimed { claim, build, requests }))
     }
 

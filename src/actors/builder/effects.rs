@@ -11,9 +11,9 @@ use crate::actors::convert::request;
 use crate::actors::runtime::{MayRestart, start_supervised};
 use crate::actors::slave_builder::SlaveBuilder;
 use crate::core::build::{Event as ToBuild, Order};
-use crate::core::builder::{Answer, Effect, Event, ReplyId, Request};
+use crate::core::builder::{Answer, Effect, Event, ReplyId, Request, WORKER_PROPERTY};
 use crate::core::ids::*;
-use crate::core::values::{BuildResult, BuilderConfig, Properties, Property};
+use crate::core::values::{BuildResult, BuilderConfig, Properties, Property, WORKER_SOURCE};
 use crate::messages::*;
 use crate::store::{BuilderNote, BuildsetRow, Op, OpOutcome, Transaction, Written};
 
@@ -261,7 +261,7 @@ impl Builder {
             move |written| {
                 let requests = match written.as_deref() {
                     Ok([OpOutcome::Requeued { requests }, ..]) => {
-                        requests.iter().map(|row| request(row)).collect()
+                        requests.iter().map(request).collect()
                     }
                     Ok(_) => Vec::new(),
                     Err(error) if !error.is_final() => {
@@ -479,7 +479,7 @@ impl Handler<ClaimWritten> for Builder {
                     let properties = set_properties(&buildset);
                     self.claimed
                         .insert(claim, Claimed { properties, incarnation: answer.incarnation });
-                    let requests = requests.iter().map(|row| request(row)).collect();
+                    let requests = requests.iter().map(|row| (row.id, row.epoch)).collect();
                     Event::Claimed { claim, build: build.id, requests }
                 }
                 _ => Event::ClaimLost {
@@ -524,7 +524,7 @@ fn own_properties(config: &BuilderConfig, worker: &WorkerName) -> Properties {
         .map(|(name, value)| (name.clone(), property(value, "Builder")))
         .collect();
     properties.insert("buildername".into(), property(config.name.as_str(), "Builder"));
-    properties.insert("workername".into(), property(worker.as_str(), "Worker"));
+    properties.insert(WORKER_PROPERTY.into(), property(worker.as_str(), WORKER_SOURCE));
     properties
 }
 

@@ -134,7 +134,7 @@ pub enum Event {
         /// The new build.
         build: BuildId,
         /// Its requests in their new epochs.
-        requests: Vec<Request>,
+        requests: Vec<(RequestId, Epoch)>,
     },
     /// The claim changed nothing: the requests wait still, unless they ended.
     ClaimLost {

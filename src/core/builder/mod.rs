@@ -25,7 +25,7 @@ pub use compare::compare_to_setup;
 pub use event::{Answer, Effect, Event, ReplyId, StartFailure, StartOrder};
 pub use expectations::{Expectations, StepTimes};
 pub use handover::{Handover, InheritedBuild};
-pub use queue::{Queue, Request};
+pub use queue::{Queue, Request, WORKER_PROPERTY, named_worker};
 pub use rebuild::{OpenBuild, Records, SeatReport, SeatReportUse};
 pub use seat::{Pause, Seat, SeatUse};
 
@@ -180,7 +180,7 @@ impl BuilderCore {
             }
             Event::SlotRefused { claim } => self.on_slot_refused(claim, fx),
             Event::Claimed { claim, build, requests } => {
-                self.on_claimed(claim, build, requests, fx);
+                self.on_claimed(claim, build, &requests, fx);
             }
             Event::ClaimLost { claim, error, transient } => {
                 self.on_claim_lost(claim, &error, transient, fx);

@@ -77,7 +77,7 @@ impl BuilderCore {
         &mut self,
         claim: ClaimId,
         id: BuildId,
-        requests: Vec<Request>,
+        epochs: &[(RequestId, Epoch)],
         fx: &mut Vec<Effect>,
     ) {
         let Some(build) = self.builds.get_mut(&claim) else {
@@ -89,7 +89,11 @@ impl BuilderCore {
             return;
         }
         build.build = Some(id);
-        build.requests = requests;
+        for request in &mut build.requests {
+            if let Some((_, epoch)) = epochs.iter().find(|(id, _)| *id == request.id) {
+                request.epoch = *epoch;
+            }
+        }
         if !build.cancelled.is_empty() {
             self.unclaim(claim, fx);
             return;
