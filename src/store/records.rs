@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::builder::{Prediction, QueuedEta};
 use crate::core::ids::*;
 use crate::core::time::WallTime;
 use crate::core::values::{BuildResult, Factory, Properties, SourceStamp};
@@ -522,9 +523,31 @@ pub enum Op {
         /// As the core writes it.
         text: String,
     },
+    /// Keeps what is expected of a build that starts, so that it can be told
+    /// later how far off that was. The first one counts.
+    Predict {
+        /// Of which build.
+        build: BuildId,
+        /// What is expected.
+        expected: Prediction,
+    },
+    /// Keeps when requests that wait are expected to begin and to end. The
+    /// first one of each counts.
+    PredictRequests(Vec<RequestPrediction>),
     /// A moment in a builder's life that the rows name: `connect WORKER`,
     /// `pinging`, `offline`, …
     Note(BuilderNote),
+}
+
+/// When a request that waits is expected to begin and to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RequestPrediction {
+    /// Which.
+    pub request: RequestId,
+    /// When that was worked out.
+    pub at: WallTime,
+    /// From then on.
+    pub eta: QueuedEta,
 }
 
 /// A moment in a builder's life.

@@ -4,6 +4,7 @@
 mod build_stories;
 mod builder_stories;
 mod control_stories;
+mod expectation_stories;
 mod inbox_stories;
 mod kit;
 mod ping_stories;

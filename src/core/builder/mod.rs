@@ -7,6 +7,7 @@
 //! place: in the queue, in one build, or told off as ended.
 
 mod compare;
+mod eta;
 mod event;
 mod expectations;
 mod handover;
@@ -23,7 +24,8 @@ use std::sync::Arc;
 
 pub use compare::compare_to_setup;
 pub use event::{Answer, Effect, Event, ReplyId, StartFailure, StartOrder};
-pub use expectations::{Expectations, StepTimes};
+pub use eta::{Left, QUEUED, QueuedEta, SeatFree, schedule};
+pub use expectations::{Estimate, Expectations, Prediction, StepTimes, WINDOW, seconds};
 pub use handover::{Handover, InheritedBuild};
 pub use queue::{Queue, Request, WORKER_PROPERTY, named_worker};
 pub use rebuild::{OpenBuild, Records, SeatReport, SeatReportUse};
@@ -126,6 +128,7 @@ impl BuilderCore {
         config: Arc<BuilderConfig>,
         rng: Rng,
     ) -> Self {
+        let expectations = Expectations::new(&config.factory_digest);
         Self {
             id,
             generation,
@@ -140,7 +143,7 @@ impl BuilderCore {
             builds: BTreeMap::new(),
             inherited: BTreeMap::new(),
             pings: Vec::new(),
-            expectations: Expectations::default(),
+            expectations,
             big_state: BigState::Offline,
             oldest: None,
             retired: false,
@@ -190,8 +193,8 @@ impl BuilderCore {
             Event::StartAccepted { claim } => self.on_start_accepted(claim, fx),
             Event::Started { claim, number } => self.on_started(claim, number, fx),
             Event::Orphaned { claim, orphaned } => self.on_orphaned(claim, orphaned, fx),
-            Event::Finished { claim, result: _, requeued, times } => {
-                self.on_finished(claim, requeued, times, fx);
+            Event::Finished { claim, result, requeued, times } => {
+                self.on_finished(claim, result, requeued, times, fx);
             }
             Event::InheritedFinished { claim, requeued, times } => {
                 self.on_inherited_finished(claim, requeued, times, fx);

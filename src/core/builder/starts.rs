@@ -247,6 +247,7 @@ impl BuilderCore {
             worker: build.worker.clone(),
             requests: build.requests.clone(),
             config: build.config.clone(),
+            expected: self.expectations.snapshot(),
         });
         // A cancel that came too late to call the start back stops the build.
         let late = std::mem::take(&mut build.cancelled);
