@@ -10,5 +10,7 @@ mod kit;
 mod ping_stories;
 mod plan_stories;
 mod slave_builder_stories;
+mod slave_builder_table;
 mod takeover_stories;
+mod transition_stories;
 mod worker_stories;

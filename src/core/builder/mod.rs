@@ -17,6 +17,7 @@ mod requests;
 mod running;
 mod seat;
 mod starts;
+mod table;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -30,10 +31,12 @@ pub use handover::{Handover, InheritedBuild};
 pub use queue::{Queue, Request, WORKER_PROPERTY, named_worker};
 pub use rebuild::{OpenBuild, Records, SeatReport, SeatReportUse};
 pub use seat::{Pause, Seat, SeatUse};
+pub use table::{CAUSES, Cause, STAGE_TABLE, STAGES, Stage};
 
 use super::ids::*;
 use super::rng::Rng;
 use super::time::{Now, Timestamp, WallTime};
+use super::transitions::{self, Word};
 use super::values::BuilderConfig;
 use super::views::{ActiveBuildView, BigState, BuilderView};
 
@@ -72,14 +75,22 @@ struct ActiveBuild {
 
 impl ActiveBuild {
     fn word(&self) -> &'static str {
-        match self.phase {
-            Phase::Reserving => "reserving",
-            Phase::Claiming { .. } => "claiming",
-            Phase::Starting => "starting",
-            Phase::Unclaiming => "returning",
-            Phase::Running => "running",
-            Phase::Orphaned => "orphaned",
-        }
+        Stage::from(self.phase).word()
+    }
+
+    /// Goes on to a phase, which the table must allow.
+    fn enter(&mut self, phase: Phase) {
+        self.check(phase.into());
+        self.phase = phase;
+    }
+
+    /// Asserts that the build may go on to this stage.
+    fn check(&self, to: Stage) {
+        let from = Stage::from(self.phase);
+        assert!(
+            transitions::leads(STAGE_TABLE, &from, &to),
+            "a build cannot go from {from:?} to {to:?}"
+        );
     }
 }
 

@@ -20,7 +20,7 @@ impl BuilderCore {
     pub(super) fn on_orphaned(&mut self, claim: ClaimId, orphaned: bool, fx: &mut Vec<Effect>) {
         match self.builds.get_mut(&claim) {
             Some(build) if matches!(build.phase, Phase::Running | Phase::Orphaned) => {
-                build.phase = if orphaned { Phase::Orphaned } else { Phase::Running };
+                build.enter(if orphaned { Phase::Orphaned } else { Phase::Running });
             }
             _ => fx.push(Effect::Ignored("worker news of a build that does not run")),
         }
