@@ -124,7 +124,8 @@ pub(super) fn unclaim(
     }
     tables.builds_open.remove(&(record.row.builder, record.claim));
     tables.builds.remove(&build);
-    Ok(OpOutcome::Requeued { requests: back })
+    let requests = back.into_iter().map(|row| tables.with_set(row)).collect();
+    Ok(OpOutcome::Requeued { requests })
 }
 
 /// The request, if a build has it in this epoch.

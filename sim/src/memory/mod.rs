@@ -90,7 +90,7 @@ impl MemoryStore {
             .queued
             .range(all)
             .filter_map(|((_, id), _)| self.tables.requests.get(id))
-            .map(|row| RequestRow::clone(row))
+            .map(|row| self.tables.with_set(row.clone()))
             .collect();
         let open = (builder, ClaimId(0))..=(builder, ClaimId(u128::MAX));
         let mut ids: Vec<_> = self.tables.builds_open.range(open).map(|(_, id)| **id).collect();
@@ -117,7 +117,7 @@ impl MemoryStore {
             row: BuildRow::clone(&build.row),
             claim: build.claim,
             worker: self.tables.worker(build.row.worker)?.row.name.clone(),
-            requests: requests.iter().map(|row| RequestRow::clone(row)).collect(),
+            requests: requests.into_iter().map(|row| self.tables.with_set(row)).collect(),
             factory: factory.clone(),
             steps: steps.collect(),
         })
@@ -288,6 +288,8 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
             people::set_worker(tables, changes, *worker, paused.as_ref(), *graceful)
         }
         Op::SaveExpectations { builder, text } => people::save_expectations(tables, *builder, text),
+        // Nobody who writes ever reads these again.
+        Op::Predict { .. } | Op::PredictRequests(_) => Ok(OpOutcome::Done),
         Op::Note(note) => {
             let next = tables.notes.last().map_or(1, |last| last + 1);
             let note = Arc::new(note.clone());

@@ -139,7 +139,8 @@ pub(super) fn finish(
             for held in &record.requests {
                 back.extend(claims::requeue(tables, changes, *held, infra));
             }
-            Ok(OpOutcome::Requeued { requests: back })
+            let requests = back.into_iter().map(|row| tables.with_set(row)).collect();
+            Ok(OpOutcome::Requeued { requests })
         }
     }
 }

@@ -195,6 +195,12 @@ impl Tables {
         build.requests.iter().filter_map(|(id, _)| self.requests.get(id).cloned()).collect()
     }
 
+    /// A request with what its builder needs to know of its set.
+    pub fn with_set(&self, row: Arc<RequestRow>) -> RequestWithSet {
+        let set = self.sets.get(&row.buildset).map(|set| SetPart::from(set.row.as_ref()));
+        RequestWithSet { row, set: set.unwrap_or_default() }
+    }
+
     /// The logs of a step, in the order in which they were made.
     pub fn logs_of(&self, step: StepId) -> Vec<Arc<LogRow>> {
         let all = (step, LogId(0))..=(step, LogId(u64::MAX));
