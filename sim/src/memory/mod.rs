@@ -5,6 +5,7 @@
 //! [`MemoryStore::apply`] when its own disk has got round to it.
 
 mod claims;
+mod instances;
 mod people;
 mod requests;
 mod running;
@@ -290,6 +291,26 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
         Op::SaveExpectations { builder, text } => people::save_expectations(tables, *builder, text),
         // Nobody who writes ever reads these again.
         Op::Predict { .. } | Op::PredictRequests(_) => Ok(OpOutcome::Done),
+        Op::FailBuild { claim, builder, worker, requests, factory_digest, state_string, at } => {
+            let wanted = claims::Wanted {
+                claim: *claim,
+                builder: *builder,
+                worker: *worker,
+                incarnation: Incarnation(0),
+                requests,
+                factory_digest,
+                at: *at,
+            };
+            instances::fail_build(tables, changes, wanted, state_string)
+        }
+        Op::WishInstance { tag, worker, at: _ } => instances::wish(tables, tag, *worker),
+        Op::NoteInstance { tag, id, at: _ } => instances::note(tables, tag, id),
+        Op::ReleaseInstance { tag, worker, at: _ } => instances::release(tables, tag, *worker),
+        Op::RemoveInstance { tag } => {
+            tables.instances.remove(tag);
+            Ok(OpOutcome::Done)
+        }
+        Op::ListInstances => instances::list(tables),
         Op::Note(note) => {
             let next = tables.notes.last().map_or(1, |last| last + 1);
             let note = Arc::new(note.clone());

@@ -91,6 +91,7 @@ pub struct Tables {
     pub logs: Table<LogId, LogRecord>,
     pub logs_of: Table<(StepId, LogId), ()>,
     pub notes: Table<u64, BuilderNote>,
+    pub instances: Table<InstanceTag, InstanceRow>,
 }
 
 /// Calls a method of every table. A table that is not listed here would not be
@@ -117,6 +118,7 @@ macro_rules! each {
             logs,
             logs_of,
             notes,
+            instances,
         } = $tables;
         builders.$method();
         builder_names.$method();
@@ -137,6 +139,7 @@ macro_rules! each {
         logs.$method();
         logs_of.$method();
         notes.$method();
+        instances.$method();
     }};
 }
 
