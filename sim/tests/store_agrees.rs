@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use botmaster::core::builder::{Estimate, Prediction, QueuedEta};
 use botmaster::core::ids::*;
 use botmaster::core::time::WallTime;
 use botmaster::core::values::*;
@@ -30,7 +31,7 @@ struct Wish {
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
-    (0..60_u8, any::<[u8; 4]>(), prop::bool::weighted(0.85)).prop_map(|(kind, picks, right)| Wish {
+    (0..62_u8, any::<[u8; 4]>(), prop::bool::weighted(0.85)).prop_map(|(kind, picks, right)| Wish {
         kind,
         picks,
         right,
@@ -256,6 +257,16 @@ fn people(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
             graceful: (d % 3 > 0).then_some(d % 3 == 1),
         },
         57 => Op::SaveExpectations { builder, text: format!("{c}") },
+        58 => {
+            let expected = Prediction { learnt: c.into(), total: estimate(d) };
+            Op::Predict { build: BuildId(pick(store.builds().count() as u64, a)), expected }
+        }
+        59 => {
+            let eta = QueuedEta { start: estimate(c), end: estimate(d) };
+            let requests = store.requests().take(usize::from(a % 4));
+            let all = requests.map(|row| RequestPrediction { request: row.id, at, eta });
+            Op::PredictRequests(all.collect())
+        }
         _ => Op::Note(BuilderNote {
             builder,
             worker: c.is_multiple_of(2).then_some(worker),
@@ -264,6 +275,11 @@ fn people(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
             at,
         }),
     }
+}
+
+fn estimate(pick: u8) -> Estimate {
+    let likely = Duration::from_secs(pick.into());
+    Estimate { low: likely / 2, likely, high: likely * 2 }
 }
 
 /// Declares the builders and workers that most operations name.

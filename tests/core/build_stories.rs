@@ -312,9 +312,7 @@ fn b31_a_build_of_an_earlier_master_teaches_all_of_its_steps() {
     desk.now.mono = desk.now.mono + 2 * SECOND;
     desk.end(1, CommandEnd::Exit(0));
     let effects = desk.hear(Event::Written);
-    let [Effect::Finished { times: Some(times), .. }] = &effects[..] else {
-        panic!("{effects:?}")
-    };
+    let [Effect::Finished { times: Some(times), .. }] = &effects[..] else { panic!("{effects:?}") };
     assert_eq!(times.steps, [("a".into(), 3 * SECOND), ("b".into(), 7 * SECOND)]);
 }
 

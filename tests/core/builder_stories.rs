@@ -1,8 +1,8 @@
 //! The builder's queue and its choice of workers.
 
 use botmaster::core::builder::{
-    BuilderCore, Effect, Event, OpenBuild, Records, ReplyId, Request, SeatReport,
-    SeatReportUse, StartFailure,
+    BuilderCore, Effect, Event, OpenBuild, Records, ReplyId, Request, SeatReport, SeatReportUse,
+    StartFailure,
 };
 use botmaster::core::ids::*;
 use botmaster::core::rng::Rng;

@@ -140,7 +140,11 @@ fn b15_a_build_runs_with_what_was_expected_at_its_start() {
     assert_eq!((snapshot.learnt, snapshot.total), (1, between(2, 4, 8)));
     let mut later = learnt(&[&[("test", 4)]]);
     later.learn(&times(&[("test", 40)]));
-    assert_eq!(later.as_of(snapshot).total(), Some(between(2, 4, 8)), "what came later is not in it");
+    assert_eq!(
+        later.as_of(snapshot).total(),
+        Some(between(2, 4, 8)),
+        "what came later is not in it"
+    );
     for _ in 0..WINDOW {
         later.learn(&times(&[("test", 40)]));
     }

@@ -184,7 +184,9 @@ fn t10_a_success_with_the_old_factory_teaches_nothing_about_the_new_one() {
     old.attach("w1", 1);
     let (_, claim) = asked(&old.submit(&[1]))[0];
     old.start(claim, &[1], 1);
-    let factory = Arc::new(Factory { steps: vec![StepSpec { workdir: Some("sub".into()), ..run_step("test") }] });
+    let factory = Arc::new(Factory {
+        steps: vec![StepSpec { workdir: Some("sub".into()), ..run_step("test") }],
+    });
     let changed = BuilderConfig { factory, factory_digest: "f2".into(), ..config(&["w1"]) };
     let mut new = take_over(&mut old, changed);
     let effects = pass_on(old.finish(claim), &mut new);

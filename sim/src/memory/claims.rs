@@ -119,7 +119,7 @@ pub(super) fn unclaim(
             let (state, result) = (RequestState::Cancelled, BuildResult::Cancelled);
             end_request(tables, changes, (*request, *epoch), state, result, at)?;
         } else {
-            back.extend(requeue(tables, changes, (*request, *epoch), false));
+            back.extend(requeue(tables, changes, (*request, *epoch), false)?);
         }
     }
     tables.builds_open.remove(&(record.row.builder, record.claim));
@@ -140,8 +140,8 @@ pub(super) fn requeue(
     changes: &mut Vec<Change>,
     request: (RequestId, Epoch),
     infra: bool,
-) -> Option<Arc<RequestRow>> {
-    let mut row = held(tables, request)?;
+) -> Result<Option<RequestWithSet>, StoreError> {
+    let Some(mut row) = held(tables, request) else { return Ok(None) };
     row.state = RequestState::Queued;
     row.claimed_at = None;
     row.requeued = true;
@@ -149,7 +149,7 @@ pub(super) fn requeue(
     let row = Arc::new(row);
     tables.put_request(row.clone());
     changes.push(Change::RequestUnclaimed(row.clone()));
-    Some(row)
+    tables.with_set(row).map(Some)
 }
 
 /// Ends a request, unless it ended or has another owner.

@@ -14,6 +14,7 @@ mod tables;
 
 use std::sync::Arc;
 
+use botmaster::core::builder::Prediction;
 use botmaster::core::ids::*;
 use botmaster::events::Event;
 use botmaster::store::*;
@@ -90,8 +91,8 @@ impl MemoryStore {
             .queued
             .range(all)
             .filter_map(|((_, id), _)| self.tables.requests.get(id))
-            .map(|row| RequestRow::clone(row))
-            .collect();
+            .map(|row| self.tables.with_set(row.clone()))
+            .collect::<Result<_, _>>()?;
         let open = (builder, ClaimId(0))..=(builder, ClaimId(u128::MAX));
         let mut ids: Vec<_> = self.tables.builds_open.range(open).map(|(_, id)| **id).collect();
         ids.sort_unstable();
@@ -117,7 +118,10 @@ impl MemoryStore {
             row: BuildRow::clone(&build.row),
             claim: build.claim,
             worker: self.tables.worker(build.row.worker)?.row.name.clone(),
-            requests: requests.iter().map(|row| RequestRow::clone(row)).collect(),
+            requests: requests
+                .into_iter()
+                .map(|row| self.tables.with_set(row))
+                .collect::<Result<_, _>>()?,
             factory: factory.clone(),
             steps: steps.collect(),
         })
@@ -173,6 +177,16 @@ impl MemoryStore {
     /// All notes, in order.
     pub fn notes(&self) -> impl Iterator<Item = &Arc<BuilderNote>> {
         self.tables.notes.iter().map(|(_, note)| note)
+    }
+
+    /// What was expected of each build, by build.
+    pub fn predictions(&self) -> impl Iterator<Item = (&BuildId, &Arc<Prediction>)> {
+        self.tables.predictions.iter()
+    }
+
+    /// What was expected of requests that waited, by request.
+    pub fn request_predictions(&self) -> impl Iterator<Item = &Arc<RequestPrediction>> {
+        self.tables.request_predictions.iter().map(|(_, one)| one)
     }
 
     /// One request.
@@ -288,6 +302,20 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
             people::set_worker(tables, changes, *worker, paused.as_ref(), *graceful)
         }
         Op::SaveExpectations { builder, text } => people::save_expectations(tables, *builder, text),
+        Op::Predict { build, expected } => {
+            if tables.predictions.get(build).is_none() {
+                tables.predictions.put(*build, *expected);
+            }
+            Ok(OpOutcome::Done)
+        }
+        Op::PredictRequests(all) => {
+            for one in all {
+                if tables.request_predictions.get(&one.request).is_none() {
+                    tables.request_predictions.put(one.request, *one);
+                }
+            }
+            Ok(OpOutcome::Done)
+        }
         Op::Note(note) => {
             let next = tables.notes.last().map_or(1, |last| last + 1);
             let note = Arc::new(note.clone());

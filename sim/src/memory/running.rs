@@ -137,7 +137,7 @@ pub(super) fn finish(
         RequestsAfter::Requeue { infra } => {
             let mut back = Vec::with_capacity(record.requests.len());
             for held in &record.requests {
-                back.extend(claims::requeue(tables, changes, *held, infra));
+                back.extend(claims::requeue(tables, changes, *held, infra)?);
             }
             Ok(OpOutcome::Requeued { requests: back })
         }

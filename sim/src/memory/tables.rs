@@ -2,6 +2,7 @@
 
 use std::sync::Arc;
 
+use botmaster::core::builder::Prediction;
 use botmaster::core::ids::*;
 use botmaster::core::time::WallTime;
 use botmaster::core::values::Factory;
@@ -91,6 +92,8 @@ pub struct Tables {
     pub logs: Table<LogId, LogRecord>,
     pub logs_of: Table<(StepId, LogId), ()>,
     pub notes: Table<u64, BuilderNote>,
+    pub predictions: Table<BuildId, Prediction>,
+    pub request_predictions: Table<RequestId, RequestPrediction>,
 }
 
 /// Calls a method of every table. A table that is not listed here would not be
@@ -117,6 +120,8 @@ macro_rules! each {
             logs,
             logs_of,
             notes,
+            predictions,
+            request_predictions,
         } = $tables;
         builders.$method();
         builder_names.$method();
@@ -137,6 +142,8 @@ macro_rules! each {
         logs.$method();
         logs_of.$method();
         notes.$method();
+        predictions.$method();
+        request_predictions.$method();
     }};
 }
 
@@ -193,6 +200,12 @@ impl Tables {
     /// The requests of a build as they are now, oldest first.
     pub fn requests_of(&self, build: &BuildRecord) -> Vec<Arc<RequestRow>> {
         build.requests.iter().filter_map(|(id, _)| self.requests.get(id).cloned()).collect()
+    }
+
+    /// A request with what its builder needs to know of its set.
+    pub fn with_set(&self, row: Arc<RequestRow>) -> Result<RequestWithSet, StoreError> {
+        let set = SetPart::from(&*self.set(row.buildset)?.row);
+        Ok(RequestWithSet { row, set })
     }
 
     /// The logs of a step, in the order in which they were made.

@@ -11,9 +11,7 @@ use crate::actors::convert::request;
 use crate::actors::runtime::{MayRestart, start_supervised};
 use crate::actors::slave_builder::SlaveBuilder;
 use crate::core::build::{Event as ToBuild, Order};
-use crate::core::builder::{
-    Answer, Effect, Event, Prediction, ReplyId, Request, WORKER_PROPERTY,
-};
+use crate::core::builder::{Answer, Effect, Event, Prediction, ReplyId, Request, WORKER_PROPERTY};
 use crate::core::ids::*;
 use crate::core::values::{BuildResult, BuilderConfig, Properties, Property, WORKER_SOURCE};
 use crate::messages::*;

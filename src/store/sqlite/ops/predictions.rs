@@ -16,14 +16,16 @@ fn micros(span: Duration) -> i64 {
 
 pub(super) fn of_build(conn: &Connection, build: BuildId, expected: &Prediction) -> Done {
     let total = expected.total;
-    conn.prepare_cached("INSERT INTO predictions VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING")?
-        .execute([
-            int(build.0),
-            int(expected.learnt),
-            micros(total.low),
-            micros(total.likely),
-            micros(total.high),
-        ])?;
+    conn.prepare_cached(
+        "INSERT INTO predictions VALUES (?1, ?2, ?3, ?4, ?5) ON CONFLICT DO NOTHING",
+    )?
+    .execute([
+        int(build.0),
+        int(expected.learnt),
+        micros(total.low),
+        micros(total.likely),
+        micros(total.high),
+    ])?;
     Ok(OpOutcome::Done)
 }
 
