@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use botmaster::board::Board;
+use botmaster::core::builder::Estimate;
 use botmaster::core::ids::*;
 use botmaster::core::values::{Properties, Property};
 use botmaster::core::views::{ActiveBuildView, BigState, BuilderView, WorkerView};
@@ -261,7 +262,11 @@ fn shown_board() -> Board {
         oldest_request_time: None,
         builds,
         workers: BTreeMap::from([("linux-1".into(), "idle")]),
-        expected: Some(Duration::from_secs(90)),
+        expected: Some(Estimate {
+            low: Duration::from_secs(80),
+            likely: Duration::from_secs(90),
+            high: Duration::from_secs(100),
+        }),
         broken: None,
         restarts: 0,
     };
