@@ -4,4 +4,5 @@
 //! is the world around them: clock, store, network, workers, disks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod history;
 pub mod memory;

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, mpsc};
 use std::time::Duration;
 
+use botmaster::core::builder::{Estimate, Prediction, QueuedEta};
 use botmaster::core::ids::*;
 use botmaster::core::time::WallTime;
 use botmaster::core::values::*;
@@ -30,7 +31,7 @@ struct Wish {
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
-    (0..60_u8, any::<[u8; 4]>(), prop::bool::weighted(0.85)).prop_map(|(kind, picks, right)| Wish {
+    (0..68_u8, any::<[u8; 4]>(), prop::bool::weighted(0.85)).prop_map(|(kind, picks, right)| Wish {
         kind,
         picks,
         right,
@@ -256,6 +257,30 @@ fn people(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
             graceful: (d % 3 > 0).then_some(d % 3 == 1),
         },
         57 => Op::SaveExpectations { builder, text: format!("{c}") },
+        58 => {
+            let expected = Prediction { learnt: c.into(), total: estimate(d) };
+            Op::Predict { build: BuildId(pick(store.builds().count() as u64, a)), expected }
+        }
+        59 => {
+            let eta = QueuedEta { start: estimate(c), end: estimate(d) };
+            let requests = store.requests().take(usize::from(a % 4));
+            let all = requests.map(|row| RequestPrediction { request: row.id, at, eta });
+            Op::PredictRequests(all.collect())
+        }
+        60 => {
+            let Op::Claim { claim, builder, worker, requests, factory_digest, at, .. } =
+                claim(store, wish, at)
+            else {
+                unreachable!()
+            };
+            let state_string = "no worker".into();
+            Op::FailBuild { claim, builder, worker, requests, factory_digest, state_string, at }
+        }
+        61 => Op::WishInstance { tag: tag(a), worker, at },
+        62 => Op::NoteInstance { tag: tag(a), id: format!("i{c}"), at },
+        63 => Op::ReleaseInstance { tag: tag(a), worker, at },
+        64 => Op::RemoveInstance { tag: tag(a) },
+        65 => Op::ListInstances,
         _ => Op::Note(BuilderNote {
             builder,
             worker: c.is_multiple_of(2).then_some(worker),
@@ -264,6 +289,16 @@ fn people(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
             at,
         }),
     }
+}
+
+/// One of a few, so that it is there now and then.
+fn tag(pick: u8) -> InstanceTag {
+    format!("t{}", pick % 4).as_str().into()
+}
+
+fn estimate(pick: u8) -> Estimate {
+    let likely = Duration::from_secs(pick.into());
+    Estimate { low: likely / 2, likely, high: likely * 2 }
 }
 
 /// Declares the builders and workers that most operations name.
@@ -393,7 +428,7 @@ fn the_random_transactions_reach_every_change() {
     let mut runner = TestRunner::deterministic();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let (mut refused, mut done) = (0, 0);
-    for _ in 0..100 {
+    for _ in 0..200 {
         let cases = transactions().new_tree(&mut runner).unwrap().current();
         let mut memory = MemoryStore::new();
         memory.apply(&first()).0.unwrap();
