@@ -410,6 +410,20 @@ pub enum Op {
         /// When.
         at: WallTime,
     },
+    /// Ends requests of a claimed build that has not started; the build keeps
+    /// the others, at least one. One that ended already is left alone. Answered
+    /// `Cancelled`.
+    CancelClaimed {
+        /// Which build.
+        build: BuildId,
+        /// Requests that leave it.
+        requests: Vec<RequestId>,
+        /// Its first request from now on, if that stays. The build has its
+        /// submission's properties.
+        head: RequestId,
+        /// When.
+        at: WallTime,
+    },
     /// The worker accepted the build: it gets its number. Answered `Started`.
     StartBuild {
         /// Which.

@@ -35,7 +35,9 @@ fn kinds(op: &Op) -> (Option<RequestEvent>, Option<BuildEvent>) {
         }
         Op::CancelRequests { .. } => (Some(R::Cancel), None),
         Op::SetPriority { .. } => (Some(R::SetPriority), None),
-        Op::DeclareBuilder { .. }
+        // Refused for a build of one request, as those here are.
+        Op::CancelClaimed { .. }
+        | Op::DeclareBuilder { .. }
         | Op::RetireBuilder { .. }
         | Op::DeclareWorker { .. }
         | Op::RetireWorker { .. }

@@ -102,6 +102,41 @@ fn made_before(tables: &Tables, build: BuildId) -> Done {
     Ok(OpOutcome::Claimed { build: record.row.clone(), requests, buildset })
 }
 
+pub(super) fn cancel_claimed(
+    tables: &mut Tables,
+    changes: &mut Vec<Change>,
+    build: BuildId,
+    cancelled: &[RequestId],
+    head: RequestId,
+    at: WallTime,
+) -> Done {
+    let mut record = BuildRecord::clone(tables.build(build)?);
+    if record.row.state != BuildState::Claimed {
+        return Err(fenced(format!("build {build} has started already")));
+    }
+    let (leave, stay): (Vec<_>, Vec<_>) =
+        record.requests.iter().copied().partition(|(request, _)| cancelled.contains(request));
+    let first = stay.iter().find(|(request, _)| *request == head).or_else(|| stay.first());
+    let Some((head, _)) = first.copied() else {
+        return Err(fenced(format!("build {build} would be left without a request")));
+    };
+    let mut ended = Vec::new();
+    for (request, epoch) in leave {
+        if held(tables, (request, epoch)).is_some() {
+            let (state, result) = (RequestState::Cancelled, BuildResult::Cancelled);
+            end_request(tables, changes, (request, epoch), state, result, at)?;
+            ended.push(request);
+        }
+    }
+    let set = tables.requests.get(&head).map(|row| row.buildset).unwrap_or_default();
+    let properties = tables.set(set)?.row.properties.clone();
+    let row = BuildRow { request: head, properties, ..BuildRow::clone(&record.row) };
+    record.row = Arc::new(row);
+    record.requests = stay;
+    tables.builds.put(build, record);
+    Ok(OpOutcome::Cancelled(ended))
+}
+
 pub(super) fn unclaim(
     tables: &mut Tables,
     changes: &mut Vec<Change>,

@@ -245,6 +245,9 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
         Op::Unclaim { build, cancelled, at } => {
             claims::unclaim(tables, changes, *build, cancelled, *at)
         }
+        Op::CancelClaimed { build, requests, head, at } => {
+            claims::cancel_claimed(tables, changes, *build, requests, *head, *at)
+        }
         Op::StartBuild { build, incarnation, properties, at } => {
             running::start(tables, changes, *build, *incarnation, properties, *at)
         }

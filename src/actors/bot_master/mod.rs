@@ -15,7 +15,7 @@ use super::convert::with_set;
 use super::runtime::{ChildDown, MayRestart, World, start_supervised};
 use super::worker::Worker;
 use crate::core::bot_master::Roster;
-use crate::core::builder::{Event, Request};
+use crate::core::builder::{Event, Request, named_worker};
 use crate::core::ids::*;
 use crate::core::rng::Rng;
 use crate::core::time::WallTime;
@@ -328,16 +328,27 @@ impl BotMaster {
     /// Whether a submission can be taken, and what is stored for it.
     fn new_buildset(&self, submission: &Submission, at: WallTime) -> Result<NewBuildset, Refusal> {
         let mut builders = Vec::new();
+        let named = named_worker(&submission.properties);
+        let may_run = |worker: &WorkerName| named.as_ref().is_none_or(|named| named == worker);
         for name in &submission.builders {
             let entry = self.entry(name)?;
+            let workers = &entry.config.workers;
+            if let Some(worker) = named.clone().filter(|named| !workers.contains(named)) {
+                let workers = workers.iter().map(ToString::to_string).collect();
+                return Err(Refusal::NotItsWorker { builder: name.clone(), worker, workers });
+            }
             let view = self.world.board.builder(name);
             let limit = entry.config.queue_limit;
             if view.as_ref().is_some_and(|view| view.waiting >= limit) {
                 return Err(Refusal::QueueFull { builder: name.clone(), limit });
             }
             let usable = view.is_some_and(|view| {
-                view.workers.values().any(|word| *word != "attaching")
-                    || view.builds.iter().any(|build| build.state == "orphaned")
+                let mut workers = view.workers.iter().filter(|(worker, _)| may_run(worker));
+                workers.any(|(_, word)| *word != "attaching")
+                    || view
+                        .builds
+                        .iter()
+                        .any(|build| build.state == "orphaned" && may_run(&build.worker))
             });
             if submission.soon && !usable {
                 return Err(Refusal::NoWorker(name.clone()));
