@@ -5,13 +5,14 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, ApiError};
 use super::context::{WebContext, wall_now};
+use super::eta::Etas;
 use super::forms;
 use super::query::Query;
 use super::resource::{self, Resource};
 use super::route::{BuildRef, BuilderRef, Route, StepRef, WorkerRef};
 use super::{logs, shape};
 use crate::core::ids::*;
-use crate::store::sqlite::{Filter, FilterOp, Page, PageOf, Scalar};
+use crate::store::sqlite::{Filter, FilterOp, OF_BUILD, Page, PageOf, Scalar};
 use crate::store::{BuildRow, BuilderRow, RequestRow, StepRow, WorkerRow};
 
 /// Names of the lists that `/api/v2` tells of.
@@ -30,7 +31,7 @@ const ROOTS: [&str; 10] = [
 
 type Pairs = [(String, String)];
 
-fn not_found(what: impl std::fmt::Display) -> ApiError {
+pub(super) fn not_found(what: impl std::fmt::Display) -> ApiError {
     ApiError::NoRow(what.to_string())
 }
 
@@ -156,6 +157,7 @@ pub fn answer(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answ
         Route::Requests
         | Route::Request(_)
         | Route::BuilderRequests(_)
+        | Route::BuildRequests(_)
         | Route::RequestProperties(_) => requests(context, route, pairs),
         Route::Buildsets
         | Route::Buildset(_)
@@ -166,9 +168,12 @@ pub fn answer(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answ
         Route::BuilderNotes(_) | Route::WorkerNotes(_) => notes(context, route, pairs),
         Route::Changes | Route::BuildChanges => in_memory(&resource::CHANGES, pairs, Vec::new()),
         Route::Schedulers => in_memory(&resource::SCHEDULERS, pairs, Vec::new()),
-        Route::LogText(..) | Route::BuildProgress(_) | Route::Board | Route::Reload => {
-            Err(ApiError::Inside("asked in the wrong place".into()))
-        }
+        Route::LogText(..)
+        | Route::BuildProgress(_)
+        | Route::BuilderExpectations(_)
+        | Route::Board
+        | Route::Etas
+        | Route::Reload => Err(ApiError::Inside("asked in the wrong place".into())),
     }
 }
 
@@ -354,6 +359,13 @@ fn requests(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer
             let item = query.projected(shaped(&row, &query)?);
             return Ok(Answer::single(kind.plural, item));
         }
+        // As with a build's steps: by its id, a build that is not there has
+        // none; by its number it is not found.
+        Route::BuildRequests(BuildRef::Id(id)) => vec![Filter::is(OF_BUILD, *id)],
+        Route::BuildRequests(of) => {
+            let build = context.find_build(of)?.ok_or_else(|| not_found(of))?;
+            vec![Filter::is(OF_BUILD, build.id.0)]
+        }
         Route::BuilderRequests(of) => match context.find_builder(of)? {
             Some(builder) => vec![Filter::is("builderid", builder.id.0)],
             None => return in_memory(kind, pairs, Vec::new()),
@@ -403,7 +415,7 @@ fn buildsets(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answe
 }
 
 /// Answers `builds/N/progress`: how far a build is, as
-/// `{elapsed_s, expected_s, step, step_elapsed_s, last_line, state}`.
+/// `{elapsed_s, expected_s, step, step_elapsed_s, last_line, state, eta}`.
 ///
 /// # Errors
 /// When there is no such build or the store cannot be read.
@@ -424,7 +436,8 @@ pub fn progress(context: &WebContext, of: &BuildRef) -> Result<Value, ApiError> 
         (None, Some(active)) => active.state,
         (None, None) => "running",
     };
-    let expected = view.as_ref().and_then(|view| view.expected).map(|span| span.as_secs());
+    let eta = Etas::new(context).of_build(&build)?;
+    let expected = eta.expected.map(|total| total.likely.as_secs());
 
     let mut page = Page::of(Filter::is("buildid", build.id.0));
     page.order = vec![("number".into(), true)];
@@ -446,5 +459,6 @@ pub fn progress(context: &WebContext, of: &BuildRef) -> Result<Value, ApiError> 
         "step_elapsed_s": step_elapsed,
         "last_line": last_line,
         "state": state,
+        "eta": eta.value(),
     }))
 }

@@ -122,6 +122,7 @@ pub enum Route {
     BuilderMasters(BuilderRef),
     BuilderForms(BuilderRef),
     BuilderNotes(BuilderRef),
+    BuilderExpectations(BuilderRef),
     Workers,
     Worker(WorkerRef),
     WorkerBuilds(u64),
@@ -130,6 +131,7 @@ pub enum Route {
     Builds,
     Build(BuildRef),
     BuildSteps(BuildRef),
+    BuildRequests(BuildRef),
     BuildProperties(BuildRef),
     BuildProgress(BuildRef),
     BuildChanges,
@@ -152,6 +154,7 @@ pub enum Route {
     Forms,
     Form(String),
     Board,
+    Etas,
     Reload,
 }
 
@@ -199,6 +202,7 @@ impl Route {
             ["forceschedulers"] => Some(Self::Forms),
             ["forceschedulers", name] => Some(Self::Form((*name).to_owned())),
             ["botmaster", "board"] => Some(Self::Board),
+            ["botmaster", "etas"] => Some(Self::Etas),
             ["botmaster", "reload"] => Some(Self::Reload),
             _ => None,
         }
@@ -217,6 +221,7 @@ fn builders(rest: &[&str]) -> Option<Route> {
         ["buildrequests"] => Route::BuilderRequests(of),
         ["workers"] => Route::BuilderWorkers(of),
         ["masters"] => Route::BuilderMasters(of),
+        ["expectations"] => Route::BuilderExpectations(of),
         ["forceschedulers"] => Route::BuilderForms(of),
         ["notes"] => Route::BuilderNotes(of),
         _ => return None,
@@ -227,6 +232,7 @@ fn build(of: BuildRef, rest: &[&str]) -> Option<Route> {
     Some(match rest {
         [] => Route::Build(of),
         ["steps"] => Route::BuildSteps(of),
+        ["buildrequests"] => Route::BuildRequests(of),
         ["properties"] => Route::BuildProperties(of),
         ["progress"] => Route::BuildProgress(of),
         ["changes"] => Route::BuildChanges,

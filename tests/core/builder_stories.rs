@@ -1,8 +1,8 @@
 //! The builder's queue and its choice of workers.
 
 use botmaster::core::builder::{
-    BuilderCore, Effect, Event, Expectations, OpenBuild, Records, ReplyId, Request, SeatReport,
-    SeatReportUse, StartFailure,
+    BuilderCore, Effect, Event, OpenBuild, Records, ReplyId, Request, SeatReport, SeatReportUse,
+    StartFailure,
 };
 use botmaster::core::ids::*;
 use botmaster::core::rng::Rng;
@@ -74,7 +74,12 @@ fn b07_a_request_cancelled_during_its_ping_never_starts() {
     let (build, _) = desk.claim(claim, &[1]);
     let effects =
         desk.hear(Event::Cancel { request: RequestId(1), reason: "no".into(), reply: ReplyId(1) });
-    assert!(matches!(&effects[0], Effect::CallBackStart { .. }));
+    assert!(effects.contains(&Effect::LeaveStart {
+        worker: "w1".into(),
+        claim,
+        request: RequestId(1)
+    }));
+    desk.hear(Event::LeftStart { claim, request: RequestId(1), in_time: true });
     let effects = desk.hear(Event::StartFailed { claim, failure: StartFailure::CalledBack });
     assert!(effects.contains(&Effect::Unclaim {
         claim,
@@ -238,32 +243,6 @@ fn b17_the_big_state_is_told_only_when_it_changes() {
 }
 
 #[test]
-fn b19_expectations_come_from_builds_that_succeeded() {
-    let mut desk = Desk::new(config(&["w1"]));
-    desk.attach("w1", 1);
-    let (_, claim) = asked(&desk.submit(&[1]))[0];
-    desk.start(claim, &[1], 1);
-    desk.hear(Event::Finished {
-        claim,
-        result: BuildResult::Failure,
-        requeued: Vec::new(),
-        times: None,
-    });
-    assert_eq!(desk.core.view().expected, None);
-    let (_, claim) = asked(&desk.submit(&[2]))[0];
-    desk.start(claim, &[2], 2);
-    let effects = desk.finish(claim);
-    assert_eq!(desk.core.view().expected, Some(4 * SECOND));
-    let saved = effects.iter().find_map(|effect| match effect {
-        Effect::SaveExpectations(text) => Some(text.clone()),
-        _ => None,
-    });
-    let read = Expectations::from_text(&saved.expect("they are kept"));
-    assert_eq!(read.total(), Some(4 * SECOND), "b20: they survive a restart");
-    assert_eq!(Expectations::from_text("something else").total(), None);
-}
-
-#[test]
 fn b20_queue_and_running_build_come_back_from_the_records() {
     let mut desk = Desk::new(config(&["w1"]));
     let claim = ClaimId(77);
@@ -402,7 +381,7 @@ fn fb08_b08_refused_starts_count_and_after_the_last_try_the_build_ends_with_ever
         let build = BuildId(100);
         // As the store has it after so many tries.
         let again = Request { infra_tries: tries, epoch: Epoch(1), ..request(1) };
-        desk.hear(Event::Claimed { claim, build, requests: vec![again.clone()] });
+        desk.hear(Event::Claimed { claim, build, requests: vec![(RequestId(1), Epoch(1))] });
         if tries < 2 {
             let effects = desk.hear(refusal(claim, &format!("full {tries}")));
             assert!(effects.contains(&Effect::Unclaim {

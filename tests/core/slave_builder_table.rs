@@ -39,6 +39,7 @@ fn event(kind: Hears, id: u64) -> Event {
         Hears::Failed => Event::Failed { error: "no folder".into() },
         Hears::Start => Event::Start(order(id)),
         Hears::CallBack => Event::CallBack(claim),
+        Hears::Leave => Event::Leave { claim, request: RequestId(1) },
         Hears::Ping => Event::Ping(ReplyId(id)),
         Hears::Pong => Event::PingEnded(true),
         Hears::PingFailed => Event::PingEnded(false),
@@ -245,7 +246,8 @@ impl Debts {
                 assert!(!self.told_off, "told off twice");
                 self.told_off = true;
             }
-            Effect::TightenPing(_)
+            Effect::TellLeft { .. }
+            | Effect::TightenPing(_)
             | Effect::TellIdle
             | Effect::DropConnection(_)
             | Effect::NoteBegins(_)

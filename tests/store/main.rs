@@ -3,8 +3,10 @@
 //! fault matrix that a test stands for, where there is one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod expectations;
 mod files;
 mod group;
+mod instances;
 mod lifecycle;
 mod logs;
 mod logs_lines;

@@ -35,7 +35,9 @@ fn kinds(op: &Op) -> (Option<RequestEvent>, Option<BuildEvent>) {
         }
         Op::CancelRequests { .. } => (Some(R::Cancel), None),
         Op::SetPriority { .. } => (Some(R::SetPriority), None),
-        Op::DeclareBuilder { .. }
+        // Refused for a build of one request, as those here are.
+        Op::CancelClaimed { .. }
+        | Op::DeclareBuilder { .. }
         | Op::RetireBuilder { .. }
         | Op::DeclareWorker { .. }
         | Op::RetireWorker { .. }
@@ -49,6 +51,15 @@ fn kinds(op: &Op) -> (Option<RequestEvent>, Option<BuildEvent>) {
         | Op::DetachWorker { .. }
         | Op::SetWorker { .. }
         | Op::SaveExpectations { .. }
+        | Op::Predict { .. }
+        | Op::PredictRequests(_)
+        | Op::WishInstance { .. }
+        | Op::NoteInstance { .. }
+        | Op::ReleaseInstance { .. }
+        | Op::RemoveInstance { .. }
+        | Op::ListInstances
+        // A claim, a start and an end in one: each of them is held to the table.
+        | Op::FailBuild { .. }
         | Op::Note(_)
         | Op::BeginNote(_)
         | Op::EndNote { .. } => (None, None),

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::expectations::StepTimes;
+use super::expectations::{Prediction, StepTimes};
 use super::queue::Request;
 use crate::core::ids::*;
 use crate::core::time::WallTime;
@@ -134,7 +134,7 @@ pub enum Event {
         /// The new build.
         build: BuildId,
         /// Its requests in their new epochs.
-        requests: Vec<Request>,
+        requests: Vec<(RequestId, Epoch)>,
     },
     /// The claim changed nothing: the requests wait still, unless they ended.
     ClaimLost {
@@ -144,6 +144,25 @@ pub enum Event {
         error: String,
         /// Whether trying again can help.
         transient: bool,
+    },
+    /// Whether a cancelled request left a start before it was sent.
+    LeftStart {
+        /// Whose.
+        claim: ClaimId,
+        /// Which.
+        request: RequestId,
+        /// False: the start was sent, with the request.
+        in_time: bool,
+    },
+    /// The store ended requests that left a claimed build, or could not: the
+    /// build had started with them.
+    CancelledClaimed {
+        /// Whose.
+        claim: ClaimId,
+        /// Which.
+        requests: Vec<RequestId>,
+        /// They ended.
+        done: bool,
     },
     /// The claim is undone, durably.
     Unclaimed {
@@ -301,6 +320,19 @@ pub enum Effect {
         /// For people, with every reason.
         text: String,
     },
+    /// End requests of a claimed build, which goes on with its others.
+    /// Answered `CancelledClaimed`.
+    CancelClaimed {
+        /// Whose.
+        claim: ClaimId,
+        /// The build.
+        build: BuildId,
+        /// Which.
+        requests: Vec<RequestId>,
+        /// The build's first request from now on: it is built as this one's
+        /// submission says.
+        head: RequestId,
+    },
     /// End a request that waits, then answer.
     CancelWaiting {
         /// It is out of the queue already.
@@ -343,6 +375,16 @@ pub enum Effect {
         /// Whose.
         claim: ClaimId,
     },
+    /// Take a request out of a start if that was not sent yet. Answered
+    /// `LeftStart`.
+    LeaveStart {
+        /// Which.
+        worker: WorkerName,
+        /// Whose.
+        claim: ClaimId,
+        /// The request.
+        request: RequestId,
+    },
     /// The worker accepted the build: number it and run it.
     RunBuild {
         /// Whose.
@@ -351,10 +393,13 @@ pub enum Effect {
         build: BuildId,
         /// Its worker.
         worker: WorkerName,
-        /// Its requests.
+        /// Its requests, at least one. It is built as the first one's
+        /// submission says.
         requests: Vec<Request>,
         /// The builder as it was when the build was chosen.
         config: Arc<BuilderConfig>,
+        /// What is expected of it, as it is known now (row B15).
+        expected: Option<Prediction>,
     },
     /// Stop a build of ours.
     StopBuild {

@@ -7,6 +7,7 @@
 //! place: in the queue, in one build, or told off as ended.
 
 mod compare;
+mod eta;
 mod event;
 mod expectations;
 mod handover;
@@ -16,6 +17,7 @@ mod requests;
 mod running;
 mod seat;
 mod starts;
+mod stops;
 mod table;
 mod workers;
 
@@ -23,10 +25,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use compare::compare_to_setup;
+pub use eta::{Accuracy, Left, QUEUED, QueuedEta, SeatFree, schedule};
 pub use event::{Answer, Effect, Event, ReplyId, StartFailure, StartOrder};
-pub use expectations::{Expectations, StepTimes};
+pub use expectations::{Estimate, Expectations, Prediction, StepTimes, WINDOW, seconds};
 pub use handover::{Handover, InheritedBuild};
-pub use queue::{Queue, Request};
+pub use queue::{Queue, Request, WORKER_PROPERTY, named_worker};
 pub use rebuild::{OpenBuild, Records, SeatReport, SeatReportUse};
 pub use seat::{Pause, Seat, SeatUse};
 pub use table::{CAUSES, Cause, STAGE_TABLE, STAGES, Stage};
@@ -65,10 +68,22 @@ struct ActiveBuild {
     requests: Vec<Request>,
     /// The builder as it was when the build was chosen.
     config: Arc<BuilderConfig>,
-    /// Requests cancelled while the start was on its way, with who waits.
-    cancelled: Vec<(RequestId, Option<ReplyId>)>,
-    /// Why it shall stop, when it shall.
+    /// Requests that were cancelled while the start was on its way, and whose
+    /// cancel is not settled yet.
+    leaving: Vec<Leaving>,
+    /// Why it shall stop, when it shall: its start is called back, or it is
+    /// stopped once it runs.
     stop: Option<String>,
+}
+
+/// A request that somebody wants out of a build that has not started.
+#[derive(Clone, PartialEq, Debug)]
+struct Leaving {
+    id: RequestId,
+    /// Who waits.
+    reply: Option<ReplyId>,
+    /// The request, once it is out of the build and the store was asked.
+    out: Option<Request>,
 }
 
 impl ActiveBuild {
@@ -118,6 +133,9 @@ pub struct BuilderCore {
     pings: Vec<PingRound>,
     /// Why workers refused to start these requests, in order.
     refusals: BTreeMap<RequestId, Vec<String>>,
+    /// Requests whose claim together with others was refused: each is claimed
+    /// alone, so that the one that is gone takes no other with it.
+    alone: BTreeSet<RequestId>,
     expectations: Expectations,
     big_state: BigState,
     oldest: Option<WallTime>,
@@ -126,6 +144,10 @@ pub struct BuilderCore {
     /// Claims are held back until then, after the store could not write.
     store_pause: Option<Timestamp>,
 }
+
+/// Most requests that one build has: a claim is one transaction of the store,
+/// which nobody else can write during.
+pub const MERGE_LIMIT: usize = 1_000;
 
 /// How long nothing is claimed after the store could not write.
 const STORE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
@@ -139,13 +161,14 @@ impl BuilderCore {
         config: Arc<BuilderConfig>,
         rng: Rng,
     ) -> Self {
+        let expectations = Expectations::new(&config.factory_digest);
         Self {
             id,
             generation,
-            config,
             rng,
             now: Timestamp::default(),
-            queue: Queue::default(),
+            queue: Queue::merging(config.merge.clone()),
+            config,
             loaded_through: RequestId(0),
             seats: BTreeMap::new(),
             next_order: 0,
@@ -154,7 +177,8 @@ impl BuilderCore {
             inherited: BTreeMap::new(),
             pings: Vec::new(),
             refusals: BTreeMap::new(),
-            expectations: Expectations::default(),
+            alone: BTreeSet::new(),
+            expectations,
             big_state: BigState::Offline,
             oldest: None,
             retired: false,
@@ -168,7 +192,9 @@ impl BuilderCore {
         self.now = self.now.max(now.mono);
         match event {
             Event::Enqueue(requests) => self.on_enqueue(requests),
-            Event::Cancel { request, reason, reply } => self.on_cancel(request, reason, reply, fx),
+            Event::Cancel { request, reason, reply } => {
+                self.on_cancel(request, reason, reply, fx);
+            }
             Event::CancelFailed(request) => self.on_return(vec![request], fx),
             Event::SetPriority { request, priority, reply } => {
                 if self.queue.set_priority(request, priority) {
@@ -194,18 +220,24 @@ impl BuilderCore {
             }
             Event::SlotRefused { claim } => self.on_slot_refused(claim, fx),
             Event::Claimed { claim, build, requests } => {
-                self.on_claimed(claim, build, requests, fx);
+                self.on_claimed(claim, build, &requests, fx);
             }
             Event::ClaimLost { claim, error, transient } => {
                 self.on_claim_lost(claim, &error, transient, fx);
+            }
+            Event::LeftStart { claim, request, in_time } => {
+                self.on_left_start(claim, request, in_time, fx);
+            }
+            Event::CancelledClaimed { claim, requests, done } => {
+                self.on_cancelled_claimed(claim, &requests, done, fx);
             }
             Event::Unclaimed { claim, requests } => self.on_unclaimed(claim, requests, fx),
             Event::StartFailed { claim, failure } => self.on_start_failed(claim, &failure, fx),
             Event::StartAccepted { claim } => self.on_start_accepted(claim, fx),
             Event::Started { claim, number } => self.on_started(claim, number, fx),
             Event::Orphaned { claim, orphaned } => self.on_orphaned(claim, orphaned, fx),
-            Event::Finished { claim, result: _, requeued, times } => {
-                self.on_finished(claim, requeued, times, fx);
+            Event::Finished { claim, result, requeued, times } => {
+                self.on_finished(claim, result, requeued, times, fx);
             }
             Event::InheritedFinished { claim, requeued, times } => {
                 self.on_inherited_finished(claim, requeued, times, fx);

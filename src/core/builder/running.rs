@@ -1,10 +1,12 @@
 //! Builds that run, here or at a predecessor.
 
-use super::event::{Effect, Event};
+use super::event::{Answer, Effect, Event};
 use super::expectations::StepTimes;
 use super::seat::SeatUse;
 use super::{BuilderCore, Phase, Request};
 use crate::core::ids::*;
+use crate::core::planted;
+use crate::core::values::BuildResult;
 
 impl BuilderCore {
     pub(super) fn on_started(&mut self, claim: ClaimId, number: BuildNumber, fx: &mut Vec<Effect>) {
@@ -28,15 +30,22 @@ impl BuilderCore {
     pub(super) fn on_finished(
         &mut self,
         claim: ClaimId,
+        result: BuildResult,
         requeued: Vec<Request>,
         times: Option<StepTimes>,
         fx: &mut Vec<Effect>,
     ) {
-        if !self.builds.contains_key(&claim) {
+        let Some(build) = self.builds.get_mut(&claim) else {
             fx.push(Effect::Ignored("end of a build that is gone"));
             return;
+        };
+        // Whoever waits for a cancel that was never settled: it came too late.
+        for reply in std::mem::take(&mut build.leaving).into_iter().filter_map(|l| l.reply) {
+            fx.push(Effect::Answer(reply, Answer::Done(false)));
         }
         self.end_start(claim, fx);
+        let success = result == BuildResult::Success;
+        let times = times.filter(|_| success || planted::is("expectations_learn_from_failures"));
         if !self.retired
             && let Some(times) = &times
         {
@@ -67,9 +76,7 @@ impl BuilderCore {
         if let Some(times) = times {
             self.learn(&times, fx);
         }
-        for request in requeued {
-            self.queue.push(request);
-        }
+        self.queue_again(requeued);
     }
 
     pub(super) fn on_inherited_started(
@@ -90,7 +97,9 @@ impl BuilderCore {
     }
 
     pub(super) fn learn(&mut self, times: &StepTimes, fx: &mut Vec<Effect>) {
-        self.expectations.learn(times);
-        fx.push(Effect::SaveExpectations(self.expectations.to_text()));
+        // One of another factory says nothing of this one's builds (row T10).
+        if self.expectations.learn(times) {
+            fx.push(Effect::SaveExpectations(self.expectations.to_text()));
+        }
     }
 }

@@ -5,7 +5,9 @@
 
 mod claims;
 mod ends;
+mod instances;
 mod people;
+mod predictions;
 mod requests;
 mod running;
 mod steps;
@@ -13,6 +15,7 @@ mod steps;
 use rusqlite::Connection;
 
 use super::errors::OpError;
+use crate::core::ids::Incarnation;
 use crate::store::{Change, Op, OpOutcome};
 
 type Done = Result<OpOutcome, OpError>;
@@ -36,8 +39,14 @@ pub(super) fn is_one_statement(op: &Op) -> bool {
             | Op::DetachWorker { .. }
             | Op::SetWorker { .. }
             | Op::SaveExpectations { .. }
+            | Op::Predict { .. }
             | Op::Note(_)
             | Op::BeginNote(_)
+            | Op::WishInstance { .. }
+            | Op::NoteInstance { .. }
+            | Op::ReleaseInstance { .. }
+            | Op::RemoveInstance { .. }
+            | Op::ListInstances
     )
 }
 
@@ -66,6 +75,9 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
         }
         Op::Unclaim { build, cancelled, refused, at } => {
             claims::unclaim(conn, changes, *build, cancelled, *refused, *at)
+        }
+        Op::CancelClaimed { build, requests, head, at } => {
+            claims::cancel_claimed(conn, changes, *build, requests, *head, *at)
         }
         Op::StartBuild { build, incarnation, properties, at } => {
             running::start(conn, changes, *build, *incarnation, properties, *at)
@@ -109,8 +121,27 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
             people::set_worker(conn, changes, *worker, paused.as_ref(), *graceful)
         }
         Op::SaveExpectations { builder, text } => people::save_expectations(conn, *builder, text),
+        Op::Predict { build, expected } => predictions::of_build(conn, *build, expected),
+        Op::PredictRequests(all) => predictions::of_requests(conn, all),
         Op::Note(note) => people::note(conn, changes, note, Some(note.at)),
         Op::BeginNote(note) => people::note(conn, changes, note, None),
         Op::EndNote { begun, note } => people::end_note(conn, changes, begun, note),
+        Op::FailBuild { claim, builder, worker, requests, factory_digest, state_string, at } => {
+            let wanted = claims::Wanted {
+                claim: *claim,
+                builder: *builder,
+                worker: *worker,
+                incarnation: Incarnation(0),
+                requests,
+                factory_digest,
+                at: *at,
+            };
+            instances::fail_build(conn, changes, &instances::Failed { wanted, state_string })
+        }
+        Op::WishInstance { tag, worker, at } => instances::wish(conn, tag, *worker, *at),
+        Op::NoteInstance { tag, id, at } => instances::note(conn, tag, id, *at),
+        Op::ReleaseInstance { tag, worker, at } => instances::release(conn, tag, *worker, *at),
+        Op::RemoveInstance { tag } => instances::remove(conn, tag),
+        Op::ListInstances => instances::list(conn),
     }
 }
