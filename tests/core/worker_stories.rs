@@ -143,7 +143,7 @@ fn fa17_a_worker_without_the_build_that_the_store_has_lost_it() {
 }
 
 #[test]
-fn b28_a_paused_or_leaving_worker_gets_no_starts() {
+pub fn b28_a_paused_or_leaving_worker_gets_no_starts() {
     let mut desk = Desk::new(2);
     desk.attach(1, Vec::new());
     desk.hear(Event::Pause { paused: true, reason: None });
