@@ -9,5 +9,6 @@ mod lifecycle;
 mod logs;
 mod logs_lines;
 mod logs_model;
+mod merging;
 mod people;
 mod world;
