@@ -139,6 +139,37 @@ fn b07_a_cancel_after_the_start_was_sent_is_false_and_changes_nothing() {
 }
 
 #[test]
+fn ff01_a_cancel_that_races_with_the_claim_wins_or_changes_nothing() {
+    for merge in [Merge::None, Merge::SameSource] {
+        story(move || async move {
+            let a = BuilderConfig { merge, ..builder("a", &["w1", "w2"]) };
+            let house = House::open(&[("w1", 2), ("w2", 2)], vec![a]).await;
+            let robots = house.robots(["w1", "w2"]).await;
+            let mut told = Vec::new();
+            // Each time a little later in the life of a start.
+            for round in 0..60 {
+                let ids = house.submit("a", 2).await;
+                for _ in 0..round * 4 {
+                    tokio::task::yield_now().await;
+                }
+                told.push((ids[1], cancel(&house, ids[1]).await.unwrap()));
+            }
+            house
+                .until("all have ended", || house.requests_in(2) + house.requests_in(3) == 120)
+                .await;
+            house.nothing_is_taken().await;
+            let ran: Vec<_> = robots.iter().flat_map(|robot| robot.ran()).collect();
+            for (id, cancelled) in told {
+                let state = house.number(&format!("SELECT state FROM requests WHERE id = {id}"));
+                let times = ran.iter().filter(|other| **other == id).count();
+                assert_eq!((state, times), if cancelled { (3, 0) } else { (2, 1) }, "{id}");
+            }
+            house.close();
+        });
+    }
+}
+
+#[test]
 fn ff03_a_build_is_stopped_between_its_start_and_the_answer() {
     story(|| async {
         let house = House::open(&[("w1", 1)], vec![merging("a", &["w1"])]).await;

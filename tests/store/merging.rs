@@ -90,6 +90,8 @@ fn fb16_a_claim_that_is_repeated_is_built_as_its_first_request_says() {
         };
         assert_eq!((build.request, &*buildset.properties["owner"].value), (bob, "bob"));
     }
+    let read: Vec<_> = open_build(&world).requests.iter().map(|with| with.row.id).collect();
+    assert_eq!(read, [bob, ann]);
 }
 
 #[test]

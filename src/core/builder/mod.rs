@@ -17,6 +17,7 @@ mod running;
 mod seat;
 mod starts;
 mod stops;
+mod why;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
