@@ -5,10 +5,12 @@
 
 mod files;
 mod group;
+mod instances;
 mod lifecycle;
 mod logs;
 mod logs_lines;
 mod logs_model;
 mod merging;
 mod people;
+mod transitions;
 mod world;

@@ -11,7 +11,7 @@ use crate::actors::convert::request;
 use crate::actors::runtime::{MayRestart, start_supervised};
 use crate::actors::slave_builder::SlaveBuilder;
 use crate::core::build::{Event as ToBuild, Order};
-use crate::core::builder::{Answer, Effect, Event, ReplyId, Request, WORKER_PROPERTY};
+use crate::core::builder::{Answer, Effect, Event, Prediction, ReplyId, Request, WORKER_PROPERTY};
 use crate::core::ids::*;
 use crate::core::values::{BuildResult, BuilderConfig, Properties, Property, WORKER_SOURCE};
 use crate::messages::*;
@@ -39,6 +39,14 @@ struct CancelAgain {
     build: BuildId,
     requests: Vec<RequestId>,
     head: RequestId,
+}
+
+/// A build that the worker accepted.
+pub(super) struct RunOrder {
+    claim: ClaimId,
+    build: BuildId,
+    config: Arc<BuilderConfig>,
+    expected: Option<Prediction>,
 }
 
 /// Write what is waiting to be noted.
@@ -139,8 +147,9 @@ impl Builder {
                     ctx.notify(BuilderEvent(Event::LeftStart { claim, request, in_time: true }))
                 }
             },
-            Effect::RunBuild { claim, build, worker, requests, config } => {
-                self.run_build(claim, build, &worker, &requests, config, ctx);
+            Effect::RunBuild { claim, build, worker, requests, config, expected } => {
+                let order = RunOrder { claim, build, config, expected };
+                self.run_build(order, &worker, &requests, ctx);
             }
             Effect::StopBuild { claim, reason } => {
                 if let Some(build) = self.builds.get(&claim) {
@@ -389,13 +398,12 @@ impl Builder {
 
     pub(super) fn run_build(
         &mut self,
-        claim: ClaimId,
-        build: BuildId,
+        order: RunOrder,
         worker: &WorkerName,
         requests: &[Request],
-        config: Arc<BuilderConfig>,
         ctx: &mut Context<Self>,
     ) {
+        let RunOrder { claim, build, config, expected } = order;
         let (Some(handle), Some(claimed)) =
             (self.worker(worker).cloned(), self.claimed.remove(&claim))
         else {
@@ -420,6 +428,7 @@ impl Builder {
             worker: handle,
             link: self.seat(worker).map(|seat| seat.link.clone()),
             recovered: None,
+            expected,
             builder: ctx.address().recipient(),
             finished: ctx.address().recipient(),
         };

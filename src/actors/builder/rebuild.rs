@@ -15,6 +15,7 @@ use crate::core::builder::{Effect, Event, OpenBuild, Records, SeatReport, SeatRe
 use crate::core::ids::*;
 use crate::core::values::{BuildResult, OnLost};
 use crate::messages::{BuilderHandle, BuilderRoute, BuilderShown, DescribeSeat, KeepSlots};
+use crate::settings::factory_digest;
 use crate::store::{BuilderRecords, Op, OpOutcome, RequestsAfter, StoreError, Written};
 
 /// The store answered a load, with what the seats reported.
@@ -175,6 +176,8 @@ impl Builder {
     pub(super) fn recover_build(&mut self, open: crate::store::OpenBuild, ctx: &mut Context<Self>) {
         let Some(worker) = self.parts.workers.get(&open.worker).cloned() else { return };
         let mut config = (*self.parts.config).clone();
+        // What it teaches is of the factory that it was started with.
+        config.factory_digest = factory_digest(&open.factory).unwrap_or_default();
         config.factory = open.factory;
         let requests: Vec<_> = open.requests.iter().map(request).collect();
         let order = BuildOrder {
@@ -189,6 +192,8 @@ impl Builder {
             worker,
             link: None,
             recovered: Some(open.steps),
+            // It was kept when the build started.
+            expected: None,
             builder: ctx.address().recipient(),
             finished: ctx.address().recipient(),
         };

@@ -3,7 +3,7 @@
 use super::event::{Effect, Event, StartFailure, StartOrder};
 use super::expectations::StepTimes;
 use super::seat::{Pause, SeatUse};
-use super::{ActiveBuild, BuilderCore, Leaving, MERGE_LIMIT, Phase, Request, STORE_PAUSE};
+use super::{ActiveBuild, BuilderCore, Leaving, MERGE_LIMIT, Phase, Request, STORE_PAUSE, Stage};
 use crate::core::ids::*;
 use crate::core::planted;
 use crate::core::time::WallTime;
@@ -96,7 +96,7 @@ impl BuilderCore {
             self.give_back(claim, Vec::new(), None, fx);
             return;
         }
-        build.phase = Phase::Claiming { worker_id, incarnation };
+        build.enter(Phase::Claiming { worker_id, incarnation });
         fx.push(Effect::Claim {
             claim,
             worker_id,
@@ -108,7 +108,12 @@ impl BuilderCore {
 
     /// A refused claim leaves the request where it was (row B29).
     pub(super) fn on_slot_refused(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
+        if !self.builds.get(&claim).is_some_and(|build| build.phase == Phase::Reserving) {
+            fx.push(Effect::Ignored("slot refused to a build that is not waiting for one"));
+            return;
+        }
         let Some(build) = self.builds.remove(&claim) else { return };
+        build.check(Stage::Away);
         self.free_seat(&build.worker, claim, true);
         self.give_back(claim, build.requests, None, fx);
     }
@@ -146,7 +151,7 @@ impl BuilderCore {
             let head = head.id;
             fx.push(Effect::CancelClaimed { claim, build: id, requests: gone, head });
         }
-        build.phase = Phase::Starting;
+        build.enter(Phase::Starting);
         fx.push(Effect::StartOnSeat {
             worker: build.worker.clone(),
             order: StartOrder {
@@ -204,7 +209,7 @@ impl BuilderCore {
     pub(super) fn unclaim(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
         let Some(build) = self.builds.get_mut(&claim) else { return };
         let Some(id) = build.build else { return };
-        build.phase = Phase::Unclaiming;
+        build.enter(Phase::Unclaiming);
         let stopped = build.stop.is_some().then(|| build.requests.iter().map(|request| request.id));
         let mut cancelled: Vec<_> = build.leaving.iter().map(|leaving| leaving.id).collect();
         cancelled.extend(stopped.into_iter().flatten());
@@ -281,13 +286,14 @@ impl BuilderCore {
             return;
         };
         self.pauses.remove(&build.worker);
-        build.phase = Phase::Running;
+        build.enter(Phase::Running);
         fx.push(Effect::RunBuild {
             claim,
             build: id,
             worker: build.worker.clone(),
             requests: build.requests.clone(),
             config: build.config.clone(),
+            expected: self.expectations.snapshot(),
         });
         // A stop that came too late to call the start back.
         if let Some(reason) = build.stop.clone() {
@@ -298,6 +304,7 @@ impl BuilderCore {
     /// The build leaves `builds`; its seat and its slot are free again.
     pub(super) fn end_start(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
         let Some(build) = self.builds.remove(&claim) else { return };
+        build.check(Stage::Away);
         self.free_seat(&build.worker, claim, false);
         fx.push(Effect::BuildOver { worker: build.worker.clone(), claim });
         fx.push(Effect::GiveBackSlot { worker: build.worker, claim });

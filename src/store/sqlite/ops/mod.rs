@@ -5,7 +5,9 @@
 
 mod claims;
 mod ends;
+mod instances;
 mod people;
+mod predictions;
 mod requests;
 mod running;
 mod steps;
@@ -13,6 +15,7 @@ mod steps;
 use rusqlite::Connection;
 
 use super::errors::OpError;
+use crate::core::ids::Incarnation;
 use crate::store::{Change, Op, OpOutcome};
 
 type Done = Result<OpOutcome, OpError>;
@@ -36,7 +39,13 @@ pub(super) fn is_one_statement(op: &Op) -> bool {
             | Op::DetachWorker { .. }
             | Op::SetWorker { .. }
             | Op::SaveExpectations { .. }
+            | Op::Predict { .. }
             | Op::Note(_)
+            | Op::WishInstance { .. }
+            | Op::NoteInstance { .. }
+            | Op::ReleaseInstance { .. }
+            | Op::RemoveInstance { .. }
+            | Op::ListInstances
     )
 }
 
@@ -111,6 +120,25 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
             people::set_worker(conn, changes, *worker, paused.as_ref(), *graceful)
         }
         Op::SaveExpectations { builder, text } => people::save_expectations(conn, *builder, text),
+        Op::Predict { build, expected } => predictions::of_build(conn, *build, expected),
+        Op::PredictRequests(all) => predictions::of_requests(conn, all),
         Op::Note(note) => people::note(conn, changes, note),
+        Op::FailBuild { claim, builder, worker, requests, factory_digest, state_string, at } => {
+            let wanted = claims::Wanted {
+                claim: *claim,
+                builder: *builder,
+                worker: *worker,
+                incarnation: Incarnation(0),
+                requests,
+                factory_digest,
+                at: *at,
+            };
+            instances::fail_build(conn, changes, &instances::Failed { wanted, state_string })
+        }
+        Op::WishInstance { tag, worker, at } => instances::wish(conn, tag, *worker, *at),
+        Op::NoteInstance { tag, id, at } => instances::note(conn, tag, id, *at),
+        Op::ReleaseInstance { tag, worker, at } => instances::release(conn, tag, *worker, *at),
+        Op::RemoveInstance { tag } => instances::remove(conn, tag),
+        Op::ListInstances => instances::list(conn),
     }
 }
