@@ -9,6 +9,7 @@
 mod chaos;
 mod connections;
 mod house;
+mod merges;
 mod panics;
 mod reloads;
 mod removals;

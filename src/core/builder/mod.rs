@@ -19,6 +19,7 @@ mod seat;
 mod starts;
 mod stops;
 mod table;
+mod why;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
