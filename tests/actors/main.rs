@@ -10,6 +10,7 @@ mod chaos;
 mod connections;
 mod house;
 mod merges;
+mod moments;
 mod panics;
 mod reloads;
 mod removals;

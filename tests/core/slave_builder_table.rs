@@ -170,6 +170,19 @@ fn s08_the_seeds_three_impossible_ones_leave_it_consistent() {
     assert!(matches!(&effects[..], [Effect::SendStart(order)] if order.build == BuildId(MINE)));
 }
 
+/// Busy is neither IDLE nor LATENT: only an idle one takes a start.
+#[test]
+fn s01_only_an_idle_one_takes_a_start() {
+    for stands in STATES {
+        let mut core = standing(*stands, false).unwrap();
+        let effects = hear(&mut core, BEGIN, event(Hears::Start, OTHER));
+        let pings = effects.iter().any(|effect| matches!(effect, Effect::StartPing { .. }));
+        assert_eq!(pings, *stands == Stands::Idle, "{stands:?}");
+        let answered = effects.iter().any(|effect| matches!(effect, Effect::TellStart { .. }));
+        assert_eq!(answered, !pings, "{stands:?}: who is not started is told so");
+    }
+}
+
 #[test]
 fn s04_a_refused_start_leaves_a_persons_ping_under_way() {
     for end in [event(Hears::Refused, MINE), Event::DeadlineReached] {
@@ -242,7 +255,8 @@ impl Debts {
             Effect::TightenPing(_)
             | Effect::TellIdle
             | Effect::DropConnection(_)
-            | Effect::Note(_)
+            | Effect::NoteBegins(_)
+            | Effect::NoteEnds { .. }
             | Effect::Ignored(_) => {}
         }
     }

@@ -127,7 +127,7 @@ fn b20_what_decides_where_a_request_may_run_is_there_after_a_restart() {
     };
     let expected = vec![told[0].1.clone(), told[1].1.clone()];
     assert_eq!(sets(open_build(&world).requests), expected);
-    let undo = Op::Unclaim { build: build.id, cancelled: Vec::new(), at: at(25) };
+    let undo = Op::Unclaim { build: build.id, cancelled: Vec::new(), refused: false, at: at(25) };
     let OpOutcome::Requeued { requests } = world.run(undo).unwrap() else { panic!() };
     assert_eq!(sets(requests), expected);
     let op = claim_op(2, world.builder, &[(one, Epoch(1)), (two, Epoch(1))]);

@@ -59,7 +59,9 @@ fn kinds(op: &Op) -> (Option<RequestEvent>, Option<BuildEvent>) {
         | Op::ListInstances
         // A claim, a start and an end in one: each of them is held to the table.
         | Op::FailBuild { .. }
-        | Op::Note(_) => (None, None),
+        | Op::Note(_)
+        | Op::BeginNote(_)
+        | Op::EndNote { .. } => (None, None),
     }
 }
 
@@ -148,7 +150,7 @@ impl Shop {
             self.one(claim_op(claim, self.builder, &[(request, Epoch(0)), (mate, Epoch(0))]));
         let OpOutcome::Claimed { build, .. } = outcome else { panic!("{outcome:?}") };
         let build = build.id;
-        let unclaim = |cancelled| Op::Unclaim { build, cancelled, at: at(25) };
+        let unclaim = |cancelled| Op::Unclaim { build, cancelled, refused: false, at: at(25) };
         match life {
             Life::WaitsAgain => drop(self.one(unclaim(Vec::new()))),
             Life::CancelledAtStart => drop(self.one(unclaim(vec![request]))),
@@ -182,8 +184,8 @@ impl Shop {
             Op::AddBuildset(submission(&[self.builder])),
             claim_op(claim, self.builder, &[(request, epoch)]),
             claim_op(other, self.builder, &[(request, epoch)]),
-            Op::Unclaim { build, cancelled: Vec::new(), at: at(50) },
-            Op::Unclaim { build, cancelled: vec![request], at: at(50) },
+            Op::Unclaim { build, cancelled: Vec::new(), refused: true, at: at(50) },
+            Op::Unclaim { build, cancelled: vec![request], refused: true, at: at(50) },
             Op::CancelClaimed { build, requests: vec![request], head: mate, at: at(50) },
             start_op(build),
             Op::AdoptBuild { build, incarnation: Incarnation(1) },
@@ -229,7 +231,9 @@ impl Shop {
             Op::DetachWorker { worker: w2, incarnation: Incarnation(1), at: at(50) },
             Op::SetWorker { worker: w2, paused: Some((true, None)), graceful: None },
             Op::SaveExpectations { builder: self.builder, text: "1".into() },
-            Op::Note(note),
+            Op::Note(note.clone()),
+            Op::BeginNote(note.clone()),
+            Op::EndNote { begun: "pinging".into(), note },
         ]
     }
 

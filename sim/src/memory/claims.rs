@@ -107,6 +107,7 @@ pub(super) fn unclaim(
     changes: &mut Vec<Change>,
     build: BuildId,
     cancelled: &[RequestId],
+    refused: bool,
     at: WallTime,
 ) -> Done {
     let record = tables.build(build)?.clone();
@@ -119,7 +120,7 @@ pub(super) fn unclaim(
             let (state, result) = (RequestState::Cancelled, BuildResult::Cancelled);
             end_request(tables, changes, (*request, *epoch), state, result, at)?;
         } else {
-            back.extend(requeue(tables, changes, (*request, *epoch), false));
+            back.extend(requeue(tables, changes, (*request, *epoch), refused));
         }
     }
     tables.builds_open.remove(&(record.row.builder, record.claim));
