@@ -90,6 +90,25 @@ impl Fault {
         Self::People,
     ];
 
+    /// Whether a worker may live on while the master takes it for gone.
+    fn hides_machines(self) -> bool {
+        match self {
+            Self::Partition
+            | Self::OneWay
+            | Self::Hold
+            | Self::MasterCrash
+            | Self::MasterVanishes => true,
+            Self::WorkerCrash
+            | Self::WorkerVanishes
+            | Self::Outage
+            | Self::Twin
+            | Self::Reload
+            | Self::Pause
+            | Self::Leave
+            | Self::People => false,
+        }
+    }
+
     pub fn name(self) -> &'static str {
         match self {
             Self::Partition => "partition",
@@ -168,6 +187,11 @@ impl Plan {
             up: UpSettings::default(),
         };
         let mut faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| dice.percent(45)).collect();
+        if faults.contains(&Fault::Twin) {
+            // A master that cannot hear whether the first machine is gone, or
+            // has forgotten it, cannot tell the second one from its restart.
+            faults.retain(|fault| !fault.hides_machines());
+        }
         if faults.is_empty() {
             faults.push(Fault::People);
         }
