@@ -214,6 +214,13 @@ impl Handler<Reload> for FakeMaster {
     }
 }
 
+impl Handler<RestartBuilder> for FakeMaster {
+    type Result = Result<(), Refusal>;
+    fn handle(&mut self, m: RestartBuilder, _: &mut Self::Context) -> Self::Result {
+        self.note(format!("restart {}", m.0), |_| ())
+    }
+}
+
 /// A server over a store of its own. It ends with the value.
 pub struct World {
     pub address: SocketAddr,
@@ -313,7 +320,8 @@ impl World {
                     stop: master.clone().recipient(),
                     ping: master.clone().recipient(),
                     order: master.clone().recipient(),
-                    reload: master.recipient(),
+                    reload: master.clone().recipient(),
+                    restart: master.recipient(),
                 };
                 let context = WebContext {
                     handle,
