@@ -5,13 +5,18 @@
 //! anything is stored or sent. It must always hold that a build that has begun
 //! ends with exactly one `Finished`, whatever its worker does.
 
+mod table;
+
 use std::sync::Arc;
 use std::time::Duration;
+
+pub use table::{HEARS, Hears, WORK_TABLE, WORKS, Work};
 
 use super::builder::StepTimes;
 use super::ids::*;
 use super::planted;
 use super::time::{Now, Timestamp};
+use super::transitions;
 use super::values::{BuildResult, BuilderConfig, OnLost, StepSpec};
 
 /// How long after a kill's grace the worker may take to report the end.
@@ -279,14 +284,33 @@ impl BuildCore {
         }
     }
 
-    /// Takes in one event.
+    /// Takes in one event. Whatever it is, the phase changes only as the table
+    /// says.
     pub fn handle(&mut self, now: Now, event: Event, fx: &mut Vec<Effect>) {
+        let (before, heard) = (Work::from(self.phase), Hears::from(&event));
+        self.take(now.mono, event, fx);
+        let after = Work::from(self.phase);
+        assert!(
+            transitions::allows(WORK_TABLE, &before, &heard, &after),
+            "a build cannot go from {before:?} to {after:?} by {heard:?}"
+        );
+    }
+
+    /// Where its work stands, for tests and views.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        self.phase.into()
+    }
+
+    fn take(&mut self, now: Timestamp, event: Event, fx: &mut Vec<Effect>) {
         if self.phase == Phase::Over {
             fx.push(Effect::Ignored("news of a build that is over"));
             return;
         }
-        let now = now.mono;
         match event {
+            Event::Begin | Event::Recover { .. } if self.phase != Phase::New => {
+                fx.push(Effect::Ignored("second beginning of a build"));
+            }
             Event::Begin => self.go_on(now, 0, vec![Record::StartBuild], fx),
             Event::Recover { last_step, results, times, step_ran } => {
                 self.times = times;
@@ -294,7 +318,9 @@ impl BuildCore {
             }
             Event::Written => self.on_written(fx),
             Event::WriteFailed { transient, error: _ } => {
-                if transient {
+                if !matches!(self.phase, Phase::Writing(_)) {
+                    fx.push(Effect::Ignored("answer to a write that was not asked for"));
+                } else if transient {
                     self.retry_at = Some(now + STORE_PAUSE);
                 } else {
                     self.phase = Phase::Over;

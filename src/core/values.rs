@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -103,6 +104,9 @@ pub struct Property {
     /// Who set it, for people: `Force Build Form`, `Builder`, …
     pub source: String,
 }
+
+/// Who set a property that says something of the build's worker.
+pub const WORKER_SOURCE: &str = "Worker";
 
 /// Properties by name.
 pub type Properties = BTreeMap<String, Property>;
@@ -248,6 +252,31 @@ pub enum ChooseWorker {
     First,
 }
 
+/// Which waiting requests join the oldest one when its build starts (row B09).
+/// The policy is a plain comparison: it cannot fail, wait or take long.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Merge {
+    /// None: each request has its own build.
+    #[default]
+    None,
+    /// Those for the same source.
+    SameSource,
+    /// Those for the same source whose submissions say the same of each of
+    /// these properties; not to have one is something else than an empty one.
+    Properties(Vec<String>),
+}
+
+impl fmt::Display for Merge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::SameSource => f.write_str("same source"),
+            Self::Properties(names) => write!(f, "[{}]", names.join(", ")),
+        }
+    }
+}
+
 /// What becomes of a build whose worker went away and did not come back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -295,6 +324,11 @@ pub struct BuilderConfig {
     pub infra_retries: u32,
     /// How many requests may wait.
     pub queue_limit: usize,
+    /// Which waiting requests share a build (row B09).
+    pub merge: Merge,
+    /// Most builds of this builder side by side, from the choice of the worker
+    /// on. None means as many as its workers have room for.
+    pub max_builds: Option<u32>,
 }
 
 /// Everything a Worker actor needs to know about its worker.
@@ -304,4 +338,48 @@ pub struct WorkerConfig {
     pub name: WorkerName,
     /// Builds it runs side by side, over all builders.
     pub max_builds: u32,
+    /// How its instances come and go, when it is a latent one: one that is
+    /// there only while somebody needs it.
+    pub latent: Option<LatentConfig>,
+}
+
+/// How a latent worker's instances come and go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LatentConfig {
+    /// Who makes and ends them.
+    pub provider: Provider,
+    /// How long an instance may take from the wish for it until it is
+    /// attached.
+    pub substantiate_timeout: Duration,
+    /// How long an instance without a build is kept; zero ends it right after
+    /// its last build.
+    pub idle_timeout: Duration,
+}
+
+/// Who makes and ends a latent worker's instances.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Provider {
+    /// Worker programs on the master's own machine.
+    Process(ProcessOptions),
+}
+
+impl Provider {
+    /// The word that the configuration has for it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Process(_) => "process",
+        }
+    }
+}
+
+/// A worker program on the master's own machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProcessOptions {
+    /// Folder that the instances work in, one after the other.
+    pub dir: PathBuf,
+    /// File with the worker's token.
+    pub token_file: PathBuf,
+    /// Added to the master's own environment.
+    pub env: BTreeMap<String, String>,
 }

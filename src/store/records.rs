@@ -117,6 +117,33 @@ pub struct RequestRow {
     pub waited_for: bool,
 }
 
+/// What a request shares with the other requests of its set.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct SetPart {
+    /// Ids of the source stamps, in order. Equal stamps have the same id.
+    pub source: Arc<[u64]>,
+    /// For every build of the set.
+    pub properties: Arc<Properties>,
+}
+
+impl From<&BuildsetRow> for SetPart {
+    fn from(set: &BuildsetRow) -> Self {
+        Self {
+            source: set.sourcestamps.iter().map(|stamp| stamp.id).collect(),
+            properties: set.properties.clone(),
+        }
+    }
+}
+
+/// A build request with what its builder needs to know to start it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RequestWithSet {
+    /// The request.
+    pub row: Arc<RequestRow>,
+    /// Of its set.
+    pub set: SetPart,
+}
+
 /// Where a request stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -225,7 +252,7 @@ pub struct OpenBuild {
     /// Its worker's name.
     pub worker: WorkerName,
     /// Its requests, the oldest first, with the epochs it holds.
-    pub requests: Vec<RequestRow>,
+    pub requests: Vec<RequestWithSet>,
     /// The steps as they were when it was claimed.
     pub factory: Arc<Factory>,
     /// Steps begun so far, each with its logs.
@@ -238,7 +265,7 @@ pub struct BuilderRecords {
     /// Which builder.
     pub builder: BuilderId,
     /// Requests that wait, in no order that matters.
-    pub queued: Vec<RequestRow>,
+    pub queued: Vec<RequestWithSet>,
     /// Builds that have not ended.
     pub builds: Vec<OpenBuild>,
     /// Every request with an id up to this is known to these records. A notice
@@ -246,6 +273,32 @@ pub struct BuilderRecords {
     pub loaded_through: RequestId,
     /// What the last successful builds took, as the core wrote it.
     pub expectations: Option<String>,
+}
+
+/// An instance of a latent worker that is not known to be gone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InstanceRow {
+    /// Given to the provider.
+    pub tag: InstanceTag,
+    /// Whose instance.
+    pub worker: WorkerId,
+    /// That worker's name; empty when there is no such worker.
+    pub name: WorkerName,
+    /// Where it stands.
+    pub state: InstanceState,
+    /// The provider's own name for it, once it has told it.
+    pub id: Option<String>,
+}
+
+/// Where an instance stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InstanceState {
+    /// The provider was or will be asked for it.
+    Wished,
+    /// The provider has it.
+    Created,
+    /// The provider was or will be asked to end it.
+    Destroying,
 }
 
 /// What a submission asks for.
@@ -354,6 +407,20 @@ pub enum Op {
         build: BuildId,
         /// Requests cancelled meanwhile.
         cancelled: Vec<RequestId>,
+        /// When.
+        at: WallTime,
+    },
+    /// Ends requests of a claimed build that has not started; the build keeps
+    /// the others, at least one. One that ended already is left alone. Answered
+    /// `Cancelled`.
+    CancelClaimed {
+        /// Which build.
+        build: BuildId,
+        /// Requests that leave it.
+        requests: Vec<RequestId>,
+        /// Its first request from now on, if that stays. The build has its
+        /// submission's properties.
+        head: RequestId,
         /// When.
         at: WallTime,
     },
@@ -510,6 +577,60 @@ pub enum Op {
     /// A moment in a builder's life that the rows name: `connect WORKER`,
     /// `pinging`, `offline`, …
     Note(BuilderNote),
+    /// A build for which no worker could be had: claims, numbers and ends it
+    /// with `exception`; its requests are done. Each request must be queued in
+    /// the epoch given.
+    FailBuild {
+        /// Made by the claimer.
+        claim: ClaimId,
+        /// Their builder.
+        builder: BuilderId,
+        /// The worker that could not be had.
+        worker: WorkerId,
+        /// Requests in their present epochs, the oldest first.
+        requests: Vec<(RequestId, Epoch)>,
+        /// The steps, saved before.
+        factory_digest: String,
+        /// For people.
+        state_string: String,
+        /// When.
+        at: WallTime,
+    },
+    /// An instance of a latent worker is wished for: written before anybody is
+    /// asked for it.
+    WishInstance {
+        /// Its tag.
+        tag: InstanceTag,
+        /// Whose.
+        worker: WorkerId,
+        /// When.
+        at: WallTime,
+    },
+    /// The provider has the instance, under this name.
+    NoteInstance {
+        /// Its tag.
+        tag: InstanceTag,
+        /// The provider's name for it.
+        id: String,
+        /// When.
+        at: WallTime,
+    },
+    /// The instance is to be destroyed: written before the provider is asked.
+    ReleaseInstance {
+        /// Its tag.
+        tag: InstanceTag,
+        /// Whose.
+        worker: WorkerId,
+        /// When.
+        at: WallTime,
+    },
+    /// The instance is gone.
+    RemoveInstance {
+        /// Its tag.
+        tag: InstanceTag,
+    },
+    /// Reads all instances. Answered `Instances`.
+    ListInstances,
 }
 
 /// When a request that waits is expected to begin and to end.
@@ -570,7 +691,7 @@ pub enum OpOutcome {
     /// by a `FinishBuild`.
     Requeued {
         /// Back in the queue.
-        requests: Vec<Arc<RequestRow>>,
+        requests: Vec<RequestWithSet>,
     },
     /// The build with its number.
     Started(Arc<BuildRow>),
@@ -585,6 +706,8 @@ pub enum OpOutcome {
     Cancelled(Vec<RequestId>),
     /// The worker's new incarnation.
     Attached(Incarnation),
+    /// All instances, by tag.
+    Instances(Vec<InstanceRow>),
 }
 
 /// Something that became true in a commit, for the event stream. Each carries

@@ -116,6 +116,8 @@ pub fn builder_with_steps(name: &str, workers: &[&str], steps: usize) -> Builder
         grace: Duration::from_millis(400),
         infra_retries: 3,
         queue_limit: 10_000,
+        merge: Merge::None,
+        max_builds: None,
     }
 }
 
@@ -452,7 +454,7 @@ impl House {
 /// A worker's settings.
 pub fn worker(name: &str, max_builds: u32) -> WorkerSettings {
     WorkerSettings {
-        config: WorkerConfig { name: name.into(), max_builds },
+        config: WorkerConfig { name: name.into(), max_builds, latent: None },
         token_file: format!("{name}.token").into(),
     }
 }

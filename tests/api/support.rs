@@ -24,9 +24,10 @@ use botmaster::web::{LogText, RawPieces, WebContext, WebState, serve};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-const SCHEMA: [&str; 2] = [
+const SCHEMA: [&str; 3] = [
     include_str!("../../migrations/sqlite/0001_first.sql"),
-    include_str!("../../migrations/sqlite/0004_expectations.sql"),
+    include_str!("../../migrations/sqlite/0002_instances.sql"),
+    include_str!("../../migrations/sqlite/0003_expectations.sql"),
 ];
 
 const ROWS: &str = r#"
@@ -274,6 +275,7 @@ fn shown_board() -> Board {
         oldest_request_time: None,
         builds,
         workers: BTreeMap::from([("linux-1".into(), "idle")]),
+        max_builds: None,
         expected: Estimate::of(vec![Duration::from_secs(90)]),
         broken: None,
         restarts: 0,

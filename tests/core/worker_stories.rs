@@ -10,7 +10,7 @@ struct Desk(WorkerCore);
 
 impl Desk {
     fn new(max_builds: u32) -> Self {
-        let config = WorkerConfig { name: "w1".into(), max_builds };
+        let config = WorkerConfig { name: "w1".into(), max_builds, latent: None };
         let mut desk = Self(WorkerCore::new(config.clone(), false));
         let builders = vec![("a".into(), "a".into()), ("b".into(), "b".into())];
         desk.hear(Event::Configure { config, builders, renewed: BTreeSet::new() });
@@ -161,7 +161,7 @@ fn fa19_a_lower_max_builds_waits_for_the_running_ones() {
     let mut desk = Desk::new(2);
     desk.attach(1, Vec::new());
     assert!(desk.ask("a", 1) && desk.ask("b", 2));
-    let config = WorkerConfig { name: "w1".into(), max_builds: 1 };
+    let config = WorkerConfig { name: "w1".into(), max_builds: 1, latent: None };
     desk.hear(Event::Configure {
         config,
         builders: vec![("a".into(), "a".into())],
@@ -178,7 +178,7 @@ fn fa19_a_lower_max_builds_waits_for_the_running_ones() {
 fn t06_the_list_is_sent_again_only_when_it_changed() {
     let mut desk = Desk::new(1);
     desk.attach(1, Vec::new());
-    let config = WorkerConfig { name: "w1".into(), max_builds: 1 };
+    let config = WorkerConfig { name: "w1".into(), max_builds: 1, latent: None };
     let same = vec![("a".into(), "a".into()), ("b".into(), "b".into())];
     let sent =
         |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::SendBuilders { .. }));
@@ -200,7 +200,7 @@ fn t06_the_list_is_sent_again_only_when_it_changed() {
 fn t08_only_new_or_renewed_builders_hear_of_a_reload() {
     let mut desk = Desk::new(1);
     desk.attach(1, Vec::new());
-    let config = WorkerConfig { name: "w1".into(), max_builds: 1 };
+    let config = WorkerConfig { name: "w1".into(), max_builds: 1, latent: None };
     let list: Vec<_> = ["a", "b", "c"].map(|n| (n.into(), n.to_owned())).into();
     let renewed = BTreeSet::from(["b".into()]);
     let effects = desk.hear(Event::Configure { config, builders: list, renewed });

@@ -6,9 +6,11 @@
 mod expectations;
 mod files;
 mod group;
+mod instances;
 mod lifecycle;
 mod logs;
 mod logs_lines;
 mod logs_model;
 mod people;
+mod transitions;
 mod world;

@@ -142,7 +142,7 @@ impl Handler<Examined> for Builder {
                 // It had ended. Which of the requests that wait again were its
                 // own is not known; one told too many is here already.
                 None => {
-                    let again = records.queued.iter().filter(|row| row.requeued);
+                    let again = records.queued.iter().filter(|again| again.row.requeued);
                     ctx.notify(ended(claim, again.map(request).collect()));
                 }
             }

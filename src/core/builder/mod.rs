@@ -17,6 +17,8 @@ mod requests;
 mod running;
 mod seat;
 mod starts;
+mod stops;
+mod table;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -27,13 +29,15 @@ pub use eta::{Accuracy, Left, QUEUED, QueuedEta, SeatFree, schedule};
 pub use event::{Answer, Effect, Event, ReplyId, StartFailure, StartOrder};
 pub use expectations::{Estimate, Expectations, Prediction, StepTimes, WINDOW, seconds};
 pub use handover::{Handover, InheritedBuild};
-pub use queue::{Queue, Request};
+pub use queue::{Queue, Request, WORKER_PROPERTY, named_worker};
 pub use rebuild::{OpenBuild, Records, SeatReport, SeatReportUse};
 pub use seat::{Pause, Seat, SeatUse};
+pub use table::{CAUSES, Cause, STAGE_TABLE, STAGES, Stage};
 
 use super::ids::*;
 use super::rng::Rng;
 use super::time::{Now, Timestamp, WallTime};
+use super::transitions::{self, Word};
 use super::values::BuilderConfig;
 use super::views::{ActiveBuildView, BigState, BuilderView};
 
@@ -64,22 +68,42 @@ struct ActiveBuild {
     requests: Vec<Request>,
     /// The builder as it was when the build was chosen.
     config: Arc<BuilderConfig>,
-    /// Requests cancelled while the start was on its way, with who waits.
-    cancelled: Vec<(RequestId, Option<ReplyId>)>,
-    /// Why it shall stop, when it shall.
+    /// Requests that were cancelled while the start was on its way, and whose
+    /// cancel is not settled yet.
+    leaving: Vec<Leaving>,
+    /// Why it shall stop, when it shall: its start is called back, or it is
+    /// stopped once it runs.
     stop: Option<String>,
+}
+
+/// A request that somebody wants out of a build that has not started.
+#[derive(Clone, PartialEq, Debug)]
+struct Leaving {
+    id: RequestId,
+    /// Who waits.
+    reply: Option<ReplyId>,
+    /// The request, once it is out of the build and the store was asked.
+    out: Option<Request>,
 }
 
 impl ActiveBuild {
     fn word(&self) -> &'static str {
-        match self.phase {
-            Phase::Reserving => "reserving",
-            Phase::Claiming { .. } => "claiming",
-            Phase::Starting => "starting",
-            Phase::Unclaiming => "returning",
-            Phase::Running => "running",
-            Phase::Orphaned => "orphaned",
-        }
+        Stage::from(self.phase).word()
+    }
+
+    /// Goes on to a phase, which the table must allow.
+    fn enter(&mut self, phase: Phase) {
+        self.check(phase.into());
+        self.phase = phase;
+    }
+
+    /// Asserts that the build may go on to this stage.
+    fn check(&self, to: Stage) {
+        let from = Stage::from(self.phase);
+        assert!(
+            transitions::leads(STAGE_TABLE, &from, &to),
+            "a build cannot go from {from:?} to {to:?}"
+        );
     }
 }
 
@@ -107,6 +131,9 @@ pub struct BuilderCore {
     builds: BTreeMap<ClaimId, ActiveBuild>,
     inherited: BTreeMap<ClaimId, InheritedBuild>,
     pings: Vec<PingRound>,
+    /// Requests whose claim together with others was refused: each is claimed
+    /// alone, so that the one that is gone takes no other with it.
+    alone: BTreeSet<RequestId>,
     expectations: Expectations,
     big_state: BigState,
     oldest: Option<WallTime>,
@@ -115,6 +142,10 @@ pub struct BuilderCore {
     /// Claims are held back until then, after the store could not write.
     store_pause: Option<Timestamp>,
 }
+
+/// Most requests that one build has: a claim is one transaction of the store,
+/// which nobody else can write during.
+pub const MERGE_LIMIT: usize = 1_000;
 
 /// How long nothing is claimed after the store could not write.
 const STORE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
@@ -132,10 +163,10 @@ impl BuilderCore {
         Self {
             id,
             generation,
-            config,
             rng,
             now: Timestamp::default(),
-            queue: Queue::default(),
+            queue: Queue::merging(config.merge.clone()),
+            config,
             loaded_through: RequestId(0),
             seats: BTreeMap::new(),
             next_order: 0,
@@ -143,6 +174,7 @@ impl BuilderCore {
             builds: BTreeMap::new(),
             inherited: BTreeMap::new(),
             pings: Vec::new(),
+            alone: BTreeSet::new(),
             expectations,
             big_state: BigState::Offline,
             oldest: None,
@@ -157,7 +189,9 @@ impl BuilderCore {
         self.now = self.now.max(now.mono);
         match event {
             Event::Enqueue(requests) => self.on_enqueue(requests),
-            Event::Cancel { request, reason, reply } => self.on_cancel(request, reason, reply, fx),
+            Event::Cancel { request, reason, reply } => {
+                self.on_cancel(request, reason, reply, fx);
+            }
             Event::CancelFailed(request) => self.on_return(vec![request], fx),
             Event::SetPriority { request, priority, reply } => {
                 if self.queue.set_priority(request, priority) {
@@ -183,10 +217,16 @@ impl BuilderCore {
             }
             Event::SlotRefused { claim } => self.on_slot_refused(claim, fx),
             Event::Claimed { claim, build, requests } => {
-                self.on_claimed(claim, build, requests, fx);
+                self.on_claimed(claim, build, &requests, fx);
             }
             Event::ClaimLost { claim, error, transient } => {
                 self.on_claim_lost(claim, &error, transient, fx);
+            }
+            Event::LeftStart { claim, request, in_time } => {
+                self.on_left_start(claim, request, in_time, fx);
+            }
+            Event::CancelledClaimed { claim, requests, done } => {
+                self.on_cancelled_claimed(claim, &requests, done, fx);
             }
             Event::Unclaimed { claim, requests } => self.on_unclaimed(claim, requests, fx),
             Event::StartFailed { claim, failure } => self.on_start_failed(claim, &failure, fx),
@@ -336,6 +376,7 @@ impl BuilderCore {
                 .iter()
                 .map(|(worker, seat)| (worker.clone(), seat.word()))
                 .collect(),
+            max_builds: self.config.max_builds,
             expected: self.expectations.total(),
             broken: None,
             restarts: 0,

@@ -4,9 +4,14 @@
 //! goes where (the builder's), whether the worker has a free slot (the
 //! worker's), the steps of a build.
 
+mod table;
+
+pub use table::{EVENTS, Hears, STATES, Stands, TABLE};
+
 use super::builder::{ReplyId, SeatReportUse, StartFailure, StartOrder};
 use super::ids::*;
 use super::time::Timestamp;
+use super::transitions;
 
 /// Where a SlaveBuilder stands.
 #[derive(Clone, PartialEq, Debug)]
@@ -56,6 +61,13 @@ pub enum Event {
     Start(Box<StartOrder>),
     /// Call the start back if it was not sent.
     CallBack(ClaimId),
+    /// Take a request out of a start if that was not sent (row B07).
+    Leave {
+        /// Whose.
+        claim: ClaimId,
+        /// The request.
+        request: RequestId,
+    },
     /// A person asks whether the worker answers.
     Ping(ReplyId),
     /// The exchange ended.
@@ -110,6 +122,15 @@ pub enum Effect {
         /// How.
         outcome: Result<(), StartFailure>,
     },
+    /// Tell whether a request left a start before it was sent.
+    TellLeft {
+        /// Whose.
+        claim: ClaimId,
+        /// The request.
+        request: RequestId,
+        /// The start was not sent with it, and will not be.
+        in_time: bool,
+    },
     /// Tell a person's ping.
     TellPing {
         /// Who waits.
@@ -151,13 +172,25 @@ impl SlaveBuilderCore {
         Self { state: State::Attaching { until }, exchange: None, person_timeout }
     }
 
-    /// Takes in one event.
+    /// Takes in one event. Whatever it is, the state changes only as the
+    /// table says.
     pub fn handle(&mut self, now: Timestamp, event: Event, fx: &mut Vec<Effect>) {
+        let (before, heard) = (Stands::from(&self.state), Hears::from(&event));
+        self.take(now, event, fx);
+        let after = Stands::from(&self.state);
+        assert!(
+            transitions::allows(TABLE, &before, &heard, &after),
+            "a SlaveBuilder cannot go from {before:?} to {after:?} by {heard:?}"
+        );
+    }
+
+    fn take(&mut self, now: Timestamp, event: Event, fx: &mut Vec<Effect>) {
         match event {
             Event::Ready { building } => self.on_ready(building, fx),
             Event::Failed { error } => self.on_failed(error, fx),
             Event::Start(order) => self.on_start(now, order, fx),
             Event::CallBack(claim) => self.on_call_back(claim, fx),
+            Event::Leave { claim, request } => self.on_leave(claim, request, fx),
             Event::Ping(reply) => self.on_ping(now, reply, fx),
             Event::PingEnded(ok) => self.on_ping_ended(now, ok, fx),
             Event::Accepted(build) => self.on_accepted(build, fx),
@@ -240,6 +273,27 @@ impl SlaveBuilderCore {
         }
     }
 
+    /// A start goes on without a request that was cancelled; the last one calls
+    /// it back.
+    fn on_leave(&mut self, claim: ClaimId, request: RequestId, fx: &mut Vec<Effect>) {
+        let mut empty = false;
+        let in_time = match &mut self.state {
+            State::Pinging { order: Some(order) } if order.claim == claim => {
+                order.requests.retain(|(id, _)| *id != request);
+                empty = order.requests.is_empty();
+                true
+            }
+            State::Starting { order, .. } => order.claim != claim,
+            State::Building { claim: mine } => *mine != claim,
+            // A start that is not here was called back or has failed.
+            State::Attaching { .. } | State::Idle | State::Pinging { .. } | State::Detached => true,
+        };
+        fx.push(Effect::TellLeft { claim, request, in_time });
+        if empty {
+            self.on_call_back(claim, fx);
+        }
+    }
+
     fn on_ping(&mut self, now: Timestamp, reply: ReplyId, fx: &mut Vec<Effect>) {
         match &self.state {
             State::Detached | State::Attaching { .. } => {
@@ -299,6 +353,12 @@ impl SlaveBuilderCore {
         }
     }
 
+    /// The state once nothing of a build is left: a person's ping that is under
+    /// way goes on.
+    fn at_rest(&self) -> State {
+        if self.exchange.is_some() { State::Pinging { order: None } } else { State::Idle }
+    }
+
     fn on_accepted(&mut self, build: BuildId, fx: &mut Vec<Effect>) {
         match &self.state {
             State::Starting { order, .. } if order.build == build => {
@@ -314,7 +374,7 @@ impl SlaveBuilderCore {
         match &self.state {
             State::Starting { order, .. } if order.build == build => {
                 let claim = order.claim;
-                self.state = State::Idle;
+                self.state = self.at_rest();
                 fx.push(Effect::TellStart {
                     claim,
                     outcome: Err(StartFailure::Refused { code, message }),
@@ -327,11 +387,7 @@ impl SlaveBuilderCore {
     fn on_build_over(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
         match &self.state {
             State::Building { claim: mine } if *mine == claim => {
-                self.state = if self.exchange.is_some() {
-                    State::Pinging { order: None }
-                } else {
-                    State::Idle
-                };
+                self.state = self.at_rest();
             }
             // A start that failed is over already; a detached one stays so.
             State::Idle | State::Detached | State::Attaching { .. } | State::Pinging { .. } => {}
@@ -383,7 +439,7 @@ impl SlaveBuilderCore {
             }
             State::Starting { order, until } if *until <= now => {
                 let claim = order.claim;
-                self.state = State::Idle;
+                self.state = self.at_rest();
                 fx.push(Effect::DropConnection("it did not answer a start in time"));
                 fx.push(Effect::TellStart {
                     claim,
@@ -406,6 +462,12 @@ impl SlaveBuilderCore {
             State::Building { claim } => Some(SeatReportUse::Building(*claim)),
             State::Detached => None,
         }
+    }
+
+    /// Whether a ping is under way, whoever asked for it.
+    #[must_use]
+    pub fn is_pinging(&self) -> bool {
+        self.exchange.is_some()
     }
 
     /// The state, for tests and views.
