@@ -51,6 +51,7 @@ fn broken_and_started_again(held: Say, meanwhile: impl FnOnce(&House, &Robot) + 
         ids.extend(house.submit("b", 1).await);
         house.all_built(&ids, &[&w1]).await;
         assert_eq!(w1.connections(), 1, "the worker did not have to come again");
+        house.until("the worker keeps nothing", || w1.keeps() == 0).await;
         house.close();
     });
 }
@@ -68,6 +69,16 @@ fn fm06_a_build_that_ends_while_its_builder_is_broken_is_not_built_again() {
 #[test]
 fn fm06_a_start_that_pings_while_its_builder_breaks_is_begun_anew() {
     broken_and_started_again(Say::Pong, |_, _| ());
+}
+
+#[test]
+fn fm06_a_start_that_is_accepted_while_its_builder_is_broken_is_called_off() {
+    broken_and_started_again(Say::Accept, |_, w1| w1.release(Say::Accept));
+}
+
+#[test]
+fn fm06_a_start_that_is_accepted_after_its_builder_was_started_again_is_called_off() {
+    broken_and_started_again(Say::Accept, |_, _| ());
 }
 
 #[test]
@@ -257,6 +268,26 @@ fn ff11_a_build_that_gives_up_while_its_builder_is_broken_is_taken_back_from_its
         house.until("it gave up", || faults::left("build.step") == 0).await;
         assert_eq!(restart(&house, "a").await, Ok(()));
         house.until("its end is told again", || done(&house, &ids)).await;
+        house.nothing_is_taken().await;
+        house.close();
+    });
+}
+
+#[test]
+fn ff11_a_build_that_gives_up_under_the_builder_that_took_it_over_ends_all_the_same() {
+    story_with_faults(|| async {
+        let house = House::open(&[("w1", 1)], vec![builder("a", &["w1"])]).await;
+        let [w1] = house.robots(["w1"]).await;
+        w1.hold(Say::Finish);
+        house.submit("a", 1).await;
+        house.until("it runs", || w1.held_back(Say::Finish) == 1).await;
+        break_it(&house).await;
+        assert_eq!(restart(&house, "a").await, Ok(()));
+        faults::arm("build.step", 6);
+        w1.release(Say::Finish);
+        house.until("it gave up", || faults::left("build.step") == 0).await;
+        let ended = "SELECT count(*) FROM requests WHERE id = 1 AND state = 2 AND results = 4";
+        house.until("it ended", || house.number(ended) == 1).await;
         house.nothing_is_taken().await;
         house.close();
     });
