@@ -685,6 +685,9 @@ impl Handler<WorkerOrdered> for Worker {
 impl Handler<BuilderBroken> for Worker {
     type Result = ();
     fn handle(&mut self, message: BuilderBroken, ctx: &mut Context<Self>) {
+        // Nobody waits for these any more, not even the next one of that name.
+        self.starts.retain(|_, builder| *builder != message.0);
+        self.seats.remove(&message.0);
         self.step(Event::BuilderBroken(message.0), ctx);
     }
 }
