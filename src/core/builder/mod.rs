@@ -380,6 +380,7 @@ impl BuilderCore {
                 .iter()
                 .map(|(worker, seat)| (worker.clone(), seat.word()))
                 .collect(),
+            max_builds: self.config.max_builds,
             expected: self.expectations.total(),
             broken: None,
             restarts: 0,
