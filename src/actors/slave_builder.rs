@@ -240,6 +240,7 @@ impl Handler<StartBuild> for SlaveBuilder {
 impl Handler<Ping> for SlaveBuilder {
     type Result = ();
     fn handle(&mut self, ping: Ping, ctx: &mut Context<Self>) {
+        faults::point("slave_builder.ping");
         // Builders number their questions themselves; two may use one number.
         let mine = ReplyId(self.next_reply);
         self.next_reply += 1;

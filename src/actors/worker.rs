@@ -437,7 +437,10 @@ impl Worker {
     fn on_start_answer(&mut self, session: SessionId, build: BuildId, news: SeatNewsKind) {
         let seat = self.starts.remove(&build).and_then(|builder| self.seats.get(&builder));
         match (seat, &news) {
-            (Some((theirs, seat)), _) if *theirs == session => seat.do_send(SeatNews(news)),
+            // One that was let go with its broken builder hears nothing.
+            (Some((theirs, seat)), _) if *theirs == session && seat.connected() => {
+                seat.do_send(SeatNews(news));
+            }
             (_, SeatNewsKind::Accepted(_)) if !self.core.has_build(build) => {
                 self.world.ignored("acceptance of a start that is over");
                 self.abandon(build, None);
@@ -504,8 +507,9 @@ impl Handler<Hello> for Worker {
     fn handle(&mut self, hello: Hello, ctx: &mut Context<Self>) {
         faults::point("worker.hello");
         let (session, slots) = (hello.link.session, hello.attach.slots);
+        let instance = hello.attach.instance.clone();
         self.links.insert(session, (hello.link, hello.attach, hello.address));
-        self.step(Event::Hello { session, slots }, ctx);
+        self.step(Event::Hello { session, slots, instance }, ctx);
     }
 }
 
@@ -684,6 +688,9 @@ impl Handler<WorkerOrdered> for Worker {
 impl Handler<BuilderBroken> for Worker {
     type Result = ();
     fn handle(&mut self, message: BuilderBroken, ctx: &mut Context<Self>) {
+        // Nobody waits for these any more, not even the next one of that name.
+        self.starts.retain(|_, builder| *builder != message.0);
+        self.seats.remove(&message.0);
         self.step(Event::BuilderBroken(message.0), ctx);
     }
 }

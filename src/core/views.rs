@@ -51,6 +51,8 @@ pub struct BuilderView {
     pub builds: Vec<ActiveBuildView>,
     /// Its workers' standing, by name.
     pub workers: BTreeMap<WorkerName, &'static str>,
+    /// Most builds side by side, when there is a limit of the builder's own.
+    pub max_builds: Option<u32>,
     /// How long the next build will take.
     pub expected: Option<Estimate>,
     /// Why nobody is in charge, when its actor gave up.

@@ -251,7 +251,8 @@ pub struct OpenBuild {
     pub claim: ClaimId,
     /// Its worker's name.
     pub worker: WorkerName,
-    /// Its requests, the oldest first, with the epochs it holds.
+    /// Its requests, the one that it is built for first, then by age, with the
+    /// epochs it holds.
     pub requests: Vec<RequestWithSet>,
     /// The steps as they were when it was claimed.
     pub factory: Arc<Factory>,

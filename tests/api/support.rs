@@ -221,6 +221,13 @@ impl Handler<Reload> for FakeMaster {
     }
 }
 
+impl Handler<RestartBuilder> for FakeMaster {
+    type Result = Result<(), Refusal>;
+    fn handle(&mut self, m: RestartBuilder, _: &mut Self::Context) -> Self::Result {
+        self.note(format!("restart {}", m.0), |_| ())
+    }
+}
+
 /// A server over a store of its own. It ends with the value.
 pub struct World {
     pub address: SocketAddr,
@@ -274,6 +281,7 @@ fn shown_board() -> Board {
         oldest_request_time: None,
         builds,
         workers: BTreeMap::from([("linux-1".into(), "idle")]),
+        max_builds: None,
         expected: Estimate::of(vec![Duration::from_secs(90)]),
         broken: None,
         restarts: 0,
@@ -320,7 +328,8 @@ impl World {
                     stop: master.clone().recipient(),
                     ping: master.clone().recipient(),
                     order: master.clone().recipient(),
-                    reload: master.recipient(),
+                    reload: master.clone().recipient(),
+                    restart: master.recipient(),
                 };
                 let context = WebContext {
                     handle,

@@ -110,7 +110,8 @@ impl MemoryStore {
             .factories
             .get(digest)
             .ok_or_else(|| missing(format!("factory `{digest}` of build {id}")))?;
-        let requests = self.tables.requests_of(build);
+        let mut requests = self.tables.requests_of(build);
+        requests.sort_by_key(|request| request.id != build.row.request);
         let steps = self.tables.steps_of(id).into_iter().map(|step| {
             let logs = self.tables.logs_of(step.id);
             (StepRow::clone(&step), logs.iter().map(|log| LogRow::clone(log)).collect())

@@ -8,7 +8,7 @@ use actix::{ActorContext, AsyncContext, Context, Handler};
 use super::{Builder, Claimed, Inherited, Input, Mode, Seat};
 use crate::actors::build::{Build, BuildOrder};
 use crate::actors::convert::request;
-use crate::actors::runtime::{MayRestart, start_supervised};
+use crate::actors::runtime::{MayRestart, Parent, start_supervised};
 use crate::actors::slave_builder::SlaveBuilder;
 use crate::core::build::{Event as ToBuild, Order};
 use crate::core::builder::{Answer, Effect, Event, Prediction, ReplyId, Request, WORKER_PROPERTY};
@@ -41,14 +41,6 @@ struct GiveUpAgain {
     text: String,
 }
 
-/// A build that the worker accepted.
-pub(super) struct RunOrder {
-    claim: ClaimId,
-    build: BuildId,
-    config: Arc<BuilderConfig>,
-    expected: Option<Prediction>,
-}
-
 /// The store could not end requests that left a claimed build just then.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
@@ -57,6 +49,14 @@ struct CancelAgain {
     build: BuildId,
     requests: Vec<RequestId>,
     head: RequestId,
+}
+
+/// A build that the worker accepted.
+pub(super) struct RunOrder {
+    claim: ClaimId,
+    build: BuildId,
+    config: Arc<BuilderConfig>,
+    expected: Option<Prediction>,
 }
 
 /// Write what is waiting to be noted.
@@ -510,15 +510,11 @@ impl Builder {
     pub(super) fn start_build(&mut self, order: BuildOrder, ctx: &mut Context<Self>) {
         let claim = order.order.claim;
         let id = format!("{} build {}", self.name(), order.order.build);
-        let world = self.world().clone();
-        let addr = start_supervised(
-            id,
-            0,
-            ctx.address().recipient(),
-            world.clock.clone(),
-            MayRestart::new(true),
-            move |_| Build::new(world, order),
-        );
+        let (world, parent) = (self.world().clone(), Parent::from(ctx.address().recipient()));
+        let (clock, hears) = (world.clock.clone(), parent.clone());
+        let addr = start_supervised(id, 0, hears, clock, MayRestart::new(true), move |_| {
+            Build::new(world, order, parent)
+        });
         self.builds.insert(claim, addr);
     }
 

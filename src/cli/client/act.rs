@@ -237,6 +237,13 @@ pub fn ping(client: &Client, output: &mut Output<'_>, builder: &str) -> Result<u
     Ok(if all { FINE } else { FAILED })
 }
 
+/// Starts a broken builder again.
+pub fn restart(client: &Client, output: &mut Output<'_>, builder: &str) -> Result<u8, ClientError> {
+    let path = format!("builders/{}", element(builder));
+    let result = client.order(&path, "restart", &json!({}))?;
+    told(output, &result, &format!("builder {builder} is started again"))
+}
+
 /// Orders a worker.
 pub fn order(
     client: &Client,

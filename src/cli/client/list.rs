@@ -56,6 +56,7 @@ pub fn builders(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientEr
     let board = client.get("botmaster/board")?;
     let mut table =
         Table::new(&["BUILDER", "STATE", "WAITING", "OLDEST", "TAKES", "RUNNING", "WORKERS"]);
+    let mut broken = Vec::new();
     for row in rows.iter().filter(|row| is_configured(row)) {
         let name = text(row, "name");
         let view = board.get("builders").and_then(|all| all.get(&name));
@@ -86,10 +87,12 @@ pub fn builders(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientEr
             .flatten()
             .map(|(name, state)| format!("{name} ({})", state.as_str().unwrap_or("?")))
             .collect();
-        let state = match view.get("broken").and_then(Value::as_str) {
-            Some(reason) => format!("broken: {}", printable(reason)),
-            None => text(view, "big_state"),
-        };
+        let reason = view.get("broken").and_then(Value::as_str);
+        let state = reason.map_or_else(|| text(view, "big_state"), |_| "broken".into());
+        broken.extend(reason.map(|reason| {
+            let reason = printable(reason);
+            format!("{name} is broken: {reason}; once the cause is gone: botmaster restart {name}")
+        }));
         table.row(vec![
             name,
             state,
@@ -100,7 +103,9 @@ pub fn builders(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientEr
             workers.join(" "),
         ]);
     }
-    finished(output, &table, "No builder is configured.")
+    finished(output, &table, "No builder is configured.")?;
+    broken.iter().try_for_each(|line| output.line(line))?;
+    Ok(FINE)
 }
 
 fn finished(output: &mut Output<'_>, table: &Table, nothing: &str) -> Result<u8, ClientError> {

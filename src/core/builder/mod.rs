@@ -19,6 +19,7 @@ mod seat;
 mod starts;
 mod stops;
 mod table;
+mod why;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -381,6 +382,7 @@ impl BuilderCore {
                 .iter()
                 .map(|(worker, seat)| (worker.clone(), seat.word()))
                 .collect(),
+            max_builds: self.config.max_builds,
             expected: self.expectations.total(),
             broken: None,
             restarts: 0,

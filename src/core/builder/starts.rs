@@ -47,7 +47,7 @@ impl BuilderCore {
 
     /// Whether one more build may be begun. Builds of predecessors count: the
     /// limit holds over a reconfiguration too (invariant I5).
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         let builds = self.builds.len() + self.inherited.len();
         let full = |most| builds >= usize::try_from(most).unwrap_or(usize::MAX);
         !self.config.max_builds.is_some_and(full) || planted::is("claims_beyond_max_builds")
