@@ -558,7 +558,8 @@ impl Handler<AskSlot> for Worker {
 impl Handler<GiveBackSlot> for Worker {
     type Result = ();
     fn handle(&mut self, message: GiveBackSlot, ctx: &mut Context<Self>) {
-        self.step(Event::GiveBackSlot { claim: message.0 }, ctx);
+        let GiveBackSlot { builder, claim } = message;
+        self.step(Event::GiveBackSlot { builder, claim }, ctx);
     }
 }
 

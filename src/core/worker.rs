@@ -83,8 +83,11 @@ pub enum Event {
         /// For whom.
         claim: ClaimId,
     },
-    /// A slot is free again. A second time is nothing.
+    /// A slot is free again. A second time it frees nothing.
     GiveBackSlot {
+        /// Who had it. It has to be told when it may try again, as those that
+        /// were refused: the oldest request goes first (row B32).
+        builder: BuilderName,
         /// Whose it was.
         claim: ClaimId,
     },
@@ -367,10 +370,10 @@ impl WorkerCore {
             }
             Event::ConnectionLost { session } => self.on_connection_lost(session, fx),
             Event::AskSlot { builder, claim } => self.on_ask_slot(builder, claim, fx),
-            Event::GiveBackSlot { claim } => {
-                if self.slots.remove(&claim).is_some() {
-                    self.freed(fx);
-                }
+            Event::GiveBackSlot { builder, claim } => {
+                self.slots.remove(&claim);
+                self.refused.insert(builder);
+                self.freed(fx);
             }
             Event::KeepSlots { builder, claims } => {
                 let before = self.slots.len();

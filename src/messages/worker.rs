@@ -98,7 +98,12 @@ pub struct BuilderBroken(pub BuilderName);
 /// A slot is free again.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct GiveBackSlot(pub ClaimId);
+pub struct GiveBackSlot {
+    /// Who had it.
+    pub builder: BuilderName,
+    /// Whose it was.
+    pub claim: ClaimId,
+}
 
 /// Of a builder's slots only these are in use.
 #[derive(Message)]

@@ -49,6 +49,8 @@ struct State {
     complaints: Vec<String>,
     most: usize,
     outcomes: VecDeque<Outcome>,
+    /// Connections that nobody looks after and nobody has closed.
+    ghosts: Vec<Box<dyn std::any::Any>>,
 }
 
 /// A scripted worker. Clones are the same one.
@@ -60,6 +62,7 @@ pub struct Robot {
     greeter: Rc<RefCell<Greeter>>,
     state: Rc<RefCell<State>>,
     hang_up: watch::Sender<u64>,
+    leave: watch::Sender<u64>,
 }
 
 impl Robot {
@@ -78,6 +81,7 @@ impl Robot {
             greeter: Rc::new(RefCell::new(greeter)),
             state: Rc::default(),
             hang_up: watch::Sender::new(0),
+            leave: watch::Sender::new(0),
         }
     }
 
@@ -98,6 +102,7 @@ impl Robot {
         let (reader, mut writer) = tokio::io::split(mine);
         let (out, mut lines) = mpsc::unbounded_channel::<Vec<u8>>();
         let mut hang_up = self.hang_up.subscribe();
+        let mut leave = self.leave.subscribe();
         {
             let mut state = self.state.borrow_mut();
             state.out = Some(out);
@@ -137,6 +142,10 @@ impl Robot {
                     }
                 }
                 _ = hang_up.changed() => break,
+                _ = leave.changed() => {
+                    self.state.borrow_mut().ghosts.push(Box::new((incoming, writer)));
+                    break;
+                }
             }
         }
         let mut state = self.state.borrow_mut();
@@ -347,6 +356,31 @@ impl Robot {
     /// Its connection ends; it comes again at once unless it was told not to.
     pub fn hang_up(&self) {
         self.hang_up.send_modify(|count| *count += 1);
+    }
+
+    /// Gives none of the answers that were held back, ever, and holds none of
+    /// this kind any more.
+    pub fn release_nothing(&self, say: Say) {
+        let mut state = self.state.borrow_mut();
+        state.held.remove(&say);
+        state.waiting.retain(|(kind, _)| *kind != say);
+    }
+
+    /// Comes again without an end of its old connection, which stays open with
+    /// nobody behind it.
+    pub async fn come_over_a_second_connection(&self) {
+        let before = self.connections();
+        self.leave.send_modify(|count| *count += 1);
+        while self.connections() == before || !self.attached() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Its machine is gone, and nothing says so: the connection stays open,
+    /// and nobody reads or writes it.
+    pub fn fall_silent(&self) {
+        self.state.borrow_mut().absent = true;
+        self.leave.send_modify(|count| *count += 1);
     }
 
     /// Goes, and does not come again until [`Robot::come_back`].

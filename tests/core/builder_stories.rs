@@ -209,11 +209,14 @@ pub fn b16_the_end_of_a_build_frees_its_worker_whatever_the_result() {
         let (_, claim) = asked(&desk.submit(&[1]))[0];
         desk.start(claim, &[1], 1);
         desk.submit(&[2]);
-        let effects =
+        let mut effects =
             desk.hear(Event::Finished { claim, result, requeued: Vec::new(), times: None });
+        assert!(asked(&effects).is_empty(), "every builder is tried, not this one first");
+        effects.extend(desk.hear(Event::MaybeStart { worker: Some("w1".into()) }));
         assert!(effects.contains(&Effect::BuildOver { worker: "w1".into(), claim }));
         assert!(effects.contains(&Effect::GiveBackSlot { worker: "w1".into(), claim }));
         assert_eq!(asked(&effects).len(), 1, "the next request takes the worker");
+        assert!(notes(&effects).is_empty(), "b17: it goes on building");
     }
 }
 

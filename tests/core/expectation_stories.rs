@@ -33,8 +33,7 @@ fn b19_expectations_come_from_builds_that_succeeded() {
     for (id, result) in [(1, BuildResult::Failure), (2, BuildResult::Warnings)] {
         let (_, claim) = asked(&desk.submit(&[id]))[0];
         desk.start(claim, &[id], id);
-        let (requeued, times) = (Vec::new(), Some(times(&[("test", 1)])));
-        desk.hear(Event::Finished { claim, result, requeued, times });
+        desk.finish_as(claim, result, Some(times(&[("test", 1)])));
         assert_eq!(expected(&desk), None, "{result}");
     }
     let (_, claim) = asked(&desk.submit(&[3]))[0];

@@ -172,12 +172,19 @@ impl Desk {
     }
 
     pub fn finish(&mut self, claim: ClaimId) -> Vec<Effect> {
-        self.hear(Event::Finished {
-            claim,
-            result: BuildResult::Success,
-            requeued: Vec::new(),
-            times: Some(times(&[("test", 4)])),
-        })
+        self.finish_as(claim, BuildResult::Success, Some(times(&[("test", 4)])))
+    }
+
+    /// The build ends, and its worker lets every builder try, this one too.
+    pub fn finish_as(
+        &mut self,
+        claim: ClaimId,
+        result: BuildResult,
+        times: Option<StepTimes>,
+    ) -> Vec<Effect> {
+        let mut all = self.hear(Event::Finished { claim, result, requeued: Vec::new(), times });
+        all.extend(self.hear(Event::MaybeStart { worker: None }));
+        all
     }
 }
 

@@ -105,7 +105,8 @@ impl Builder {
             Effect::AskSlot { worker, claim } => self.ask_slot(&worker, claim, ctx),
             Effect::GiveBackSlot { worker, claim } => {
                 if let Some(handle) = self.worker(&worker) {
-                    handle.give_back.do_send(GiveBackSlot(claim));
+                    let builder = self.name().clone();
+                    handle.give_back.do_send(GiveBackSlot { builder, claim });
                 }
             }
             Effect::Claim { claim, worker_id, incarnation, requests, config } => {

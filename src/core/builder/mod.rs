@@ -300,6 +300,12 @@ impl BuilderCore {
         } else {
             BigState::Idle
         };
+        // Nothing to tell when the next build begins in this very moment, with
+        // the answer to the slot that was given back.
+        let in_turn = self.seats.values().any(|seat| seat.in_turn);
+        if state == BigState::Idle && in_turn && !self.queue.is_empty() {
+            return;
+        }
         if state != self.big_state || planted::is("b17_told_without_a_change") {
             self.big_state = state;
             fx.push(Effect::Note { worker: None, text: state.word().into(), error: None });

@@ -180,6 +180,7 @@ impl BuilderCore {
                     used,
                     order,
                     worker_full: false,
+                    in_turn: false,
                     pinging: report.pinging,
                 },
             );

@@ -43,7 +43,7 @@ impl BuilderCore {
         for reply in std::mem::take(&mut build.leaving).into_iter().filter_map(|l| l.reply) {
             fx.push(Effect::Answer(reply, Answer::Done(false)));
         }
-        self.end_start(claim, fx);
+        self.leave(claim, true, fx);
         let success = result == BuildResult::Success;
         let times = times.filter(|_| success || planted::is("expectations_learn_from_failures"));
         if !self.retired

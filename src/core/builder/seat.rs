@@ -46,6 +46,9 @@ pub struct Seat {
     pub order: u64,
     /// The worker refused a slot and has not said since that it has one.
     pub worker_full: bool,
+    /// A build here has just ended, and every builder is tried before this one
+    /// takes the worker again (row B16).
+    pub in_turn: bool,
     /// A person's ping is under way: no start joins it (row S09).
     pub pinging: bool,
 }
@@ -55,7 +58,7 @@ impl Seat {
     #[must_use]
     pub fn is_available(&self) -> bool {
         let pinging = self.pinging && !planted::is("s09_a_start_joins_a_persons_ping");
-        matches!(self.used, SeatUse::Free) && !self.worker_full && !pinging
+        matches!(self.used, SeatUse::Free) && !self.worker_full && !self.in_turn && !pinging
     }
 
     /// How soon a build can begin here.

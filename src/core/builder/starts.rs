@@ -346,10 +346,21 @@ impl BuilderCore {
 
     /// The build leaves `builds`; its seat and its slot are free again.
     pub(super) fn end_start(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
+        self.leave(claim, false, fx);
+    }
+
+    /// As [`Self::end_start`]. With `in_turn` this builder does not take the
+    /// worker again by itself: every builder is tried, the one with the oldest
+    /// request first (rows B16 and B32), or those that share the worker with a
+    /// busy builder would starve.
+    pub(super) fn leave(&mut self, claim: ClaimId, in_turn: bool, fx: &mut Vec<Effect>) {
         let Some(build) = self.builds.remove(&claim) else { return };
         build.check(Stage::Away);
         if !planted::is("b16_worker_stays_taken") {
             self.free_seat(&build.worker, claim, false);
+        }
+        if let Some(seat) = self.seats.get_mut(&build.worker) {
+            seat.in_turn |= in_turn;
         }
         fx.push(Effect::BuildOver { worker: build.worker.clone(), claim });
         fx.push(Effect::GiveBackSlot { worker: build.worker, claim });

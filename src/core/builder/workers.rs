@@ -77,7 +77,14 @@ impl BuilderCore {
         self.next_order += 1;
         self.seats.insert(
             worker.clone(),
-            Seat { session, used: SeatUse::Attaching, order, worker_full: false, pinging: false },
+            Seat {
+                session,
+                used: SeatUse::Attaching,
+                order,
+                worker_full: false,
+                in_turn: false,
+                pinging: false,
+            },
         );
         fx.push(Effect::NewSeat { worker, session });
     }
@@ -172,10 +179,12 @@ impl BuilderCore {
         match worker {
             Some(worker) => {
                 if let Some(seat) = self.seats.get_mut(worker) {
-                    seat.worker_full = false;
+                    (seat.worker_full, seat.in_turn) = (false, false);
                 }
             }
-            None => self.seats.values_mut().for_each(|seat| seat.worker_full = false),
+            None => self.seats.values_mut().for_each(|seat| {
+                (seat.worker_full, seat.in_turn) = (false, false);
+            }),
         }
     }
 
