@@ -13,6 +13,7 @@ mod house;
 mod merges;
 mod moments;
 mod panics;
+mod reconfigurations;
 mod regressions;
 mod reloads;
 mod removals;

@@ -5,10 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseFuture};
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::oneshot;
 
 mod again;
 mod reload;
+mod turns;
 
 use super::builder::{Builder, BuilderParts, Remains, SuccessorFailed};
 use super::convert::with_set;
@@ -100,7 +101,7 @@ pub struct BotMaster {
     next_child: u64,
     starting: BTreeSet<BuilderName>,
     ready: Vec<oneshot::Sender<()>>,
-    reloads: Arc<Mutex<()>>,
+    reloads: turns::Turns,
     draining: bool,
 }
 
@@ -174,7 +175,7 @@ impl BotMaster {
             next_child: 1,
             starting: BTreeSet::new(),
             ready: Vec::new(),
-            reloads: Arc::new(Mutex::new(())),
+            reloads: turns::Turns::default(),
             draining: false,
         }
     }

@@ -6,18 +6,20 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use actix::{AsyncContext, Context, Handler, ResponseFuture};
+use actix::{Addr, AsyncContext, Context, Handler, ResponseFuture};
 use tokio::sync::oneshot;
 
-use super::{BotMaster, Known, declare, declared, refusal};
+use super::turns::{SAY_EVERY, Turn, saying};
+use super::{BotMaster, Known, ReadSettings, declare, declared, refusal};
 use crate::actors::builder::{Builder, GiveUp, RetireBuilder, TakeOver};
 use crate::actors::runtime::{MayRestart, start_supervised};
+use crate::clock::Clock;
 use crate::core::bot_master::{Action, Plan};
 use crate::core::ids::*;
 use crate::core::values::BuilderConfig;
 use crate::messages::*;
 use crate::settings::{Settings, TokenBook};
-use crate::store::{Op, Transaction};
+use crate::store::{Op, StateStore, Transaction};
 
 /// Second step of a reload: worked out on the BotMaster's own state.
 #[derive(actix::Message)]
@@ -81,71 +83,109 @@ impl Handler<Reload> for BotMaster {
         if self.draining {
             return Box::pin(async { Err(Refusal::Stopping) });
         }
-        let (me, store) = (ctx.address(), self.world.store.clone());
-        let (one_at_a_time, read) = (self.reloads.clone(), self.read_settings.clone());
-        let file = self.settings.file.display().to_string();
-        let clock = self.world.clock.clone();
+        let way = Way {
+            me: ctx.address(),
+            store: self.world.store.clone(),
+            read: self.read_settings.clone(),
+            file: self.settings.file.display().to_string(),
+            clock: self.world.clock.clone(),
+        };
+        let turns = self.reloads.clone();
+        if message.dry {
+            return Box::pin(async move {
+                let _turn = turns.alone().await;
+                way.go(message).await
+            });
+        }
+        let number = turns.draw();
         Box::pin(async move {
-            let _turn = one_at_a_time.lock().await;
-            let began = clock.now().mono;
-            let settings = match message.settings {
-                Some(settings) => *settings,
-                None => {
-                    let loaded = tokio::task::spawn_blocking(move || read()).await;
-                    match loaded.map_err(|_| Refusal::Gone)? {
-                        Ok(loaded) => loaded.settings,
-                        // A bad file changes nothing and says why.
-                        Err(problems) => {
-                            return Ok(ReloadReport { file, problems, ..ReloadReport::default() });
-                        }
+            let work = async {
+                let _turn = match turns.take(number).await {
+                    Turn::Mine(turn) => turn,
+                    Turn::Done(outcome) => return outcome,
+                };
+                let outcome = way.go(message).await;
+                turns.end(number, &outcome);
+                outcome
+            };
+            saying(SAY_EVERY, work, |passed| {
+                tracing::warn!(seconds = passed.as_secs(), "a reload is still under way");
+            })
+            .await
+        })
+    }
+}
+
+/// What a reload needs on its way.
+struct Way {
+    me: Addr<BotMaster>,
+    store: Arc<dyn StateStore>,
+    read: Arc<ReadSettings>,
+    file: String,
+    clock: Clock,
+}
+
+impl Way {
+    async fn go(self, message: Reload) -> Result<ReloadReport, Refusal> {
+        let Self { me, store, read, file, clock } = self;
+        let began = clock.now().mono;
+        let settings = match message.settings {
+            Some(settings) => *settings,
+            None => {
+                let loaded = tokio::task::spawn_blocking(move || read()).await;
+                match loaded.map_err(|_| Refusal::Gone)? {
+                    Ok(loaded) => loaded.settings,
+                    // A bad file changes nothing and says why.
+                    Err(problems) => {
+                        return Ok(ReloadReport { file, problems, ..ReloadReport::default() });
                     }
                 }
+            }
+        };
+        let settings = Arc::new(settings);
+        let gone = |_| Refusal::Gone;
+        let (mut report, ops) = me.send(Prepare(settings.clone())).await.map_err(gone)?;
+        if message.dry {
+            // A plan tells what would change, and that would not.
+            report.entries.iter_mut().for_each(|entry| entry.error = None);
+            return Ok(report);
+        }
+        let (tell, told) = oneshot::channel();
+        store.write(
+            Transaction { ops },
+            Box::new(move |written| {
+                let _ = tell.send(written);
+            }),
+        );
+        let outcomes = told.await.map_err(|_| Refusal::Gone)?;
+        let known = declared(&settings, outcomes.map_err(|error| refusal(&error))?);
+        let files = settings.clone();
+        let read = tokio::task::spawn_blocking(move || TokenBook::read(&files)).await;
+        let (tokens, problems) = read.map_err(|_| Refusal::Gone)?;
+        for problem in problems {
+            tracing::warn!("{problem}");
+        }
+        let apply = Apply { settings: settings.clone(), tokens, known };
+        let takeovers = me.send(apply).await.map_err(gone)?;
+        let mut failed = BTreeMap::new();
+        for (name, done) in takeovers {
+            let why = match done.await {
+                Ok(Ok(())) => continue,
+                Ok(Err(why)) => why,
+                Err(_) => "the builder went away meanwhile".into(),
             };
-            let settings = Arc::new(settings);
-            let gone = |_| Refusal::Gone;
-            let (mut report, ops) = me.send(Prepare(settings.clone())).await.map_err(gone)?;
-            if message.dry {
-                // A plan tells what would change, and that would not.
-                report.entries.iter_mut().for_each(|entry| entry.error = None);
-                return Ok(report);
+            failed.insert(name, why);
+        }
+        for entry in &mut report.entries {
+            if entry.what == "builder" {
+                let why = failed.get(&BuilderName::from(entry.name.as_str()));
+                entry.error = why.cloned().or(entry.error.take());
             }
-            let (tell, told) = oneshot::channel();
-            store.write(
-                Transaction { ops },
-                Box::new(move |written| {
-                    let _ = tell.send(written);
-                }),
-            );
-            let outcomes = told.await.map_err(|_| Refusal::Gone)?;
-            let known = declared(&settings, outcomes.map_err(|error| refusal(&error))?);
-            let files = settings.clone();
-            let read = tokio::task::spawn_blocking(move || TokenBook::read(&files)).await;
-            let (tokens, problems) = read.map_err(|_| Refusal::Gone)?;
-            for problem in problems {
-                tracing::warn!("{problem}");
-            }
-            let apply = Apply { settings: settings.clone(), tokens, known };
-            let takeovers = me.send(apply).await.map_err(gone)?;
-            let mut failed = BTreeMap::new();
-            for (name, done) in takeovers {
-                let why = match done.await {
-                    Ok(Ok(())) => continue,
-                    Ok(Err(why)) => why,
-                    Err(_) => "the builder went away meanwhile".into(),
-                };
-                failed.insert(name, why);
-            }
-            for entry in &mut report.entries {
-                if entry.what == "builder" {
-                    let why = failed.get(&BuilderName::from(entry.name.as_str()));
-                    entry.error = why.cloned().or(entry.error.take());
-                }
-            }
-            me.send(Settle { settings, failed }).await.map_err(gone)?;
-            let took = clock.now().mono.since(began).as_millis();
-            report.took_ms = u64::try_from(took).unwrap_or(u64::MAX).max(1);
-            Ok(report)
-        })
+        }
+        me.send(Settle { settings, failed }).await.map_err(gone)?;
+        let took = clock.now().mono.since(began).as_millis();
+        report.took_ms = u64::try_from(took).unwrap_or(u64::MAX).max(1);
+        Ok(report)
     }
 }
 
