@@ -4,5 +4,6 @@
 //! is the world around them: clock, store, network, workers, disks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod actors;
 pub mod history;
 pub mod memory;

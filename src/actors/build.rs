@@ -672,13 +672,19 @@ impl Handler<LogAnswered> for Build {
         if let (Some(link), Some(command)) = (&self.link, &self.command) {
             link.logs().close(command);
         }
-        self.log_closed = Some(answer.closed.unwrap_or_else(|error| LogClosed {
+        let mut closed = answer.closed.unwrap_or_else(|error| LogClosed {
             num_lines: 0,
             length: 0,
             worker_length: 0,
             inline: None,
             incomplete: Some(error.to_string()),
-        }));
+        });
+        // The build ends and nobody has said how long the log is: there may be
+        // more of it on the worker (invariant I9).
+        if self.pending.is_some() && self.expected.is_none() && closed.incomplete.is_none() {
+            closed.incomplete = Some("the build ended before the worker had told all of it".into());
+        }
+        self.log_closed = Some(closed);
         match self.pending.take() {
             Some(records) => self.write(records, ctx),
             None => self.step(Event::LogClosed, ctx),

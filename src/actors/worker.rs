@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::runtime::World;
 use crate::core::ids::*;
+use crate::core::slave_builder::CommandVersions;
 use crate::core::values::WorkerConfig;
 use crate::core::views::WorkerView;
 use crate::core::worker::{Brought, Effect, Event, WorkerCore};
@@ -287,8 +288,8 @@ impl Worker {
     }
 
     fn tell_builder(&self, builder: &BuilderName, session: SessionId) {
-        let (Some(door), Some(link), Some(handle)) =
-            (self.builders.get(builder), self.link(session), &self.handle)
+        let (Some(door), Some((link, attach, _)), Some(handle)) =
+            (self.builders.get(builder), self.links.get(&session), &self.handle)
         else {
             return;
         };
@@ -296,6 +297,7 @@ impl Worker {
             worker: self.name.clone(),
             link: link.clone(),
             handle: handle.clone(),
+            versions: CommandVersions::of(attach.caps.as_deref()),
         }));
     }
 
@@ -505,8 +507,9 @@ impl Handler<Hello> for Worker {
     fn handle(&mut self, hello: Hello, ctx: &mut Context<Self>) {
         faults::point("worker.hello");
         let (session, slots) = (hello.link.session, hello.attach.slots);
+        let instance = hello.attach.instance.clone();
         self.links.insert(session, (hello.link, hello.attach, hello.address));
-        self.step(Event::Hello { session, slots }, ctx);
+        self.step(Event::Hello { session, slots, instance }, ctx);
     }
 }
 

@@ -60,6 +60,17 @@ pub struct BuilderView {
     pub restarts: u32,
 }
 
+impl BuilderView {
+    /// Whether somebody could build here, now or after what they are at (row
+    /// C01): busy and latent workers count, attaching ones do not, and one that
+    /// is away within its build's grace counts.
+    #[must_use]
+    pub fn has_usable_worker(&self) -> bool {
+        self.workers.values().any(|word| *word != "attaching")
+            || self.builds.iter().any(|build| build.state == "orphaned")
+    }
+}
+
 /// A build that has not ended.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct ActiveBuildView {

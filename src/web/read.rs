@@ -165,6 +165,7 @@ pub fn answer(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answ
         | Route::BuildsetStamps(_)
         | Route::Stamps
         | Route::Stamp(_) => buildsets(context, route, pairs),
+        Route::BuilderNotes(_) | Route::WorkerNotes(_) => notes(context, route, pairs),
         Route::Changes | Route::BuildChanges => in_memory(&resource::CHANGES, pairs, Vec::new()),
         Route::Schedulers => in_memory(&resource::SCHEDULERS, pairs, Vec::new()),
         Route::LogText(..)
@@ -291,6 +292,24 @@ fn builds(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, 
     let query = Query::read(kind, pairs, true)?;
     let shaped = |row: &BuildRow| Ok(shape::build(row, |name| query.wants_property(name)));
     paged(kind, &query, implied, |page| context.reader.builds(page), shaped)
+}
+
+/// What happened at a builder or to a worker, the oldest first (row B30).
+fn notes(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, ApiError> {
+    let kind = &resource::NOTES;
+    let of = match route {
+        Route::BuilderNotes(of) => {
+            let found = context.find_builder(of)?;
+            Filter::is("builderid", found.ok_or_else(|| not_found(of))?.id.0)
+        }
+        Route::WorkerNotes(of) => {
+            let found = context.find_worker(of)?;
+            Filter::is("workerid", found.ok_or_else(|| not_found(of))?.id.0)
+        }
+        _ => return Err(ApiError::Inside("no path of notes".into())),
+    };
+    let query = Query::read(kind, pairs, true)?;
+    paged(kind, &query, vec![of], |page| context.reader.notes(page), |row| Ok(shape::note(row)))
 }
 
 fn steps(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, ApiError> {

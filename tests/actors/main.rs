@@ -10,6 +10,8 @@ mod again;
 mod chaos;
 mod connections;
 mod house;
+mod merges;
+mod moments;
 mod panics;
 mod reloads;
 mod removals;

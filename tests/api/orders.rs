@@ -171,7 +171,7 @@ fn a_refusal_is_told_with_its_words() {
 }
 
 #[test]
-fn rebuild_copies_the_source_and_the_properties() {
+fn c02_rebuild_copies_the_absolute_source_and_the_properties() {
     let world = World::start();
     let answer = world.rpc("builds/101", "rebuild", json!({}));
     assert_eq!(answer.json()["result"], json!([71, {"1": 871}]));
@@ -189,7 +189,7 @@ fn rebuild_copies_the_source_and_the_properties() {
 }
 
 #[test]
-fn rebuild_refuses_an_unfinished_or_unknown_build() {
+fn c02_rebuild_refuses_an_unfinished_or_unknown_build() {
     let world = World::start();
     let answer = world.rpc("builds/103", "rebuild", json!({}));
     assert_eq!(answer.status, 409);

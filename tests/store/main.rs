@@ -11,6 +11,7 @@ mod lifecycle;
 mod logs;
 mod logs_lines;
 mod logs_model;
+mod merging;
 mod people;
 mod transitions;
 mod world;

@@ -95,11 +95,38 @@ fn take(
 fn made_before(tables: &Tables, build: BuildId) -> Done {
     let record = tables.build(build)?;
     let requests = tables.requests_of(record);
-    let Some(oldest) = requests.first() else {
-        return Err(wrong(format!("build {build} has no build request")));
+    let Some(oldest) = requests.iter().find(|row| row.id == record.row.request) else {
+        return Err(wrong(format!("build {build} has not its first build request")));
     };
     let buildset = tables.set(oldest.buildset)?.row.clone();
     Ok(OpOutcome::Claimed { build: record.row.clone(), requests, buildset })
+}
+
+pub(super) fn unclaim(
+    tables: &mut Tables,
+    changes: &mut Vec<Change>,
+    build: BuildId,
+    cancelled: &[RequestId],
+    refused: bool,
+    at: WallTime,
+) -> Done {
+    let record = tables.build(build)?.clone();
+    if record.row.state != BuildState::Claimed {
+        return Err(fenced(format!("build {build} has started already")));
+    }
+    let mut back = Vec::new();
+    for (request, epoch) in &record.requests {
+        if cancelled.contains(request) {
+            let (state, result) = (RequestState::Cancelled, BuildResult::Cancelled);
+            end_request(tables, changes, (*request, *epoch), state, result, at)?;
+        } else {
+            back.extend(requeue(tables, changes, (*request, *epoch), refused));
+        }
+    }
+    tables.builds_open.remove(&(record.row.builder, record.claim));
+    tables.builds.remove(&build);
+    let requests = back.into_iter().map(|row| tables.with_set(row)).collect();
+    Ok(OpOutcome::Requeued { requests })
 }
 
 pub(super) fn cancel_claimed(
@@ -114,53 +141,26 @@ pub(super) fn cancel_claimed(
     if record.row.state != BuildState::Claimed {
         return Err(fenced(format!("build {build} has started already")));
     }
-    let (leave, stay): (Vec<_>, Vec<_>) =
+    let (gone, stay): (Vec<_>, Vec<_>) =
         record.requests.iter().copied().partition(|(request, _)| cancelled.contains(request));
-    let first = stay.iter().find(|(request, _)| *request == head).or_else(|| stay.first());
-    let Some((head, _)) = first.copied() else {
+    let wanted = stay.iter().find(|(request, _)| *request == head);
+    let Some((head, _)) = wanted.or_else(|| stay.first()).copied() else {
         return Err(fenced(format!("build {build} would be left without a request")));
     };
     let mut ended = Vec::new();
-    for (request, epoch) in leave {
-        if held(tables, (request, epoch)).is_some() {
-            let (state, result) = (RequestState::Cancelled, BuildResult::Cancelled);
-            end_request(tables, changes, (request, epoch), state, result, at)?;
-            ended.push(request);
-        }
+    for request in gone {
+        ended.extend(held(tables, request).map(|row| row.id));
+        let (state, result) = (RequestState::Cancelled, BuildResult::Cancelled);
+        end_request(tables, changes, request, state, result, at)?;
     }
     let set = tables.requests.get(&head).map(|row| row.buildset).unwrap_or_default();
-    let properties = tables.set(set)?.row.properties.clone();
-    let row = BuildRow { request: head, properties, ..BuildRow::clone(&record.row) };
+    let mut row = BuildRow::clone(&record.row);
+    row.request = head;
+    row.properties = tables.set(set)?.row.properties.clone();
     record.row = Arc::new(row);
     record.requests = stay;
     tables.builds.put(build, record);
     Ok(OpOutcome::Cancelled(ended))
-}
-
-pub(super) fn unclaim(
-    tables: &mut Tables,
-    changes: &mut Vec<Change>,
-    build: BuildId,
-    cancelled: &[RequestId],
-    at: WallTime,
-) -> Done {
-    let record = tables.build(build)?.clone();
-    if record.row.state != BuildState::Claimed {
-        return Err(fenced(format!("build {build} has started already")));
-    }
-    let mut back = Vec::new();
-    for (request, epoch) in &record.requests {
-        if cancelled.contains(request) {
-            let (state, result) = (RequestState::Cancelled, BuildResult::Cancelled);
-            end_request(tables, changes, (*request, *epoch), state, result, at)?;
-        } else {
-            back.extend(requeue(tables, changes, (*request, *epoch), false));
-        }
-    }
-    tables.builds_open.remove(&(record.row.builder, record.claim));
-    tables.builds.remove(&build);
-    let requests = back.into_iter().map(|row| tables.with_set(row)).collect();
-    Ok(OpOutcome::Requeued { requests })
 }
 
 /// The request, if a build has it in this epoch.

@@ -92,6 +92,9 @@ pub fn force(
             params.insert(name.into(), value.as_str().into());
         }
     }
+    if args.soon {
+        params.insert("soon".into(), true.into());
+    }
     if let Ok(user) = std::env::var("USER") {
         params.insert("owner".into(), user.into());
     }

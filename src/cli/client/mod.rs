@@ -164,6 +164,9 @@ pub struct ForceArgs {
     /// Higher is built earlier
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub priority: i64,
+    /// Refuse when the builder has no worker that could build it soon
+    #[arg(long)]
+    pub soon: bool,
     /// Wait for the end of the build; the exit status tells its result
     #[arg(long)]
     pub wait: bool,

@@ -307,6 +307,18 @@ pub enum Effect {
         build: BuildId,
         /// Requests that end instead of waiting again.
         cancelled: Vec<RequestId>,
+        /// The worker refused the start, which counts a try (row B08).
+        refused: bool,
+    },
+    /// End a build that was refused as often as it may be (fault row FB08);
+    /// answered `Unclaimed` without requests.
+    GiveUp {
+        /// Whose.
+        claim: ClaimId,
+        /// The build.
+        build: BuildId,
+        /// For people, with every reason.
+        text: String,
     },
     /// End requests of a claimed build, which goes on with its others.
     /// Answered `CancelledClaimed`.

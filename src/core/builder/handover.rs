@@ -161,7 +161,8 @@ impl BuilderCore {
         let idle: Vec<WorkerName> = self
             .seats
             .iter()
-            .filter(|(_, seat)| !matches!(seat.used, SeatUse::Taken(_)))
+            // Somebody waits for the end of a person's ping.
+            .filter(|(_, seat)| !matches!(seat.used, SeatUse::Taken(_)) && !seat.pinging)
             .map(|(worker, _)| worker.clone())
             .collect();
         for worker in idle {

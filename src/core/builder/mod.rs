@@ -19,6 +19,7 @@ mod seat;
 mod starts;
 mod stops;
 mod table;
+mod why;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -131,6 +132,8 @@ pub struct BuilderCore {
     builds: BTreeMap<ClaimId, ActiveBuild>,
     inherited: BTreeMap<ClaimId, InheritedBuild>,
     pings: Vec<PingRound>,
+    /// Why workers refused to start these requests, in order.
+    refusals: BTreeMap<RequestId, Vec<String>>,
     /// Requests whose claim together with others was refused: each is claimed
     /// alone, so that the one that is gone takes no other with it.
     alone: BTreeSet<RequestId>,
@@ -174,6 +177,7 @@ impl BuilderCore {
             builds: BTreeMap::new(),
             inherited: BTreeMap::new(),
             pings: Vec::new(),
+            refusals: BTreeMap::new(),
             alone: BTreeSet::new(),
             expectations,
             big_state: BigState::Offline,
@@ -285,7 +289,7 @@ impl BuilderCore {
 
     /// Row B17.
     fn refresh_big_state(&mut self, fx: &mut Vec<Effect>) {
-        let attached = self.seats.values().any(|seat| seat.used != SeatUse::Attaching);
+        let attached = self.has_worker();
         let building = !self.builds.is_empty() || !self.inherited.is_empty();
         let state = if !attached && !building {
             BigState::Offline

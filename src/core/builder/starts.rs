@@ -42,7 +42,7 @@ impl BuilderCore {
 
     /// Whether one more build may be begun. Builds of predecessors count: the
     /// limit holds over a reconfiguration too (invariant I5).
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         let builds = self.builds.len() + self.inherited.len();
         let full = |most| builds >= usize::try_from(most).unwrap_or(usize::MAX);
         !self.config.max_builds.is_some_and(full) || planted::is("claims_beyond_max_builds")
@@ -207,6 +207,11 @@ impl BuilderCore {
     }
 
     pub(super) fn unclaim(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
+        self.take_back(claim, false, fx);
+    }
+
+    /// Undoes a claim. A refused start counts a try of its requests.
+    fn take_back(&mut self, claim: ClaimId, refused: bool, fx: &mut Vec<Effect>) {
         let Some(build) = self.builds.get_mut(&claim) else { return };
         let Some(id) = build.build else { return };
         build.enter(Phase::Unclaiming);
@@ -215,7 +220,35 @@ impl BuilderCore {
         cancelled.extend(stopped.into_iter().flatten());
         cancelled.sort_unstable();
         cancelled.dedup();
-        fx.push(Effect::Unclaim { claim, build: id, cancelled });
+        fx.push(Effect::Unclaim { claim, build: id, cancelled, refused });
+    }
+
+    /// A refused start counts a try, and ends the build when it was the last
+    /// one: no request goes round for ever (rows B08 and FB08).
+    fn refuse(&mut self, claim: ClaimId, reason: &str, fx: &mut Vec<Effect>) {
+        let mut refusals = std::mem::take(&mut self.refusals);
+        refusals.retain(|id, _| {
+            let mut in_builds = self.builds.values().flat_map(|build| &build.requests);
+            self.queue.contains(*id) || in_builds.any(|request| request.id == *id)
+        });
+        self.refusals = refusals;
+        let Some(build) = self.builds.get_mut(&claim) else { return };
+        let Some(id) = build.build else { return };
+        let tries = build.requests.iter().map(|r| r.infra_tries).max().unwrap_or_default() + 1;
+        let oldest = build.requests.first().map(|request| request.id);
+        let reasons = oldest.map(|oldest| self.refusals.entry(oldest).or_default());
+        let told = reasons.map_or_else(String::new, |reasons| {
+            reasons.push(format!("{} ({reason})", build.worker));
+            reasons.join(", ")
+        });
+        let unwanted = build.stop.is_some() || !build.leaving.is_empty();
+        if tries <= build.config.infra_retries || unwanted {
+            self.take_back(claim, true, fx);
+            return;
+        }
+        build.enter(Phase::Unclaiming);
+        let text = format!("no worker could start it in {tries} tries: {told}");
+        fx.push(Effect::GiveUp { claim, build: id, text });
     }
 
     pub(super) fn on_unclaimed(
@@ -273,7 +306,12 @@ impl BuilderCore {
                 error: Some(error),
             });
         }
-        self.unclaim(claim, fx);
+        match failure {
+            StartFailure::Refused { code, message } => {
+                self.refuse(claim, &format!("{code}: {message}"), fx);
+            }
+            StartFailure::NoAnswer(_) | StartFailure::CalledBack => self.unclaim(claim, fx),
+        }
     }
 
     pub(super) fn on_start_accepted(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {

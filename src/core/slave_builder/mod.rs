@@ -5,8 +5,10 @@
 //! worker's), the steps of a build.
 
 mod table;
+mod versions;
 
 pub use table::{EVENTS, Hears, STATES, Stands, TABLE};
+pub use versions::CommandVersions;
 
 use super::builder::{ReplyId, SeatReportUse, StartFailure, StartOrder};
 use super::ids::*;
@@ -144,11 +146,21 @@ pub enum Effect {
     TellIdle,
     /// Drop the worker's connection.
     DropConnection(&'static str),
-    /// A moment for the event stream.
-    Note(&'static str),
+    /// For the event stream: something begins that has an end (row S05).
+    NoteBegins(&'static str),
+    /// It ended.
+    NoteEnds {
+        /// What it began as.
+        begun: &'static str,
+        /// What it became.
+        text: &'static str,
+    },
     /// Something stale was ignored.
     Ignored(&'static str),
 }
+
+/// What a person's ping is called while it is under way.
+const PINGING: &str = "pinging";
 
 #[derive(Clone, PartialEq, Debug)]
 struct Exchange {
@@ -163,13 +175,39 @@ pub struct SlaveBuilderCore {
     state: State,
     exchange: Option<Exchange>,
     person_timeout: std::time::Duration,
+    versions: CommandVersions,
 }
 
 impl SlaveBuilderCore {
     /// A SlaveBuilder that waits for its worker's answer until `until`.
     #[must_use]
     pub fn attaching(until: Timestamp, person_timeout: std::time::Duration) -> Self {
-        Self { state: State::Attaching { until }, exchange: None, person_timeout }
+        let versions = CommandVersions::default();
+        Self { state: State::Attaching { until }, exchange: None, person_timeout, versions }
+    }
+
+    /// The same one, with what its worker told of its commands.
+    #[must_use]
+    pub fn knowing(self, versions: CommandVersions) -> Self {
+        Self { versions, ..self }
+    }
+
+    /// The worker's version of a command, or none when it lacks it or is
+    /// detached; `old_version` when it reported no versions at all (row S03).
+    #[must_use]
+    pub fn command_version<'a>(
+        &'a self,
+        command: &str,
+        old_version: Option<&'a str>,
+    ) -> Option<&'a str> {
+        match self.state {
+            State::Detached => None,
+            State::Attaching { .. }
+            | State::Idle
+            | State::Pinging { .. }
+            | State::Starting { .. }
+            | State::Building { .. } => self.versions.version(command, old_version),
+        }
     }
 
     /// Takes in one event. Whatever it is, the state changes only as the
@@ -240,6 +278,16 @@ impl SlaveBuilderCore {
     /// person's ping.
     fn on_start(&mut self, _now: Timestamp, order: Box<StartOrder>, fx: &mut Vec<Effect>) {
         match self.state {
+            State::Idle if let Some(command) = self.versions.lacks(&order.config) => {
+                // It would fail there for certain; another worker may have it.
+                fx.push(Effect::TellStart {
+                    claim: order.claim,
+                    outcome: Err(StartFailure::Refused {
+                        code: "lacks".into(),
+                        message: format!("the worker does not have the command `{command}`"),
+                    }),
+                });
+            }
             State::Idle if self.exchange.is_none() => {
                 let timeout = order.ping_timeout;
                 self.state = State::Pinging { order: Some(order) };
@@ -314,7 +362,7 @@ impl SlaveBuilderCore {
             self.state = State::Pinging { order: None };
         }
         self.exchange = Some(Exchange { persons: vec![reply], published: true });
-        fx.push(Effect::Note("pinging"));
+        fx.push(Effect::NoteBegins(PINGING));
         fx.push(Effect::StartPing { timeout: self.person_timeout });
     }
 
@@ -324,7 +372,8 @@ impl SlaveBuilderCore {
             return;
         };
         if exchange.published {
-            fx.push(Effect::Note(if ok { "ping success" } else { "ping failed" }));
+            let text = if ok { "ping success" } else { "ping failed" };
+            fx.push(Effect::NoteEnds { begun: PINGING, text });
         }
         // The state is what it was before, if it is still PINGING; a build's
         // or an attach's state was never touched (row S04).
@@ -403,6 +452,7 @@ impl SlaveBuilderCore {
         if before == State::Detached {
             return;
         }
+        self.versions = CommandVersions::default();
         let text = "the worker left";
         match before {
             State::Attaching { .. } => fx.push(Effect::TellAttachFailed { error: text.into() }),
@@ -421,7 +471,7 @@ impl SlaveBuilderCore {
         if let Some(exchange) = self.exchange.take() {
             fx.push(Effect::EndPing);
             if exchange.published {
-                fx.push(Effect::Note("ping failed"));
+                fx.push(Effect::NoteEnds { begun: PINGING, text: "ping failed" });
             }
             for reply in exchange.persons {
                 fx.push(Effect::TellPing { reply, ok: false });
