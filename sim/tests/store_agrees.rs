@@ -200,19 +200,16 @@ fn builds(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
             properties: Arc::new(properties(c)),
             at,
         },
-        23 if a.is_multiple_of(2) => {
-            let held = store.build(claimed.0).map(|build| build.requests.clone());
-            let held: Vec<_> = held.unwrap_or_default().into_iter().map(|(id, _)| id).collect();
-            Op::CancelClaimed {
-                build: claimed.0,
-                head: held.last().copied().unwrap_or(RequestId(d.into())),
-                requests: held.into_iter().take((b % 3).into()).collect(),
-                at,
-            }
-        }
         23 => {
             let held = store.build(claimed.0).map(|build| build.requests.clone());
-            let cancelled = held.unwrap_or_default().into_iter().map(|(request, _)| request);
+            let held: Vec<_> = held.unwrap_or_default().into_iter().map(|held| held.0).collect();
+            if b.is_multiple_of(2) {
+                let head = held.get(usize::from(c % 3)).or(held.first()).copied();
+                let requests = held.iter().copied().take((d % 3).into()).collect();
+                let head = head.unwrap_or_default();
+                return Op::CancelClaimed { build: claimed.0, requests, head, at };
+            }
+            let cancelled = held.into_iter();
             Op::Unclaim {
                 build: claimed.0,
                 cancelled: cancelled.take((c % 3).into()).collect(),

@@ -6,6 +6,7 @@
 mod kit;
 
 mod bad_links;
+mod expectations;
 mod merges;
 mod orders;
 mod people;

@@ -31,6 +31,14 @@ struct UndoAgain {
     cancelled: Vec<RequestId>,
 }
 
+/// A build that the worker accepted.
+pub(super) struct RunOrder {
+    claim: ClaimId,
+    build: BuildId,
+    config: Arc<BuilderConfig>,
+    expected: Option<Prediction>,
+}
+
 /// The store could not end requests that left a claimed build just then.
 #[derive(actix::Message)]
 #[rtype(result = "()")]
@@ -39,14 +47,6 @@ struct CancelAgain {
     build: BuildId,
     requests: Vec<RequestId>,
     head: RequestId,
-}
-
-/// A build that the worker accepted.
-pub(super) struct RunOrder {
-    claim: ClaimId,
-    build: BuildId,
-    config: Arc<BuilderConfig>,
-    expected: Option<Prediction>,
 }
 
 /// Write what is waiting to be noted.
