@@ -200,6 +200,16 @@ fn builds(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
             properties: Arc::new(properties(c)),
             at,
         },
+        23 if a.is_multiple_of(2) => {
+            let held = store.build(claimed.0).map(|build| build.requests.clone());
+            let held: Vec<_> = held.unwrap_or_default().into_iter().map(|(id, _)| id).collect();
+            Op::CancelClaimed {
+                build: claimed.0,
+                head: held.last().copied().unwrap_or(RequestId(d.into())),
+                requests: held.into_iter().take((b % 3).into()).collect(),
+                at,
+            }
+        }
         23 => {
             let held = store.build(claimed.0).map(|build| build.requests.clone());
             let cancelled = held.unwrap_or_default().into_iter().map(|(request, _)| request);

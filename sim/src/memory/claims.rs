@@ -129,6 +129,40 @@ pub(super) fn unclaim(
     Ok(OpOutcome::Requeued { requests })
 }
 
+pub(super) fn cancel_claimed(
+    tables: &mut Tables,
+    changes: &mut Vec<Change>,
+    build: BuildId,
+    cancelled: &[RequestId],
+    head: RequestId,
+    at: WallTime,
+) -> Done {
+    let mut record = BuildRecord::clone(tables.build(build)?);
+    if record.row.state != BuildState::Claimed {
+        return Err(fenced(format!("build {build} has started already")));
+    }
+    let (gone, stay): (Vec<_>, Vec<_>) =
+        record.requests.iter().copied().partition(|(request, _)| cancelled.contains(request));
+    let wanted = stay.iter().find(|(request, _)| *request == head);
+    let Some((head, _)) = wanted.or_else(|| stay.first()).copied() else {
+        return Err(fenced(format!("build {build} would be left without a request")));
+    };
+    let mut ended = Vec::new();
+    for request in gone {
+        ended.extend(held(tables, request).map(|row| row.id));
+        let (state, result) = (RequestState::Cancelled, BuildResult::Cancelled);
+        end_request(tables, changes, request, state, result, at)?;
+    }
+    let set = tables.requests.get(&head).map(|row| row.buildset).unwrap_or_default();
+    let mut row = BuildRow::clone(&record.row);
+    row.request = head;
+    row.properties = tables.set(set)?.row.properties.clone();
+    record.row = Arc::new(row);
+    record.requests = stay;
+    tables.builds.put(build, record);
+    Ok(OpOutcome::Cancelled(ended))
+}
+
 /// The request, if a build has it in this epoch.
 fn held(tables: &Tables, (request, epoch): (RequestId, Epoch)) -> Option<RequestRow> {
     let row = tables.requests.get(&request)?;
