@@ -129,7 +129,7 @@ impl BuilderCore {
     pub fn succeed(config: Arc<BuilderConfig>, from: Handover, now: Now) -> Self {
         Self {
             now: now.mono,
-            queue: from.queue,
+            queue: from.queue.with_merge(config.merge.clone()),
             loaded_through: from.loaded_through,
             seats: from.seats,
             next_order: from.next_order,
@@ -161,7 +161,8 @@ impl BuilderCore {
         let idle: Vec<WorkerName> = self
             .seats
             .iter()
-            .filter(|(_, seat)| !matches!(seat.used, SeatUse::Taken(_)))
+            // Somebody waits for the end of a person's ping.
+            .filter(|(_, seat)| !matches!(seat.used, SeatUse::Taken(_)) && !seat.pinging)
             .map(|(worker, _)| worker.clone())
             .collect();
         for worker in idle {
