@@ -11,6 +11,7 @@ mod kit;
 mod merge_stories;
 mod ping_stories;
 mod plan_stories;
+mod planted_rows;
 mod queue_model;
 mod slave_builder_stories;
 mod slave_builder_table;

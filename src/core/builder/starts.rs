@@ -20,7 +20,9 @@ impl BuilderCore {
             let Some((request, worker)) = self.choose() else { return };
             let requests = self.merged(request, &worker);
             let claim = ClaimId(self.rng.bits());
-            if let Some(seat) = self.seats.get_mut(&worker) {
+            if let Some(seat) = self.seats.get_mut(&worker)
+                && !planted::is("b29_choosing_is_a_look")
+            {
                 seat.used = SeatUse::Taken(claim);
             }
             fx.push(Effect::AskSlot { worker: worker.clone(), claim });
@@ -37,6 +39,9 @@ impl BuilderCore {
                     stop: None,
                 },
             );
+            if planted::is("b11_one_start_a_time") {
+                return;
+            }
         }
     }
 
@@ -343,7 +348,9 @@ impl BuilderCore {
     pub(super) fn end_start(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
         let Some(build) = self.builds.remove(&claim) else { return };
         build.check(Stage::Away);
-        self.free_seat(&build.worker, claim, false);
+        if !planted::is("b16_worker_stays_taken") {
+            self.free_seat(&build.worker, claim, false);
+        }
         fx.push(Effect::BuildOver { worker: build.worker.clone(), claim });
         fx.push(Effect::GiveBackSlot { worker: build.worker, claim });
     }
@@ -357,7 +364,7 @@ impl BuilderCore {
         times: Option<StepTimes>,
         fx: &mut Vec<Effect>,
     ) {
-        if self.retired {
+        if self.retired && !planted::is("t09_stranded_in_the_predecessor") {
             fx.push(Effect::TellSuccessor(Event::InheritedFinished {
                 claim,
                 requeued: requests,
