@@ -16,6 +16,7 @@ pub mod bot_master;
 pub mod build;
 pub mod builder;
 pub mod inbox;
+pub mod instance;
 pub mod ping;
 pub mod planted;
 pub mod slave_builder;

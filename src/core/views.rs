@@ -7,6 +7,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use super::ids::*;
+use super::instance::InstanceView;
 use super::time::WallTime;
 
 /// The one word for a builder (row B17).
@@ -94,4 +95,7 @@ pub struct WorkerView {
     pub graceful: bool,
     /// Address it came from.
     pub address: Option<String>,
+    /// Its instance, when it is a latent worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceView>,
 }
