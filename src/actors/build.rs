@@ -323,8 +323,7 @@ impl Build {
                     }
                 }
                 OpOutcome::Requeued { requests } => {
-                    self.requeued =
-                        requests.iter().map(|row| super::convert::request(row)).collect();
+                    self.requeued = requests.iter().map(super::convert::request).collect();
                 }
                 _ => {}
             }

@@ -15,8 +15,8 @@ use crate::core::slave_builder::{Effect, Event, SlaveBuilderCore};
 use crate::faults;
 use crate::messages::{
     BuildOver, BuilderEvent, BuilderHandle, BuilderMail, CallBackStart, DescribeSeat, EndPing,
-    LetGo, Ping, PingEnded, RegisterSeat, RegisterStart, SeatNews, SeatNewsKind, StartBuild,
-    StartReply, TightenPing, WorkerHandle, WorkerLink,
+    LeaveStart, LetGo, Ping, PingEnded, RegisterSeat, RegisterStart, SeatNews, SeatNewsKind,
+    StartBuild, StartReply, TightenPing, WorkerHandle, WorkerLink,
 };
 use crate::protocol::json_v1::MasterFrame;
 use crate::store::{BuilderNote, Op, Transaction};
@@ -34,6 +34,8 @@ pub struct SlaveBuilder {
     persons: BTreeMap<ReplyId, (ReplyId, Recipient<BuilderEvent>)>,
     next_reply: u64,
     ping: Option<(PingToken, Addr<PingActor>)>,
+    /// Who asked for what is handled just now.
+    leaving: Option<Recipient<BuilderEvent>>,
 }
 
 impl SlaveBuilder {
@@ -60,6 +62,7 @@ impl SlaveBuilder {
             persons: BTreeMap::new(),
             next_reply: 0,
             ping: None,
+            leaving: None,
         }
     }
 
@@ -129,6 +132,11 @@ impl SlaveBuilder {
             Effect::TellStart { claim, outcome } => {
                 if let Some(reply) = self.starts.remove(&claim) {
                     reply.tell(outcome);
+                }
+            }
+            Effect::TellLeft { claim, request, in_time } => {
+                if let Some(from) = self.leaving.take() {
+                    from.do_send(BuilderEvent(ToBuilder::LeftStart { claim, request, in_time }));
                 }
             }
             Effect::TellPing { reply, ok } => {
@@ -241,6 +249,15 @@ impl Handler<CallBackStart> for SlaveBuilder {
     type Result = ();
     fn handle(&mut self, message: CallBackStart, ctx: &mut Context<Self>) {
         self.step(Event::CallBack(message.0), ctx);
+    }
+}
+
+impl Handler<LeaveStart> for SlaveBuilder {
+    type Result = ();
+    fn handle(&mut self, message: LeaveStart, ctx: &mut Context<Self>) {
+        let LeaveStart { claim, request, from } = message;
+        self.leaving = Some(from);
+        self.step(Event::Leave { claim, request }, ctx);
     }
 }
 

@@ -44,6 +44,20 @@ pub enum Refusal {
         /// Its limit.
         limit: usize,
     },
+    /// The submission names a worker that does not serve the builder: it would
+    /// wait for ever.
+    #[error(
+        "builder `{builder}` has no worker `{worker}`, which the property `workername` names; \
+         its workers are: {}", if workers.is_empty() { "none".to_owned() } else { workers.join(", ") }
+    )]
+    NotItsWorker {
+        /// Which.
+        builder: BuilderName,
+        /// The one that is named.
+        worker: WorkerName,
+        /// Those that serve it.
+        workers: Vec<String>,
+    },
     /// The builder's actor gave up after panics.
     #[error("builder `{builder}` is broken: {reason}")]
     Broken {

@@ -116,6 +116,33 @@ pub struct RequestRow {
     pub waited_for: bool,
 }
 
+/// What a request shares with the other requests of its set.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct SetPart {
+    /// Ids of the source stamps, in order. Equal stamps have the same id.
+    pub source: Arc<[u64]>,
+    /// For every build of the set.
+    pub properties: Arc<Properties>,
+}
+
+impl From<&BuildsetRow> for SetPart {
+    fn from(set: &BuildsetRow) -> Self {
+        Self {
+            source: set.sourcestamps.iter().map(|stamp| stamp.id).collect(),
+            properties: set.properties.clone(),
+        }
+    }
+}
+
+/// A build request with what its builder needs to know to start it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RequestWithSet {
+    /// The request.
+    pub row: Arc<RequestRow>,
+    /// Of its set.
+    pub set: SetPart,
+}
+
 /// Where a request stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -224,7 +251,7 @@ pub struct OpenBuild {
     /// Its worker's name.
     pub worker: WorkerName,
     /// Its requests, the oldest first, with the epochs it holds.
-    pub requests: Vec<RequestRow>,
+    pub requests: Vec<RequestWithSet>,
     /// The steps as they were when it was claimed.
     pub factory: Arc<Factory>,
     /// Steps begun so far, each with its logs.
@@ -237,7 +264,7 @@ pub struct BuilderRecords {
     /// Which builder.
     pub builder: BuilderId,
     /// Requests that wait, in no order that matters.
-    pub queued: Vec<RequestRow>,
+    pub queued: Vec<RequestWithSet>,
     /// Builds that have not ended.
     pub builds: Vec<OpenBuild>,
     /// Every request with an id up to this is known to these records. A notice
@@ -379,6 +406,20 @@ pub enum Op {
         build: BuildId,
         /// Requests cancelled meanwhile.
         cancelled: Vec<RequestId>,
+        /// When.
+        at: WallTime,
+    },
+    /// Ends requests of a claimed build that has not started; the build keeps
+    /// the others, at least one. One that ended already is left alone. Answered
+    /// `Cancelled`.
+    CancelClaimed {
+        /// Which build.
+        build: BuildId,
+        /// Requests that leave it.
+        requests: Vec<RequestId>,
+        /// Its first request from now on, if that stays. The build has its
+        /// submission's properties.
+        head: RequestId,
         /// When.
         at: WallTime,
     },
@@ -627,7 +668,7 @@ pub enum OpOutcome {
     /// by a `FinishBuild`.
     Requeued {
         /// Back in the queue.
-        requests: Vec<Arc<RequestRow>>,
+        requests: Vec<RequestWithSet>,
     },
     /// The build with its number.
     Started(Arc<BuildRow>),

@@ -11,7 +11,7 @@ use super::resource::{self, Resource};
 use super::route::{BuildRef, BuilderRef, Route, StepRef, WorkerRef};
 use super::{logs, shape};
 use crate::core::ids::*;
-use crate::store::sqlite::{Filter, FilterOp, Page, PageOf, Scalar};
+use crate::store::sqlite::{Filter, FilterOp, OF_BUILD, Page, PageOf, Scalar};
 use crate::store::{BuildRow, BuilderRow, RequestRow, StepRow, WorkerRow};
 
 /// Names of the lists that `/api/v2` tells of.
@@ -156,6 +156,7 @@ pub fn answer(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answ
         Route::Requests
         | Route::Request(_)
         | Route::BuilderRequests(_)
+        | Route::BuildRequests(_)
         | Route::RequestProperties(_) => requests(context, route, pairs),
         Route::Buildsets
         | Route::Buildset(_)
@@ -334,6 +335,13 @@ fn requests(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer
             let query = Query::read(kind, pairs, false)?;
             let item = query.projected(shaped(&row, &query)?);
             return Ok(Answer::single(kind.plural, item));
+        }
+        // As with a build's steps: by its id, a build that is not there has
+        // none; by its number it is not found.
+        Route::BuildRequests(BuildRef::Id(id)) => vec![Filter::is(OF_BUILD, *id)],
+        Route::BuildRequests(of) => {
+            let build = context.find_build(of)?.ok_or_else(|| not_found(of))?;
+            vec![Filter::is(OF_BUILD, build.id.0)]
         }
         Route::BuilderRequests(of) => match context.find_builder(of)? {
             Some(builder) => vec![Filter::is("builderid", builder.id.0)],

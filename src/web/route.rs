@@ -128,6 +128,7 @@ pub enum Route {
     Builds,
     Build(BuildRef),
     BuildSteps(BuildRef),
+    BuildRequests(BuildRef),
     BuildProperties(BuildRef),
     BuildProgress(BuildRef),
     BuildChanges,
@@ -220,6 +221,7 @@ fn build(of: BuildRef, rest: &[&str]) -> Option<Route> {
     Some(match rest {
         [] => Route::Build(of),
         ["steps"] => Route::BuildSteps(of),
+        ["buildrequests"] => Route::BuildRequests(of),
         ["properties"] => Route::BuildProperties(of),
         ["progress"] => Route::BuildProgress(of),
         ["changes"] => Route::BuildChanges,

@@ -23,6 +23,10 @@ const INVALID_PARAMS: i64 = -32602;
 const INSIDE: i64 = -32603;
 const PARSE: i64 = -32700;
 
+/// How often a request is cancelled that is between its queue and a build each
+/// time somebody looks.
+const CANCEL_TRIES: usize = 3;
+
 /// An error in the shape of JSON-RPC, with its HTTP status.
 #[derive(Clone, PartialEq, Debug)]
 pub struct RpcError {
@@ -93,6 +97,7 @@ impl From<Refusal> for RpcError {
             Refusal::NoWorker(_) | Refusal::NotAttached(_) => {
                 (StatusCode::CONFLICT, INVALID_REQUEST)
             }
+            Refusal::NotItsWorker { .. } => (StatusCode::BAD_REQUEST, INVALID_PARAMS),
             Refusal::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, INVALID_REQUEST),
             Refusal::Broken { .. } | Refusal::Stopping | Refusal::Gone => {
                 (StatusCode::SERVICE_UNAVAILABLE, INSIDE)
@@ -279,7 +284,32 @@ impl Call {
     async fn cancel(&self, context: &WebContext, id: u64) -> Result<Value, RpcError> {
         let reason = self.reason()?;
         let (request, builder) = request_and_builder(context, id).await?;
-        context.handle.cancel(CancelRequest { request, builder, reason }).await?;
+        for _ in 0..CANCEL_TRIES {
+            let cancel =
+                CancelRequest { request, builder: builder.clone(), reason: reason.clone() };
+            if context.handle.cancel(cancel).await? {
+                break;
+            }
+            // It ended, or a build has it whose start was sent.
+            let found =
+                blocking(context, move |context| Ok(context.reader.open_build_of(request)?));
+            let Some((build, requests)) = found.await? else {
+                let find = move |context: &WebContext| Ok(context.reader.request(request)?);
+                match blocking(context, find).await? {
+                    // It waits again meanwhile: it can be cancelled after all.
+                    Some(row) if row.results.is_none() => continue,
+                    _ => break,
+                }
+            };
+            let others = requests.into_iter().filter(|other| *other != request);
+            let others: Vec<_> = others.map(|other| other.to_string()).collect();
+            if !others.is_empty() {
+                return Err(shared(&build, &builder, request, &others));
+            }
+            let stop = StopBuild { build: build.id, builder: builder.clone(), reason };
+            context.handle.stop(stop).await?;
+            break;
+        }
         Ok(Value::Null)
     }
 
@@ -307,6 +337,27 @@ impl Call {
         context.handle.order(OrderWorker { worker, order, reason }).await?;
         Ok(Value::Null)
     }
+}
+
+/// A build goes on for the others that it has.
+fn shared(
+    build: &BuildRow,
+    builder: &BuilderName,
+    request: RequestId,
+    others: &[String],
+) -> RpcError {
+    let known = match build.number {
+        Some(number) => format!("build {builder}/{number} (id {})", build.id),
+        None => format!("the build with the id {} of builder {builder}", build.id),
+    };
+    let (many, others) = (if others.len() > 1 { "s" } else { "" }, others.join(", "));
+    let text = format!(
+        "build request {request} is not cancelled: {known} has started for it together with \
+         build request{many} {others}; stop that build to end all of them: \
+         botmaster stop {}",
+        build.id
+    );
+    RpcError::new(StatusCode::CONFLICT, INVALID_REQUEST, text)
 }
 
 async fn ping(context: &WebContext, of: BuilderRef) -> Result<Value, RpcError> {

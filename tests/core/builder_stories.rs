@@ -74,7 +74,12 @@ fn b07_a_request_cancelled_during_its_ping_never_starts() {
     let (build, _) = desk.claim(claim, &[1]);
     let effects =
         desk.hear(Event::Cancel { request: RequestId(1), reason: "no".into(), reply: ReplyId(1) });
-    assert!(matches!(&effects[0], Effect::CallBackStart { .. }));
+    assert!(effects.contains(&Effect::LeaveStart {
+        worker: "w1".into(),
+        claim,
+        request: RequestId(1)
+    }));
+    desk.hear(Event::LeftStart { claim, request: RequestId(1), in_time: true });
     let effects = desk.hear(Event::StartFailed { claim, failure: StartFailure::CalledBack });
     assert!(effects.contains(&Effect::Unclaim { claim, build, cancelled: vec![RequestId(1)] }));
     let effects = desk.hear(Event::Unclaimed { claim, requests: Vec::new() });

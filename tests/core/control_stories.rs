@@ -56,18 +56,6 @@ fn ff04_stop_clicked_many_times_has_one_effect() {
 }
 
 #[test]
-fn ff01_a_cancel_that_comes_after_the_start_stops_the_build() {
-    let mut desk = Desk::new(config(&["w1"]));
-    desk.attach("w1", 1);
-    let (_, claim) = asked(&desk.submit(&[1]))[0];
-    desk.start(claim, &[1], 1);
-    let effects =
-        desk.hear(Event::Cancel { request: RequestId(1), reason: "no".into(), reply: ReplyId(1) });
-    assert!(effects.contains(&Effect::StopBuild { claim, reason: "no".into() }));
-    assert_eq!(answers(&effects), [(ReplyId(1), true)]);
-}
-
-#[test]
 fn fm09_a_draining_builder_starts_nothing_more() {
     let mut desk = Desk::new(config(&["w1"]));
     desk.attach("w1", 1);

@@ -45,6 +45,8 @@ pub fn config(workers: &[&str]) -> BuilderConfig {
         grace: 150 * SECOND,
         infra_retries: 3,
         queue_limit: 1000,
+        merge: Merge::None,
+        max_builds: None,
     }
 }
 
@@ -57,7 +59,27 @@ pub fn request(id: u64) -> Request {
         epoch: Epoch(0),
         requeued: false,
         infra_tries: 0,
+        source: Arc::from([1]),
+        properties: Arc::default(),
+        worker: None,
     }
+}
+
+/// A request for a source of its own.
+pub fn of_source(id: u64, source: u64) -> Request {
+    Request { source: Arc::from([source]), ..request(id) }
+}
+
+/// A request that only this worker may run.
+pub fn named(id: u64, worker: &str) -> Request {
+    Request { worker: Some(worker.into()), ..request(id) }
+}
+
+/// A request whose submission has these properties.
+pub fn with_properties(id: u64, properties: &[(&str, &str)]) -> Request {
+    let property = |value: &str| Property { value: value.into(), source: "Force".into() };
+    let properties = properties.iter().map(|(name, value)| ((*name).into(), property(value)));
+    Request { properties: Arc::new(properties.collect()), ..request(id) }
 }
 
 /// A builder, and what it wanted done since the test looked last.
@@ -99,6 +121,23 @@ impl Desk {
         all
     }
 
+    pub fn enqueue(&mut self, requests: Vec<Request>) -> Vec<Effect> {
+        self.hear(Event::Enqueue(requests))
+    }
+
+    pub fn cancel(&mut self, id: u64) -> Vec<Effect> {
+        self.hear(Event::Cancel { request: RequestId(id), reason: "no".into(), reply: ReplyId(id) })
+    }
+
+    /// The requests of each build, in order, the builds by their first ones.
+    pub fn built(&self) -> Vec<Vec<u64>> {
+        let ids = |ids: &[RequestId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
+        let view = self.core.view();
+        let mut all: Vec<_> = view.builds.iter().map(|build| ids(&build.requests)).collect();
+        all.sort();
+        all
+    }
+
     pub fn submit(&mut self, ids: &[u64]) -> Vec<Effect> {
         self.hear(Event::Enqueue(ids.iter().map(|id| request(*id)).collect()))
     }
@@ -119,7 +158,7 @@ impl Desk {
     pub fn claim(&mut self, claim: ClaimId, ids: &[u64]) -> (BuildId, Vec<Effect>) {
         let build = BuildId(self.next_build);
         self.next_build += 1;
-        let requests = ids.iter().map(|id| Request { epoch: Epoch(1), ..request(*id) }).collect();
+        let requests = ids.iter().map(|id| (RequestId(*id), Epoch(1))).collect();
         (build, self.hear(Event::Claimed { claim, build, requests }))
     }
 

@@ -3,11 +3,14 @@
 
 mod build_stories;
 mod builder_stories;
+mod cancel_stories;
 mod control_stories;
 mod inbox_stories;
 mod kit;
+mod merge_stories;
 mod ping_stories;
 mod plan_stories;
+mod queue_model;
 mod slave_builder_stories;
 mod takeover_stories;
 mod worker_stories;

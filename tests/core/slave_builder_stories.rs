@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use botmaster::core::builder::{ReplyId, StartFailure, StartOrder};
+use botmaster::core::builder::{ReplyId, SeatReportUse, StartFailure, StartOrder};
 use botmaster::core::ids::*;
 use botmaster::core::slave_builder::{Effect, Event, SlaveBuilderCore, State};
 use botmaster::core::time::Timestamp;
@@ -72,6 +72,59 @@ fn s02_it_is_idle_once_its_worker_is_ready_and_building_with_what_it_brought_bac
     let mut seat = Seat::attaching();
     seat.hear(Event::Ready { building: Some(ClaimId(3)) });
     assert_eq!(*seat.core.state(), State::Building { claim: ClaimId(3) });
+}
+
+fn left(claim: u128, in_time: bool) -> Effect {
+    Effect::TellLeft { claim: ClaimId(claim), request: RequestId(1), in_time }
+}
+
+#[test]
+fn b07_a_request_leaves_a_start_that_was_not_sent_and_the_last_calls_it_back() {
+    let mut seat = Seat::idle();
+    let mut two = order(3);
+    two.requests.push((RequestId(2), Epoch(4)));
+    seat.hear(Event::Start(Box::new(two)));
+    let leave = |request| Event::Leave { claim: ClaimId(3), request: RequestId(request) };
+    assert_eq!(seat.hear(leave(1)), [left(3, true)]);
+    assert_eq!(seat.core.report(), Some(SeatReportUse::Starting(ClaimId(3))));
+    let effects = seat.hear(leave(2));
+    assert!(matches!(effects[0], Effect::TellLeft { in_time: true, .. }));
+    assert_eq!(told(&effects), [false]);
+    assert_eq!(*seat.core.state(), State::Idle);
+    // What answers the ping comes too late for a start.
+    let effects = seat.hear(Event::PingEnded(true));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::SendStart(_))));
+}
+
+#[test]
+fn b07_the_start_is_sent_without_a_request_that_left() {
+    let mut seat = Seat::idle();
+    let mut two = order(3);
+    two.requests.push((RequestId(2), Epoch(4)));
+    seat.hear(Event::Start(Box::new(two)));
+    seat.hear(Event::Leave { claim: ClaimId(3), request: RequestId(1) });
+    let effects = seat.hear(Event::PingEnded(true));
+    assert!(matches!(
+        &effects[0],
+        Effect::SendStart(order) if order.requests == [(RequestId(2), Epoch(4))]
+    ));
+}
+
+#[test]
+fn b07_nothing_leaves_a_start_that_was_sent() {
+    let mut seat = Seat::idle();
+    seat.start(3);
+    seat.hear(Event::PingEnded(true));
+    let leave = || Event::Leave { claim: ClaimId(3), request: RequestId(1) };
+    assert_eq!(seat.hear(leave()), [left(3, false)]);
+    assert!(
+        matches!(seat.core.state(), State::Starting { order, .. } if order.requests.len() == 1)
+    );
+    seat.hear(Event::Accepted(BuildId(3)));
+    assert_eq!(seat.hear(leave()), [left(3, false)]);
+    // One that is over was called back, or has failed.
+    seat.hear(Event::BuildOver(ClaimId(3)));
+    assert_eq!(seat.hear(leave()), [left(3, true)]);
 }
 
 #[test]

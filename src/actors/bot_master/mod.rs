@@ -11,11 +11,11 @@ use tokio::sync::{Mutex, oneshot};
 mod reload;
 
 use super::builder::{Builder, BuilderParts, SuccessorFailed};
-use super::convert::request as core_request;
+use super::convert::with_set;
 use super::runtime::{ChildDown, MayRestart, World, start_supervised};
 use super::worker::Worker;
 use crate::core::bot_master::Roster;
-use crate::core::builder::{Event, Request};
+use crate::core::builder::{Event, Request, named_worker};
 use crate::core::ids::*;
 use crate::core::rng::Rng;
 use crate::core::time::WallTime;
@@ -23,7 +23,7 @@ use crate::core::values::{BuilderConfig, WorkerConfig};
 use crate::core::views::{BigState, BuilderView};
 use crate::messages::*;
 use crate::settings::{Loaded, Problem, Settings, TokenBook};
-use crate::store::{NewBuildset, Op, OpOutcome, StoreError, Transaction, WorkerRow};
+use crate::store::{NewBuildset, Op, OpOutcome, SetPart, StoreError, Transaction, WorkerRow};
 
 /// Answered once every builder stands.
 #[derive(actix::Message)]
@@ -328,16 +328,27 @@ impl BotMaster {
     /// Whether a submission can be taken, and what is stored for it.
     fn new_buildset(&self, submission: &Submission, at: WallTime) -> Result<NewBuildset, Refusal> {
         let mut builders = Vec::new();
+        let named = named_worker(&submission.properties);
+        let may_run = |worker: &WorkerName| named.as_ref().is_none_or(|named| named == worker);
         for name in &submission.builders {
             let entry = self.entry(name)?;
+            let workers = &entry.config.workers;
+            if let Some(worker) = named.clone().filter(|named| !workers.contains(named)) {
+                let workers = workers.iter().map(ToString::to_string).collect();
+                return Err(Refusal::NotItsWorker { builder: name.clone(), worker, workers });
+            }
             let view = self.world.board.builder(name);
             let limit = entry.config.queue_limit;
             if view.as_ref().is_some_and(|view| view.waiting >= limit) {
                 return Err(Refusal::QueueFull { builder: name.clone(), limit });
             }
             let usable = view.is_some_and(|view| {
-                view.workers.values().any(|word| *word != "attaching")
-                    || view.builds.iter().any(|build| build.state == "orphaned")
+                let mut workers = view.workers.iter().filter(|(worker, _)| may_run(worker));
+                workers.any(|(_, word)| *word != "attaching")
+                    || view
+                        .builds
+                        .iter()
+                        .any(|build| build.state == "orphaned" && may_run(&build.worker))
             });
             if submission.soon && !usable {
                 return Err(Refusal::NoWorker(name.clone()));
@@ -431,8 +442,9 @@ impl Handler<SubmitWritten> for BotMaster {
                 if existing {
                     continue;
                 }
+                let set = SetPart::from(buildset.as_ref());
                 for row in requests {
-                    mail.entry(row.builder).or_default().push(core_request(&row));
+                    mail.entry(row.builder).or_default().push(with_set(&row, &set));
                 }
             }
             for (builder, requests) in mail {

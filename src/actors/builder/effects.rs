@@ -11,9 +11,9 @@ use crate::actors::convert::request;
 use crate::actors::runtime::{MayRestart, start_supervised};
 use crate::actors::slave_builder::SlaveBuilder;
 use crate::core::build::{Event as ToBuild, Order};
-use crate::core::builder::{Answer, Effect, Event, ReplyId, Request};
+use crate::core::builder::{Answer, Effect, Event, ReplyId, Request, WORKER_PROPERTY};
 use crate::core::ids::*;
-use crate::core::values::{BuildResult, BuilderConfig, Properties, Property};
+use crate::core::values::{BuildResult, BuilderConfig, Properties, Property, WORKER_SOURCE};
 use crate::messages::*;
 use crate::store::{BuilderNote, BuildsetRow, Op, OpOutcome, Transaction, Written};
 
@@ -29,6 +29,16 @@ struct UndoAgain {
     claim: ClaimId,
     build: BuildId,
     cancelled: Vec<RequestId>,
+}
+
+/// The store could not end requests that left a claimed build just then.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct CancelAgain {
+    claim: ClaimId,
+    build: BuildId,
+    requests: Vec<RequestId>,
+    head: RequestId,
 }
 
 /// Write what is waiting to be noted.
@@ -80,6 +90,9 @@ impl Builder {
             Effect::Unclaim { claim, build, cancelled } => {
                 self.unclaim(claim, build, cancelled, ctx);
             }
+            Effect::CancelClaimed { claim, build, requests, head } => {
+                self.cancel_claimed(CancelAgain { claim, build, requests, head }, ctx);
+            }
             Effect::CancelWaiting { request, reply } => self.cancel_waiting(request, reply, ctx),
             Effect::SavePriority { request, priority, reply } => {
                 let reply = self.replies.remove(&reply);
@@ -116,6 +129,16 @@ impl Builder {
                     seat.addr.do_send(CallBackStart(claim));
                 }
             }
+            Effect::LeaveStart { worker, claim, request } => match self.seat(&worker) {
+                Some(seat) => {
+                    let from = ctx.address().recipient();
+                    seat.addr.do_send(LeaveStart { claim, request, from });
+                }
+                // That the start has failed is on its way.
+                None => {
+                    ctx.notify(BuilderEvent(Event::LeftStart { claim, request, in_time: true }))
+                }
+            },
             Effect::RunBuild { claim, build, worker, requests, config } => {
                 self.run_build(claim, build, &worker, &requests, config, ctx);
             }
@@ -261,7 +284,7 @@ impl Builder {
             move |written| {
                 let requests = match written.as_deref() {
                     Ok([OpOutcome::Requeued { requests }, ..]) => {
-                        requests.iter().map(|row| request(row)).collect()
+                        requests.iter().map(request).collect()
                     }
                     Ok(_) => Vec::new(),
                     Err(error) if !error.is_final() => {
@@ -275,6 +298,33 @@ impl Builder {
                     }
                 };
                 Some(Event::Unclaimed { claim, requests })
+            },
+            ctx,
+        );
+    }
+
+    fn cancel_claimed(&mut self, what: CancelAgain, ctx: &mut Context<Self>) {
+        let at = self.world().clock.now().wall;
+        let (claim, build, head) = (what.claim, what.build, what.head);
+        let op = Op::CancelClaimed { build, requests: what.requests.clone(), head, at };
+        let me = ctx.address();
+        self.write(
+            vec![op],
+            move |written| match written {
+                Ok(_) => {
+                    let requests = what.requests;
+                    Some(Event::CancelledClaimed { claim, requests, done: true })
+                }
+                Err(error) if !error.is_final() => {
+                    tracing::warn!(%error, "requests that left a build could not be ended; trying again");
+                    me.do_send(what);
+                    None
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "requests that left a build could not be ended; it keeps them");
+                    let requests = what.requests;
+                    Some(Event::CancelledClaimed { claim, requests, done: false })
+                }
             },
             ctx,
         );
@@ -360,6 +410,10 @@ impl Builder {
         };
         let mut properties = own_properties(&config, worker);
         properties.extend(claimed.properties);
+        // What was claimed may have left since; it is built as the first one
+        // of those that stayed says, whose source is the same.
+        let own = requests.first().map(|first| first.properties.clone()).unwrap_or_default();
+        properties.extend((*own).clone());
         let order = BuildOrder {
             order: self.order(claim, build, claimed.incarnation, requests, config),
             properties,
@@ -476,10 +530,10 @@ impl Handler<ClaimWritten> for Builder {
         let event = match answer.written {
             Ok(outcomes) => match outcomes.into_iter().last() {
                 Some(OpOutcome::Claimed { build, requests, buildset }) => {
-                    let properties = set_properties(&buildset);
+                    let properties = source_properties(&buildset);
                     self.claimed
                         .insert(claim, Claimed { properties, incarnation: answer.incarnation });
-                    let requests = requests.iter().map(|row| request(row)).collect();
+                    let requests = requests.iter().map(|row| (row.id, row.epoch)).collect();
                     Event::Claimed { claim, build: build.id, requests }
                 }
                 _ => Event::ClaimLost {
@@ -505,6 +559,15 @@ impl Handler<UndoAgain> for Builder {
     }
 }
 
+impl Handler<CancelAgain> for Builder {
+    type Result = ();
+    fn handle(&mut self, again: CancelAgain, ctx: &mut Context<Self>) {
+        ctx.run_later(Duration::from_secs(1), move |builder, ctx| {
+            builder.cancel_claimed(again, ctx);
+        });
+    }
+}
+
 impl Handler<FlushNotes> for Builder {
     type Result = ();
     fn handle(&mut self, _: FlushNotes, ctx: &mut Context<Self>) {
@@ -524,25 +587,23 @@ fn own_properties(config: &BuilderConfig, worker: &WorkerName) -> Properties {
         .map(|(name, value)| (name.clone(), property(value, "Builder")))
         .collect();
     properties.insert("buildername".into(), property(config.name.as_str(), "Builder"));
-    properties.insert("workername".into(), property(worker.as_str(), "Worker"));
+    properties.insert(WORKER_PROPERTY.into(), property(worker.as_str(), WORKER_SOURCE));
     properties
 }
 
-/// A buildset's properties, with what its source stamp says.
-fn set_properties(buildset: &BuildsetRow) -> Properties {
-    let mut properties = (*buildset.properties).clone();
-    if let Some(source) = buildset.sourcestamps.first() {
-        let stamp = &source.stamp;
-        let fields = [
-            ("branch", stamp.branch.clone().unwrap_or_default()),
-            ("revision", stamp.revision.clone().unwrap_or_default()),
-            ("repository", stamp.repository.clone()),
-            ("project", stamp.project.clone()),
-        ];
-        for (name, value) in fields {
-            let property = Property { value, source: "Build".into() };
-            properties.entry(name.into()).or_insert(property);
-        }
-    }
-    properties
+/// What a buildset's source stamp says. Its own properties, which go before
+/// these, are the request's.
+fn source_properties(buildset: &BuildsetRow) -> Properties {
+    let Some(source) = buildset.sourcestamps.first() else { return Properties::new() };
+    let stamp = &source.stamp;
+    let fields = [
+        ("branch", stamp.branch.clone().unwrap_or_default()),
+        ("revision", stamp.revision.clone().unwrap_or_default()),
+        ("repository", stamp.repository.clone()),
+        ("project", stamp.project.clone()),
+    ];
+    let property = |(name, value): (&str, String)| {
+        (name.to_owned(), Property { value, source: "Build".into() })
+    };
+    fields.into_iter().map(property).collect()
 }

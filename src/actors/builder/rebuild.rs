@@ -139,7 +139,8 @@ impl Builder {
         // again were theirs is not known; one told too many is turned away by
         // its epoch when it is claimed.
         for claim in vanished {
-            let again = records.queued.iter().filter(|row| row.requeued).map(request).collect();
+            let again =
+                records.queued.iter().filter(|again| again.row.requeued).map(request).collect();
             effects.push(Effect::TellSuccessor(Event::InheritedFinished {
                 claim,
                 requeued: again,
@@ -199,7 +200,7 @@ impl Builder {
     /// requests wait for the grace, as those of every lost worker do.
     fn end_without_worker(&mut self, open: &crate::store::OpenBuild, ctx: &mut Context<Self>) {
         let config = &self.parts.config;
-        let tries = open.requests.iter().map(|request| request.infra_tries).max();
+        let tries = open.requests.iter().map(|request| request.row.infra_tries).max();
         let again =
             config.on_lost == OnLost::Requeue && tries.unwrap_or_default() < config.infra_retries;
         let (result, requests, wait, then) = if again {
@@ -237,7 +238,7 @@ impl Builder {
 fn returned(written: Written) -> Option<Event> {
     match written.as_deref() {
         Ok([OpOutcome::Requeued { requests }, ..]) => {
-            Some(Event::Return(requests.iter().map(|row| request(row)).collect()))
+            Some(Event::Return(requests.iter().map(request).collect()))
         }
         Ok(_) => None,
         Err(error) => {

@@ -211,14 +211,28 @@ pub fn builds(
     finished(output, &table, "There was no build yet.")
 }
 
+/// The request that a build is for, with those that share it.
+fn shared_by(build: &Value, requests: &[i64]) -> String {
+    let first = text(build, "buildrequestid");
+    let others = requests.iter().map(ToString::to_string).filter(|id| *id != first);
+    match others.collect::<Vec<_>>().join(", ") {
+        others if others.is_empty() => first,
+        others => format!("{first}, together with {others}"),
+    }
+}
+
 /// One build with its steps.
 pub fn build(client: &Client, output: &mut Output<'_>, build: &str) -> Result<u8, ClientError> {
     let path = build_path(build)?;
     let row = client.one(&format!("{path}?property=*"), &format!("build {build}"))?;
     let id = text(&row, "buildid");
     let steps = client.list(&format!("builds/{id}/steps"))?;
+    let requests = client.list(&format!("builds/{id}/buildrequests?field=buildrequestid"))?;
+    let requests: Vec<i64> =
+        requests.iter().filter_map(|row| number(row, "buildrequestid")).collect();
     if output.json {
-        output.value(&joined(&row, "steps", Some(&json!(steps))))?;
+        let row = joined(&row, "steps", Some(&json!(steps)));
+        output.value(&joined(&row, "buildrequestids", Some(&json!(requests))))?;
         return Ok(FINE);
     }
     let builders = names(client, "builders", "builderid")?;
@@ -236,7 +250,7 @@ pub fn build(client: &Client, output: &mut Output<'_>, build: &str) -> Result<u8
         output.line(&format!("Took     {}", took(&row)))?;
     }
     output.line(&format!("Worker   {}", name_of(&workers, &row, "workerid")))?;
-    output.line(&format!("Request  {}", text(&row, "buildrequestid")))?;
+    output.line(&format!("Request  {}", shared_by(&row, &requests)))?;
     for (name, own) in row.get("properties").and_then(Value::as_object).into_iter().flatten() {
         let value = own.get(0).map(|value| value.as_str().map_or(value.to_string(), printable));
         output.line(&format!("  {name} = {}", value.unwrap_or_default()))?;

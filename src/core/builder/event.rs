@@ -134,7 +134,7 @@ pub enum Event {
         /// The new build.
         build: BuildId,
         /// Its requests in their new epochs.
-        requests: Vec<Request>,
+        requests: Vec<(RequestId, Epoch)>,
     },
     /// The claim changed nothing: the requests wait still, unless they ended.
     ClaimLost {
@@ -144,6 +144,25 @@ pub enum Event {
         error: String,
         /// Whether trying again can help.
         transient: bool,
+    },
+    /// Whether a cancelled request left a start before it was sent.
+    LeftStart {
+        /// Whose.
+        claim: ClaimId,
+        /// Which.
+        request: RequestId,
+        /// False: the start was sent, with the request.
+        in_time: bool,
+    },
+    /// The store ended requests that left a claimed build, or could not: the
+    /// build had started with them.
+    CancelledClaimed {
+        /// Whose.
+        claim: ClaimId,
+        /// Which.
+        requests: Vec<RequestId>,
+        /// They ended.
+        done: bool,
     },
     /// The claim is undone, durably.
     Unclaimed {
@@ -289,6 +308,19 @@ pub enum Effect {
         /// Requests that end instead of waiting again.
         cancelled: Vec<RequestId>,
     },
+    /// End requests of a claimed build, which goes on with its others.
+    /// Answered `CancelledClaimed`.
+    CancelClaimed {
+        /// Whose.
+        claim: ClaimId,
+        /// The build.
+        build: BuildId,
+        /// Which.
+        requests: Vec<RequestId>,
+        /// The build's first request from now on: it is built as this one's
+        /// submission says.
+        head: RequestId,
+    },
     /// End a request that waits, then answer.
     CancelWaiting {
         /// It is out of the queue already.
@@ -331,6 +363,16 @@ pub enum Effect {
         /// Whose.
         claim: ClaimId,
     },
+    /// Take a request out of a start if that was not sent yet. Answered
+    /// `LeftStart`.
+    LeaveStart {
+        /// Which.
+        worker: WorkerName,
+        /// Whose.
+        claim: ClaimId,
+        /// The request.
+        request: RequestId,
+    },
     /// The worker accepted the build: number it and run it.
     RunBuild {
         /// Whose.
@@ -339,7 +381,8 @@ pub enum Effect {
         build: BuildId,
         /// Its worker.
         worker: WorkerName,
-        /// Its requests.
+        /// Its requests, at least one. It is built as the first one's
+        /// submission says.
         requests: Vec<Request>,
         /// The builder as it was when the build was chosen.
         config: Arc<BuilderConfig>,

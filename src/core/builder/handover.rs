@@ -128,7 +128,7 @@ impl BuilderCore {
     pub fn succeed(config: Arc<BuilderConfig>, from: Handover, now: Now) -> Self {
         Self {
             now: now.mono,
-            queue: from.queue,
+            queue: from.queue.with_merge(config.merge.clone()),
             loaded_through: from.loaded_through,
             seats: from.seats,
             next_order: from.next_order,

@@ -56,6 +56,13 @@ pub enum Event {
     Start(Box<StartOrder>),
     /// Call the start back if it was not sent.
     CallBack(ClaimId),
+    /// Take a request out of a start if that was not sent (row B07).
+    Leave {
+        /// Whose.
+        claim: ClaimId,
+        /// The request.
+        request: RequestId,
+    },
     /// A person asks whether the worker answers.
     Ping(ReplyId),
     /// The exchange ended.
@@ -110,6 +117,15 @@ pub enum Effect {
         /// How.
         outcome: Result<(), StartFailure>,
     },
+    /// Tell whether a request left a start before it was sent.
+    TellLeft {
+        /// Whose.
+        claim: ClaimId,
+        /// The request.
+        request: RequestId,
+        /// The start was not sent with it, and will not be.
+        in_time: bool,
+    },
     /// Tell a person's ping.
     TellPing {
         /// Who waits.
@@ -158,6 +174,7 @@ impl SlaveBuilderCore {
             Event::Failed { error } => self.on_failed(error, fx),
             Event::Start(order) => self.on_start(now, order, fx),
             Event::CallBack(claim) => self.on_call_back(claim, fx),
+            Event::Leave { claim, request } => self.on_leave(claim, request, fx),
             Event::Ping(reply) => self.on_ping(now, reply, fx),
             Event::PingEnded(ok) => self.on_ping_ended(now, ok, fx),
             Event::Accepted(build) => self.on_accepted(build, fx),
@@ -237,6 +254,27 @@ impl SlaveBuilderCore {
                 fx.push(Effect::EndPing);
                 fx.push(Effect::TellIdle);
             }
+        }
+    }
+
+    /// A start goes on without a request that was cancelled; the last one calls
+    /// it back.
+    fn on_leave(&mut self, claim: ClaimId, request: RequestId, fx: &mut Vec<Effect>) {
+        let mut empty = false;
+        let in_time = match &mut self.state {
+            State::Pinging { order: Some(order) } if order.claim == claim => {
+                order.requests.retain(|(id, _)| *id != request);
+                empty = order.requests.is_empty();
+                true
+            }
+            State::Starting { order, .. } => order.claim != claim,
+            State::Building { claim: mine } => *mine != claim,
+            // A start that is not here was called back or has failed.
+            State::Attaching { .. } | State::Idle | State::Pinging { .. } | State::Detached => true,
+        };
+        fx.push(Effect::TellLeft { claim, request, in_time });
+        if empty {
+            self.on_call_back(claim, fx);
         }
     }
 

@@ -23,7 +23,7 @@ use super::super::{
 use crate::core::ids::*;
 use crate::core::values::Properties;
 
-pub use page::{Filter, FilterOp, Page, PageOf, Scalar};
+pub use page::{Filter, FilterOp, OF_BUILD, Page, PageOf, Scalar};
 
 /// The most rows that one question is answered with.
 pub const MAX_ROWS: u64 = 10_000;
@@ -335,6 +335,36 @@ impl StateReader {
             db.prepare_cached(&sql)?
                 .query_row(params![sql_id(builder.0), sql_id(number.0)], rows::build)
                 .optional()
+        })
+    }
+
+    /// The build that has this request and has not ended, with all requests
+    /// that it has. It may be one that is only claimed.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn open_build_of(
+        &self,
+        request: RequestId,
+    ) -> Result<Option<(BuildRow, Vec<RequestId>)>, StoreError> {
+        self.ask(|db| {
+            // One transaction: both answers are of one moment.
+            let db = db.unchecked_transaction()?;
+            let sql = format!(
+                "{} WHERE state < 2 AND id IN (SELECT build_id FROM build_requests \
+                 WHERE request_id = ?1)",
+                rows::SELECT_BUILDS
+            );
+            let build =
+                db.prepare_cached(&sql)?.query_row([sql_id(request.0)], rows::build).optional()?;
+            let Some(build) = build else { return Ok(None) };
+            let requests = db
+                .prepare_cached(
+                    "SELECT request_id FROM build_requests WHERE build_id = ?1 ORDER BY request_id",
+                )?
+                .query_map([sql_id(build.id.0)], |row| rows::uint(row, 0).map(RequestId))?
+                .collect::<Result<_, _>>()?;
+            Ok(Some((build, requests)))
         })
     }
 

@@ -73,6 +73,9 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
         Op::Unclaim { build, cancelled, at } => {
             claims::unclaim(conn, changes, *build, cancelled, *at)
         }
+        Op::CancelClaimed { build, requests, head, at } => {
+            claims::cancel_claimed(conn, changes, *build, requests, *head, *at)
+        }
         Op::StartBuild { build, incarnation, properties, at } => {
             running::start(conn, changes, *build, *incarnation, properties, *at)
         }

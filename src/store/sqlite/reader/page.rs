@@ -132,12 +132,17 @@ pub(super) static BUILDS: Table = Table {
     ],
 };
 
+/// Filter for the requests that a build has or had.
+pub const OF_BUILD: &str = "buildid";
+
 pub(super) static REQUESTS: Table = Table {
     name: "requests",
     shown: None,
     order: "id",
     fields: &[
         ("buildrequestid", Plain("id")),
+        // Not a field of a request: the builds that had it.
+        (OF_BUILD, Linked("abs(0)", "SELECT request_id FROM build_requests WHERE build_id IN")),
         ("buildsetid", Plain("buildset_id")),
         ("builderid", Plain("builder_id")),
         ("priority", Plain("priority")),
