@@ -248,7 +248,7 @@ impl Worker {
             }
             Effect::SlotReserved { builder: _, claim } => {
                 if let Some(reply) = self.askers.remove(&claim) {
-                    reply.reserve(self.id);
+                    reply.reserve();
                 }
             }
             Effect::TellLatent { builder } => self.tell_latent(&builder),
@@ -502,6 +502,8 @@ impl Actor for Worker {
         }
         self.show();
         self.take_over(ctx);
+        // Also after a panic, in which the timer is lost.
+        self.perform_all(Vec::new(), ctx);
     }
 
     /// Also when it is not started again after a panic: its seats must not go

@@ -74,10 +74,10 @@ impl SlotReply {
     }
 
     /// Keeps the slot for the build until the worker is there.
-    pub fn reserve(mut self, worker_id: WorkerId) {
+    pub fn reserve(mut self) {
         let claim = self.claim;
         if let Some(to) = self.to.take() {
-            to.do_send(BuilderEvent(Event::SlotReserved { claim, worker_id }));
+            to.do_send(BuilderEvent(Event::SlotReserved { claim }));
         }
     }
 
@@ -142,10 +142,13 @@ pub enum InstanceNewsKind {
 #[rtype(result = "()")]
 pub struct InstancesFound(pub Vec<Found>);
 
-/// The master stops: an instance that nobody uses goes.
+/// The master stops: an instance goes.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct LetInstanceGo;
+pub struct LetInstanceGo {
+    /// Also when builds run on it.
+    pub even_used: bool,
+}
 
 /// A builder is broken: only its running builds keep their slots.
 #[derive(Message)]

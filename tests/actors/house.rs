@@ -20,6 +20,7 @@ use botmaster::core::values::*;
 use botmaster::core::views::BuilderView;
 use botmaster::faults;
 use botmaster::messages::*;
+use botmaster::provisioning::Provisioner;
 use botmaster::settings::*;
 use botmaster::store::logs::SqliteLogs;
 use botmaster::store::sqlite::SqliteStore;
@@ -224,6 +225,7 @@ impl House {
             board: Board::default(),
             timers: settings.timers,
             tokens: Arc::new(AtomicU64::new(1)),
+            provisioner: Provisioner::none(),
         };
         let (book, problems) = TokenBook::read(&settings);
         assert_eq!(problems, []);
@@ -234,6 +236,7 @@ impl House {
             tokens: book,
             builder_ids,
             worker_rows,
+            instances: Vec::new(),
             rng: Rng::seeded(7),
         })
         .start();

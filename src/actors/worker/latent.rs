@@ -210,7 +210,7 @@ impl Handler<InstancesFound> for Worker {
 
 impl Handler<LetInstanceGo> for Worker {
     type Result = ();
-    fn handle(&mut self, _: LetInstanceGo, ctx: &mut Context<Self>) {
-        self.on_instance(Event::LetGo, ctx);
+    fn handle(&mut self, message: LetInstanceGo, ctx: &mut Context<Self>) {
+        self.on_instance(Event::LetGo { even_used: message.even_used }, ctx);
     }
 }

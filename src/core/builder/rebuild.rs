@@ -179,6 +179,7 @@ impl BuilderCore {
                     order,
                     worker_full: false,
                     pinging: report.pinging,
+                    latent: None,
                 },
             );
         }

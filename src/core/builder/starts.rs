@@ -2,7 +2,7 @@
 
 use super::event::{Effect, Event, StartFailure, StartOrder};
 use super::expectations::StepTimes;
-use super::seat::{Pause, SeatUse};
+use super::seat::{Pause, SeatRank, SeatUse};
 use super::{ActiveBuild, BuilderCore, Leaving, MERGE_LIMIT, Phase, Request, STORE_PAUSE};
 use crate::core::ids::*;
 use crate::core::planted;
@@ -20,7 +20,9 @@ impl BuilderCore {
             let Some((request, worker)) = self.choose() else { return };
             let requests = self.merged(request, &worker);
             let claim = ClaimId(self.rng.bits());
-            if let Some(seat) = self.seats.get_mut(&worker) {
+            if let Some(seat) = self.seats.get_mut(&worker)
+                && !(seat.rank() == SeatRank::Unsubstantiated && planted::is("latent_chosen_twice"))
+            {
                 seat.used = SeatUse::Taken(claim);
             }
             fx.push(Effect::AskSlot { worker: worker.clone(), claim });
@@ -96,6 +98,13 @@ impl BuilderCore {
             self.give_back(claim, Vec::new(), None, fx);
             return;
         }
+        let worker = build.worker.clone();
+        if self.must_substantiate(&worker) {
+            // The worker is there, and this builder has not got hold of it.
+            self.substantiate(claim, fx);
+            return;
+        }
+        let Some(build) = self.builds.get_mut(&claim) else { return };
         build.phase = Phase::Claiming { worker_id, incarnation };
         fx.push(Effect::Claim {
             claim,

@@ -14,29 +14,20 @@ const FIRST_PAUSE: Duration = Duration::from_secs(1);
 const LONGEST_PAUSE: Duration = Duration::from_secs(300);
 /// After so many failed tries a new instance may be made beside it.
 const PATIENCE: u32 = 3;
+/// An answer that is not there by then was lost on the way: the asker panicked.
+const LOST_ANSWER: Duration = Duration::from_secs(600);
 
 /// How far it has gone.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Step {
-    /// The provider was asked for it and has not answered: it answers within
-    /// the limit of every call.
+    /// The provider was asked for it and has not answered.
     Making,
     /// That it is to be destroyed is being stored.
     Noting,
-    /// The provider was asked to destroy it, and answers within a limit.
+    /// The provider was asked to destroy it.
     Asking,
     /// It is gone, and that is being stored.
     Forgetting,
-    /// Then `then`.
-    Pausing { until: Timestamp, then: Then },
-}
-
-/// What comes after a pause.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub(super) enum Then {
-    Note,
-    Ask,
-    Forget,
 }
 
 /// One instance on its way out.
@@ -45,6 +36,8 @@ pub(super) struct Going {
     tag: InstanceTag,
     id: Option<String>,
     step: Step,
+    /// When the step is done again.
+    due: Timestamp,
     /// Builds were running on it.
     lost: bool,
     tries: u32,
@@ -54,86 +47,91 @@ pub(super) struct Going {
 
 impl Going {
     pub(super) fn new(
+        now: Timestamp,
         tag: InstanceTag,
         id: Option<String>,
         step: Step,
         lost: bool,
         fx: &mut Vec<Effect>,
     ) -> Self {
+        let (due, error) = (now + LOST_ANSWER, None);
+        let mut going = Self { tag, id, step, due, lost, tries: 0, store_tries: 0, error };
         if step == Step::Noting {
-            fx.push(Effect::StoreRelease(tag.clone()));
+            going.go_on(now, fx);
         }
-        Self { tag, id, step, lost, tries: 0, store_tries: 0, error: None }
+        going
+    }
+
+    /// Does the step that it is at.
+    fn go_on(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
+        self.due = now + LOST_ANSWER;
+        let tag = self.tag.clone();
+        match self.step {
+            // The provider's answer did not come: what it made is found by tag.
+            Step::Making => {
+                self.step = Step::Noting;
+                fx.push(Effect::StoreRelease(tag));
+            }
+            Step::Noting => fx.push(Effect::StoreRelease(tag)),
+            Step::Asking => {
+                self.tries = self.tries.saturating_add(1);
+                fx.push(Effect::Destroy { tag, id: self.id.clone() });
+            }
+            Step::Forgetting => fx.push(Effect::Forget(tag)),
+        }
+    }
+
+    fn enter(&mut self, now: Timestamp, step: Step, fx: &mut Vec<Effect>) {
+        self.step = step;
+        self.store_tries = 0;
+        self.go_on(now, fx);
     }
 
     /// The provider answered at last what it was asked for before.
-    pub(super) fn on_made(&mut self, id: Option<String>, fx: &mut Vec<Effect>) {
+    pub(super) fn on_made(&mut self, now: Timestamp, id: Option<String>, fx: &mut Vec<Effect>) {
         self.id = self.id.take().or(id);
         if self.step == Step::Making {
-            self.step = Step::Noting;
-            fx.push(Effect::StoreRelease(self.tag.clone()));
+            self.enter(now, Step::Noting, fx);
         }
     }
 
-    pub(super) fn on_noted(&mut self, _: Timestamp, fx: &mut Vec<Effect>) {
+    pub(super) fn on_noted(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
         if self.step == Step::Noting {
-            self.ask(fx);
+            self.enter(now, Step::Asking, fx);
         }
     }
 
-    fn ask(&mut self, fx: &mut Vec<Effect>) {
-        self.step = Step::Asking;
-        self.tries = self.tries.saturating_add(1);
-        fx.push(Effect::Destroy { tag: self.tag.clone(), id: self.id.clone() });
-    }
-
-    pub(super) fn on_destroyed(&mut self, _: Timestamp, fx: &mut Vec<Effect>) {
+    pub(super) fn on_destroyed(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
         if self.step != Step::Asking {
             return;
         }
-        if self.lost {
-            self.lost = false;
+        if std::mem::take(&mut self.lost) {
             fx.push(Effect::LostBuilds);
         }
         self.error = None;
-        self.step = Step::Forgetting;
-        fx.push(Effect::Forget(self.tag.clone()));
+        self.enter(now, Step::Forgetting, fx);
     }
 
-    pub(super) fn on_failed(&mut self, now: Timestamp, error: String, _: &mut Vec<Effect>) {
+    pub(super) fn on_failed(&mut self, now: Timestamp, error: String) {
         if self.step == Step::Asking {
             self.error = Some(error);
-            let until = now + growing(FIRST_PAUSE, LONGEST_PAUSE, self.tries);
-            self.step = Step::Pausing { until, then: Then::Ask };
+            self.due = now + growing(FIRST_PAUSE, LONGEST_PAUSE, self.tries);
         }
     }
 
-    pub(super) fn on_store_failed(&mut self, now: Timestamp, _: &mut Vec<Effect>) {
-        let then = match self.step {
-            Step::Noting => Then::Note,
-            Step::Forgetting => Then::Forget,
-            Step::Making | Step::Asking | Step::Pausing { .. } => return,
-        };
-        self.store_tries = self.store_tries.saturating_add(1);
-        let until = now + growing(FIRST_PAUSE, LONGEST_PAUSE, self.store_tries);
-        self.step = Step::Pausing { until, then };
+    pub(super) fn on_store_failed(&mut self, now: Timestamp) {
+        match self.step {
+            Step::Noting | Step::Forgetting => {
+                self.store_tries = self.store_tries.saturating_add(1);
+                self.due = now + growing(FIRST_PAUSE, LONGEST_PAUSE, self.store_tries);
+            }
+            Step::Making | Step::Asking => {}
+        }
     }
 
     pub(super) fn on_deadline(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
-        let Step::Pausing { until, then } = self.step else { return };
-        if until > now {
-            return;
-        }
-        match then {
-            Then::Note => {
-                self.step = Step::Noting;
-                fx.push(Effect::StoreRelease(self.tag.clone()));
-            }
-            Then::Ask => self.ask(fx),
-            Then::Forget => {
-                self.step = Step::Forgetting;
-                fx.push(Effect::Forget(self.tag.clone()));
-            }
+        if self.due <= now {
+            self.go_on(now, fx);
         }
     }
 
@@ -144,11 +142,8 @@ impl Going {
         self.step != Step::Forgetting && (self.tries <= PATIENCE || (self.lost && builds))
     }
 
-    pub(super) fn next_deadline(&self) -> Option<Timestamp> {
-        match self.step {
-            Step::Pausing { until, .. } => Some(until),
-            Step::Making | Step::Noting | Step::Asking | Step::Forgetting => None,
-        }
+    pub(super) fn next_deadline(&self) -> Timestamp {
+        self.due
     }
 
     pub(super) fn tries(&self) -> u32 {

@@ -92,7 +92,7 @@ impl InstanceCore {
                 core.state = State::Waiting { tag, id, until };
                 core.adopted = true;
             } else {
-                core.let_go_of(tag, id, Step::Noting, false, fx);
+                core.let_go_of(now, tag, id, Step::Noting, false, fx);
             }
         }
         core.open = core.may_be_asked(now);
@@ -106,37 +106,40 @@ impl InstanceCore {
             Event::Use { used, builds, up } => {
                 (self.used, self.builds, self.up) = (used, builds, up);
             }
-            Event::WishStored { tag } => self.on_wish_stored(&tag, fx),
+            Event::WishStored { tag } => self.on_wish_stored(now, &tag, fx),
             Event::WishFailed { tag, error } => {
                 if matches!(&self.state, State::Wishing { tag: mine, .. } if *mine == tag) {
                     self.state = State::Absent;
                     self.fail(now, format!("the wish could not be stored: {error}"), false, fx);
                 }
             }
-            Event::Created { tag, id, details } => self.on_created(&tag, id, details, fx),
+            Event::Created { tag, id, details } => self.on_created(now, &tag, id, details, fx),
             Event::CreateFailed { tag, failure } => self.on_create_failed(now, &tag, failure, fx),
             Event::Died { tag, how } => self.on_died(now, &tag, &how, fx),
             Event::Swept { found } => self.on_swept(now, found, fx),
             Event::ReleaseStored { tag } => self.on_going(now, &tag, Going::on_noted, fx),
             Event::Destroyed { tag } => self.on_going(now, &tag, Going::on_destroyed, fx),
             Event::DestroyFailed { tag, error } => {
-                self.on_going(now, &tag, |going, now, fx| going.on_failed(now, error, fx), fx);
+                self.on_going(now, &tag, |going, now, _| going.on_failed(now, error), fx);
             }
-            Event::StoreFailed { tag } => self.on_going(now, &tag, Going::on_store_failed, fx),
+            Event::StoreFailed { tag } => {
+                self.on_going(now, &tag, |going, now, _| going.on_store_failed(now), fx)
+            }
             Event::Forgotten { tag } => {
                 self.going.remove(&tag);
             }
             Event::Configure { config, outdated } => {
                 self.config = config;
+                self.retired = false;
                 self.outdated |= outdated && self.tag().is_some();
                 if let State::Idle { since, until, .. } = &mut self.state {
                     *until = *since + self.config.idle_timeout;
                 }
             }
             Event::Retire => self.retired = true,
-            Event::LetGo => {
-                if !self.used {
-                    self.release(fx);
+            Event::LetGo { even_used } => {
+                if even_used || !self.used {
+                    self.release(now, fx);
                 }
             }
             Event::DeadlineReached => self.on_deadline(now, fx),
@@ -188,11 +191,11 @@ impl InstanceCore {
                     let error = "the instance went away".to_owned();
                     fx.push(Effect::Failed { error, permanent: false });
                 }
-                self.release(fx);
+                self.release(now, fx);
             }
             State::Pausing { tag, .. } if !used => {
                 // The provider said that it made nothing.
-                self.let_go_of(tag, None, Step::Noting, false, fx);
+                self.let_go_of(now, tag, None, Step::Noting, false, fx);
             }
             other => self.state = other,
         }
@@ -221,14 +224,14 @@ impl InstanceCore {
         self.state = State::Wishing { tag, until };
     }
 
-    fn on_wish_stored(&mut self, stored: &InstanceTag, fx: &mut Vec<Effect>) {
+    fn on_wish_stored(&mut self, now: Timestamp, stored: &InstanceTag, fx: &mut Vec<Effect>) {
         match &self.state {
             State::Wishing { tag, until } if tag == stored => {
                 let (tag, until) = (tag.clone(), *until);
                 if !self.used {
                     // Whoever wanted it has gone.
                     self.state = State::Absent;
-                    self.let_go_of(tag, None, Step::Noting, false, fx);
+                    self.let_go_of(now, tag, None, Step::Noting, false, fx);
                     return;
                 }
                 if !planted::is("create_before_wish") {
@@ -242,13 +245,14 @@ impl InstanceCore {
 
     fn on_created(
         &mut self,
+        now: Timestamp,
         made: &InstanceTag,
         id: String,
         details: String,
         fx: &mut Vec<Effect>,
     ) {
         if let Some(going) = self.going.get_mut(made) {
-            going.on_made(Some(id), fx);
+            going.on_made(now, Some(id), fx);
             return;
         }
         match &self.state {
@@ -271,7 +275,7 @@ impl InstanceCore {
         fx: &mut Vec<Effect>,
     ) {
         if let Some(going) = self.going.get_mut(failed) {
-            going.on_made(None, fx);
+            going.on_made(now, None, fx);
             return;
         }
         let (tag, until, tries) = match &self.state {
@@ -308,7 +312,7 @@ impl InstanceCore {
                 // An adopted one that somebody waits for already.
                 let error = format!("the instance is gone: {how}");
                 fx.push(Effect::Failed { error, permanent: false });
-                self.release(fx);
+                self.release(now, fx);
             }
             State::Absent
             | State::Wishing { .. }
@@ -334,7 +338,7 @@ impl InstanceCore {
         for one in found {
             let known = mine.as_ref() == Some(&one.tag) || self.going.contains_key(&one.tag);
             if !known {
-                self.let_go_of(one.tag, Some(one.id), Step::Noting, false, fx);
+                self.let_go_of(now, one.tag, Some(one.id), Step::Noting, false, fx);
             }
         }
     }
@@ -361,7 +365,7 @@ impl InstanceCore {
                 fx.push(Effect::Create(tag.clone()));
                 self.state = State::Creating { tag, until, tries };
             }
-            State::Idle { until, .. } if *until <= now => self.release(fx),
+            State::Idle { until, .. } if *until <= now => self.release(now, fx),
             State::Absent
             | State::Wishing { .. }
             | State::Creating { .. }
@@ -377,7 +381,7 @@ impl InstanceCore {
     /// made is destroyed, and the worker is left alone for a while.
     fn give_up(&mut self, now: Timestamp, error: String, permanent: bool, fx: &mut Vec<Effect>) {
         self.fail(now, error, permanent, fx);
-        self.release(fx);
+        self.release(now, fx);
     }
 
     fn fail(&mut self, now: Timestamp, error: String, permanent: bool, fx: &mut Vec<Effect>) {
@@ -387,7 +391,7 @@ impl InstanceCore {
     }
 
     /// Lets go of what there is.
-    fn release(&mut self, fx: &mut Vec<Effect>) {
+    fn release(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
         let state = std::mem::replace(&mut self.state, State::Absent);
         self.outdated = false;
         self.adopted = false;
@@ -403,18 +407,19 @@ impl InstanceCore {
         };
         let lost = self.builds;
         fx.push(Effect::DropLink);
-        self.let_go_of(tag, id, step, lost, fx);
+        self.let_go_of(now, tag, id, step, lost, fx);
     }
 
     fn let_go_of(
         &mut self,
+        now: Timestamp,
         tag: InstanceTag,
         id: Option<String>,
         step: Step,
         lost: bool,
         fx: &mut Vec<Effect>,
     ) {
-        let going = Going::new(tag.clone(), id, step, lost, fx);
+        let going = Going::new(now, tag.clone(), id, step, lost, fx);
         self.going.insert(tag, going);
     }
 
@@ -522,7 +527,7 @@ impl InstanceCore {
             | State::Idle { until, .. } => Some(*until),
             State::Pausing { again, .. } => Some(*again),
         };
-        let going = self.going.values().filter_map(Going::next_deadline);
+        let going = self.going.values().map(Going::next_deadline);
         going.chain(own).chain(self.not_before).min()
     }
 

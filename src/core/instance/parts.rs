@@ -204,8 +204,11 @@ pub enum Event {
     },
     /// The worker is no longer configured.
     Retire,
-    /// The master stops: an instance that nobody uses goes.
-    LetGo,
+    /// The master stops: the instance goes.
+    LetGo {
+        /// Also when builds run on it.
+        even_used: bool,
+    },
     /// A deadline passed.
     DeadlineReached,
 }

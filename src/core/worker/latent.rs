@@ -2,21 +2,50 @@
 //! had all the same: a build that gets one while the instance is not there has
 //! it reserved, and waits (rows B14, L04, L05).
 
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
 use super::{Effect, Event, Link, WorkerCore};
 use crate::core::ids::*;
 use crate::core::instance::{self, InstanceCore, InstanceView, Known};
 use crate::core::time::Timestamp;
-use crate::core::values::LatentConfig;
+use crate::core::values::{LatentConfig, ProcessOptions, Provider};
+
+/// Settings of a worker that was a latent one under an earlier master, and
+/// whose instances only have to go.
+fn no_instances() -> LatentConfig {
+    LatentConfig {
+        provider: Provider::Process(ProcessOptions {
+            dir: PathBuf::new(),
+            token_file: PathBuf::new(),
+            env: BTreeMap::new(),
+        }),
+        substantiate_timeout: Duration::ZERO,
+        idle_timeout: Duration::ZERO,
+    }
+}
 
 impl WorkerCore {
     /// What an earlier master left of a latent worker's instances. An ordinary
     /// worker has none, or they are let go.
     pub fn take_over(&mut self, now: Timestamp, known: Vec<Known>, fx: &mut Vec<Effect>) {
         self.now = self.now.max(now);
-        let Some(config) = self.config.latent.clone() else { return };
         let mut inner = Vec::new();
-        self.instance = Some(InstanceCore::new(self.now, config, known, &mut inner));
-        self.pass_on(inner, fx);
+        match self.config.latent.clone() {
+            Some(config) => {
+                self.instance = Some(InstanceCore::new(self.now, config, known, &mut inner));
+                self.pass_on(inner, fx);
+            }
+            None if known.is_empty() => {}
+            None => {
+                let all = known.into_iter().map(|one| Known { wanted: false, ..one }).collect();
+                let going = InstanceCore::new(self.now, no_instances(), all, &mut inner);
+                self.instance = Some(going);
+                self.pass_on(inner, fx);
+                self.on_instance(instance::Event::Retire, fx);
+            }
+        }
     }
 
     /// Takes in one event at `now`, which only a latent worker needs to know.
