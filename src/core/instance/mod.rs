@@ -285,6 +285,8 @@ impl InstanceCore {
                 return;
             }
         };
+        // The provider has answered: it can be destroyed, should it be there.
+        self.state = State::Waiting { tag: tag.clone(), id: None, until };
         match failure {
             Failure::Transient(error) => {
                 let again = now + growing(FIRST_RETRY, LONGEST_RETRY, tries);
