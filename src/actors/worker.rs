@@ -134,7 +134,7 @@ impl Worker {
                 paused,
                 graceful,
                 address,
-                instance: self.core.instance_view(),
+                instance: self.core.instance_view(self.world.clock.now()),
             },
         );
     }

@@ -369,6 +369,8 @@ pub fn check_token_files(settings: &Settings) -> (Vec<Problem>, Vec<Problem>) {
         match read_token_file(&path) {
             Ok(_) if others_may_read(&path) => notes.push(readable_note(&path, name)),
             Ok(_) => {}
+            // The master makes it, see `make_tokens_of_latent_workers`.
+            Err(TokenFileError::Missing(_)) if worker.config.latent.is_some() => {}
             Err(error @ (TokenFileError::Missing(_) | TokenFileError::Unreadable { .. })) => {
                 notes.push(file_problem(&settings.file, &path, name, &error));
             }

@@ -7,7 +7,7 @@ use std::time::Duration;
 use botmaster::core::ids::*;
 use botmaster::core::instance::{Effect as Wants, Event as News, Failure, Found, Known, State};
 use botmaster::core::planted;
-use botmaster::core::time::Timestamp;
+use botmaster::core::time::{Now, Timestamp, WallTime};
 use botmaster::core::values::*;
 use botmaster::core::worker::{Brought, Effect, Event, WorkerCore};
 
@@ -132,8 +132,12 @@ impl Desk {
         self.core.instance().expect("it is latent").state()
     }
 
+    fn at(&self) -> Now {
+        Now { mono: self.now, wall: WallTime(0) }
+    }
+
     fn word(&self) -> &'static str {
-        self.core.instance_view().expect("it is latent").state
+        self.core.instance_view(self.at()).expect("it is latent").state
     }
 
     /// The provider has destroyed it, and all of that is stored.
@@ -503,13 +507,13 @@ fn fx10_a_destroy_that_fails_is_tried_for_ever_with_growing_pauses_and_shown() {
         assert_eq!(wants(&effects), [Wants::Destroy { tag: tag(1), id: Some("7".into()) }]);
     }
     assert_eq!(pauses, [1, 2, 4, 8, 16, 32, 64, 128, 256, 300, 300, 300]);
-    let view = desk.core.instance_view().unwrap();
+    let view = desk.core.instance_view(desk.at()).unwrap();
     assert_eq!((view.state, view.tries, view.going), ("destroying", 13, 1));
     assert_eq!(view.error.as_deref(), Some("it hangs"));
     // It does not keep the worker for ever.
     assert_eq!(desk.ask(2), "reserved");
     desk.hear(Event::Instance(News::Destroyed { tag: tag(1) }));
-    assert_eq!(desk.core.instance_view().unwrap().going, 1, "until that is stored");
+    assert_eq!(desk.core.instance_view(desk.at()).unwrap().going, 1, "until that is stored");
 }
 
 #[test]

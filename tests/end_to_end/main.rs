@@ -6,8 +6,10 @@
 mod kit;
 
 mod bad_links;
+mod latent;
 mod orders;
 mod people;
+mod provider;
 mod reloads;
 mod restarts;
 mod side_by_side;

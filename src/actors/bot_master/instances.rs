@@ -37,14 +37,11 @@ impl BotMaster {
         its
     }
 
-    /// Asks the provider what there is, when anything may be.
+    /// Asks the provider what there is: also when no latent worker is
+    /// configured, since there may have been one.
     pub(super) fn sweep(&mut self, ctx: &mut Context<Self>) {
-        let latent = self.settings.workers.iter().any(|worker| worker.config.latent.is_some());
-        // Workers that were latent ones in an earlier configuration.
+        // Those of workers that are not configured any more.
         let left = std::mem::take(&mut self.instances);
-        if !latent && left.is_empty() {
-            return;
-        }
         let mut by_worker: BTreeMap<WorkerId, Vec<InstanceRow>> = BTreeMap::new();
         for row in left {
             by_worker.entry(row.worker).or_default().push(row);

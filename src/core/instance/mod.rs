@@ -18,7 +18,7 @@ pub use parts::{Effect, Event, Failure, Found, InstanceView, Known, State};
 
 use super::ids::InstanceTag;
 use super::planted;
-use super::time::Timestamp;
+use super::time::{Now, Timestamp, WallTime};
 use super::values::LatentConfig;
 
 /// First pause after the provider said no, doubled with each further one.
@@ -535,7 +535,8 @@ impl InstanceCore {
 
     /// What people may see.
     #[must_use]
-    pub fn view(&self, now: Timestamp) -> InstanceView {
+    pub fn view(&self, now: Now) -> InstanceView {
+        let ago = now.mono.0.saturating_sub(self.since.0);
         let resisting = self.going.values().max_by_key(|going| going.tries());
         let state = match &self.state {
             State::Absent if resisting.is_some() => "destroying",
@@ -561,7 +562,7 @@ impl InstanceCore {
             provider: self.config.provider.word(),
             tag: self.tag().cloned(),
             details: self.details.clone(),
-            since_s: now.since(self.since).as_secs(),
+            since: WallTime(now.wall.0.saturating_sub_unsigned(ago)),
             tries,
             error,
             going: self.going.len(),

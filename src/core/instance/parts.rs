@@ -3,7 +3,7 @@
 use serde::Serialize;
 
 use crate::core::ids::InstanceTag;
-use crate::core::time::Timestamp;
+use crate::core::time::{Timestamp, WallTime};
 use crate::core::values::LatentConfig;
 
 /// Where a latent worker's instance stands.
@@ -277,8 +277,8 @@ pub struct InstanceView {
     pub tag: Option<InstanceTag>,
     /// What the provider told of it.
     pub details: String,
-    /// Seconds since it was wished for or, later, attached.
-    pub since_s: u64,
+    /// When it was wished for or, later, attached.
+    pub since: WallTime,
     /// How often the provider was asked for what the state says.
     pub tries: u32,
     /// What it said last, when that was no.

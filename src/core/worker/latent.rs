@@ -9,7 +9,7 @@ use std::time::Duration;
 use super::{Effect, Event, Link, WorkerCore};
 use crate::core::ids::*;
 use crate::core::instance::{self, InstanceCore, InstanceView, Known};
-use crate::core::time::Timestamp;
+use crate::core::time::{Now, Timestamp};
 use crate::core::values::{LatentConfig, ProcessOptions, Provider};
 
 /// Settings of a worker that was a latent one under an earlier master, and
@@ -248,8 +248,8 @@ impl WorkerCore {
 
     /// Its instance, for people.
     #[must_use]
-    pub fn instance_view(&self) -> Option<InstanceView> {
-        self.instance.as_ref().map(|instance| instance.view(self.now))
+    pub fn instance_view(&self, now: Now) -> Option<InstanceView> {
+        self.instance.as_ref().map(|instance| instance.view(now))
     }
 
     /// Its instance, for tests and simulations.
