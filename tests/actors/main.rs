@@ -7,8 +7,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod chaos;
+mod cloud;
 mod connections;
 mod house;
+mod latent;
 mod panics;
 mod reloads;
 mod removals;
