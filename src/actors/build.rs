@@ -2,15 +2,18 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient, Supervised};
+use actix::{
+    Actor, ActorContext, AsyncContext, Context, Handler, MessageResult, Recipient, Supervised,
+};
 use bytes::Bytes;
 
-use super::runtime::{Alarm, World};
+use super::runtime::{Alarm, ChildDown, Parent, World};
 use crate::core::build::{BuildCore, CommandEnd, Effect, Event, Order, Record};
-use crate::core::builder::{Event as ToBuilder, Request};
+use crate::core::builder::{Event as ToBuilder, Prediction, Request};
 use crate::core::ids::*;
-use crate::core::time::Timestamp;
+use crate::core::time::{Timestamp, WallTime};
 use crate::core::values::{
     BuildResult, CheckoutMode, Program, Properties, Property, StepKind, StepSpec,
 };
@@ -34,10 +37,25 @@ pub struct BuildOrder {
     pub link: Option<WorkerLink>,
     /// A build of an earlier master: its steps so far.
     pub recovered: Option<Vec<(StepRow, Vec<LogRow>)>>,
+    /// What is expected of it, to be kept when it starts.
+    pub expected: Option<Prediction>,
     /// Who hears of its life.
     pub builder: Recipient<BuilderEvent>,
     /// Who hears of its end.
     pub finished: Recipient<BuildFinished>,
+}
+
+/// Another Builder looks after the build from now on: the one that started it
+/// gave up. Answered with the build's claim.
+#[derive(actix::Message)]
+#[rtype(result = "ClaimId")]
+pub struct NewParent {
+    /// Who hears of its life.
+    pub builder: Recipient<BuilderEvent>,
+    /// Who hears of its end.
+    pub finished: Recipient<BuildFinished>,
+    /// Who hears of its panics.
+    pub down: Recipient<ChildDown>,
 }
 
 /// One build.
@@ -48,8 +66,10 @@ pub struct Build {
     worker: Arc<WorkerHandle>,
     link: Option<WorkerLink>,
     recovered: Option<Vec<(StepRow, Vec<LogRow>)>>,
+    prediction: Option<Prediction>,
     builder: Recipient<BuilderEvent>,
     finished: Recipient<BuildFinished>,
+    parent: Parent,
     alarm: Alarm,
     number: Option<BuildNumber>,
     step: Option<Arc<StepRow>>,
@@ -100,9 +120,10 @@ struct LogReopened {
 }
 
 impl Build {
-    /// A build that begins, or goes on, once it is started.
+    /// A build that begins, or goes on, once it is started; `parent` hears of
+    /// its panics.
     #[must_use]
-    pub fn new(world: World, order: BuildOrder) -> Self {
+    pub fn new(world: World, order: BuildOrder, parent: Parent) -> Self {
         Self {
             world,
             core: BuildCore::new(order.order),
@@ -110,8 +131,10 @@ impl Build {
             worker: order.worker,
             link: order.link,
             recovered: order.recovered,
+            prediction: order.expected,
             builder: order.builder,
             finished: order.finished,
+            parent,
             alarm: Alarm::default(),
             number: None,
             step: None,
@@ -130,6 +153,7 @@ impl Build {
     }
 
     fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
+        faults::point("build.step");
         let mut effects = Vec::new();
         self.core.handle(self.world.clock.now(), event, &mut effects);
         for effect in effects {
@@ -306,7 +330,10 @@ impl Build {
         // The fence is the new number: it must be stored before, or with, the
         // first thing that is written under it.
         let adopt = self.unadopted.map(|incarnation| Op::AdoptBuild { build, incarnation });
-        adopt.into_iter().chain(records.iter().filter_map(op)).collect()
+        let starts = records.contains(&Record::StartBuild);
+        let predict = self.prediction.filter(|_| starts);
+        let predict = predict.map(|expected| Op::Predict { build, expected });
+        adopt.into_iter().chain(records.iter().filter_map(op)).chain(predict).collect()
     }
 
     fn absorb(&mut self, outcomes: Vec<OpOutcome>) {
@@ -465,6 +492,16 @@ impl Build {
             .iter()
             .filter_map(|(step, _)| Some((step.number as usize, step.results?)))
             .collect();
+        let took = |step: &StepRow, until: WallTime| {
+            let began = step.started_at.unwrap_or(until);
+            Duration::from_micros(u64::try_from(until.0 - began.0).unwrap_or_default())
+        };
+        let times = steps
+            .iter()
+            .filter_map(|(step, _)| Some((step.name.clone(), took(step, step.complete_at?))))
+            .collect();
+        let now = self.world.clock.now().wall;
+        let step_ran = steps.last().map(|(step, _)| took(step, now)).unwrap_or_default();
         let last_step =
             steps.last().map(|(step, _)| (step.number as usize, step.complete_at.is_some()));
         if let Some((step, logs)) = steps.into_iter().last() {
@@ -475,7 +512,7 @@ impl Build {
         if let Some(log) = &self.log {
             self.world.logs.reopen(log.clone(), Box::new(|_| {}));
         }
-        self.step(Event::Recover { last_step, results }, ctx);
+        self.step(Event::Recover { last_step, results, times, step_ran }, ctx);
     }
 }
 
@@ -540,6 +577,24 @@ impl Handler<BuildEvent> for Build {
     type Result = ();
     fn handle(&mut self, message: BuildEvent, ctx: &mut Context<Self>) {
         self.step(message.0, ctx);
+    }
+}
+
+impl Handler<NewParent> for Build {
+    type Result = MessageResult<NewParent>;
+    fn handle(&mut self, new: NewParent, _: &mut Context<Self>) -> Self::Result {
+        self.builder = new.builder;
+        self.finished = new.finished;
+        self.parent.becomes(new.down);
+        let claim = self.core.order().claim;
+        // What was told to the one before may be lost.
+        if let Some(number) = self.number {
+            self.builder.do_send(BuilderEvent(ToBuilder::Started { claim, number }));
+        }
+        if self.core.is_away() {
+            self.builder.do_send(BuilderEvent(ToBuilder::Orphaned { claim, orphaned: true }));
+        }
+        MessageResult(claim)
     }
 }
 
@@ -617,13 +672,19 @@ impl Handler<LogAnswered> for Build {
         if let (Some(link), Some(command)) = (&self.link, &self.command) {
             link.logs().close(command);
         }
-        self.log_closed = Some(answer.closed.unwrap_or_else(|error| LogClosed {
+        let mut closed = answer.closed.unwrap_or_else(|error| LogClosed {
             num_lines: 0,
             length: 0,
             worker_length: 0,
             inline: None,
             incomplete: Some(error.to_string()),
-        }));
+        });
+        // The build ends and nobody has said how long the log is: there may be
+        // more of it on the worker (invariant I9).
+        if self.pending.is_some() && self.expected.is_none() && closed.incomplete.is_none() {
+            closed.incomplete = Some("the build ended before the worker had told all of it".into());
+        }
+        self.log_closed = Some(closed);
         match self.pending.take() {
             Some(records) => self.write(records, ctx),
             None => self.step(Event::LogClosed, ctx),

@@ -142,22 +142,30 @@ impl LatentSlaveBuilder {
             Effect::TellPing { reply, ok } => {
                 if let Some(from) = self.persons.remove(&reply) {
                     let worker = self.worker.name.clone();
-                    from.do_send(BuilderEvent(ToBuilder::PingDone { worker, ok }));
+                    // After everything that was written before: what is told
+                    // has been published (row S05).
+                    let tell =
+                        move |_| from.do_send(BuilderEvent(ToBuilder::PingDone { worker, ok }));
+                    self.world.store.write(Transaction::default(), Box::new(tell));
                 }
             }
-            Effect::Note { text, error } => {
-                tracing::debug!(builder.name = %self.builder, worker.name = %self.worker.name, note = %text, error = error.as_deref(), "note");
-                let note = BuilderNote {
-                    builder: self.builder_id,
-                    worker: Some(self.worker.id),
-                    text,
-                    error,
-                    at: self.world.clock.now().wall,
-                };
-                self.world.store.write(Transaction::of(Op::Note(note)), Box::new(|_| {}));
+            Effect::Note(text) => self.write(Op::Note(self.note(text, None))),
+            Effect::NoteBegins(text) => self.write(Op::BeginNote(self.note(text.into(), None))),
+            Effect::NoteEnds { begun, text, error } => {
+                let note = self.note(text, error);
+                self.write(Op::EndNote { begun: begun.into(), note });
             }
             Effect::Ignored(kind) => self.world.ignored(kind),
         }
+    }
+
+    fn note(&self, text: String, error: Option<String>) -> BuilderNote {
+        let at = self.world.clock.now().wall;
+        BuilderNote { builder: self.builder_id, worker: Some(self.worker.id), text, error, at }
+    }
+
+    fn write(&self, op: Op) {
+        self.world.store.write(Transaction::of(op), Box::new(|_| {}));
     }
 }
 

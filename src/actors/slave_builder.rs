@@ -11,7 +11,7 @@ use super::ping::Ping as PingActor;
 use super::runtime::{Alarm, World};
 use crate::core::builder::{Event as ToBuilder, ReplyId, SeatReport};
 use crate::core::ids::*;
-use crate::core::slave_builder::{Effect, Event, SlaveBuilderCore};
+use crate::core::slave_builder::{CommandVersions, Effect, Event, SlaveBuilderCore};
 use crate::faults;
 use crate::messages::{
     BuildOver, BuilderEvent, BuilderHandle, BuilderMail, CallBackStart, DescribeSeat, EndPing,
@@ -39,7 +39,7 @@ pub struct SlaveBuilder {
 }
 
 impl SlaveBuilder {
-    /// A SlaveBuilder that attaches over `link`.
+    /// A SlaveBuilder that attaches over `link`; the worker has these commands.
     #[must_use]
     pub fn new(
         world: World,
@@ -47,9 +47,10 @@ impl SlaveBuilder {
         builder: BuilderHandle,
         worker: Arc<WorkerHandle>,
         link: WorkerLink,
+        versions: CommandVersions,
     ) -> Self {
         let until = world.clock.now().mono + world.timers.attach_timeout;
-        let core = SlaveBuilderCore::attaching(until, world.timers.ping_timeout);
+        let core = SlaveBuilderCore::attaching(until, world.timers.ping_timeout).knowing(versions);
         Self {
             world,
             builder_id,
@@ -81,6 +82,16 @@ impl SlaveBuilder {
 
     fn tell_builder(&self, event: ToBuilder) {
         self.builder.tell(BuilderMail::Event(event));
+    }
+
+    fn note(&self, text: &str) -> BuilderNote {
+        BuilderNote {
+            builder: self.builder_id,
+            worker: Some(self.worker.id),
+            text: text.into(),
+            error: None,
+            at: self.world.clock.now().wall,
+        }
     }
 
     fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
@@ -141,7 +152,11 @@ impl SlaveBuilder {
             }
             Effect::TellPing { reply, ok } => {
                 if let Some((_, from)) = self.persons.remove(&reply) {
-                    from.do_send(BuilderEvent(ToBuilder::PingDone { worker, ok }));
+                    // After everything that was written before: what is told
+                    // has been published (row S05).
+                    let tell =
+                        move |_| from.do_send(BuilderEvent(ToBuilder::PingDone { worker, ok }));
+                    self.world.store.write(Transaction::default(), Box::new(tell));
                 }
             }
             // The builder may have waited for exactly this (row S09).
@@ -149,15 +164,13 @@ impl SlaveBuilder {
                 self.tell_builder(ToBuilder::MaybeStart { worker: Some(worker) });
             }
             Effect::DropConnection(reason) => self.link.close(reason),
-            Effect::Note(text) => {
-                let note = BuilderNote {
-                    builder: self.builder_id,
-                    worker: Some(self.worker.id),
-                    text: text.into(),
-                    error: None,
-                    at: self.world.clock.now().wall,
-                };
-                self.world.store.write(Transaction::of(Op::Note(note)), Box::new(|_| {}));
+            Effect::NoteBegins(text) => {
+                let op = Op::BeginNote(self.note(text));
+                self.world.store.write(Transaction::of(op), Box::new(|_| {}));
+            }
+            Effect::NoteEnds { begun, text } => {
+                let op = Op::EndNote { begun: begun.into(), note: self.note(text) };
+                self.world.store.write(Transaction::of(op), Box::new(|_| {}));
             }
             Effect::Ignored(kind) => self.world.ignored(kind),
         }
@@ -227,6 +240,7 @@ impl Handler<StartBuild> for SlaveBuilder {
 impl Handler<Ping> for SlaveBuilder {
     type Result = ();
     fn handle(&mut self, ping: Ping, ctx: &mut Context<Self>) {
+        faults::point("slave_builder.ping");
         // Builders number their questions themselves; two may use one number.
         let mine = ReplyId(self.next_reply);
         self.next_reply += 1;

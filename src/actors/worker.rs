@@ -16,6 +16,7 @@ use super::runtime::{Alarm, World};
 use crate::core::builder::Event as ToBuilder;
 use crate::core::ids::*;
 use crate::core::instance;
+use crate::core::slave_builder::CommandVersions;
 use crate::core::values::WorkerConfig;
 use crate::core::views::WorkerView;
 use crate::core::worker::{Brought, Effect, Event, WorkerCore};
@@ -325,8 +326,8 @@ impl Worker {
     }
 
     fn tell_builder(&self, builder: &BuilderName, session: SessionId) {
-        let (Some(door), Some(link), Some(handle)) =
-            (self.builders.get(builder), self.link(session), &self.handle)
+        let (Some(door), Some((link, attach, _)), Some(handle)) =
+            (self.builders.get(builder), self.links.get(&session), &self.handle)
         else {
             return;
         };
@@ -334,6 +335,7 @@ impl Worker {
             worker: self.name.clone(),
             link: link.clone(),
             handle: handle.clone(),
+            versions: CommandVersions::of(attach.caps.as_deref()),
         }));
     }
 
@@ -473,7 +475,10 @@ impl Worker {
     fn on_start_answer(&mut self, session: SessionId, build: BuildId, news: SeatNewsKind) {
         let seat = self.starts.remove(&build).and_then(|builder| self.seats.get(&builder));
         match (seat, &news) {
-            (Some((theirs, seat)), _) if *theirs == session => seat.do_send(SeatNews(news)),
+            // One that was let go with its broken builder hears nothing.
+            (Some((theirs, seat)), _) if *theirs == session && seat.connected() => {
+                seat.do_send(SeatNews(news));
+            }
             (_, SeatNewsKind::Accepted(_)) if !self.core.has_build(build) => {
                 self.world.ignored("acceptance of a start that is over");
                 self.abandon(build, None);
@@ -544,10 +549,11 @@ impl Handler<Hello> for Worker {
     fn handle(&mut self, hello: Hello, ctx: &mut Context<Self>) {
         faults::point("worker.hello");
         let (session, slots) = (hello.link.session, hello.attach.slots);
+        let instance = hello.attach.instance.clone();
         let tag = hello.attach.labels.get("instance").map(|tag| InstanceTag::from(tag.as_str()));
         self.links.insert(session, (hello.link, hello.attach, hello.address));
         if self.core.expects(tag.as_ref()) {
-            self.step(Event::Hello { session, slots }, ctx);
+            self.step(Event::Hello { session, slots, instance }, ctx);
         } else {
             self.step(Event::Unexpected { session }, ctx);
         }
@@ -730,6 +736,9 @@ impl Handler<WorkerOrdered> for Worker {
 impl Handler<BuilderBroken> for Worker {
     type Result = ();
     fn handle(&mut self, message: BuilderBroken, ctx: &mut Context<Self>) {
+        // Nobody waits for these any more, not even the next one of that name.
+        self.starts.retain(|_, builder| *builder != message.0);
+        self.seats.remove(&message.0);
         self.step(Event::BuilderBroken(message.0), ctx);
     }
 }

@@ -32,6 +32,8 @@ pub enum Event {
         session: SessionId,
         /// How many builds it offers to run.
         slots: u32,
+        /// Which program it is: another one after each start.
+        instance: String,
     },
     /// The store gave the connection its incarnation.
     AttachStored {
@@ -350,6 +352,13 @@ pub struct WorkerCore {
     slots: BTreeMap<ClaimId, BuilderName>,
     builds: BTreeMap<BuildId, (ClaimId, BuilderName)>,
     brought: BTreeSet<BuildId>,
+    /// The program that proved itself last.
+    instance: String,
+    /// Builds of a program that another one replaced while it was connected:
+    /// it may be another machine, and still run them.
+    elsewhere: BTreeSet<BuildId>,
+    /// The connection of such a program.
+    replaced: Option<SessionId>,
     /// Told to abandon; each takes a slot until the worker confirms.
     abandoning: BTreeSet<BuildId>,
     refused: BTreeSet<BuilderName>,
@@ -358,7 +367,7 @@ pub struct WorkerCore {
     retired: bool,
     now: Timestamp,
     /// A latent worker's instance.
-    instance: Option<InstanceCore>,
+    latent: Option<InstanceCore>,
     /// Builds with a slot that wait for the instance.
     wanting: BTreeMap<ClaimId, BuilderName>,
     /// Who is attached was not made as an instance: the worker became a latent
@@ -376,7 +385,7 @@ impl WorkerCore {
         Self {
             config,
             now,
-            instance,
+            latent: instance,
             wanting: BTreeMap::new(),
             foreign: false,
             builders: Vec::new(),
@@ -386,6 +395,9 @@ impl WorkerCore {
             slots: BTreeMap::new(),
             builds: BTreeMap::new(),
             brought: BTreeSet::new(),
+            instance: String::new(),
+            elsewhere: BTreeSet::new(),
+            replaced: None,
             abandoning: BTreeSet::new(),
             refused: BTreeSet::new(),
             paused,
@@ -401,7 +413,9 @@ impl WorkerCore {
 
     fn take_in(&mut self, event: Event, fx: &mut Vec<Effect>) {
         match event {
-            Event::Hello { session, slots } => self.on_hello(session, slots, fx),
+            Event::Hello { session, slots, instance } => {
+                self.on_hello(session, slots, instance, fx);
+            }
             Event::AttachStored { session, incarnation } => {
                 self.on_attach_stored(session, incarnation, fx);
             }
@@ -449,6 +463,7 @@ impl WorkerCore {
                 self.freed(fx);
             }
             Event::BuildForgotten { build } => {
+                self.elsewhere.remove(&build);
                 if let Some((claim, _)) = self.builds.remove(&build) {
                     // Its builder gives the slot back as well; should that be
                     // broken, the slot is free all the same.
@@ -475,7 +490,7 @@ impl WorkerCore {
             }
             Event::Retire => {
                 self.retired = true;
-                if self.instance.is_some() {
+                if self.latent.is_some() {
                     self.on_instance(instance::Event::Retire, fx);
                 } else {
                     self.over_if_retired(fx);
@@ -488,7 +503,7 @@ impl WorkerCore {
     }
 
     /// A new connection replaces the old one at once (fault row FA02).
-    fn on_hello(&mut self, session: SessionId, slots: u32, fx: &mut Vec<Effect>) {
+    fn on_hello(&mut self, session: SessionId, slots: u32, instance: String, fx: &mut Vec<Effect>) {
         if self.retired {
             fx.push(Effect::Reject {
                 session,
@@ -498,6 +513,11 @@ impl WorkerCore {
             });
             return;
         }
+        if instance != self.instance && self.session().is_some() {
+            self.elsewhere.extend(self.builds.keys());
+            self.replaced = self.session();
+        }
+        self.instance = instance;
         self.drop_link("superseded by a newer connection", fx);
         self.offered = slots.max(1);
         self.link = Link::Numbering { session };
@@ -579,6 +599,7 @@ impl WorkerCore {
         for item in builds {
             if self.builds.contains_key(&item.build) {
                 self.brought.insert(item.build);
+                self.elsewhere.remove(&item.build);
                 fx.push(Effect::TellBuildBack { build: item.build, incarnation, brought: item });
             } else {
                 self.abandoning.insert(item.build);
@@ -588,7 +609,11 @@ impl WorkerCore {
         if more {
             return;
         }
-        for build in self.builds.keys().filter(|build| !self.brought.contains(build)) {
+        // One that may run elsewhere has its grace: that program's lease ends
+        // before it (invariant I3).
+        let gone =
+            |build: &&BuildId| !self.brought.contains(build) && !self.elsewhere.contains(build);
+        for build in self.builds.keys().filter(gone) {
             fx.push(Effect::TellBuildGone { build: *build });
         }
         self.link = Link::Up { session, incarnation };
@@ -653,6 +678,11 @@ impl WorkerCore {
         self.builds.insert(build, (claim, builder));
         match (&self.link, session) {
             (Link::Up { session: current, .. }, Some(theirs)) if *current == theirs => {}
+            // Another program took the place of the one that has it.
+            (Link::Up { .. }, Some(theirs)) if self.replaced == Some(theirs) => {
+                self.elsewhere.insert(build);
+                fx.push(Effect::TellBuildAway { build });
+            }
             // It reconnected meanwhile, and was told to abandon the build.
             (Link::Up { .. }, Some(_)) => fx.push(Effect::TellBuildGone { build }),
             // Only a new connection brings a new inventory.
@@ -690,7 +720,7 @@ impl WorkerCore {
 
     fn on_ask_slot(&mut self, builder: BuilderName, claim: ClaimId, fx: &mut Vec<Effect>) {
         // A build that waited for the instance asks again once it is there.
-        let has_it = self.instance.is_some() && self.slots.contains_key(&claim);
+        let has_it = self.latent.is_some() && self.slots.contains_key(&claim);
         let granted = match self.link {
             Link::Up { incarnation, .. } if (has_it && self.is_kept()) || self.can_start() => {
                 self.wanting.remove(&claim);
@@ -798,7 +828,7 @@ impl WorkerCore {
         if !self.retired || !self.slots.is_empty() || !self.builds.is_empty() {
             return;
         }
-        if self.instance.as_ref().is_some_and(|instance| !instance.is_over()) {
+        if self.latent.as_ref().is_some_and(|instance| !instance.is_over()) {
             return;
         }
         match self.link {

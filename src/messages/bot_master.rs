@@ -59,13 +59,19 @@ pub enum Refusal {
         workers: Vec<String>,
     },
     /// The builder's actor gave up after panics.
-    #[error("builder `{builder}` is broken: {reason}")]
+    #[error(
+        "builder `{builder}` is broken: {reason}; once the cause is gone, `botmaster restart \
+         {builder}` starts it again"
+    )]
     Broken {
         /// Which.
         builder: BuilderName,
         /// Why.
         reason: String,
     },
+    /// Only a broken builder is started again.
+    #[error("builder `{0}` is not broken: there is nothing to start again")]
+    NotBroken(BuilderName),
     /// The master is about to stop.
     #[error("the master is stopping and takes no new requests")]
     Stopping,
@@ -161,6 +167,11 @@ pub struct StopBuild {
 #[derive(Message)]
 #[rtype(result = "Result<bool, Refusal>")]
 pub struct PingBuilder(pub BuilderName);
+
+/// Starts a builder again that gave up after panics. Answered when it stands.
+#[derive(Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct RestartBuilder(pub BuilderName);
 
 /// What to do with a worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -294,6 +305,8 @@ pub struct BotMasterHandle {
     pub order: Recipient<OrderWorker>,
     /// For [`Reload`].
     pub reload: Recipient<Reload>,
+    /// For [`RestartBuilder`].
+    pub restart: Recipient<RestartBuilder>,
 }
 
 async fn ask<M, T>(to: &Recipient<M>, message: M) -> Result<T, Refusal>
@@ -347,6 +360,14 @@ impl BotMasterHandle {
     /// When there is no such builder.
     pub async fn ping(&self, builder: BuilderName) -> Result<bool, Refusal> {
         ask(&self.ping, PingBuilder(builder)).await
+    }
+
+    /// Starts a builder again that gave up.
+    ///
+    /// # Errors
+    /// When there is no such builder, it is not broken, or it gives up again.
+    pub async fn restart(&self, builder: BuilderName) -> Result<(), Refusal> {
+        ask(&self.restart, RestartBuilder(builder)).await
     }
 
     /// Orders a worker.

@@ -121,10 +121,13 @@ pub enum Route {
     BuilderWorkers(BuilderRef),
     BuilderMasters(BuilderRef),
     BuilderForms(BuilderRef),
+    BuilderNotes(BuilderRef),
+    BuilderExpectations(BuilderRef),
     Workers,
     Worker(WorkerRef),
     WorkerBuilds(u64),
     WorkerBuilders(u64),
+    WorkerNotes(WorkerRef),
     Builds,
     Build(BuildRef),
     BuildSteps(BuildRef),
@@ -151,6 +154,7 @@ pub enum Route {
     Forms,
     Form(String),
     Board,
+    Etas,
     Reload,
 }
 
@@ -159,6 +163,10 @@ pub enum Route {
 fn number(text: &str) -> Option<u64> {
     let number: i64 = text.parse().ok()?;
     Some(u64::try_from(number).unwrap_or(u64::MAX))
+}
+
+fn worker(text: &str) -> WorkerRef {
+    number(text).map_or_else(|| WorkerRef::Name(text.to_owned()), WorkerRef::Id)
 }
 
 fn builder(text: &str) -> BuilderRef {
@@ -194,6 +202,7 @@ impl Route {
             ["forceschedulers"] => Some(Self::Forms),
             ["forceschedulers", name] => Some(Self::Form((*name).to_owned())),
             ["botmaster", "board"] => Some(Self::Board),
+            ["botmaster", "etas"] => Some(Self::Etas),
             ["botmaster", "reload"] => Some(Self::Reload),
             _ => None,
         }
@@ -212,7 +221,9 @@ fn builders(rest: &[&str]) -> Option<Route> {
         ["buildrequests"] => Route::BuilderRequests(of),
         ["workers"] => Route::BuilderWorkers(of),
         ["masters"] => Route::BuilderMasters(of),
+        ["expectations"] => Route::BuilderExpectations(of),
         ["forceschedulers"] => Route::BuilderForms(of),
+        ["notes"] => Route::BuilderNotes(of),
         _ => return None,
     })
 }
@@ -258,10 +269,8 @@ fn log(of: LogRef, rest: &[&str]) -> Option<Route> {
 fn workers(rest: &[&str]) -> Option<Route> {
     Some(match rest {
         [] => Route::Workers,
-        [name] => match number(name) {
-            Some(id) => Route::Worker(WorkerRef::Id(id)),
-            None => Route::Worker(WorkerRef::Name((*name).to_owned())),
-        },
+        [name] => Route::Worker(worker(name)),
+        [name, "notes"] => Route::WorkerNotes(worker(name)),
         [id, "builds"] => Route::WorkerBuilds(number(id)?),
         [id, "builders"] => Route::WorkerBuilders(number(id)?),
         _ => return None,

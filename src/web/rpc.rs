@@ -94,7 +94,7 @@ impl From<Refusal> for RpcError {
             | Refusal::NoSuchWorker(_)
             | Refusal::NoSuchBuild(_)
             | Refusal::NoSuchRequest(_) => (StatusCode::NOT_FOUND, INVALID_REQUEST),
-            Refusal::NoWorker(_) | Refusal::NotAttached(_) => {
+            Refusal::NoWorker(_) | Refusal::NotAttached(_) | Refusal::NotBroken(_) => {
                 (StatusCode::CONFLICT, INVALID_REQUEST)
             }
             Refusal::NotItsWorker { .. } => (StatusCode::BAD_REQUEST, INVALID_PARAMS),
@@ -192,6 +192,7 @@ impl Call {
             (Route::Request(id), "cancel") => self.cancel(context, id).await,
             (Route::Request(id), "set_priority") => self.set_priority(context, id).await,
             (Route::Builder(of), "ping") => ping(context, of).await,
+            (Route::Builder(of), "restart") => restart(context, of).await,
             (Route::Worker(of), "pause") => self.order(context, of, WorkerOrder::Pause).await,
             (Route::Worker(of), "unpause") => self.order(context, of, WorkerOrder::Unpause).await,
             (Route::Worker(of), "stop") => self.order(context, of, WorkerOrder::Drain).await,
@@ -360,11 +361,21 @@ fn shared(
     RpcError::new(StatusCode::CONFLICT, INVALID_REQUEST, text)
 }
 
-async fn ping(context: &WebContext, of: BuilderRef) -> Result<Value, RpcError> {
+async fn builder_name(context: &WebContext, of: BuilderRef) -> Result<BuilderName, RpcError> {
     let missing = format!("there is no {of}");
     let found = blocking(context, move |context| context.find_builder(&of)).await?;
-    let builder = found.ok_or_else(|| RpcError::missing(missing))?.name;
+    Ok(found.ok_or_else(|| RpcError::missing(missing))?.name)
+}
+
+async fn ping(context: &WebContext, of: BuilderRef) -> Result<Value, RpcError> {
+    let builder = builder_name(context, of).await?;
     Ok(context.handle.ping(builder).await?.into())
+}
+
+async fn restart(context: &WebContext, of: BuilderRef) -> Result<Value, RpcError> {
+    let builder = builder_name(context, of).await?;
+    context.handle.restart(builder).await?;
+    Ok(Value::Null)
 }
 
 /// `[bsid, {"<builderid>": requestid}]`.

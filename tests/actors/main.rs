@@ -6,11 +6,14 @@
 //! stories that use them run one at a time, and the others beside each other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod again;
 mod chaos;
 mod cloud;
 mod connections;
 mod house;
 mod latent;
+mod merges;
+mod moments;
 mod panics;
 mod reloads;
 mod removals;

@@ -85,7 +85,7 @@ fn b07_all_cancelled_while_the_claim_is_written_undo_it() {
     }
     let (build, effects) = desk.claim(claim, &[1, 2, 3]);
     let all = [1, 2, 3].map(RequestId).to_vec();
-    assert!(effects.contains(&Effect::Unclaim { claim, build, cancelled: all }));
+    assert!(effects.contains(&Effect::Unclaim { claim, build, cancelled: all, refused: false }));
     assert!(!effects.iter().any(|effect| matches!(effect, Effect::StartOnSeat { .. })));
     let effects = desk.hear(Event::Unclaimed { claim, requests: Vec::new() });
     assert_eq!(answers(&effects), [1, 2, 3].map(|id| (ReplyId(id), true)));
@@ -168,7 +168,12 @@ fn b07_a_request_that_left_a_start_that_fails_is_not_requeued() {
     desk.hear(left(claim, 2, true));
     let failure = StartFailure::NoAnswer("ping".into());
     let effects = desk.hear(Event::StartFailed { claim, failure });
-    assert!(effects.contains(&Effect::Unclaim { claim, build, cancelled: vec![RequestId(2)] }));
+    assert!(effects.contains(&Effect::Unclaim {
+        claim,
+        build,
+        cancelled: vec![RequestId(2)],
+        refused: false
+    }));
     assert_eq!(answers(&desk.hear(ended(claim, 2, true))), [(ReplyId(2), true)]);
     let back = |id| Request { requeued: true, epoch: Epoch(1), ..request(id) };
     let effects = desk.hear(Event::Unclaimed { claim, requests: vec![back(1), back(3)] });
@@ -215,7 +220,7 @@ fn ff03_a_stop_before_the_start_was_sent_ends_all_and_frees_the_worker() {
     assert!(effects.iter().any(|effect| matches!(effect, Effect::CallBackStart { .. })));
     let effects = desk.hear(Event::StartFailed { claim, failure: StartFailure::CalledBack });
     let all = [1, 2, 3].map(RequestId).to_vec();
-    assert!(effects.contains(&Effect::Unclaim { claim, build, cancelled: all }));
+    assert!(effects.contains(&Effect::Unclaim { claim, build, cancelled: all, refused: false }));
     desk.hear(Event::Unclaimed { claim, requests: Vec::new() });
     assert!(desk.built().is_empty() && desk.pending().is_empty());
 }

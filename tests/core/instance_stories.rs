@@ -98,7 +98,7 @@ impl Desk {
         let session = SessionId(self.next_session);
         let incarnation = Incarnation(self.next_session);
         self.next_session += 1;
-        let mut all = self.hear(Event::Hello { session, slots: 8 });
+        let mut all = self.hear(Event::Hello { session, slots: 8, instance: "p".into() });
         all.extend(self.hear(Event::AttachStored { session, incarnation }));
         all.extend(self.hear(Event::Inventory { session, builds, more: false }));
         all

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use botmaster::core::builder::{BuilderCore, Effect, Event, ReplyId, Request};
+use botmaster::core::builder::{BuilderCore, Effect, Event, ReplyId, Request, StepTimes};
 use botmaster::core::ids::*;
 use botmaster::core::rng::Rng;
 use botmaster::core::time::{Now, Timestamp, WallTime};
@@ -176,9 +176,20 @@ impl Desk {
             claim,
             result: BuildResult::Success,
             requeued: Vec::new(),
-            times: Some(vec![("test".into(), 4 * SECOND)]),
+            times: Some(times(&[("test", 4)])),
         })
     }
+}
+
+/// What the steps of a build of the usual factory took, in seconds.
+pub fn times(steps: &[(&str, u32)]) -> StepTimes {
+    let steps = steps.iter().map(|(name, seconds)| ((*name).into(), *seconds * SECOND)).collect();
+    StepTimes { factory: "f1".into(), steps }
+}
+
+/// What the next build will likely take.
+pub fn expected(desk: &Desk) -> Option<Duration> {
+    desk.core.view().expected.map(|expected| expected.likely)
 }
 
 /// Which workers were asked for a slot, for which claim.

@@ -400,7 +400,8 @@ fn told(effects: &[Told]) -> Vec<&str> {
     effects
         .iter()
         .filter_map(|effect| match effect {
-            Told::Note { text, .. } => Some(text.as_str()),
+            Told::Note(text) | Told::NoteEnds { text, .. } => Some(text.as_str()),
+            Told::NoteBegins(text) => Some(text),
             _ => None,
         })
         .collect()
@@ -439,7 +440,11 @@ fn l02_b14_a_failure_is_told_with_its_error_then_the_removal() {
     let event = Hears::Failed { claim: CLAIM, error: "quota".into(), permanent: true };
     let effects = latent.hear(event);
     assert_eq!(told(&effects), ["substantiate failed", "removing latent l1"]);
-    assert!(matches!(&effects[0], Told::Note { error: Some(error), .. } if error == "quota"));
+    let [Told::NoteEnds { begun: "substantiating", error: Some(error), .. }, ..] = &effects[..]
+    else {
+        panic!("{effects:?}")
+    };
+    assert_eq!(error, "quota");
     let outcome = Err(NotSubstantiated { error: Some("quota".into()), permanent: true });
     assert_eq!(effects[2], Told::Tell { claim: CLAIM, outcome });
     assert_eq!(*latent.0.state(), State::Latent);
@@ -488,4 +493,44 @@ fn ff03_a_substantiation_that_is_called_back_has_an_end_and_tells_nobody() {
     assert_eq!(told(&effects), ["substantiate failed"]);
     assert_eq!(effects.len(), 1);
     assert!(latent.hear(Hears::CallBack(None)).is_empty());
+}
+
+#[test]
+fn s08_every_state_of_a_latent_one_meets_every_event_as_the_table_says() {
+    use botmaster::core::latent_slave_builder::{EVENTS, Hears as Kind, STATES, Stands, TABLE};
+    use botmaster::core::transitions::find;
+    let event = |kind| match kind {
+        Kind::Substantiate => Hears::Substantiate(CLAIM),
+        Kind::CallBack => Hears::CallBack(Some(CLAIM)),
+        Kind::Created => Hears::Created { claim: CLAIM, details: "made".into() },
+        Kind::Failed => Hears::Failed { claim: CLAIM, error: "no".into(), permanent: false },
+        Kind::Attached => Hears::Attached,
+        Kind::AttachFailed => Hears::AttachFailed { error: "no folder".into() },
+        Kind::Detached => Hears::Detached,
+        Kind::Ping => Hears::Ping(ReplyId(1)),
+        Kind::Deadline => Hears::DeadlineReached,
+    };
+    let mut seen = BTreeSet::new();
+    for (stands, kind) in STATES.iter().flat_map(|s| EVENTS.iter().map(move |e| (*s, *e))) {
+        let mut latent = Latent::new();
+        match stands {
+            Stands::Latent => {}
+            Stands::Substantiating => drop(latent.hear(Hears::Substantiate(CLAIM))),
+            Stands::Up => drop(latent.hear(Hears::Attached)),
+        }
+        let before = latent.0.clone();
+        assert_eq!(Stands::from(before.state()), stands);
+        if kind == Kind::Deadline {
+            latent.1 = Timestamp(60_000_000);
+        }
+        latent.hear(event(kind));
+        let row = find(TABLE, &stands, &kind).unwrap();
+        if row.to.is_empty() {
+            assert_eq!(latent.0, before, "{stands:?} is said to ignore {kind:?}");
+        }
+        seen.insert((stands, kind, Stands::from(latent.0.state())));
+    }
+    let said: BTreeSet<_> =
+        TABLE.iter().flat_map(|row| row.to.iter().map(|to| (row.from, row.event, *to))).collect();
+    assert!(said.is_subset(&seen), "the table says, and it never happens: {said:?}");
 }

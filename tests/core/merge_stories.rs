@@ -280,6 +280,41 @@ fn i05_builds_of_a_predecessor_count_for_the_limit() {
     assert_eq!(asked(&desk.hear(over)).len(), 1);
 }
 
+#[test]
+fn b11_a_request_that_waits_can_say_why() {
+    let mut desk = Desk::new(BuilderConfig { max_builds: Some(2), ..config(&["w1", "w2", "w3"]) });
+    desk.enqueue(vec![request(1), named(2, "w2"), named(3, "gone")]);
+    let why = |desk: &Desk, id: u64| {
+        let mut waiting = desk.core.pending();
+        waiting.find(|own| own.id == RequestId(id)).map(|own| desk.core.why_it_waits(own))
+    };
+    assert_eq!(why(&desk, 1).unwrap(), "no worker of builder unit is attached");
+    assert_eq!(why(&desk, 2).unwrap(), "it names worker w2, which is not attached");
+    assert_eq!(why(&desk, 3).unwrap(), "it names worker gone, which builder unit does not have");
+    let (_, claim) = asked(&desk.attach("w1", 1))[0];
+    desk.submit(&[4]);
+    assert_eq!(why(&desk, 4).unwrap(), "every worker is busy");
+    desk.start(claim, &[1], 1);
+    desk.attach("w2", 2);
+    desk.attach("w3", 3);
+    desk.enqueue(vec![named(5, "w2")]);
+    assert_eq!(why(&desk, 5).unwrap(), "builder unit has 2 builds, its limit");
+    let mut desk = Desk::new(config(&["w1", "w2"]));
+    let (_, claim) = asked(&{
+        desk.attach("w2", 1);
+        desk.enqueue(vec![named(1, "w2"), named(2, "w2")])
+    })[0];
+    assert_eq!(why(&desk, 2).unwrap(), "it names worker w2, which is busy");
+    desk.grant(claim);
+    desk.claim(claim, &[1]);
+    let failure = StartFailure::Refused { code: "disk".into(), message: "full".into() };
+    desk.hear(Event::StartFailed { claim, failure });
+    desk.hear(Event::Unclaimed { claim, requests: vec![back(3)] });
+    let alone = "is left alone for a while: a start failed there";
+    assert_eq!(why(&desk, 2).unwrap(), format!("it names worker w2, which {alone}"));
+    assert!(why(&desk, 3).unwrap().starts_with("the workers that are free are left alone"));
+}
+
 /// Runs a story with a fault planted: it must be met, and the story must fail.
 fn bites(fault: &'static str, story: fn()) {
     let planted = planted::plant(fault);

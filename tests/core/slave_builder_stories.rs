@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use botmaster::core::builder::{ReplyId, SeatReportUse, StartFailure, StartOrder};
 use botmaster::core::ids::*;
-use botmaster::core::slave_builder::{Effect, Event, SlaveBuilderCore, State};
+use botmaster::core::slave_builder::{CommandVersions, Effect, Event, SlaveBuilderCore, State};
 use botmaster::core::time::Timestamp;
 
 use crate::kit::config;
@@ -128,6 +128,35 @@ fn b07_nothing_leaves_a_start_that_was_sent() {
 }
 
 #[test]
+fn s03_a_commands_version_is_the_workers_none_or_the_old_one() {
+    let caps = ["shell/2".to_owned(), "resume/1".to_owned()];
+    let mut seat = Seat::attaching();
+    seat.core = seat.core.knowing(CommandVersions::of(Some(&caps)));
+    assert_eq!(seat.core.command_version("shell", Some("1")), Some("2"));
+    assert_eq!(seat.core.command_version("git", Some("1")), None, "it lacks the command");
+    seat.hear(Event::Ready { building: None });
+    seat.hear(Event::Detach);
+    assert_eq!(seat.core.command_version("shell", Some("1")), None, "detached");
+    let mut seat = Seat::attaching();
+    seat.core = seat.core.knowing(CommandVersions::of(None));
+    assert_eq!(seat.core.command_version("shell", Some("1")), Some("1"), "it reported none");
+    assert_eq!(seat.core.command_version("shell", None), None);
+}
+
+#[test]
+fn s03_a_start_that_needs_a_command_that_the_worker_lacks_is_refused_at_once() {
+    let mut seat = Seat::idle();
+    seat.core = seat.core.knowing(CommandVersions::of(Some(&["git/1".to_owned()])));
+    let effects = seat.start(1);
+    let expected = StartFailure::Refused {
+        code: "lacks".into(),
+        message: "the worker does not have the command `shell`".into(),
+    };
+    assert_eq!(effects, [Effect::TellStart { claim: ClaimId(1), outcome: Err(expected) }]);
+    assert_eq!(*seat.core.state(), State::Idle);
+}
+
+#[test]
 fn fa07_an_attach_that_is_never_answered_fails_in_time() {
     let mut seat = Seat::attaching();
     assert_eq!(seat.core.next_deadline(), Some(seat.now + Duration::from_secs(30)));
@@ -201,16 +230,18 @@ fn s04_a_persons_ping_joins_a_starts_and_all_are_answered_once() {
     let persons = effects.iter().filter(|e| matches!(e, Effect::TellPing { ok: true, .. })).count();
     assert_eq!(persons, 1);
     assert!(effects.iter().any(|e| matches!(e, Effect::SendStart(_))));
-    assert!(!effects.iter().any(|e| matches!(e, Effect::Note(_))), "s05: joiners publish nothing");
+    let published = |e: &Effect| matches!(e, Effect::NoteBegins(_) | Effect::NoteEnds { .. });
+    assert!(!joined.iter().chain(&effects).any(published), "s05: joiners publish nothing");
 }
 
 #[test]
 fn s05_a_persons_ping_is_one_event_with_a_beginning_and_an_end() {
     for (ok, end) in [(true, "ping success"), (false, "ping failed")] {
         let mut seat = Seat::idle();
-        assert_eq!(seat.hear(Event::Ping(ReplyId(1)))[0], Effect::Note("pinging"));
+        assert_eq!(seat.hear(Event::Ping(ReplyId(1)))[0], Effect::NoteBegins("pinging"));
         let effects = seat.hear(Event::PingEnded(ok));
-        assert_eq!(effects[..2], [Effect::Note(end), Effect::TellPing { reply: ReplyId(1), ok }]);
+        let published = Effect::NoteEnds { begun: "pinging", text: end };
+        assert_eq!(effects[..2], [published, Effect::TellPing { reply: ReplyId(1), ok }]);
         assert_eq!(effects[2], Effect::TellIdle, "s09");
     }
 }

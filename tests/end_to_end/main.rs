@@ -6,7 +6,9 @@
 mod kit;
 
 mod bad_links;
+mod expectations;
 mod latent;
+mod merges;
 mod orders;
 mod people;
 mod provider;

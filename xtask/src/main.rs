@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod diagrams;
 mod help;
 mod report;
 mod root;
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         "test" => test::run(rest),
         "rows" => rows::run(rest),
+        "diagrams" => diagrams::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => help::run(rest),
         other => Err(format!(

@@ -3,17 +3,17 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseFuture};
 use tokio::sync::{Mutex, oneshot};
 
+mod again;
 mod instances;
 mod reload;
 
 pub use instances::LetInstancesGo;
 
-use super::builder::{Builder, BuilderParts, SuccessorFailed};
+use super::builder::{Builder, BuilderParts, Remains, SuccessorFailed};
 use super::convert::with_set;
 use super::runtime::{ChildDown, MayRestart, World, start_supervised};
 use super::worker::Worker;
@@ -24,6 +24,7 @@ use crate::core::rng::Rng;
 use crate::core::time::WallTime;
 use crate::core::values::{BuilderConfig, WorkerConfig};
 use crate::core::views::{BigState, BuilderView};
+use crate::faults;
 use crate::messages::*;
 use crate::settings::{Loaded, Problem, Settings, TokenBook};
 use crate::store::{
@@ -103,6 +104,10 @@ pub struct BotMaster {
     successors: BTreeMap<BuilderName, (u64, Addr<Builder>)>,
     /// Builders that were removed and may still have builds.
     removed: BTreeMap<BuilderName, BuilderEntry>,
+    /// What builders left that gave up.
+    remains: BTreeMap<BuilderName, Remains>,
+    /// Who waits for a builder that is started again.
+    again: BTreeMap<BuilderName, Vec<oneshot::Sender<Result<(), Refusal>>>>,
     next_child: u64,
     starting: BTreeSet<BuilderName>,
     ready: Vec<oneshot::Sender<()>>,
@@ -177,6 +182,8 @@ impl BotMaster {
             former: BTreeSet::new(),
             successors: BTreeMap::new(),
             removed: BTreeMap::new(),
+            remains: BTreeMap::new(),
+            again: BTreeMap::new(),
             next_child: 1,
             starting: BTreeSet::new(),
             ready: Vec::new(),
@@ -196,6 +203,7 @@ impl BotMaster {
             ping: addr.clone().recipient(),
             order: addr.clone().recipient(),
             reload: addr.clone().recipient(),
+            restart: addr.clone().recipient(),
         }
     }
 
@@ -238,6 +246,7 @@ impl BotMaster {
         id: BuilderId,
         config: &Arc<BuilderConfig>,
         route: Arc<BuilderRoute>,
+        child: u64,
         may_restart: &MayRestart,
         ctx: &mut Context<Self>,
     ) -> BuilderParts {
@@ -251,7 +260,10 @@ impl BotMaster {
             shown: ctx.address().recipient(),
             workers: self.worker_handles(),
             may_restart: may_restart.clone(),
-            removed: None,
+            earlier: Vec::new(),
+            orphans: BTreeMap::new(),
+            child,
+            remains: ctx.address().recipient(),
         }
     }
 
@@ -261,6 +273,10 @@ impl BotMaster {
         let may_restart = MayRestart::new(true);
         let child = self.child();
         let removed = self.removed.remove(&name).map(|entry| entry.addr).filter(Addr::connected);
+        let left = self.remains.remove(&name);
+        let (orphans, mut earlier) =
+            left.map(|left| (left.builds, left.earlier)).unwrap_or_default();
+        earlier.extend(removed);
         let mut made = None;
         let me = ctx.address().recipient();
         let clock = self.world.clock.clone();
@@ -273,8 +289,8 @@ impl BotMaster {
             |inner: &mut Context<Builder>| {
                 let route = BuilderRoute::new(inner.address().recipient());
                 made = Some(route.clone());
-                let parts = self.parts(id, config, route, &may_restart, ctx);
-                Builder::new(BuilderParts { removed, ..parts })
+                let parts = self.parts(id, config, route, child, &may_restart, ctx);
+                Builder::new(BuilderParts { earlier, orphans, ..parts })
             },
         );
         let Some(route) = made else { return };
@@ -409,6 +425,7 @@ impl Handler<Submit> for BotMaster {
     type Result = ResponseFuture<Result<Vec<Submitted>, Refusal>>;
 
     fn handle(&mut self, message: Submit, ctx: &mut Context<Self>) -> Self::Result {
+        faults::point("bot_master.submit");
         if self.draining {
             return Box::pin(async { Err(Refusal::Stopping) });
         }
@@ -586,6 +603,7 @@ impl Handler<BuilderShown> for BotMaster {
     type Result = ();
     fn handle(&mut self, message: BuilderShown, _: &mut Context<Self>) {
         self.stands(&message.builder);
+        self.answer_again(&message.builder, || Ok(()));
         if message.restarted {
             self.configure_workers(BTreeSet::from([message.builder]));
         }
@@ -613,6 +631,12 @@ impl Handler<Introduce> for BotMaster {
     fn handle(&mut self, message: Introduce, _: &mut Context<Self>) -> Self::Result {
         let known = self.tokens.verify(message.name.as_str(), &message.token);
         match self.workers.get(&message.name) {
+            // Its actor gave up: nobody would answer.
+            Some(entry) if known && !entry.addr.connected() => Err(Rejection {
+                code: "busy",
+                message: "the master's part for this worker failed; it is made anew soon".into(),
+                retry_after_s: Some(self.world.timers.worker_again.as_secs()),
+            }),
             Some(entry) if known => Ok(entry.handle.clone()),
             _ => Err(Rejection {
                 code: "auth",
@@ -647,8 +671,8 @@ impl Handler<ChildDown> for BotMaster {
         let worker = self.workers.iter().find(|(_, entry)| entry.child == child);
         if let Some(name) = worker.map(|(name, _)| name.clone()) {
             // A fresh actor: the worker comes back over a new connection.
-            tracing::error!(worker.name = %name, reason = %down.reason, "the worker's actor gave up; a new one takes its place in 60 s");
-            ctx.run_later(Duration::from_secs(60), move |master, ctx| {
+            tracing::error!(worker.name = %name, reason = %down.reason, "the worker's actor gave up; a new one takes its place after a while");
+            ctx.run_later(self.world.timers.worker_again, move |master, ctx| {
                 // It may have been removed, and come back, meanwhile.
                 let dead = master.workers.get(&name).filter(|entry| !entry.addr.connected());
                 if let Some(entry) = dead {
@@ -661,8 +685,8 @@ impl Handler<ChildDown> for BotMaster {
             });
             return;
         }
-        // A predecessor: what it still had is put right by the next start.
-        tracing::error!(actor = %down.id, reason = %down.reason, "a predecessor gave up; its builds end without being told");
+        // A predecessor, or one that was removed: what it leaves comes next.
+        tracing::error!(actor = %down.id, reason = %down.reason, "a predecessor gave up");
     }
 }
 
@@ -697,12 +721,16 @@ impl BotMaster {
                 // Nobody knows these any more; a drain must not wait for them.
                 builds: Vec::new(),
                 workers: BTreeMap::new(),
+                max_builds: None,
                 expected: None,
                 broken: Some(reason.clone()),
                 restarts: down.restarts,
             },
         );
-        entry.broken = Some(reason);
+        entry.broken = Some(reason.clone());
+        self.answer_again(name, || {
+            Err(Refusal::Broken { builder: name.clone(), reason: reason.clone() })
+        });
         for worker in self.workers.values() {
             worker.addr.do_send(BuilderBroken(name.clone()));
         }

@@ -8,14 +8,14 @@ use actix::{ActorContext, AsyncContext, Context, Handler};
 use super::{Builder, Claimed, Inherited, Input, Mode, Seat};
 use crate::actors::build::{Build, BuildOrder};
 use crate::actors::convert::request;
-use crate::actors::runtime::{MayRestart, start_supervised};
+use crate::actors::runtime::{MayRestart, Parent, start_supervised};
 use crate::actors::slave_builder::SlaveBuilder;
 use crate::core::build::{Event as ToBuild, Order};
-use crate::core::builder::{Answer, Effect, Event, ReplyId, Request, WORKER_PROPERTY};
+use crate::core::builder::{Answer, Effect, Event, Prediction, ReplyId, Request, WORKER_PROPERTY};
 use crate::core::ids::*;
 use crate::core::values::{BuildResult, BuilderConfig, Properties, Property, WORKER_SOURCE};
 use crate::messages::*;
-use crate::store::{BuilderNote, BuildsetRow, Op, OpOutcome, Transaction, Written};
+use crate::store::{BuilderNote, BuildsetRow, Op, OpOutcome, RequestsAfter, Transaction, Written};
 
 /// How long a retired builder with nothing left listens for late mail.
 const LATE_MAIL: Duration = Duration::from_secs(5);
@@ -29,6 +29,16 @@ struct UndoAgain {
     claim: ClaimId,
     build: BuildId,
     cancelled: Vec<RequestId>,
+    refused: bool,
+}
+
+/// The store could not end a build that no worker took just then.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct GiveUpAgain {
+    claim: ClaimId,
+    build: BuildId,
+    text: String,
 }
 
 /// The store could not end requests that left a claimed build just then.
@@ -39,6 +49,14 @@ struct CancelAgain {
     build: BuildId,
     requests: Vec<RequestId>,
     head: RequestId,
+}
+
+/// A build that the worker accepted.
+pub(super) struct RunOrder {
+    claim: ClaimId,
+    build: BuildId,
+    config: Arc<BuilderConfig>,
+    expected: Option<Prediction>,
 }
 
 /// Write what is waiting to be noted.
@@ -74,8 +92,14 @@ impl Builder {
         match effect {
             Effect::Answer(id, Answer::Done(done)) => {
                 if let Some(reply) = self.replies.remove(&id) {
-                    // Whoever asked may have gone; that changes nothing.
-                    let _ = reply.send(done);
+                    // After what was noted before: nobody is told what a crash
+                    // could still undo. Whoever asked may have gone; that
+                    // changes nothing.
+                    let tell = move |_| {
+                        let _ = reply.send(done);
+                        None
+                    };
+                    self.write(Vec::new(), tell, ctx);
                 }
             }
             Effect::AskSlot { worker, claim } => self.ask_slot(&worker, claim, ctx),
@@ -87,9 +111,10 @@ impl Builder {
             Effect::Claim { claim, worker_id, incarnation, requests, config } => {
                 self.claim(claim, worker_id, incarnation, requests, &config, ctx);
             }
-            Effect::Unclaim { claim, build, cancelled } => {
-                self.unclaim(claim, build, cancelled, ctx);
+            Effect::Unclaim { claim, build, cancelled, refused } => {
+                self.unclaim(UndoAgain { claim, build, cancelled, refused }, ctx);
             }
+            Effect::GiveUp { claim, build, text } => self.give_up(claim, build, text, ctx),
             Effect::CancelClaimed { claim, build, requests, head } => {
                 self.cancel_claimed(CancelAgain { claim, build, requests, head }, ctx);
             }
@@ -150,8 +175,9 @@ impl Builder {
                     ctx.notify(BuilderEvent(Event::LeftStart { claim, request, in_time: true }))
                 }
             },
-            Effect::RunBuild { claim, build, worker, requests, config } => {
-                self.run_build(claim, build, &worker, &requests, config, ctx);
+            Effect::RunBuild { claim, build, worker, requests, config, expected } => {
+                let order = RunOrder { claim, build, config, expected };
+                self.run_build(order, &worker, &requests, ctx);
             }
             Effect::StopBuild { claim, reason } => {
                 if let Some(build) = self.builds.get(&claim) {
@@ -170,8 +196,11 @@ impl Builder {
                     seat.addr.do_send(BuildOver(claim));
                 }
             }
-            Effect::PingSeat { worker } => match self.seats.get(&worker) {
+            Effect::PingSeat { worker } => match self.seats.get(&worker).cloned() {
                 Some(seat) => {
+                    // The seat notes the ping itself; what happened before it
+                    // is noted before it.
+                    self.write(Vec::new(), |_| None, ctx);
                     seat.addr.do_send(Ping { reply: ReplyId(0), from: ctx.address().recipient() })
                 }
                 None => ctx.notify(BuilderEvent(Event::PingDone { worker, ok: false })),
@@ -279,17 +308,12 @@ impl Builder {
         );
     }
 
-    pub(super) fn unclaim(
-        &mut self,
-        claim: ClaimId,
-        build: BuildId,
-        cancelled: Vec<RequestId>,
-        ctx: &mut Context<Self>,
-    ) {
+    fn unclaim(&mut self, undo: UndoAgain, ctx: &mut Context<Self>) {
+        let UndoAgain { claim, build, cancelled, refused } = undo;
         self.claimed.remove(&claim);
         let at = self.world().clock.now().wall;
         let (me, again) = (ctx.address(), cancelled.clone());
-        let op = Op::Unclaim { build, cancelled, at };
+        let op = Op::Unclaim { build, cancelled, refused, at };
         self.write(
             vec![op],
             move |written| {
@@ -300,7 +324,7 @@ impl Builder {
                     Ok(_) => Vec::new(),
                     Err(error) if !error.is_final() => {
                         tracing::warn!(%error, "a claim could not be undone; trying again");
-                        me.do_send(UndoAgain { claim, build, cancelled: again });
+                        me.do_send(UndoAgain { claim, build, cancelled: again, refused });
                         return None;
                     }
                     Err(error) => {
@@ -312,6 +336,43 @@ impl Builder {
             },
             ctx,
         );
+    }
+
+    /// No worker took it: it gets its number and its end in one (fault row
+    /// FB08).
+    fn give_up(&mut self, claim: ClaimId, build: BuildId, text: String, ctx: &mut Context<Self>) {
+        let Some(claimed) = self.claimed.get(&claim) else {
+            let cancelled = Vec::new();
+            self.unclaim(UndoAgain { claim, build, cancelled, refused: true }, ctx);
+            return;
+        };
+        let (at, incarnation) = (self.world().clock.now().wall, claimed.incarnation);
+        let properties = Arc::new(claimed.properties.clone());
+        let ops = vec![
+            Op::StartBuild { build, incarnation, properties, at },
+            Op::FinishBuild {
+                build,
+                incarnation,
+                result: BuildResult::Exception,
+                state_string: text.clone(),
+                requests: RequestsAfter::Done,
+                at,
+            },
+        ];
+        let me = ctx.address();
+        let told = move |written: Written| {
+            match written {
+                Err(error) if !error.is_final() => {
+                    tracing::warn!(%error, "a build could not be ended; trying again");
+                    me.do_send(GiveUpAgain { claim, build, text });
+                    return None;
+                }
+                Err(error) => tracing::error!(%error, "a build could not be ended"),
+                Ok(_) => {}
+            }
+            Some(Event::Unclaimed { claim, requests: Vec::new() })
+        };
+        self.write(ops, told, ctx);
     }
 
     fn cancel_claimed(&mut self, what: CancelAgain, ctx: &mut Context<Self>) {
@@ -387,26 +448,26 @@ impl Builder {
         let (world, builder_id) = (self.world().clone(), self.parts.id);
         let (door, link, handle) = (self.mine.another(), attach.link, attach.handle);
         let (seat_link, seat_worker) = (link.clone(), handle.clone());
+        let versions = attach.versions;
         let addr = start_supervised(
             id,
             0,
             ctx.address().recipient(),
             world.clock.clone(),
             MayRestart::new(true),
-            move |_| SlaveBuilder::new(world, builder_id, door, handle, link),
+            move |_| SlaveBuilder::new(world, builder_id, door, handle, link, versions),
         );
         self.seats.insert(worker.clone(), Seat { addr, link: seat_link, worker: seat_worker });
     }
 
     pub(super) fn run_build(
         &mut self,
-        claim: ClaimId,
-        build: BuildId,
+        order: RunOrder,
         worker: &WorkerName,
         requests: &[Request],
-        config: Arc<BuilderConfig>,
         ctx: &mut Context<Self>,
     ) {
+        let RunOrder { claim, build, config, expected } = order;
         let (Some(handle), Some(claimed)) =
             (self.worker(worker).cloned(), self.claimed.remove(&claim))
         else {
@@ -431,6 +492,7 @@ impl Builder {
             worker: handle,
             link: self.seat(worker).map(|seat| seat.link.clone()),
             recovered: None,
+            expected,
             builder: ctx.address().recipient(),
             finished: ctx.address().recipient(),
         };
@@ -459,15 +521,11 @@ impl Builder {
     pub(super) fn start_build(&mut self, order: BuildOrder, ctx: &mut Context<Self>) {
         let claim = order.order.claim;
         let id = format!("{} build {}", self.name(), order.order.build);
-        let world = self.world().clone();
-        let addr = start_supervised(
-            id,
-            0,
-            ctx.address().recipient(),
-            world.clock.clone(),
-            MayRestart::new(true),
-            move |_| Build::new(world, order),
-        );
+        let (world, parent) = (self.world().clone(), Parent::from(ctx.address().recipient()));
+        let (clock, hears) = (world.clock.clone(), parent.clone());
+        let addr = start_supervised(id, 0, hears, clock, MayRestart::new(true), move |_| {
+            Build::new(world, order, parent)
+        });
         self.builds.insert(claim, addr);
     }
 
@@ -565,7 +623,16 @@ impl Handler<UndoAgain> for Builder {
     type Result = ();
     fn handle(&mut self, again: UndoAgain, ctx: &mut Context<Self>) {
         ctx.run_later(Duration::from_secs(1), move |builder, ctx| {
-            builder.unclaim(again.claim, again.build, again.cancelled, ctx);
+            builder.unclaim(again, ctx);
+        });
+    }
+}
+
+impl Handler<GiveUpAgain> for Builder {
+    type Result = ();
+    fn handle(&mut self, again: GiveUpAgain, ctx: &mut Context<Self>) {
+        ctx.run_later(Duration::from_secs(1), move |builder, ctx| {
+            builder.give_up(again.claim, again.build, again.text, ctx);
         });
     }
 }

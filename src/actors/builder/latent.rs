@@ -3,9 +3,9 @@
 
 use std::time::Duration;
 
-use actix::{AsyncContext, Context, Handler};
+use actix::{Addr, AsyncContext, Context, Handler};
 
-use super::{Builder, Input};
+use super::{Builder, Input, LatentSeat};
 use crate::actors::latent_slave_builder::{
     ConnectionNews, LatentSlaveBuilder, Substantiate, SubstantiateReply, Substantiated,
 };
@@ -27,10 +27,19 @@ pub(super) struct FailBuild {
 impl Builder {
     pub(super) fn new_latent(&mut self, worker: &WorkerName, ctx: &mut Context<Self>) {
         let Some(add) = self.latent_adds.remove(worker) else { return };
-        if let Some(latent) = self.latents.get(worker) {
-            latent.do_send(SetPatience(add.patience));
+        if let Some(latent) = self.latents.get_mut(worker)
+            && latent.addr.connected()
+        {
+            latent.addr.do_send(SetPatience(add.patience));
+            latent.add = add;
             return;
         }
+        self.start_latent(add, ctx);
+    }
+
+    fn start_latent(&mut self, add: AddLatent, ctx: &mut Context<Self>) {
+        let worker = add.worker.clone();
+        let (handle, patience) = (add.handle.clone(), add.patience);
         let id = format!("{}@{worker} (latent)", self.name());
         let (world, builder_id, name) = (self.world().clone(), self.parts.id, self.name().clone());
         let addr = start_supervised(
@@ -39,31 +48,42 @@ impl Builder {
             ctx.address().recipient(),
             world.clock.clone(),
             MayRestart::new(true),
-            move |_| LatentSlaveBuilder::new(world, builder_id, name, add.handle, add.patience),
+            move |_| LatentSlaveBuilder::new(world, builder_id, name, handle, patience),
         );
-        self.latents.insert(worker.clone(), addr);
+        self.latents.insert(worker, LatentSeat { addr, add });
     }
 
     /// After a panic of this builder: what it waited for it does not know any
     /// more.
     pub(super) fn forget_substantiations(&self) {
         for latent in self.latents.values() {
-            latent.do_send(CallBackSubstantiation(None));
+            latent.addr.do_send(CallBackSubstantiation(None));
         }
     }
 
     pub(super) fn drop_latent(&mut self, worker: &WorkerName) {
         if let Some(latent) = self.latents.remove(worker) {
-            latent.do_send(LetGo);
+            latent.addr.do_send(LetGo);
         }
     }
 
     /// The LatentSlaveBuilder, here or at the successor.
-    fn latent(&self, worker: &WorkerName) -> Option<&actix::Addr<LatentSlaveBuilder>> {
-        self.latents.get(worker).or_else(|| self.lent_latents.get(worker))
+    fn latent(&self, worker: &WorkerName) -> Option<&Addr<LatentSlaveBuilder>> {
+        let latent = self.latents.get(worker).or_else(|| self.lent_latents.get(worker));
+        latent.map(|latent| &latent.addr)
     }
 
-    pub(super) fn substantiate(&self, worker: &WorkerName, claim: ClaimId, ctx: &Context<Self>) {
+    pub(super) fn substantiate(
+        &mut self,
+        worker: &WorkerName,
+        claim: ClaimId,
+        ctx: &mut Context<Self>,
+    ) {
+        // One that gave up even on its restarts gets a fresh one.
+        let dead = self.latents.get(worker).filter(|latent| !latent.addr.connected());
+        if let Some(add) = dead.map(|latent| latent.add.clone()) {
+            self.start_latent(add, ctx);
+        }
         // Dropped unused, it says that nothing was tried.
         let reply = SubstantiateReply::new(claim, ctx.address().recipient());
         if let Some(latent) = self.latent(worker) {
@@ -83,16 +103,16 @@ impl Builder {
             LatentNews::AttachFailed { .. } | LatentNews::Detached => None,
         };
         if let Some(latent) = self.latents.get(worker) {
-            latent.do_send(ConnectionNews { news, seat });
+            latent.addr.do_send(ConnectionNews { news, seat });
         }
     }
 
     pub(super) fn ping_latent(&self, worker: WorkerName, ctx: &mut Context<Self>) {
         match self.latents.get(&worker) {
-            Some(latent) => {
-                latent.do_send(Ping { reply: ReplyId(0), from: ctx.address().recipient() });
+            Some(latent) if latent.addr.connected() => {
+                latent.addr.do_send(Ping { reply: ReplyId(0), from: ctx.address().recipient() });
             }
-            None => ctx.notify(BuilderEvent(Event::PingDone { worker, ok: true })),
+            _ => ctx.notify(BuilderEvent(Event::PingDone { worker, ok: true })),
         }
     }
 

@@ -9,11 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{ActorContext, Addr, AsyncContext, Context, Handler, Recipient};
+use actix::{ActorContext, Addr, AsyncContext, Context, Handler};
 use tokio::sync::oneshot;
 
-use super::{Builder, Inherited, Input, Mode, Seat};
-use crate::actors::latent_slave_builder::LatentSlaveBuilder;
+use super::{Builder, Input, LatentSeat, Mode, Seat};
 use crate::core::builder::{BuilderCore, Event, Handover};
 use crate::core::ids::*;
 use crate::core::inbox::Inbox;
@@ -55,8 +54,8 @@ struct Stands;
 struct Go {
     inbox: Inbox<BuilderMail>,
     seats: BTreeMap<WorkerName, Seat>,
-    latents: BTreeMap<WorkerName, Addr<LatentSlaveBuilder>>,
-    inherited: BTreeMap<ClaimId, Recipient<Inherited>>,
+    latents: BTreeMap<WorkerName, LatentSeat>,
+    inherited: BTreeMap<ClaimId, Addr<Builder>>,
 }
 
 /// The successor will not stand.
@@ -156,7 +155,7 @@ impl Handler<Stands> for Builder {
         self.succeeded = true;
         let mut inherited = std::mem::take(&mut self.inherited);
         for claim in self.core.claims() {
-            inherited.insert(claim, ctx.address().recipient());
+            inherited.insert(claim, ctx.address());
         }
         take_over.successor.do_send(Go {
             inbox: std::mem::take(&mut self.inbox),

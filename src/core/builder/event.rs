@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::expectations::StepTimes;
+use super::expectations::{Prediction, StepTimes};
 use super::queue::Request;
 use crate::core::ids::*;
 use crate::core::time::WallTime;
@@ -355,6 +355,18 @@ pub enum Effect {
         build: BuildId,
         /// Requests that end instead of waiting again.
         cancelled: Vec<RequestId>,
+        /// The worker refused the start, which counts a try (row B08).
+        refused: bool,
+    },
+    /// End a build that was refused as often as it may be (fault row FB08);
+    /// answered `Unclaimed` without requests.
+    GiveUp {
+        /// Whose.
+        claim: ClaimId,
+        /// The build.
+        build: BuildId,
+        /// For people, with every reason.
+        text: String,
     },
     /// End requests of a claimed build, which goes on with its others.
     /// Answered `CancelledClaimed`.
@@ -486,6 +498,8 @@ pub enum Effect {
         requests: Vec<Request>,
         /// The builder as it was when the build was chosen.
         config: Arc<BuilderConfig>,
+        /// What is expected of it, as it is known now (row B15).
+        expected: Option<Prediction>,
     },
     /// Stop a build of ours.
     StopBuild {

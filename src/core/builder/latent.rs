@@ -86,7 +86,7 @@ impl BuilderCore {
     /// Row L05: the seat stays taken until this has an end.
     pub(super) fn substantiate(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
         let Some(build) = self.builds.get_mut(&claim) else { return };
-        build.phase = Phase::Substantiating;
+        build.enter(Phase::Substantiating);
         fx.push(Effect::Substantiate { worker: build.worker.clone(), claim });
     }
 
@@ -102,7 +102,7 @@ impl BuilderCore {
     pub(super) fn on_substantiated(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
         match self.builds.get_mut(&claim) {
             Some(build) if build.phase == Phase::Substantiating => {
-                build.phase = Phase::Reserving;
+                build.enter(Phase::Reserving);
                 fx.push(Effect::AskSlot { worker: build.worker.clone(), claim });
             }
             _ => fx.push(Effect::Ignored("an instance for a build that is over")),
@@ -127,7 +127,7 @@ impl BuilderCore {
         }
         let worker = build.worker.clone();
         if let (true, Some(error)) = (permanent, &error) {
-            build.phase = Phase::Failing;
+            build.enter(Phase::Failing);
             fx.push(Effect::FailBuild {
                 claim,
                 worker: worker.clone(),

@@ -7,6 +7,7 @@
 //! place: in the queue, in one build, or told off as ended.
 
 mod compare;
+mod eta;
 mod event;
 mod expectations;
 mod handover;
@@ -18,22 +19,27 @@ mod running;
 mod seat;
 mod starts;
 mod stops;
+mod table;
+mod why;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use compare::compare_to_setup;
+pub use eta::{Accuracy, Left, QUEUED, QueuedEta, SeatFree, schedule};
 pub use event::{Answer, Effect, Event, LatentNews, ReplyId, StartFailure, StartOrder};
-pub use expectations::{Expectations, StepTimes};
+pub use expectations::{Estimate, Expectations, Prediction, StepTimes, WINDOW, seconds};
 pub use handover::{Handover, InheritedBuild};
 pub use queue::{Queue, Request, WORKER_PROPERTY, named_worker};
 pub use rebuild::{OpenBuild, Records, SeatReport, SeatReportUse};
 pub use seat::{Latent, Pause, Seat, SeatRank, SeatUse};
+pub use table::{CAUSES, Cause, STAGE_TABLE, STAGES, Stage};
 
 use super::ids::*;
 use super::rng::Rng;
 use super::time::{Now, Timestamp, WallTime};
+use super::transitions::{self, Word};
 use super::values::BuilderConfig;
 use super::views::{ActiveBuildView, BigState, BuilderView};
 
@@ -89,16 +95,22 @@ struct Leaving {
 
 impl ActiveBuild {
     fn word(&self) -> &'static str {
-        match self.phase {
-            Phase::Reserving => "reserving",
-            Phase::Substantiating => "substantiating",
-            Phase::Failing => "failing",
-            Phase::Claiming { .. } => "claiming",
-            Phase::Starting => "starting",
-            Phase::Unclaiming => "returning",
-            Phase::Running => "running",
-            Phase::Orphaned => "orphaned",
-        }
+        Stage::from(self.phase).word()
+    }
+
+    /// Goes on to a phase, which the table must allow.
+    fn enter(&mut self, phase: Phase) {
+        self.check(phase.into());
+        self.phase = phase;
+    }
+
+    /// Asserts that the build may go on to this stage.
+    fn check(&self, to: Stage) {
+        let from = Stage::from(self.phase);
+        assert!(
+            transitions::leads(STAGE_TABLE, &from, &to),
+            "a build cannot go from {from:?} to {to:?}"
+        );
     }
 }
 
@@ -126,6 +138,8 @@ pub struct BuilderCore {
     builds: BTreeMap<ClaimId, ActiveBuild>,
     inherited: BTreeMap<ClaimId, InheritedBuild>,
     pings: Vec<PingRound>,
+    /// Why workers refused to start these requests, in order.
+    refusals: BTreeMap<RequestId, Vec<String>>,
     /// Requests whose claim together with others was refused: each is claimed
     /// alone, so that the one that is gone takes no other with it.
     alone: BTreeSet<RequestId>,
@@ -154,6 +168,7 @@ impl BuilderCore {
         config: Arc<BuilderConfig>,
         rng: Rng,
     ) -> Self {
+        let expectations = Expectations::new(&config.factory_digest);
         Self {
             id,
             generation,
@@ -168,8 +183,9 @@ impl BuilderCore {
             builds: BTreeMap::new(),
             inherited: BTreeMap::new(),
             pings: Vec::new(),
+            refusals: BTreeMap::new(),
             alone: BTreeSet::new(),
-            expectations: Expectations::default(),
+            expectations,
             big_state: BigState::Offline,
             oldest: None,
             retired: false,
@@ -235,8 +251,8 @@ impl BuilderCore {
             Event::StartAccepted { claim } => self.on_start_accepted(claim, fx),
             Event::Started { claim, number } => self.on_started(claim, number, fx),
             Event::Orphaned { claim, orphaned } => self.on_orphaned(claim, orphaned, fx),
-            Event::Finished { claim, result: _, requeued, times } => {
-                self.on_finished(claim, requeued, times, fx);
+            Event::Finished { claim, result, requeued, times } => {
+                self.on_finished(claim, result, requeued, times, fx);
             }
             Event::InheritedFinished { claim, requeued, times } => {
                 self.on_inherited_finished(claim, requeued, times, fx);
@@ -287,7 +303,7 @@ impl BuilderCore {
 
     /// Row B17.
     fn refresh_big_state(&mut self, fx: &mut Vec<Effect>) {
-        let attached = self.seats.values().any(|seat| seat.used != SeatUse::Attaching);
+        let attached = self.has_worker();
         let building = !self.builds.is_empty() || !self.inherited.is_empty();
         let state = if !attached && !building {
             BigState::Offline
@@ -388,6 +404,7 @@ impl BuilderCore {
                 .iter()
                 .map(|(worker, seat)| (worker.clone(), self.seat_word(seat)))
                 .collect(),
+            max_builds: self.config.max_builds,
             expected: self.expectations.total(),
             broken: None,
             restarts: 0,

@@ -3,7 +3,7 @@
 use super::event::{Effect, Event, StartFailure, StartOrder};
 use super::expectations::StepTimes;
 use super::seat::{Pause, SeatRank, SeatUse};
-use super::{ActiveBuild, BuilderCore, Leaving, MERGE_LIMIT, Phase, Request, STORE_PAUSE};
+use super::{ActiveBuild, BuilderCore, Leaving, MERGE_LIMIT, Phase, Request, STORE_PAUSE, Stage};
 use crate::core::ids::*;
 use crate::core::planted;
 use crate::core::time::WallTime;
@@ -44,7 +44,7 @@ impl BuilderCore {
 
     /// Whether one more build may be begun. Builds of predecessors count: the
     /// limit holds over a reconfiguration too (invariant I5).
-    fn has_room(&self) -> bool {
+    pub(super) fn has_room(&self) -> bool {
         let builds = self.builds.len() + self.inherited.len();
         let full = |most| builds >= usize::try_from(most).unwrap_or(usize::MAX);
         !self.config.max_builds.is_some_and(full) || planted::is("claims_beyond_max_builds")
@@ -105,7 +105,7 @@ impl BuilderCore {
             return;
         }
         let Some(build) = self.builds.get_mut(&claim) else { return };
-        build.phase = Phase::Claiming { worker_id, incarnation };
+        build.enter(Phase::Claiming { worker_id, incarnation });
         fx.push(Effect::Claim {
             claim,
             worker_id,
@@ -117,7 +117,12 @@ impl BuilderCore {
 
     /// A refused claim leaves the request where it was (row B29).
     pub(super) fn on_slot_refused(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
+        if !self.builds.get(&claim).is_some_and(|build| build.phase == Phase::Reserving) {
+            fx.push(Effect::Ignored("slot refused to a build that is not waiting for one"));
+            return;
+        }
         let Some(build) = self.builds.remove(&claim) else { return };
+        build.check(Stage::Away);
         self.free_seat(&build.worker, claim, true);
         self.give_back(claim, build.requests, None, fx);
     }
@@ -155,7 +160,7 @@ impl BuilderCore {
             let head = head.id;
             fx.push(Effect::CancelClaimed { claim, build: id, requests: gone, head });
         }
-        build.phase = Phase::Starting;
+        build.enter(Phase::Starting);
         fx.push(Effect::StartOnSeat {
             worker: build.worker.clone(),
             order: StartOrder {
@@ -211,15 +216,48 @@ impl BuilderCore {
     }
 
     pub(super) fn unclaim(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
+        self.take_back(claim, false, fx);
+    }
+
+    /// Undoes a claim. A refused start counts a try of its requests.
+    fn take_back(&mut self, claim: ClaimId, refused: bool, fx: &mut Vec<Effect>) {
         let Some(build) = self.builds.get_mut(&claim) else { return };
         let Some(id) = build.build else { return };
-        build.phase = Phase::Unclaiming;
+        build.enter(Phase::Unclaiming);
         let stopped = build.stop.is_some().then(|| build.requests.iter().map(|request| request.id));
         let mut cancelled: Vec<_> = build.leaving.iter().map(|leaving| leaving.id).collect();
         cancelled.extend(stopped.into_iter().flatten());
         cancelled.sort_unstable();
         cancelled.dedup();
-        fx.push(Effect::Unclaim { claim, build: id, cancelled });
+        fx.push(Effect::Unclaim { claim, build: id, cancelled, refused });
+    }
+
+    /// A refused start counts a try, and ends the build when it was the last
+    /// one: no request goes round for ever (rows B08 and FB08).
+    fn refuse(&mut self, claim: ClaimId, reason: &str, fx: &mut Vec<Effect>) {
+        let mut refusals = std::mem::take(&mut self.refusals);
+        refusals.retain(|id, _| {
+            let mut in_builds = self.builds.values().flat_map(|build| &build.requests);
+            self.queue.contains(*id) || in_builds.any(|request| request.id == *id)
+        });
+        self.refusals = refusals;
+        let Some(build) = self.builds.get_mut(&claim) else { return };
+        let Some(id) = build.build else { return };
+        let tries = build.requests.iter().map(|r| r.infra_tries).max().unwrap_or_default() + 1;
+        let oldest = build.requests.first().map(|request| request.id);
+        let reasons = oldest.map(|oldest| self.refusals.entry(oldest).or_default());
+        let told = reasons.map_or_else(String::new, |reasons| {
+            reasons.push(format!("{} ({reason})", build.worker));
+            reasons.join(", ")
+        });
+        let unwanted = build.stop.is_some() || !build.leaving.is_empty();
+        if tries <= build.config.infra_retries || unwanted {
+            self.take_back(claim, true, fx);
+            return;
+        }
+        build.enter(Phase::Unclaiming);
+        let text = format!("no worker could start it in {tries} tries: {told}");
+        fx.push(Effect::GiveUp { claim, build: id, text });
     }
 
     pub(super) fn on_unclaimed(
@@ -277,7 +315,12 @@ impl BuilderCore {
                 error: Some(error),
             });
         }
-        self.unclaim(claim, fx);
+        match failure {
+            StartFailure::Refused { code, message } => {
+                self.refuse(claim, &format!("{code}: {message}"), fx);
+            }
+            StartFailure::NoAnswer(_) | StartFailure::CalledBack => self.unclaim(claim, fx),
+        }
     }
 
     pub(super) fn on_start_accepted(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
@@ -290,13 +333,14 @@ impl BuilderCore {
             return;
         };
         self.pauses.remove(&build.worker);
-        build.phase = Phase::Running;
+        build.enter(Phase::Running);
         fx.push(Effect::RunBuild {
             claim,
             build: id,
             worker: build.worker.clone(),
             requests: build.requests.clone(),
             config: build.config.clone(),
+            expected: self.expectations.snapshot(),
         });
         // A stop that came too late to call the start back.
         if let Some(reason) = build.stop.clone() {
@@ -307,6 +351,7 @@ impl BuilderCore {
     /// The build leaves `builds`; its seat and its slot are free again.
     pub(super) fn end_start(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
         let Some(build) = self.builds.remove(&claim) else { return };
+        build.check(Stage::Away);
         self.free_seat(&build.worker, claim, false);
         fx.push(Effect::BuildOver { worker: build.worker.clone(), claim });
         fx.push(Effect::GiveBackSlot { worker: build.worker, claim });

@@ -170,18 +170,31 @@ impl BuilderCore {
                 self.latent_detached(worker, fx);
             }
             Some(seat) if seat.session == session && seat.latent.is_none() => {
-                let text = if seat.used == SeatUse::Attaching {
-                    format!("failed connect {worker}")
+                // `disconnect` only ever follows `connect`.
+                let (text, error) = if seat.used == SeatUse::Attaching {
+                    (format!("failed connect {worker}"), Some("the worker left".to_owned()))
                 } else {
-                    format!("disconnect {worker}")
+                    (format!("disconnect {worker}"), None)
                 };
+                let attached = error.is_none();
                 self.seats.remove(worker);
                 fx.push(Effect::DropSeat { worker: worker.clone() });
-                fx.push(Effect::Note { worker: Some(worker.clone()), text, error: None });
+                fx.push(Effect::Note { worker: Some(worker.clone()), text, error });
+                if attached && !self.retired && !self.has_worker() {
+                    // Row B27. No word of the big state says it while a build
+                    // waits for its worker.
+                    let text = "last disconnect".to_owned();
+                    fx.push(Effect::Note { worker: None, text, error: None });
+                }
                 self.on_ping_done(worker, false, fx);
             }
             _ => fx.push(Effect::Ignored("detach of a worker that is not attached")),
         }
+    }
+
+    /// Whether any worker is usable, busy or not; attaching ones are not.
+    pub(super) fn has_worker(&self) -> bool {
+        self.seats.values().any(|seat| seat.used != SeatUse::Attaching)
     }
 
     pub(super) fn on_maybe_start(&mut self, worker: Option<&WorkerName>) {

@@ -4,9 +4,16 @@
 //! goes where (the builder's), whether the worker has a free slot (the
 //! worker's), the steps of a build.
 
+mod table;
+mod versions;
+
+pub use table::{EVENTS, Hears, STATES, Stands, TABLE};
+pub use versions::CommandVersions;
+
 use super::builder::{ReplyId, SeatReportUse, StartFailure, StartOrder};
 use super::ids::*;
 use super::time::Timestamp;
+use super::transitions;
 
 /// Where a SlaveBuilder stands.
 #[derive(Clone, PartialEq, Debug)]
@@ -139,11 +146,21 @@ pub enum Effect {
     TellIdle,
     /// Drop the worker's connection.
     DropConnection(&'static str),
-    /// A moment for the event stream.
-    Note(&'static str),
+    /// For the event stream: something begins that has an end (row S05).
+    NoteBegins(&'static str),
+    /// It ended.
+    NoteEnds {
+        /// What it began as.
+        begun: &'static str,
+        /// What it became.
+        text: &'static str,
+    },
     /// Something stale was ignored.
     Ignored(&'static str),
 }
+
+/// What a person's ping is called while it is under way.
+const PINGING: &str = "pinging";
 
 #[derive(Clone, PartialEq, Debug)]
 struct Exchange {
@@ -158,17 +175,54 @@ pub struct SlaveBuilderCore {
     state: State,
     exchange: Option<Exchange>,
     person_timeout: std::time::Duration,
+    versions: CommandVersions,
 }
 
 impl SlaveBuilderCore {
     /// A SlaveBuilder that waits for its worker's answer until `until`.
     #[must_use]
     pub fn attaching(until: Timestamp, person_timeout: std::time::Duration) -> Self {
-        Self { state: State::Attaching { until }, exchange: None, person_timeout }
+        let versions = CommandVersions::default();
+        Self { state: State::Attaching { until }, exchange: None, person_timeout, versions }
     }
 
-    /// Takes in one event.
+    /// The same one, with what its worker told of its commands.
+    #[must_use]
+    pub fn knowing(self, versions: CommandVersions) -> Self {
+        Self { versions, ..self }
+    }
+
+    /// The worker's version of a command, or none when it lacks it or is
+    /// detached; `old_version` when it reported no versions at all (row S03).
+    #[must_use]
+    pub fn command_version<'a>(
+        &'a self,
+        command: &str,
+        old_version: Option<&'a str>,
+    ) -> Option<&'a str> {
+        match self.state {
+            State::Detached => None,
+            State::Attaching { .. }
+            | State::Idle
+            | State::Pinging { .. }
+            | State::Starting { .. }
+            | State::Building { .. } => self.versions.version(command, old_version),
+        }
+    }
+
+    /// Takes in one event. Whatever it is, the state changes only as the
+    /// table says.
     pub fn handle(&mut self, now: Timestamp, event: Event, fx: &mut Vec<Effect>) {
+        let (before, heard) = (Stands::from(&self.state), Hears::from(&event));
+        self.take(now, event, fx);
+        let after = Stands::from(&self.state);
+        assert!(
+            transitions::allows(TABLE, &before, &heard, &after),
+            "a SlaveBuilder cannot go from {before:?} to {after:?} by {heard:?}"
+        );
+    }
+
+    fn take(&mut self, now: Timestamp, event: Event, fx: &mut Vec<Effect>) {
         match event {
             Event::Ready { building } => self.on_ready(building, fx),
             Event::Failed { error } => self.on_failed(error, fx),
@@ -224,6 +278,16 @@ impl SlaveBuilderCore {
     /// person's ping.
     fn on_start(&mut self, _now: Timestamp, order: Box<StartOrder>, fx: &mut Vec<Effect>) {
         match self.state {
+            State::Idle if let Some(command) = self.versions.lacks(&order.config) => {
+                // It would fail there for certain; another worker may have it.
+                fx.push(Effect::TellStart {
+                    claim: order.claim,
+                    outcome: Err(StartFailure::Refused {
+                        code: "lacks".into(),
+                        message: format!("the worker does not have the command `{command}`"),
+                    }),
+                });
+            }
             State::Idle if self.exchange.is_none() => {
                 let timeout = order.ping_timeout;
                 self.state = State::Pinging { order: Some(order) };
@@ -298,7 +362,7 @@ impl SlaveBuilderCore {
             self.state = State::Pinging { order: None };
         }
         self.exchange = Some(Exchange { persons: vec![reply], published: true });
-        fx.push(Effect::Note("pinging"));
+        fx.push(Effect::NoteBegins(PINGING));
         fx.push(Effect::StartPing { timeout: self.person_timeout });
     }
 
@@ -308,7 +372,8 @@ impl SlaveBuilderCore {
             return;
         };
         if exchange.published {
-            fx.push(Effect::Note(if ok { "ping success" } else { "ping failed" }));
+            let text = if ok { "ping success" } else { "ping failed" };
+            fx.push(Effect::NoteEnds { begun: PINGING, text });
         }
         // The state is what it was before, if it is still PINGING; a build's
         // or an attach's state was never touched (row S04).
@@ -337,6 +402,12 @@ impl SlaveBuilderCore {
         }
     }
 
+    /// The state once nothing of a build is left: a person's ping that is under
+    /// way goes on.
+    fn at_rest(&self) -> State {
+        if self.exchange.is_some() { State::Pinging { order: None } } else { State::Idle }
+    }
+
     fn on_accepted(&mut self, build: BuildId, fx: &mut Vec<Effect>) {
         match &self.state {
             State::Starting { order, .. } if order.build == build => {
@@ -352,7 +423,7 @@ impl SlaveBuilderCore {
         match &self.state {
             State::Starting { order, .. } if order.build == build => {
                 let claim = order.claim;
-                self.state = State::Idle;
+                self.state = self.at_rest();
                 fx.push(Effect::TellStart {
                     claim,
                     outcome: Err(StartFailure::Refused { code, message }),
@@ -365,11 +436,7 @@ impl SlaveBuilderCore {
     fn on_build_over(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
         match &self.state {
             State::Building { claim: mine } if *mine == claim => {
-                self.state = if self.exchange.is_some() {
-                    State::Pinging { order: None }
-                } else {
-                    State::Idle
-                };
+                self.state = self.at_rest();
             }
             // A start that failed is over already; a detached one stays so.
             State::Idle | State::Detached | State::Attaching { .. } | State::Pinging { .. } => {}
@@ -385,6 +452,7 @@ impl SlaveBuilderCore {
         if before == State::Detached {
             return;
         }
+        self.versions = CommandVersions::default();
         let text = "the worker left";
         match before {
             State::Attaching { .. } => fx.push(Effect::TellAttachFailed { error: text.into() }),
@@ -403,7 +471,7 @@ impl SlaveBuilderCore {
         if let Some(exchange) = self.exchange.take() {
             fx.push(Effect::EndPing);
             if exchange.published {
-                fx.push(Effect::Note("ping failed"));
+                fx.push(Effect::NoteEnds { begun: PINGING, text: "ping failed" });
             }
             for reply in exchange.persons {
                 fx.push(Effect::TellPing { reply, ok: false });
@@ -421,7 +489,7 @@ impl SlaveBuilderCore {
             }
             State::Starting { order, until } if *until <= now => {
                 let claim = order.claim;
-                self.state = State::Idle;
+                self.state = self.at_rest();
                 fx.push(Effect::DropConnection("it did not answer a start in time"));
                 fx.push(Effect::TellStart {
                     claim,
@@ -444,6 +512,12 @@ impl SlaveBuilderCore {
             State::Building { claim } => Some(SeatReportUse::Building(*claim)),
             State::Detached => None,
         }
+    }
+
+    /// Whether a ping is under way, whoever asked for it.
+    #[must_use]
+    pub fn is_pinging(&self) -> bool {
+        self.exchange.is_some()
     }
 
     /// The state, for tests and views.

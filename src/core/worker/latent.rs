@@ -34,14 +34,14 @@ impl WorkerCore {
         let mut inner = Vec::new();
         match self.config.latent.clone() {
             Some(config) => {
-                self.instance = Some(InstanceCore::new(self.now, config, known, &mut inner));
+                self.latent = Some(InstanceCore::new(self.now, config, known, &mut inner));
                 self.pass_on(inner, fx);
             }
             None if known.is_empty() => {}
             None => {
                 let all = known.into_iter().map(|one| Known { wanted: false, ..one }).collect();
                 let going = InstanceCore::new(self.now, no_instances(), all, &mut inner);
-                self.instance = Some(going);
+                self.latent = Some(going);
                 self.pass_on(inner, fx);
                 self.on_instance(instance::Event::Retire, fx);
             }
@@ -58,7 +58,7 @@ impl WorkerCore {
     /// When a latent worker's `Instance(DeadlineReached)` is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.instance.as_ref().and_then(InstanceCore::next_deadline)
+        self.latent.as_ref().and_then(InstanceCore::next_deadline)
     }
 
     /// The instance knows at once who uses it: that is what its idle timer is
@@ -69,13 +69,13 @@ impl WorkerCore {
         let used = !slots.is_empty() || !self.builds.is_empty() || !self.abandoning.is_empty();
         let up = matches!(self.link, Link::Up { .. }) && !self.foreign;
         let builds = !self.builds.is_empty();
-        if self.instance.is_some() {
+        if self.latent.is_some() {
             self.on_instance(instance::Event::Use { used, builds, up }, fx);
         }
     }
 
     pub(super) fn on_instance(&mut self, event: instance::Event, fx: &mut Vec<Effect>) {
-        let Some(instance) = &mut self.instance else {
+        let Some(instance) = &mut self.latent else {
             fx.push(Effect::Ignored("news of an instance that an ordinary worker has not"));
             return;
         };
@@ -89,9 +89,8 @@ impl WorkerCore {
     /// A worker that is no latent one any more has an instance until its last
     /// one is gone.
     fn forget_instance_when_over(&mut self) {
-        if self.config.latent.is_none() && self.instance.as_ref().is_some_and(InstanceCore::is_over)
-        {
-            self.instance = None;
+        if self.config.latent.is_none() && self.latent.as_ref().is_some_and(InstanceCore::is_over) {
+            self.latent = None;
         }
     }
 
@@ -158,11 +157,11 @@ impl WorkerCore {
             return;
         }
         self.wanting.insert(claim, builder);
-        let details = self.instance.as_ref().map(InstanceCore::details).unwrap_or_default();
+        let details = self.latent.as_ref().map(InstanceCore::details).unwrap_or_default();
         if !details.is_empty() {
             fx.push(Effect::TellDetails { claim, details: details.to_owned() });
         }
-        if self.instance.is_some() {
+        if self.latent.is_some() {
             // Its slot makes it used, which the instance has to know first.
             self.look_after_instance(fx);
             self.on_instance(instance::Event::Want { tag }, fx);
@@ -175,7 +174,7 @@ impl WorkerCore {
 
     /// Whether a build can have a slot of an instance that is not there.
     pub(super) fn can_reserve(&self) -> bool {
-        let open = self.instance.as_ref().is_some_and(|one| one.may_be_asked(self.now));
+        let open = self.latent.as_ref().is_some_and(|one| one.may_be_asked(self.now));
         open && self.config.latent.is_some()
             && !matches!(self.link, Link::Up { .. })
             && !self.paused
@@ -186,7 +185,7 @@ impl WorkerCore {
     /// Whether a connection that is there belongs to an instance that is not
     /// about to go.
     pub(super) fn is_kept(&self) -> bool {
-        self.foreign || self.instance.as_ref().is_none_or(InstanceCore::is_there)
+        self.foreign || self.latent.as_ref().is_none_or(InstanceCore::is_there)
     }
 
     pub(super) fn configure_instance(
@@ -195,7 +194,7 @@ impl WorkerCore {
         outdated: bool,
         fx: &mut Vec<Effect>,
     ) {
-        match (latent, &self.instance) {
+        match (latent, &self.latent) {
             (Some(config), Some(_)) => {
                 self.on_instance(instance::Event::Configure { config, outdated }, fx);
             }
@@ -203,7 +202,7 @@ impl WorkerCore {
                 // Whoever is attached stays until it leaves.
                 self.foreign = self.session().is_some();
                 let mut inner = Vec::new();
-                self.instance = Some(InstanceCore::new(self.now, config, Vec::new(), &mut inner));
+                self.latent = Some(InstanceCore::new(self.now, config, Vec::new(), &mut inner));
                 self.pass_on(inner, fx);
             }
             (None, Some(_)) => self.on_instance(instance::Event::Retire, fx),
@@ -215,11 +214,11 @@ impl WorkerCore {
     /// gone: the next one is another.
     pub(super) fn link_of_instance_ended(&mut self, fx: &mut Vec<Effect>) {
         self.foreign = false;
-        if self.instance.is_some() && self.leaving {
+        if self.latent.is_some() && self.leaving {
             self.leaving = false;
             fx.push(Effect::StoreGraceful(false));
         }
-        if self.instance.is_some() {
+        if self.latent.is_some() {
             self.freed(fx);
         }
     }
@@ -237,7 +236,7 @@ impl WorkerCore {
     /// this tag (fault row FX04). To an ordinary worker all are.
     #[must_use]
     pub fn expects(&self, tag: Option<&InstanceTag>) -> bool {
-        self.foreign || self.instance.as_ref().is_none_or(|instance| instance.expects(tag))
+        self.foreign || self.latent.as_ref().is_none_or(|instance| instance.expects(tag))
     }
 
     /// Whether it is a latent worker.
@@ -249,12 +248,12 @@ impl WorkerCore {
     /// Its instance, for people.
     #[must_use]
     pub fn instance_view(&self, now: Now) -> Option<InstanceView> {
-        self.instance.as_ref().map(|instance| instance.view(now))
+        self.latent.as_ref().map(|instance| instance.view(now))
     }
 
     /// Its instance, for tests and simulations.
     #[must_use]
     pub fn instance(&self) -> Option<&InstanceCore> {
-        self.instance.as_ref()
+        self.latent.as_ref()
     }
 }

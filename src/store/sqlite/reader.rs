@@ -7,6 +7,7 @@
 //! is not committed; a reader's connection cannot see one.
 
 mod page;
+mod predictions;
 mod rows;
 
 use std::collections::BTreeMap;
@@ -17,8 +18,8 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 use super::super::{
-    BuildRow, BuilderRow, BuildsetRow, LogRow, RequestRow, SourceStampRow, StepRow, StoreError,
-    WorkerRow,
+    BuildRow, BuilderRow, BuildsetRow, LogRow, NoteRow, RequestRow, SourceStampRow, StepRow,
+    StoreError, WorkerRow,
 };
 use crate::core::ids::*;
 use crate::core::values::Properties;
@@ -455,6 +456,14 @@ impl StateReader {
     /// When the store cannot be read.
     pub fn step(&self, id: StepId) -> Result<Option<StepRow>, StoreError> {
         self.one(&format!("{} WHERE id = ?1", rows::SELECT_STEPS), id.0, rows::step)
+    }
+
+    /// Moments in the lives of builders, each also its worker's (row B30).
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the page names an unknown field.
+    pub fn notes(&self, page: &Page) -> Result<PageOf<NoteRow>, StoreError> {
+        self.ask(|db| page.read(db, &page::NOTES, rows::SELECT_NOTES, rows::note))
     }
 
     /// Logs. A page without a filter on the step reads all there are.

@@ -198,6 +198,7 @@ pub(super) fn unclaim(
     changes: &mut Vec<Change>,
     build: BuildId,
     cancelled: &[RequestId],
+    refused: bool,
     at: WallTime,
 ) -> Done {
     not_started(conn, build)?;
@@ -215,7 +216,7 @@ pub(super) fn unclaim(
             )? {
                 requests::complete(conn, changes, row, at)?;
             }
-        } else if let Some(row) = requeue(conn, request, epoch, false)? {
+        } else if let Some(row) = requeue(conn, request, epoch, refused)? {
             let row = Arc::new(row);
             changes.push(Change::RequestUnclaimed(row.clone()));
             back.push(rows::with_set(conn, row)?);

@@ -224,6 +224,21 @@ pub(super) static LOGS: Table = Table {
     ],
 };
 
+pub(super) static NOTES: Table = Table {
+    name: "notes",
+    shown: None,
+    order: "id",
+    fields: &[
+        ("noteid", Plain("id")),
+        ("builderid", Plain("builder_id")),
+        ("workerid", Plain("worker_id")),
+        ("text", Plain("text")),
+        ("error", Plain("error")),
+        ("at", Time("at")),
+        ("ended_at", Time("ended_at")),
+    ],
+};
+
 impl Table {
     fn field(&self, name: &str) -> rusqlite::Result<&Sql> {
         let found = self.fields.iter().find(|(field, _)| *field == name);

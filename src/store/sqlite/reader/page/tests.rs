@@ -1,6 +1,9 @@
 use super::*;
 
-const SCHEMA: &str = include_str!("../../../../../migrations/sqlite/0001_first.sql");
+const SCHEMA: &str = concat!(
+    include_str!("../../../../../migrations/sqlite/0001_first.sql"),
+    include_str!("../../../../../migrations/sqlite/0004_notes.sql"),
+);
 
 fn plan(table: &Table, page: &Page) -> String {
     let db = Connection::open_in_memory().unwrap();

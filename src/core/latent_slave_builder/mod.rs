@@ -5,11 +5,16 @@
 //! SlaveBuilder's. Deliberately absent: when an instance is made and ended (the
 //! worker's), and what the build does next (the builder's).
 
+mod table;
+
 use std::time::Duration;
+
+pub use table::{EVENTS, Hears, STATES, Stands, TABLE};
 
 use super::builder::ReplyId;
 use super::ids::*;
 use super::time::Timestamp;
+use super::transitions;
 
 /// Where a LatentSlaveBuilder stands.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -96,8 +101,14 @@ pub enum Effect {
         ok: bool,
     },
     /// A moment for the event stream.
-    Note {
-        /// In the rows' words.
+    Note(String),
+    /// Something for the event stream that will have an end.
+    NoteBegins(&'static str),
+    /// Its end (row S05).
+    NoteEnds {
+        /// What it began as.
+        begun: &'static str,
+        /// What it became.
         text: String,
         /// The error text, when it was a failure.
         error: Option<String>,
@@ -106,10 +117,13 @@ pub enum Effect {
     Ignored(&'static str),
 }
 
-impl Effect {
-    fn note(text: impl Into<String>) -> Self {
-        Self::Note { text: text.into(), error: None }
-    }
+/// What a substantiation is called while it goes on.
+const SUBSTANTIATING: &str = "substantiating";
+
+/// The event of a substantiation that failed.
+fn failed(error: String) -> Effect {
+    let text = "substantiate failed".to_owned();
+    Effect::NoteEnds { begun: SUBSTANTIATING, text, error: Some(error) }
 }
 
 /// The state of one LatentSlaveBuilder actor.
@@ -133,8 +147,18 @@ impl LatentSlaveBuilderCore {
         self.patience = patience;
     }
 
-    /// Takes in one event.
+    /// Takes in one event. It moves as [`TABLE`] says and in no other way.
     pub fn handle(&mut self, now: Timestamp, event: Event, fx: &mut Vec<Effect>) {
+        let (before, heard) = (Stands::from(&self.state), Hears::from(&event));
+        self.take_in(now, event, fx);
+        let after = Stands::from(&self.state);
+        assert!(
+            transitions::allows(TABLE, &before, &heard, &after),
+            "a LatentSlaveBuilder cannot go from {before:?} to {after:?} by {heard:?}"
+        );
+    }
+
+    fn take_in(&mut self, now: Timestamp, event: Event, fx: &mut Vec<Effect>) {
         match event {
             Event::Substantiate(claim) => self.on_substantiate(now, claim, fx),
             Event::CallBack(claim) => self.on_call_back(claim, fx),
@@ -165,7 +189,7 @@ impl LatentSlaveBuilderCore {
                 State::Latent | State::Up => self.state = State::Latent,
             },
             Event::Ping(reply) => {
-                fx.push(Effect::note("ping latent"));
+                fx.push(Effect::Note("ping latent".into()));
                 fx.push(Effect::TellPing { reply, ok: true });
             }
             Event::DeadlineReached => match &self.state {
@@ -182,7 +206,7 @@ impl LatentSlaveBuilderCore {
             State::Latent => {
                 let until = now + self.patience;
                 self.state = State::Substantiating { claim, until, details: String::new() };
-                fx.push(Effect::note("substantiating"));
+                fx.push(Effect::NoteBegins(SUBSTANTIATING));
                 fx.push(Effect::WantInstance(claim));
             }
             State::Up => fx.push(Effect::Tell { claim, outcome: Ok(()) }),
@@ -197,8 +221,7 @@ impl LatentSlaveBuilderCore {
         match &self.state {
             State::Substantiating { claim, .. } if theirs.is_none_or(|one| one == *claim) => {
                 self.state = State::Latent;
-                let error = Some("no build waits for it any more".into());
-                fx.push(Effect::Note { text: "substantiate failed".into(), error });
+                fx.push(failed("no build waits for it any more".into()));
             }
             State::Substantiating { .. } | State::Latent | State::Up => {}
         }
@@ -207,11 +230,12 @@ impl LatentSlaveBuilderCore {
     fn on_attached(&mut self, fx: &mut Vec<Effect>) {
         match std::mem::replace(&mut self.state, State::Up) {
             State::Substantiating { claim, details, .. } => {
-                fx.push(Effect::note(if details.is_empty() {
+                let text = if details.is_empty() {
                     "substantiate success".to_owned()
                 } else {
                     format!("substantiate success ({details})")
-                }));
+                };
+                fx.push(Effect::NoteEnds { begun: SUBSTANTIATING, text, error: None });
                 fx.push(Effect::Tell { claim, outcome: Ok(()) });
             }
             // Somebody else's build wanted it: no event (row L02).
@@ -223,8 +247,8 @@ impl LatentSlaveBuilderCore {
     fn fail(&mut self, error: String, permanent: bool, fx: &mut Vec<Effect>) {
         let State::Substantiating { claim, .. } = self.state else { return };
         self.state = State::Latent;
-        fx.push(Effect::Note { text: "substantiate failed".into(), error: Some(error.clone()) });
-        fx.push(Effect::note(format!("removing latent {}", self.worker)));
+        fx.push(failed(error.clone()));
+        fx.push(Effect::Note(format!("removing latent {}", self.worker)));
         let outcome = Err(NotSubstantiated { error: Some(error), permanent });
         fx.push(Effect::Tell { claim, outcome });
     }
