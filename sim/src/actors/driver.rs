@@ -18,7 +18,7 @@ use super::logs::StoredLog;
 use super::plan::{Dice, Fault, Plan, TIMERS, some_of};
 use super::shared::{Door, Order, Shared, at};
 use super::worker::Machine;
-use super::{Outcome, master, worker};
+use super::{Outcome, Sabotage, master, worker};
 use crate::history::{Leeway, Log, check};
 
 /// The world moves in steps of this.
@@ -80,12 +80,16 @@ struct World<'a> {
 }
 
 /// Runs one seed.
-pub fn run(seed: u64) -> Outcome {
+pub fn run(seed: u64, sabotage: Option<Sabotage>) -> Outcome {
     listen_for_panics();
     let folder = tempfile::tempdir().unwrap();
     let mut dice = Dice::seeded(seed);
-    let plan = Plan::draw(&mut dice, folder.path());
+    let mut plan = Plan::draw(&mut dice, folder.path());
+    if sabotage == Some(Sabotage::LongLease) {
+        plan.settings.timers.lease = TIMERS.grace * 5;
+    }
     let door = Door::default();
+    door.borrow_mut().sabotage = sabotage;
     door.borrow_mut().settings = Some(plan.settings.clone());
     let sim = turmoil::Builder::new()
         .rng_seed(seed)
@@ -275,7 +279,8 @@ impl World<'_> {
         let master = || "master".to_owned();
         // One trouble with one link at a time: turmoil cannot mix them.
         let busy = |mend: &Mend| match mend {
-            Mend::Link(_, one) | Mend::OneWay(_, one) | Mend::Release(_, one) => *one == name,
+            Mend::Link(_, one) | Mend::Release(_, one) => *one == name,
+            Mend::OneWay(one, other) => *one == name || *other == name,
             Mend::Bounce(host) => *host == name,
             Mend::Disk | Mend::Twin(_) | Mend::Unpause(_) => false,
         };
@@ -515,6 +520,7 @@ impl World<'_> {
             took,
             counts: counts.clone(),
             end,
+            history: lines,
         }
     }
 }
