@@ -605,8 +605,8 @@ impl Handler<AskSlot> for Worker {
 impl Handler<GiveBackSlot> for Worker {
     type Result = ();
     fn handle(&mut self, message: GiveBackSlot, ctx: &mut Context<Self>) {
-        self.forget_waiting(message.0);
         self.step(Event::GiveBackSlot { claim: message.0 }, ctx);
+        self.forget_waiting();
     }
 }
 
@@ -614,6 +614,7 @@ impl Handler<KeepSlots> for Worker {
     type Result = ();
     fn handle(&mut self, keep: KeepSlots, ctx: &mut Context<Self>) {
         self.step(Event::KeepSlots { builder: keep.builder, claims: keep.claims }, ctx);
+        self.forget_waiting();
     }
 }
 

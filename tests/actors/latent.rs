@@ -51,8 +51,8 @@ fn l02_l04_an_instance_is_made_for_a_build_used_again_and_let_go() {
         let told = notes(&house);
         let count = |text: &str| told.iter().filter(|note| note.starts_with(text)).count();
         assert_eq!(count("added latent l1"), 2);
-        assert!(count("substantiating") >= 1 && count("substantiate failed") == 0);
-        assert_eq!(count("substantiating"), count("substantiate success (made)"));
+        assert!(count("substantiate success (made)") >= 1);
+        assert_eq!(count("substantiating") + count("substantiate failed"), 0, "s05: one event");
         assert_eq!(count("connect") + count("disconnect"), 0, "b21, b24");
         house.submit("a", 1).await;
         house.until("it is made again", || house.requests_in(2) == 3).await;
@@ -267,7 +267,7 @@ fn fx07_fc03_a_build_that_waits_over_two_reloads_hears_of_its_instance() {
         let told = notes(&house);
         let count = |text: &str| told.iter().filter(|note| note.starts_with(text)).count();
         assert_eq!(count("added latent l1"), 1, "b26: the moved one counts as present: {told:?}");
-        assert_eq!((count("substantiating"), count("substantiate success")), (1, 1));
+        assert_eq!((count("substantiating"), count("substantiate success")), (0, 1));
         house.close();
     });
 }

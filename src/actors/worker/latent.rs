@@ -177,9 +177,10 @@ impl Worker {
         }
     }
 
-    /// Nobody waits any more whose build has gone or has what it waited for.
-    pub(super) fn forget_waiting(&mut self, claim: ClaimId) {
-        self.latent.waiting.remove(&claim);
+    /// Nobody waits any more whose build has gone.
+    pub(super) fn forget_waiting(&mut self) {
+        let core = &self.core;
+        self.latent.waiting.retain(|claim, _| core.has_slot(*claim));
     }
 }
 
