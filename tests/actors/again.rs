@@ -299,10 +299,18 @@ fn fm05_a_slave_builder_that_gives_up_gets_its_worker_back() {
         let house = House::open(&[("w1", 1)], vec![builder("a", &["w1"])]).await;
         let [w1] = house.robots(["w1"]).await;
         faults::arm("slave_builder.ping", 6);
-        let pings = (0..6).map(|_| house.handle.ping("a".into()));
-        futures_util::future::join_all(pings).await;
-        assert_eq!(faults::left("slave_builder.ping"), 0);
-        house.until("it came again", || w1.connections() > 1).await;
+        let handle = house.handle.clone();
+        let pings = actix_rt::spawn(async move {
+            let pings = (0..6).map(|_| handle.ping("a".into()));
+            futures_util::future::join_all(pings).await
+        });
+        house.until("it gave up", || faults::left("slave_builder.ping") == 0).await;
+        // The worker does not come again at once.
+        w1.go();
+        let seat = || house.seat(&house.settings.builders[0], "w1");
+        house.until("its place is gone", || seat() == "none").await;
+        assert_eq!(pings.await.unwrap(), vec![Ok(false); 6], "who waits hears so");
+        w1.come_back();
         let ids = house.submit("a", 2).await;
         house.all_built(&ids, &[&w1]).await;
         house.close();

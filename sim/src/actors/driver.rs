@@ -18,13 +18,15 @@ use super::logs::StoredLog;
 use super::plan::{Dice, Fault, Plan, TIMERS, some_of};
 use super::shared::{Door, Order, Shared, at};
 use super::worker::Machine;
-use super::{Outcome, master, worker};
+use super::{Outcome, Sabotage, master, worker};
 use crate::history::{Leeway, Log, check};
 
 /// The world moves in steps of this.
 const TICK: Duration = Duration::from_millis(10);
-/// Longest time that everything may take to end once nothing goes wrong.
-const CALM: Duration = Duration::from_secs(420);
+/// Longest time without a request's end once nothing goes wrong: a worker comes
+/// back after a minute at the latest, grace and lease are over, and a command
+/// takes a minute at most.
+const CALM: Duration = Duration::from_secs(300);
 /// How long the world goes on once everything has ended.
 const AFTER: Duration = Duration::from_secs(3);
 /// How often submissions are sent again that nobody was told of.
@@ -80,18 +82,22 @@ struct World<'a> {
 }
 
 /// Runs one seed.
-pub fn run(seed: u64) -> Outcome {
+pub fn run(seed: u64, sabotage: Option<Sabotage>) -> Outcome {
     listen_for_panics();
     let folder = tempfile::tempdir().unwrap();
     let mut dice = Dice::seeded(seed);
-    let plan = Plan::draw(&mut dice, folder.path());
+    let mut plan = Plan::draw(&mut dice, folder.path());
+    if sabotage == Some(Sabotage::LongLease) {
+        plan.settings.timers.lease = TIMERS.grace * 5;
+    }
     let door = Door::default();
+    door.borrow_mut().sabotage = sabotage;
     door.borrow_mut().settings = Some(plan.settings.clone());
     let sim = turmoil::Builder::new()
         .rng_seed(seed)
         .epoch(std::time::UNIX_EPOCH)
         .tick_duration(TICK)
-        .simulation_duration(Duration::from_secs(3600))
+        .simulation_duration(Duration::from_secs(7200))
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(plan.latency)
         .build();
@@ -146,13 +152,19 @@ impl World<'_> {
     }
 
     fn settle(&mut self) -> bool {
-        let end = self.sim.elapsed() + CALM;
+        let mut end = self.sim.elapsed() + CALM;
+        let mut open = usize::MAX;
         let mut again = Duration::ZERO;
         let mut done_at = None;
         while self.sim.elapsed() < end {
             if self.sim.elapsed() >= again {
                 again = self.sim.elapsed() + AGAIN;
                 self.resume();
+                let now_open = self.open_requests();
+                if now_open != open {
+                    open = now_open;
+                    end = self.sim.elapsed() + CALM;
+                }
             }
             if !self.step() {
                 return false;
@@ -195,16 +207,20 @@ impl World<'_> {
         }
     }
 
-    fn has_ended(&self) -> bool {
+    fn open_requests(&self) -> usize {
         let shared = self.door.borrow();
         let open = |state| matches!(state, RequestState::Queued | RequestState::Claimed);
+        shared.untold.len() + shared.store.requests().filter(|row| open(row.state)).count()
+    }
+
+    fn has_ended(&self) -> bool {
+        let shared = self.door.borrow();
         let free = shared.board.as_ref().is_some_and(|board| {
             let shown = board.all();
             shown.builders.values().all(|view| view.builds.is_empty())
                 && shown.workers.values().all(|view| view.used == 0)
         });
-        free && shared.untold.is_empty()
-            && !shared.store.requests().any(|row| open(row.state))
+        free && self.open_requests() == 0
             && !shared.store.builds().any(|build| build.row.state != BuildState::Finished)
     }
 
@@ -270,12 +286,13 @@ impl World<'_> {
 
     fn strike(&mut self, fault: Fault) {
         let Some(name) = self.dice.one_of(&self.worker_names()).cloned() else { return };
-        let span = self.dice.millis(200, 30_000);
+        let span = self.dice.millis(200, 40_000);
         let end = self.sim.elapsed() + span;
         let master = || "master".to_owned();
         // One trouble with one link at a time: turmoil cannot mix them.
         let busy = |mend: &Mend| match mend {
-            Mend::Link(_, one) | Mend::OneWay(_, one) | Mend::Release(_, one) => *one == name,
+            Mend::Link(_, one) | Mend::Release(_, one) => *one == name,
+            Mend::OneWay(one, other) => *one == name || *other == name,
             Mend::Bounce(host) => *host == name,
             Mend::Disk | Mend::Twin(_) | Mend::Unpause(_) => false,
         };
@@ -515,6 +532,7 @@ impl World<'_> {
             took,
             counts: counts.clone(),
             end,
+            history: lines,
         }
     }
 }

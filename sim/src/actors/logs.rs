@@ -12,6 +12,7 @@ use serde::{Deserialize, Serialize};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::Instant;
 
+use super::Sabotage;
 use super::shared::Door;
 
 /// Longest time from a byte's arrival to its write.
@@ -214,7 +215,11 @@ impl Logs {
         log.permits.clear();
         log.on_disk = true;
         log.stored = log.arrived();
-        shared.logs.entry(id).or_default().add(std::mem::take(&mut log.waits));
+        let mut more = std::mem::take(&mut log.waits);
+        if shared.sabotage == Some(Sabotage::LosesText) {
+            more.worker.pop();
+        }
+        shared.logs.entry(id).or_default().add(more);
         drop(shared);
         if let Some(confirm) = &log.confirm {
             confirm.confirm(id, log.stored);

@@ -40,6 +40,9 @@ pub struct Outcome {
     pub counts: BTreeMap<&'static str, u64>,
     /// What the builders, workers and requests looked like at the end.
     pub end: String,
+    /// Everything that was written down, as JSON lines: see
+    /// [`History::read`](crate::history::History::read).
+    pub history: Vec<u8>,
 }
 
 impl Outcome {
@@ -66,8 +69,27 @@ impl Outcome {
     }
 }
 
+/// Something that is wrong on purpose, to see that it is found.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Sabotage {
+    /// The store answers before it has written (I12, and I1 after a crash).
+    TellsBeforeCommit,
+    /// The lease of workers is longer than the grace of their builds (I3).
+    LongLease,
+    /// Text of logs is confirmed and then lost in part (I9).
+    LosesText,
+    /// Some events are left out of the stream (I11).
+    LosesEvents,
+}
+
 /// Runs one seed to its end.
 #[must_use]
 pub fn run(seed: u64) -> Outcome {
-    driver::run(seed)
+    driver::run(seed, None)
+}
+
+/// Runs one seed in a world where something is wrong.
+#[must_use]
+pub fn run_with(seed: u64, sabotage: Sabotage) -> Outcome {
+    driver::run(seed, Some(sabotage))
 }

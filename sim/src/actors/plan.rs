@@ -203,7 +203,11 @@ impl Plan {
             trouble: dice.millis(40_000, 120_000),
             latency: dice.millis(2, 200),
             commit: dice.millis(2, 120),
-            command: dice.millis(300, 12_000),
+            command: if dice.percent(25) {
+                dice.millis(15_000, 60_000)
+            } else {
+                dice.millis(300, 12_000)
+            },
             requests: dice.between(5, 40),
         }
     }

@@ -15,6 +15,7 @@ use botmaster::settings::Settings;
 use botmaster::store::{Op, Written};
 use tokio::sync::mpsc;
 
+use super::Sabotage;
 use super::logs::StoredLog;
 use crate::history::{Micros, Recorder, Run};
 use crate::memory::MemoryStore;
@@ -71,6 +72,8 @@ pub struct Shared {
     pub twins: BTreeMap<String, bool>,
     /// How often something happened.
     pub counts: BTreeMap<&'static str, u64>,
+    /// What is wrong on purpose.
+    pub sabotage: Option<Sabotage>,
 }
 
 /// Everybody's way to what is shared. One thread has it all.
@@ -91,6 +94,9 @@ impl Shared {
     ) {
         let first = self.store.events().len() as u64 + 1 - changes.len() as u64;
         for (seq, change) in (first..).zip(changes) {
+            if self.sabotage == Some(Sabotage::LosesEvents) && seq % 50 == 0 {
+                continue;
+            }
             self.recorder.published(now(), seq, change);
         }
         if written.is_ok() {

@@ -7,6 +7,7 @@ use botmaster::core::ids::BuilderId;
 use botmaster::store::*;
 use tokio::sync::mpsc;
 
+use super::Sabotage;
 use super::plan::Dice;
 use super::shared::Door;
 
@@ -69,6 +70,18 @@ fn carry_out(door: &Door, job: Job) -> Box<dyn FnOnce()> {
         };
     }
     match job {
+        Job::Write(transaction, done) if shared.sabotage == Some(Sabotage::TellsBeforeCommit) => {
+            // What it will come to is told, and the disk gets round to it later.
+            let (written, _) = shared.store.clone().apply(&transaction);
+            drop(shared);
+            done(written);
+            let door = door.clone();
+            Box::new(move || {
+                let mut shared = door.borrow_mut();
+                let (written, changes) = shared.store.apply(&transaction);
+                shared.committed(&transaction.ops, &written, &changes);
+            })
+        }
         Job::Write(transaction, done) => {
             let (written, changes) = shared.store.apply(&transaction);
             shared.committed(&transaction.ops, &written, &changes);

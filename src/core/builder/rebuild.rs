@@ -182,6 +182,7 @@ impl BuilderCore {
                     worker_full: false,
                     in_turn: false,
                     pinging: report.pinging,
+                    latent: None,
                 },
             );
         }
