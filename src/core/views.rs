@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use super::builder::Estimate;
 use super::ids::*;
+use super::instance::InstanceView;
 use super::planted;
 use super::time::WallTime;
 
@@ -109,4 +110,7 @@ pub struct WorkerView {
     pub graceful: bool,
     /// Address it came from.
     pub address: Option<String>,
+    /// Its instance, when it is a latent worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceView>,
 }

@@ -8,8 +8,10 @@
 
 mod again;
 mod chaos;
+mod cloud;
 mod connections;
 mod house;
+mod latent;
 mod merges;
 mod moments;
 mod panics;

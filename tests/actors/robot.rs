@@ -57,6 +57,7 @@ pub struct Robot {
     name: WorkerName,
     token: Rc<str>,
     slots: u32,
+    labels: BTreeMap<String, String>,
     greeter: Rc<RefCell<Greeter>>,
     state: Rc<RefCell<State>>,
     hang_up: watch::Sender<u64>,
@@ -70,11 +71,20 @@ impl Robot {
         robot
     }
 
+    /// A worker that comes as the instance with this tag.
+    pub fn instance(name: &str, token: &str, tag: &InstanceTag, greeter: Greeter) -> Self {
+        let mut robot = Self::idle(name, token, 64, greeter);
+        robot.labels.insert("instance".into(), tag.to_string());
+        robot.clone().come();
+        robot
+    }
+
     fn idle(name: &str, token: &str, slots: u32, greeter: Greeter) -> Self {
         Self {
             name: name.into(),
             token: token.into(),
             slots,
+            labels: BTreeMap::new(),
             greeter: Rc::new(RefCell::new(greeter)),
             state: Rc::default(),
             hang_up: watch::Sender::new(0),
@@ -114,7 +124,7 @@ impl Robot {
             arch: "test".into(),
             slots: self.slots,
             caps: Some(vec!["shell/1".into()]),
-            labels: BTreeMap::new(),
+            labels: self.labels.clone(),
             info: BTreeMap::new(),
         }));
         let mut incoming = BufReader::new(reader).lines();

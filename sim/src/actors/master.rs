@@ -11,6 +11,7 @@ use botmaster::board::Board;
 use botmaster::clock::Clock;
 use botmaster::core::rng::Rng;
 use botmaster::messages::*;
+use botmaster::provisioning::Provisioner;
 use botmaster::settings::{Settings, TokenBook};
 use botmaster::store::{StateStore, StoreError, Transaction, Written};
 use tokio::sync::{mpsc, oneshot};
@@ -50,6 +51,7 @@ pub async fn run(door: Door, commit: Duration, seed: u64) -> turmoil::Result {
         board: Board::default(),
         timers: settings.timers,
         tokens: Arc::new(AtomicU64::new(1)),
+        provisioner: Provisioner::none(),
     };
     let (tokens, _) = TokenBook::read(&settings);
     let bot_master = BotMaster::new(Parts {
@@ -59,6 +61,7 @@ pub async fn run(door: Door, commit: Duration, seed: u64) -> turmoil::Result {
         tokens,
         builder_ids,
         worker_rows,
+        instances: Vec::new(),
         rng: Rng::seeded(seed),
     });
     let addr = start_vital(bot_master, |_| {});

@@ -8,7 +8,10 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseF
 use tokio::sync::{Mutex, oneshot};
 
 mod again;
+mod instances;
 mod reload;
+
+pub use instances::LetInstancesGo;
 
 use super::builder::{Builder, BuilderParts, Remains, SuccessorFailed};
 use super::convert::with_set;
@@ -24,7 +27,9 @@ use crate::core::views::{BigState, BuilderView};
 use crate::faults;
 use crate::messages::*;
 use crate::settings::{Loaded, Problem, Settings, TokenBook};
-use crate::store::{NewBuildset, Op, OpOutcome, SetPart, StoreError, Transaction, WorkerRow};
+use crate::store::{
+    InstanceRow, NewBuildset, Op, OpOutcome, SetPart, StoreError, Transaction, WorkerRow,
+};
 
 /// Answered once every builder stands.
 #[derive(actix::Message)]
@@ -53,6 +58,8 @@ pub struct Parts {
     pub builder_ids: BTreeMap<BuilderName, BuilderId>,
     /// Workers as stored.
     pub worker_rows: BTreeMap<WorkerName, WorkerRow>,
+    /// Instances of latent workers as stored.
+    pub instances: Vec<InstanceRow>,
     /// The one generator.
     pub rng: Rng,
 }
@@ -89,6 +96,10 @@ pub struct BotMaster {
     handles: Option<Arc<BTreeMap<WorkerName, Arc<WorkerHandle>>>>,
     ids: BTreeMap<BuilderName, BuilderId>,
     rows: BTreeMap<WorkerName, WorkerRow>,
+    /// Instances that an earlier master left and nobody has looked at.
+    instances: Vec<InstanceRow>,
+    /// Workers of an earlier configuration whose instances are let go.
+    former: BTreeSet<WorkerId>,
     /// Successors that do not stand yet.
     successors: BTreeMap<BuilderName, (u64, Addr<Builder>)>,
     /// Builders that were removed and may still have builds.
@@ -167,6 +178,8 @@ impl BotMaster {
             handles: None,
             ids: parts.builder_ids,
             rows: parts.worker_rows,
+            instances: parts.instances,
+            former: BTreeSet::new(),
             successors: BTreeMap::new(),
             removed: BTreeMap::new(),
             remains: BTreeMap::new(),
@@ -211,6 +224,7 @@ impl BotMaster {
         let child = self.child();
         let Some(row) = self.rows.get(&config.name) else { return };
         let (world, id, paused) = (self.world.clone(), row.id, row.paused);
+        let instances = self.take_instances(id);
         let master = ctx.address().recipient();
         let made = config.clone();
         let addr = start_supervised(
@@ -219,7 +233,7 @@ impl BotMaster {
             ctx.address().recipient(),
             world.clock.clone(),
             MayRestart::new(true),
-            move |_| Worker::new(world, id, made, paused, master),
+            move |_| Worker::new(world, id, made, paused, master).with_instances(instances),
         );
         let handle = Arc::new(WorkerHandle::new(config.name.clone(), id, &addr));
         let entry = WorkerEntry { config: config.clone(), child, addr, handle };
@@ -403,6 +417,7 @@ impl Actor for BotMaster {
             self.start_builder(builder, ctx);
         }
         self.configure_workers(BTreeSet::new());
+        self.sweep(ctx);
     }
 }
 
@@ -664,6 +679,8 @@ impl Handler<ChildDown> for BotMaster {
                     let config = entry.config.clone();
                     master.start_worker(&config, ctx);
                     master.configure_workers(BTreeSet::new());
+                    // What the dead one knew of its instances is gone with it.
+                    master.sweep(ctx);
                 }
             });
             return;

@@ -16,7 +16,7 @@ use crate::core::bot_master::{Action, Plan};
 use crate::core::ids::*;
 use crate::core::values::BuilderConfig;
 use crate::messages::*;
-use crate::settings::{Settings, TokenBook};
+use crate::settings::{Settings, TokenBook, make_tokens_of_latent_workers};
 use crate::store::{Op, Transaction};
 
 /// Second step of a reload: worked out on the BotMaster's own state.
@@ -119,8 +119,12 @@ impl Handler<Reload> for BotMaster {
             let outcomes = told.await.map_err(|_| Refusal::Gone)?;
             let known = declared(&settings, outcomes.map_err(|error| refusal(&error))?);
             let files = settings.clone();
-            let read = tokio::task::spawn_blocking(move || TokenBook::read(&files)).await;
-            let (tokens, problems) = read.map_err(|_| Refusal::Gone)?;
+            let read = tokio::task::spawn_blocking(move || {
+                let made = make_tokens_of_latent_workers(&files);
+                let (tokens, problems) = TokenBook::read(&files);
+                (tokens, made.into_iter().chain(problems))
+            });
+            let (tokens, problems) = read.await.map_err(|_| Refusal::Gone)?;
             for problem in problems {
                 tracing::warn!("{problem}");
             }

@@ -139,6 +139,17 @@ impl Builder {
                     seat.addr.do_send(LetGo);
                 }
             }
+            Effect::NewLatent { worker } => self.new_latent(&worker, ctx),
+            Effect::DropLatent { worker } => self.drop_latent(&worker),
+            Effect::Substantiate { worker, claim } => self.substantiate(&worker, claim, ctx),
+            Effect::CallBackSubstantiation { worker, claim } => {
+                self.call_back_substantiation(&worker, claim);
+            }
+            Effect::TellLatent { worker, news } => self.tell_latent(&worker, news),
+            Effect::PingLatent { worker } => self.ping_latent(worker, ctx),
+            Effect::FailBuild { claim, worker, requests, state_string, config } => {
+                self.fail_build(claim, &worker, requests, state_string, &config, ctx);
+            }
             Effect::StartOnSeat { worker, order } => match self.seat(&worker) {
                 Some(seat) => seat.addr.do_send(StartBuild {
                     reply: StartReply::new(order.claim, ctx.address().recipient()),

@@ -12,7 +12,7 @@ use std::time::Duration;
 use actix::{ActorContext, Addr, AsyncContext, Context, Handler};
 use tokio::sync::oneshot;
 
-use super::{Builder, Input, Mode, Seat};
+use super::{Builder, Input, LatentSeat, Mode, Seat};
 use crate::core::builder::{BuilderCore, Event, Handover};
 use crate::core::ids::*;
 use crate::core::inbox::Inbox;
@@ -54,6 +54,7 @@ struct Stands;
 struct Go {
     inbox: Inbox<BuilderMail>,
     seats: BTreeMap<WorkerName, Seat>,
+    latents: BTreeMap<WorkerName, LatentSeat>,
     inherited: BTreeMap<ClaimId, Addr<Builder>>,
 }
 
@@ -143,6 +144,12 @@ impl Handler<Stands> for Builder {
             .into_iter()
             .partition(|(worker, _)| moved.contains(worker));
         self.seats = staying;
+        let (moving_latents, staying): (BTreeMap<_, _>, _) = std::mem::take(&mut self.latents)
+            .into_iter()
+            .partition(|(worker, _)| moved.contains(worker));
+        self.latents = staying;
+        // Builds that wait for an instance go on waiting there (row FX07).
+        self.lent_latents.extend(moving_latents.clone());
         // Starts that are on their way go on over the seats that moved.
         self.lent.extend(moving.clone());
         self.succeeded = true;
@@ -153,6 +160,7 @@ impl Handler<Stands> for Builder {
         take_over.successor.do_send(Go {
             inbox: std::mem::take(&mut self.inbox),
             seats: moving,
+            latents: moving_latents,
             inherited,
         });
         self.parts.route.lead_to(take_over.successor.clone().recipient());
@@ -176,6 +184,7 @@ impl Handler<Go> for Builder {
         }
         self.inbox = go.inbox;
         self.seats = go.seats;
+        self.latents = go.latents;
         self.inherited = go.inherited;
         self.parts.may_restart.set(true);
         self.mode = Mode::Live;

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::BuilderCore;
 use super::event::Effect;
 use super::expectations::Expectations;
 use super::queue::Queue;
 use super::seat::{Pause, Seat, SeatUse};
+use super::{BuilderCore, Phase};
 use crate::core::ids::*;
 use crate::core::planted;
 use crate::core::rng::Rng;
@@ -126,6 +126,14 @@ impl BuilderCore {
             self.inherited.clear();
         }
         self.seats.retain(|worker, _| !moved.contains(worker));
+        // Their instance will not attach for a builder that does not list the
+        // worker: their requests wait again where the queue is (row T09).
+        let stuck = self.builds.iter().filter(|(_, build)| {
+            build.phase == Phase::Substantiating && !moved.contains(&build.worker)
+        });
+        for claim in stuck.map(|(claim, _)| *claim).collect::<Vec<_>>() {
+            self.call_back_substantiation(claim, fx);
+        }
         self.settle(fx);
     }
 
@@ -172,7 +180,9 @@ impl BuilderCore {
             .map(|(worker, _)| worker.clone())
             .collect();
         for worker in idle {
-            self.seats.remove(&worker);
+            if self.seats.remove(&worker).is_some_and(|seat| seat.latent.is_some()) {
+                fx.push(Effect::DropLatent { worker: worker.clone() });
+            }
             fx.push(Effect::DropSeat { worker });
         }
         if self.builds.is_empty() && self.inherited.is_empty() && self.pings.is_empty() {

@@ -181,6 +181,7 @@ impl BuilderCore {
                     order,
                     worker_full: false,
                     pinging: report.pinging,
+                    latent: None,
                 },
             );
         }

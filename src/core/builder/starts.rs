@@ -2,7 +2,7 @@
 
 use super::event::{Effect, Event, StartFailure, StartOrder};
 use super::expectations::StepTimes;
-use super::seat::{Pause, SeatUse};
+use super::seat::{Pause, SeatRank, SeatUse};
 use super::{ActiveBuild, BuilderCore, Leaving, MERGE_LIMIT, Phase, Request, STORE_PAUSE, Stage};
 use crate::core::ids::*;
 use crate::core::planted;
@@ -22,6 +22,7 @@ impl BuilderCore {
             let claim = ClaimId(self.rng.bits());
             if let Some(seat) = self.seats.get_mut(&worker)
                 && !planted::is("b29_choosing_is_a_look")
+                && !(seat.rank() == SeatRank::Unsubstantiated && planted::is("latent_chosen_twice"))
             {
                 seat.used = SeatUse::Taken(claim);
             }
@@ -101,6 +102,13 @@ impl BuilderCore {
             self.give_back(claim, Vec::new(), None, fx);
             return;
         }
+        let worker = build.worker.clone();
+        if self.must_substantiate(&worker) {
+            // The worker is there, and this builder has not got hold of it.
+            self.substantiate(claim, fx);
+            return;
+        }
+        let Some(build) = self.builds.get_mut(&claim) else { return };
         build.enter(Phase::Claiming { worker_id, incarnation });
         fx.push(Effect::Claim {
             claim,

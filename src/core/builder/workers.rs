@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::event::{Answer, Effect, Event, ReplyId};
-use super::seat::{Seat, SeatRank, SeatUse};
+use super::seat::{Latent, Seat, SeatRank, SeatUse};
 use super::{BuilderCore, PingRound};
 use crate::core::ids::*;
 use crate::core::planted;
@@ -27,7 +27,12 @@ impl BuilderCore {
             if let Some(seat) = self.seats.get_mut(worker) {
                 seat.pinging = true;
             }
-            fx.push(Effect::PingSeat { worker: worker.clone() });
+            let worker = worker.clone();
+            fx.push(if self.must_substantiate(&worker) {
+                Effect::PingLatent { worker }
+            } else {
+                Effect::PingSeat { worker }
+            });
         }
         self.pings.push(PingRound { reply, waiting: workers, ok: true });
     }
@@ -61,6 +66,10 @@ impl BuilderCore {
         fx: &mut Vec<Effect>,
     ) {
         match self.seats.get(&worker) {
+            Some(seat) if seat.latent == Some(Latent::Away) && seat.session <= session => {
+                self.latent_attaches(&worker, session, fx);
+                return;
+            }
             Some(seat) if seat.session == session => return,
             Some(_) if planted::is("b21_newer_connection_is_refused") => return,
             Some(seat) if seat.session > session => {
@@ -69,7 +78,12 @@ impl BuilderCore {
             }
             Some(seat) => {
                 let old = seat.session;
+                let latent = seat.latent.is_some();
                 self.on_detach(&worker, old, fx);
+                if latent {
+                    self.latent_attaches(&worker, session, fx);
+                    return;
+                }
             }
             None => {}
         }
@@ -77,7 +91,14 @@ impl BuilderCore {
         self.next_order += 1;
         self.seats.insert(
             worker.clone(),
-            Seat { session, used: SeatUse::Attaching, order, worker_full: false, pinging: false },
+            Seat {
+                session,
+                used: SeatUse::Attaching,
+                order,
+                worker_full: false,
+                pinging: false,
+                latent: None,
+            },
         );
         fx.push(Effect::NewSeat { worker, session });
     }
@@ -90,6 +111,9 @@ impl BuilderCore {
         fx: &mut Vec<Effect>,
     ) {
         match self.seats.get_mut(worker) {
+            Some(seat) if seat.session == session && seat.latent == Some(Latent::Attaching) => {
+                self.latent_attached(worker, building, fx);
+            }
             Some(seat) if seat.session == session && seat.used == SeatUse::Attaching => {
                 let ours = building.filter(|claim| {
                     self.builds.contains_key(claim) || self.inherited.contains_key(claim)
@@ -117,6 +141,9 @@ impl BuilderCore {
         fx: &mut Vec<Effect>,
     ) {
         match self.seats.get(worker) {
+            Some(seat) if seat.session == session && seat.latent == Some(Latent::Attaching) => {
+                self.latent_attach_failed(worker, error, fx);
+            }
             Some(seat) if seat.session == session && seat.used == SeatUse::Attaching => {
                 if !planted::is("b23_failed_attach_attaches_for_ever") {
                     self.seats.remove(worker);
@@ -140,7 +167,16 @@ impl BuilderCore {
         fx: &mut Vec<Effect>,
     ) {
         match self.seats.get(worker) {
-            Some(seat) if seat.session == session || planted::is("b24_any_detach_counts") => {
+            Some(seat)
+                if seat.session == session
+                    && matches!(seat.latent, Some(Latent::Attaching | Latent::Up)) =>
+            {
+                self.latent_detached(worker, fx);
+            }
+            Some(seat)
+                if seat.latent.is_none()
+                    && (seat.session == session || planted::is("b24_any_detach_counts")) =>
+            {
                 // `disconnect` only ever follows `connect`.
                 let (text, error) = if seat.used == SeatUse::Attaching {
                     (format!("failed connect {worker}"), Some("the worker left".to_owned()))
