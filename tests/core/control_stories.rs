@@ -15,7 +15,7 @@ fn c03_ping_without_a_worker_is_false_and_noted() {
 }
 
 #[test]
-fn c03_ping_asks_all_workers_and_is_true_only_if_each_answers() {
+pub fn c03_ping_asks_all_workers_and_is_true_only_if_each_answers() {
     for (second, all) in [(true, true), (false, false)] {
         let mut desk = Desk::new(config(&["w1", "w2"]));
         desk.attach("w1", 1);
@@ -30,7 +30,7 @@ fn c03_ping_asks_all_workers_and_is_true_only_if_each_answers() {
 }
 
 #[test]
-fn c01_busy_workers_and_those_within_their_grace_count_and_attaching_ones_do_not() {
+pub fn c01_busy_workers_and_those_within_their_grace_count_and_attaching_ones_do_not() {
     let mut desk = Desk::new(config(&["w1", "w2"]));
     let usable = |desk: &Desk| desk.core.view().has_usable_worker();
     assert!(!usable(&desk));
@@ -50,7 +50,7 @@ fn c01_busy_workers_and_those_within_their_grace_count_and_attaching_ones_do_not
 }
 
 #[test]
-fn s09_no_start_joins_a_persons_ping() {
+pub fn s09_no_start_joins_a_persons_ping() {
     let mut desk = Desk::new(config(&["w1"]));
     desk.attach("w1", 1);
     desk.hear(Event::Ping { reply: ReplyId(1) });

@@ -13,6 +13,7 @@ mod latent_stories;
 mod merge_stories;
 mod ping_stories;
 mod plan_stories;
+mod planted_rows;
 mod queue_model;
 mod slave_builder_stories;
 mod slave_builder_table;

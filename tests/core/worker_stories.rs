@@ -180,7 +180,7 @@ fn i03_a_second_machine_in_the_place_of_a_worker_that_builds_does_not_lose_the_b
 }
 
 #[test]
-fn b28_a_paused_or_leaving_worker_gets_no_starts() {
+pub fn b28_a_paused_or_leaving_worker_gets_no_starts() {
     let mut desk = Desk::new(2);
     desk.attach(1, Vec::new());
     desk.hear(Event::Pause { paused: true, reason: None });

@@ -10,6 +10,7 @@ pub use plan::{Action, Entry, Plan};
 pub use restart_policy::RestartPolicy;
 
 use super::ids::BuilderName;
+use super::planted;
 use super::time::WallTime;
 
 /// The order in which "every builder is tried" (row B32).
@@ -51,7 +52,9 @@ impl Roster {
                 self.oldest.get(name).map(|at| (*at, place, name))
             })
             .collect();
-        waiting.sort();
+        if !planted::is("b32_in_order_of_names") {
+            waiting.sort();
+        }
         waiting.into_iter().map(|(_, _, name)| name.clone()).collect()
     }
 }

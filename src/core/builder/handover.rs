@@ -83,7 +83,8 @@ impl BuilderCore {
             .seats
             .iter()
             .filter(|(worker, seat)| {
-                new.workers.contains(worker) && seat.used != SeatUse::Attaching
+                let attached = seat.used != SeatUse::Attaching;
+                new.workers.contains(worker) && (attached || planted::is("t06_attaching_ones_move"))
             })
             .map(|(worker, seat)| (worker.clone(), seat.clone()))
             .collect();
@@ -95,7 +96,11 @@ impl BuilderCore {
         Handover {
             id: self.id,
             generation: self.generation,
-            queue: self.queue.clone(),
+            queue: if planted::is("t01_queue_stays_behind") {
+                Queue::default()
+            } else {
+                self.queue.clone()
+            },
             loaded_through: self.loaded_through,
             seats,
             next_order: self.next_order,
@@ -171,6 +176,7 @@ impl BuilderCore {
             .iter()
             // Somebody waits for the end of a person's ping.
             .filter(|(_, seat)| !matches!(seat.used, SeatUse::Taken(_)) && !seat.pinging)
+            .filter(|_| !planted::is("t05_idle_ones_stay_for_ever"))
             .map(|(worker, _)| worker.clone())
             .collect();
         for worker in idle {

@@ -37,6 +37,7 @@ pub use seat::{Latent, Pause, Seat, SeatRank, SeatUse};
 pub use table::{CAUSES, Cause, STAGE_TABLE, STAGES, Stage};
 
 use super::ids::*;
+use super::planted;
 use super::rng::Rng;
 use super::time::{Now, Timestamp, WallTime};
 use super::transitions::{self, Word};
@@ -304,7 +305,8 @@ impl BuilderCore {
     /// Row B17.
     fn refresh_big_state(&mut self, fx: &mut Vec<Effect>) {
         let attached = self.has_worker();
-        let building = !self.builds.is_empty() || !self.inherited.is_empty();
+        let theirs = !self.inherited.is_empty() && !planted::is("t03_predecessors_builds_unseen");
+        let building = !self.builds.is_empty() || theirs;
         let state = if !attached && !building {
             BigState::Offline
         } else if building {
@@ -312,7 +314,7 @@ impl BuilderCore {
         } else {
             BigState::Idle
         };
-        if state != self.big_state {
+        if state != self.big_state || planted::is("b17_told_without_a_change") {
             self.big_state = state;
             fx.push(Effect::Note { worker: None, text: state.word().into(), error: None });
         }

@@ -33,6 +33,9 @@ impl BuilderCore {
         fx: &mut Vec<Effect>,
     ) {
         if let Some(request) = self.queue.remove(id) {
+            if planted::is("b07_cancelled_one_waits_on") {
+                self.queue.push(request.clone());
+            }
             fx.push(Effect::CancelWaiting { request, reply: Some(reply) });
             return;
         }

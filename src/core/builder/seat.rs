@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::core::ids::{ClaimId, SessionId};
+use crate::core::planted;
 use crate::core::time::Timestamp;
 
 /// First pause after a failed start, doubled with each further one.
@@ -69,9 +70,10 @@ impl Seat {
     /// Whether a build may be put here now, as far as the builder knows.
     #[must_use]
     pub fn is_available(&self) -> bool {
+        let pinging = self.pinging && !planted::is("s09_a_start_joins_a_persons_ping");
         matches!(self.used, SeatUse::Free)
             && !self.worker_full
-            && !self.pinging
+            && !pinging
             && self.latent != Some(Latent::Attaching)
     }
 

@@ -21,6 +21,7 @@ impl BuilderCore {
             let requests = self.merged(request, &worker);
             let claim = ClaimId(self.rng.bits());
             if let Some(seat) = self.seats.get_mut(&worker)
+                && !planted::is("b29_choosing_is_a_look")
                 && !(seat.rank() == SeatRank::Unsubstantiated && planted::is("latent_chosen_twice"))
             {
                 seat.used = SeatUse::Taken(claim);
@@ -39,6 +40,9 @@ impl BuilderCore {
                     stop: None,
                 },
             );
+            if planted::is("b11_one_start_a_time") {
+                return;
+            }
         }
     }
 
@@ -352,7 +356,9 @@ impl BuilderCore {
     pub(super) fn end_start(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
         let Some(build) = self.builds.remove(&claim) else { return };
         build.check(Stage::Away);
-        self.free_seat(&build.worker, claim, false);
+        if !planted::is("b16_worker_stays_taken") {
+            self.free_seat(&build.worker, claim, false);
+        }
         fx.push(Effect::BuildOver { worker: build.worker.clone(), claim });
         fx.push(Effect::GiveBackSlot { worker: build.worker, claim });
     }
@@ -366,7 +372,7 @@ impl BuilderCore {
         times: Option<StepTimes>,
         fx: &mut Vec<Effect>,
     ) {
-        if self.retired {
+        if self.retired && !planted::is("t09_stranded_in_the_predecessor") {
             fx.push(Effect::TellSuccessor(Event::InheritedFinished {
                 claim,
                 requeued: requests,

@@ -6,6 +6,7 @@ use super::event::{Answer, Effect, Event, ReplyId};
 use super::seat::{Latent, Seat, SeatRank, SeatUse};
 use super::{BuilderCore, PingRound};
 use crate::core::ids::*;
+use crate::core::planted;
 use crate::core::values::ChooseWorker;
 
 impl BuilderCore {
@@ -46,7 +47,7 @@ impl BuilderCore {
         }
         for round in &mut self.pings {
             if round.waiting.remove(worker) {
-                round.ok &= ok;
+                round.ok &= ok || planted::is("c03_true_if_any_answers");
             }
         }
         self.pings.retain(|round| {
@@ -70,6 +71,7 @@ impl BuilderCore {
                 return;
             }
             Some(seat) if seat.session == session => return,
+            Some(_) if planted::is("b21_newer_connection_is_refused") => return,
             Some(seat) if seat.session > session => {
                 fx.push(Effect::Ignored("attach of an older connection"));
                 return;
@@ -143,7 +145,9 @@ impl BuilderCore {
                 self.latent_attach_failed(worker, error, fx);
             }
             Some(seat) if seat.session == session && seat.used == SeatUse::Attaching => {
-                self.seats.remove(worker);
+                if !planted::is("b23_failed_attach_attaches_for_ever") {
+                    self.seats.remove(worker);
+                }
                 fx.push(Effect::DropSeat { worker: worker.clone() });
                 fx.push(Effect::Note {
                     worker: Some(worker.clone()),
@@ -169,7 +173,10 @@ impl BuilderCore {
             {
                 self.latent_detached(worker, fx);
             }
-            Some(seat) if seat.session == session && seat.latent.is_none() => {
+            Some(seat)
+                if seat.latent.is_none()
+                    && (seat.session == session || planted::is("b24_any_detach_counts")) =>
+            {
                 // `disconnect` only ever follows `connect`.
                 let (text, error) = if seat.used == SeatUse::Attaching {
                     (format!("failed connect {worker}"), Some("the worker left".to_owned()))
