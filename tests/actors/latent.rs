@@ -268,6 +268,8 @@ fn fx07_fc03_a_build_that_waits_over_two_reloads_hears_of_its_instance() {
         let count = |text: &str| told.iter().filter(|note| note.starts_with(text)).count();
         assert_eq!(count("added latent l1"), 1, "b26: the moved one counts as present: {told:?}");
         assert_eq!((count("substantiating"), count("substantiate success")), (0, 1));
+        assert_eq!(count("failed start"), 0, "the seat is the successor's, and the build has it");
+        assert_eq!(house.number("SELECT max(epoch) FROM requests"), 1, "each was claimed once");
         house.close();
     });
 }
@@ -469,6 +471,36 @@ fn l03_c03_a_ping_of_an_unsubstantiated_worker_succeeds_at_once() {
         assert!(house.handle.ping("a".into()).await.unwrap());
         house.until("it is told", || notes(&house).contains(&"ping latent".to_owned())).await;
         assert!(cloud.wishes().is_empty());
+        house.close();
+    });
+}
+
+#[test]
+fn a_builder_that_panics_while_its_build_waits_waits_anew() {
+    story_with_faults(|| async {
+        let cloud = Cloud::default();
+        cloud.hold(true);
+        let (house, fleet) = open(&cloud, LONG, LONG, vec![builder("a", &["l1"])]).await;
+        let ids = house.submit("a", 1).await;
+        house.until("it is asked for", || cloud.wishes().len() == 1).await;
+        faults::arm("builder.cancel", 1);
+        let (request, reason) = (RequestId(999), "nobody's".to_owned());
+        let cancel = CancelRequest { request, builder: "a".into(), reason };
+        let _ = house.handle.cancel(cancel).await;
+        house
+            .until("it was started again", || {
+                house.board.builder(&"a".into()).is_some_and(|view| view.restarts == 1)
+            })
+            .await;
+        // What nobody waits for any more has an end, and the new wait a beginning.
+        house
+            .until("the old wait is over", || {
+                notes(&house).contains(&"substantiate failed".to_owned())
+            })
+            .await;
+        cloud.hold(false);
+        house.until("it is built", || house.requests_in(2) == 1).await;
+        assert_eq!(fleet.ran(), ids);
         house.close();
     });
 }

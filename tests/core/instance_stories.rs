@@ -611,3 +611,16 @@ fn fx11_a_stopping_master_lets_go_of_what_nobody_uses() {
     assert!(desk.news(News::LetGo { even_used: false }).is_empty());
     assert_eq!(desk.news(News::LetGo { even_used: true }), [Wants::StoreRelease(tag(1))]);
 }
+
+#[test]
+fn b16_builders_hear_of_a_free_worker_whatever_of_the_old_one_ends_last() {
+    let mut desk = Desk::new(30 * SECOND);
+    desk.build(1, 1);
+    desk.end_build(1, 1);
+    desk.pass(30 * SECOND);
+    assert_eq!(desk.ask(2), "refused");
+    // The process is gone before its connection is heard to have ended.
+    desk.destroy(1);
+    let effects = desk.lose();
+    assert!(effects.contains(&Effect::TryBuilders(vec!["a".into()])), "{effects:?}");
+}

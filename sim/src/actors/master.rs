@@ -147,7 +147,14 @@ async fn carry_out(door: Door, handle: Rc<BotMasterHandle>, order: Order) {
             answer.err()
         }
         Order::Stop(build, builder) => {
-            handle.stop(StopBuild { build, builder, reason: "simulated".into() }).await.err()
+            let stop = StopBuild { build, builder, reason: "simulated".into() };
+            let answer = handle.stop(stop).await;
+            if answer == Ok(true) {
+                let mut shared = door.borrow_mut();
+                shared.recorder.history.told.push(Told::Stopped { at: now(), build });
+                shared.count("stopped");
+            }
+            answer.err()
         }
         Order::Prioritise(request, builder, priority) => {
             handle.set_priority(SetPriority { request, builder, priority }).await.err()

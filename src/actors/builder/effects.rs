@@ -558,6 +558,13 @@ impl Builder {
         }
     }
 
+    /// What is to be told after this is told by somebody else.
+    pub(super) fn flush_now(&mut self, ctx: &mut Context<Self>) {
+        if !self.notes.is_empty() {
+            self.write(Vec::new(), |_| None, ctx);
+        }
+    }
+
     pub(super) fn show_soon(&mut self, ctx: &mut Context<Self>) {
         if !self.show_due {
             self.show_due = true;
@@ -651,9 +658,7 @@ impl Handler<FlushNotes> for Builder {
     type Result = ();
     fn handle(&mut self, _: FlushNotes, ctx: &mut Context<Self>) {
         self.notes_due = false;
-        if !self.notes.is_empty() {
-            self.write(Vec::new(), |_| None, ctx);
-        }
+        self.flush_now(ctx);
     }
 }
 

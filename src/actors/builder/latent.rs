@@ -84,6 +84,8 @@ impl Builder {
         if let Some(add) = dead.map(|latent| latent.add.clone()) {
             self.start_latent(add, ctx);
         }
+        // What was noted before has to be told before this (row B17).
+        self.flush_now(ctx);
         // Dropped unused, it says that nothing was tried.
         let reply = SubstantiateReply::new(claim, ctx.address().recipient());
         if let Some(latent) = self.latent(worker) {
