@@ -415,7 +415,7 @@ fn l01_it_starts_latent() {
 }
 
 #[test]
-fn l02_a_substantiation_is_one_event_with_a_beginning_and_an_end() {
+pub fn l02_a_substantiation_is_one_event_with_a_beginning_and_an_end() {
     let mut latent = Latent::new();
     let effects = latent.hear(Hears::Substantiate(CLAIM));
     assert_eq!(told(&effects), ["substantiating"]);
@@ -451,7 +451,7 @@ fn l02_b14_a_failure_is_told_with_its_error_then_the_removal() {
 }
 
 #[test]
-fn l03_a_ping_of_an_unsubstantiated_one_succeeds_at_once() {
+pub fn l03_a_ping_of_an_unsubstantiated_one_succeeds_at_once() {
     let mut latent = Latent::new();
     let effects = latent.hear(Hears::Ping(ReplyId(5)));
     assert_eq!(told(&effects), ["ping latent"]);
@@ -459,7 +459,7 @@ fn l03_a_ping_of_an_unsubstantiated_one_succeeds_at_once() {
 }
 
 #[test]
-fn l04_an_attach_that_fails_goes_back_to_latent() {
+pub fn l04_an_attach_that_fails_goes_back_to_latent() {
     let mut latent = Latent::new();
     latent.hear(Hears::Substantiate(CLAIM));
     assert!(latent.hear(Hears::Detached).is_empty(), "it may come again in time");
@@ -469,7 +469,7 @@ fn l04_an_attach_that_fails_goes_back_to_latent() {
 }
 
 #[test]
-fn l05_it_is_reserved_for_one_build_until_success_or_failure() {
+pub fn l05_it_is_reserved_for_one_build_until_success_or_failure() {
     let mut latent = Latent::new();
     latent.hear(Hears::Substantiate(CLAIM));
     let second = latent.hear(Hears::Substantiate(ClaimId(2)));

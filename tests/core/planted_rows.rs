@@ -9,8 +9,8 @@ use std::sync::Once;
 use botmaster::core::planted;
 
 use crate::{
-    build_stories, builder_stories, control_stories, inbox_stories, ping_stories, plan_stories,
-    slave_builder_stories, takeover_stories, worker_stories,
+    build_stories, builder_stories, control_stories, inbox_stories, latent_stories, ping_stories,
+    plan_stories, slave_builder_stories, takeover_stories, worker_stories,
 };
 
 /// The row, the fault, and the story that finds it.
@@ -117,6 +117,26 @@ const CASES: &[Case] = &[
         "s09_a_start_joins_a_persons_ping",
         control_stories::s09_no_start_joins_a_persons_ping,
     ),
+    (
+        "L02",
+        "l02_no_end_is_published",
+        latent_stories::l02_a_substantiation_is_one_event_with_a_beginning_and_an_end,
+    ),
+    (
+        "L03",
+        "l03_a_latent_one_does_not_answer",
+        latent_stories::l03_a_ping_of_an_unsubstantiated_one_succeeds_at_once,
+    ),
+    (
+        "L04",
+        "l04_it_waits_on_after_a_failure",
+        latent_stories::l04_an_attach_that_fails_goes_back_to_latent,
+    ),
+    (
+        "L05",
+        "l05_chosen_for_a_second_build",
+        latent_stories::l05_it_is_reserved_for_one_build_until_success_or_failure,
+    ),
     ("P02", "p02_no_timer", ping_stories::p02_the_timer_runs_from_the_sending_on),
     ("P03", "p03_waits_on_after_the_answer", ping_stories::p03_an_answer_ends_it_well_and_once),
     (
@@ -183,7 +203,7 @@ fn twenty_rows_of_different_groups_have_a_fault_of_their_own() {
     assert_eq!(rows.len(), CASES.len());
     assert!(rows.len() >= 20);
     let groups: BTreeSet<_> = rows.iter().filter_map(|row| row.chars().next()).collect();
-    assert!(groups.is_superset(&BTreeSet::from(['B', 'T', 'S', 'P', 'C'])), "{groups:?}");
+    assert!(groups.is_superset(&BTreeSet::from(['B', 'T', 'S', 'L', 'P', 'C'])), "{groups:?}");
     for (row, fault, _) in CASES {
         assert!(fault.starts_with(&row.to_lowercase()), "{fault} is not of {row}");
     }

@@ -13,6 +13,7 @@ pub use table::{EVENTS, Hears, STATES, Stands, TABLE};
 
 use super::builder::ReplyId;
 use super::ids::*;
+use super::planted;
 use super::time::Timestamp;
 use super::transitions;
 
@@ -190,7 +191,8 @@ impl LatentSlaveBuilderCore {
             },
             Event::Ping(reply) => {
                 fx.push(Effect::Note("ping latent".into()));
-                fx.push(Effect::TellPing { reply, ok: true });
+                let ok = !planted::is("l03_a_latent_one_does_not_answer");
+                fx.push(Effect::TellPing { reply, ok });
             }
             Event::DeadlineReached => match &self.state {
                 State::Substantiating { until, .. } if *until <= now => {
@@ -210,6 +212,9 @@ impl LatentSlaveBuilderCore {
                 fx.push(Effect::WantInstance(claim));
             }
             State::Up => fx.push(Effect::Tell { claim, outcome: Ok(()) }),
+            State::Substantiating { .. } if planted::is("l05_chosen_for_a_second_build") => {
+                fx.push(Effect::Tell { claim, outcome: Ok(()) });
+            }
             State::Substantiating { .. } => {
                 let outcome = Err(NotSubstantiated { error: None, permanent: false });
                 fx.push(Effect::Tell { claim, outcome });
@@ -235,7 +240,9 @@ impl LatentSlaveBuilderCore {
                 } else {
                     format!("substantiate success ({details})")
                 };
-                fx.push(Effect::NoteEnds { begun: SUBSTANTIATING, text, error: None });
+                if !planted::is("l02_no_end_is_published") {
+                    fx.push(Effect::NoteEnds { begun: SUBSTANTIATING, text, error: None });
+                }
                 fx.push(Effect::Tell { claim, outcome: Ok(()) });
             }
             // Somebody else's build wanted it: no event (row L02).
@@ -246,7 +253,9 @@ impl LatentSlaveBuilderCore {
     /// Row B14: only the instance is dropped; the worker stays listed.
     fn fail(&mut self, error: String, permanent: bool, fx: &mut Vec<Effect>) {
         let State::Substantiating { claim, .. } = self.state else { return };
-        self.state = State::Latent;
+        if !planted::is("l04_it_waits_on_after_a_failure") {
+            self.state = State::Latent;
+        }
         fx.push(failed(error.clone()));
         fx.push(Effect::Note(format!("removing latent {}", self.worker)));
         let outcome = Err(NotSubstantiated { error: Some(error), permanent });
