@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use botmaster::core::builder::{BuilderCore, Effect, Event, ReplyId, Request, StartFailure};
 use botmaster::core::ids::*;
-use botmaster::core::planted;
 use botmaster::core::values::*;
 use botmaster::core::views::BigState;
 
@@ -198,9 +197,7 @@ fn t10_a_success_with_the_old_factory_teaches_nothing_about_the_new_one() {
 
 #[test]
 fn t10_a_takeover_that_drops_expectations_is_found() {
-    let story = t10_expectations_go_on_unless_the_factory_changed;
-    let told = std::panic::catch_unwind(|| planted::with("takeover_drops_expectations", story));
-    assert!(told.is_err(), "the story does not see it");
+    bites("takeover_drops_expectations", t10_expectations_go_on_unless_the_factory_changed);
 }
 
 #[test]
