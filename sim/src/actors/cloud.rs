@@ -52,8 +52,8 @@ struct Made {
 pub enum Due {
     /// A host begins; whether a worker comes of it.
     Begin(InstanceTag, WorkerName, bool),
-    /// A host ends.
-    End(InstanceTag),
+    /// A host ends; whether the master asked for that.
+    End(InstanceTag, bool),
 }
 
 /// What the cloud is and does.
@@ -137,7 +137,7 @@ impl Cloud {
             all.map(|(tag, made)| (tag.clone(), made.alive, is_due(made.ends))).collect();
         for (tag, alive, ended) in over {
             if alive {
-                due.push(Due::End(tag.clone()));
+                due.push(Due::End(tag.clone(), ended));
             }
             if ended {
                 state.made.remove(&tag);

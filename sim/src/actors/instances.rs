@@ -9,6 +9,7 @@ use super::driver::World;
 use super::plan::terms;
 use super::shared::{Order, at};
 use super::worker::{self, Machine};
+use crate::history::Run;
 
 impl World<'_> {
     /// Begins and ends what is due.
@@ -24,8 +25,10 @@ impl World<'_> {
         for due in cloud.turn(now) {
             match due {
                 Due::Begin(tag, worker, works) => self.begin_instance(&tag, &worker, works),
-                Due::End(tag) => {
-                    self.count_end(&tag);
+                Due::End(tag, asked) => {
+                    if !asked {
+                        self.count_vanishing(tag.as_str());
+                    }
                     self.sim.crash(tag.as_str());
                     self.door.borrow_mut().machine_ends(&format!("{tag}/"), at(now));
                 }
@@ -59,13 +62,14 @@ impl World<'_> {
         });
     }
 
-    /// An instance ends while something runs on it, or while nothing does.
-    fn count_end(&self, tag: &InstanceTag) {
+    /// An instance ends without being asked to, while something runs on it or
+    /// while nothing does.
+    pub fn count_vanishing(&self, host: &str) {
         let mut shared = self.door.borrow_mut();
-        let host = format!("{tag}/");
-        let ran = &shared.recorder.history.ran;
-        let busy = ran.iter().any(|run| run.end.is_none() && run.instance.starts_with(&host));
-        shared.count(if busy { "instance_ends_with_builds" } else { "instance_ends_idle" });
+        let host = format!("{host}/");
+        let mine = |run: &&Run| run.instance.starts_with(&host);
+        let busy = shared.recorder.history.ran.iter().filter(mine).any(|run| run.end.is_none());
+        shared.count(if busy { "instance_vanishes_building" } else { "instance_vanishes_idle" });
     }
 
     /// Whether an instance is wished for, made, or destroyed just now.
@@ -82,11 +86,10 @@ impl World<'_> {
         let mut shared = self.door.borrow_mut();
         let Some(cloud) = shared.cloud.clone() else { return };
         let states: Vec<_> = shared.store.instances().map(|row| row.state).collect();
-        let running = |run: &&crate::history::Run| run.end.is_none();
-        let busy = shared.recorder.history.ran.iter().any(|run| {
-            running(&run)
-                && cloud.alive().iter().any(|(tag, _)| run.instance.starts_with(tag.as_str()))
-        });
+        let alive = cloud.alive();
+        let mut runs = shared.recorder.history.ran.iter().filter(|run| run.end.is_none());
+        let busy =
+            runs.any(|run| alive.iter().any(|(tag, _)| run.instance.starts_with(tag.as_str())));
         if cloud.is_making() {
             shared.count("crash_while_made");
         }

@@ -120,7 +120,7 @@ impl InstanceCore {
             Event::ReleaseStored { tag } => self.on_going(now, &tag, Going::on_noted, fx),
             Event::Destroyed { tag } => self.on_going(now, &tag, Going::on_destroyed, fx),
             Event::DestroyFailed { tag, error } => {
-                self.on_going(now, &tag, |going, now, _| going.on_failed(now, error), fx);
+                self.on_going(now, &tag, |going, now, fx| going.on_failed(now, error, fx), fx);
             }
             Event::StoreFailed { tag } => {
                 self.on_going(now, &tag, |going, now, _| going.on_store_failed(now), fx)
