@@ -3,3 +3,5 @@
 //! What is real here is what decides: the cores of `botmaster`. What is played
 //! is the world around them: clock, store, network, workers, disks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+pub mod memory;

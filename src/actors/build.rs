@@ -2,15 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient, Supervised};
 use bytes::Bytes;
 
 use super::runtime::{Alarm, World};
 use crate::core::build::{BuildCore, CommandEnd, Effect, Event, Order, Record};
-use crate::core::builder::{Event as ToBuilder, Request};
+use crate::core::builder::{Event as ToBuilder, Prediction, Request};
 use crate::core::ids::*;
-use crate::core::time::Timestamp;
+use crate::core::time::{Timestamp, WallTime};
 use crate::core::values::{
     BuildResult, CheckoutMode, Program, Properties, Property, StepKind, StepSpec,
 };
@@ -34,6 +35,8 @@ pub struct BuildOrder {
     pub link: Option<WorkerLink>,
     /// A build of an earlier master: its steps so far.
     pub recovered: Option<Vec<(StepRow, Vec<LogRow>)>>,
+    /// What is expected of it, to be kept when it starts.
+    pub expected: Option<Prediction>,
     /// Who hears of its life.
     pub builder: Recipient<BuilderEvent>,
     /// Who hears of its end.
@@ -48,6 +51,7 @@ pub struct Build {
     worker: Arc<WorkerHandle>,
     link: Option<WorkerLink>,
     recovered: Option<Vec<(StepRow, Vec<LogRow>)>>,
+    prediction: Option<Prediction>,
     builder: Recipient<BuilderEvent>,
     finished: Recipient<BuildFinished>,
     alarm: Alarm,
@@ -110,6 +114,7 @@ impl Build {
             worker: order.worker,
             link: order.link,
             recovered: order.recovered,
+            prediction: order.expected,
             builder: order.builder,
             finished: order.finished,
             alarm: Alarm::default(),
@@ -306,7 +311,10 @@ impl Build {
         // The fence is the new number: it must be stored before, or with, the
         // first thing that is written under it.
         let adopt = self.unadopted.map(|incarnation| Op::AdoptBuild { build, incarnation });
-        adopt.into_iter().chain(records.iter().filter_map(op)).collect()
+        let starts = records.contains(&Record::StartBuild);
+        let predict = self.prediction.filter(|_| starts);
+        let predict = predict.map(|expected| Op::Predict { build, expected });
+        adopt.into_iter().chain(records.iter().filter_map(op)).chain(predict).collect()
     }
 
     fn absorb(&mut self, outcomes: Vec<OpOutcome>) {
@@ -323,8 +331,7 @@ impl Build {
                     }
                 }
                 OpOutcome::Requeued { requests } => {
-                    self.requeued =
-                        requests.iter().map(|row| super::convert::request(row)).collect();
+                    self.requeued = requests.iter().map(super::convert::request).collect();
                 }
                 _ => {}
             }
@@ -466,6 +473,16 @@ impl Build {
             .iter()
             .filter_map(|(step, _)| Some((step.number as usize, step.results?)))
             .collect();
+        let took = |step: &StepRow, until: WallTime| {
+            let began = step.started_at.unwrap_or(until);
+            Duration::from_micros(u64::try_from(until.0 - began.0).unwrap_or_default())
+        };
+        let times = steps
+            .iter()
+            .filter_map(|(step, _)| Some((step.name.clone(), took(step, step.complete_at?))))
+            .collect();
+        let now = self.world.clock.now().wall;
+        let step_ran = steps.last().map(|(step, _)| took(step, now)).unwrap_or_default();
         let last_step =
             steps.last().map(|(step, _)| (step.number as usize, step.complete_at.is_some()));
         if let Some((step, logs)) = steps.into_iter().last() {
@@ -476,7 +493,7 @@ impl Build {
         if let Some(log) = &self.log {
             self.world.logs.reopen(log.clone(), Box::new(|_| {}));
         }
-        self.step(Event::Recover { last_step, results }, ctx);
+        self.step(Event::Recover { last_step, results, times, step_ran }, ctx);
     }
 }
 

@@ -1,10 +1,15 @@
 //! Rows of the store as the core knows them.
 
-use crate::core::builder::Request;
-use crate::store::RequestRow;
+use crate::core::builder::{Request, named_worker};
+use crate::store::{RequestRow, RequestWithSet, SetPart};
 
 /// A store row as the core knows it.
-pub(super) fn request(row: &RequestRow) -> Request {
+pub(super) fn request(request: &RequestWithSet) -> Request {
+    with_set(&request.row, &request.set)
+}
+
+/// A store row as the core knows it, with what its buildset says.
+pub(super) fn with_set(row: &RequestRow, set: &SetPart) -> Request {
     Request {
         id: row.id,
         buildset: row.buildset,
@@ -13,5 +18,8 @@ pub(super) fn request(row: &RequestRow) -> Request {
         epoch: row.epoch,
         requeued: row.requeued,
         infra_tries: row.infra_tries,
+        source: set.source.clone(),
+        properties: set.properties.clone(),
+        worker: named_worker(&set.properties),
     }
 }

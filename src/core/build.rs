@@ -5,12 +5,18 @@
 //! anything is stored or sent. It must always hold that a build that has begun
 //! ends with exactly one `Finished`, whatever its worker does.
 
+mod table;
+
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use table::{HEARS, Hears, WORK_TABLE, WORKS, Work};
+
 use super::builder::StepTimes;
 use super::ids::*;
+use super::planted;
 use super::time::{Now, Timestamp};
+use super::transitions;
 use super::values::{BuildResult, BuilderConfig, OnLost, StepSpec};
 
 /// How long after a kill's grace the worker may take to report the end.
@@ -98,6 +104,10 @@ pub enum Event {
         last_step: Option<(usize, bool)>,
         /// How the steps that ended came out.
         results: Vec<(usize, BuildResult)>,
+        /// What the steps that ended took, by name.
+        times: Vec<(String, Duration)>,
+        /// How long the last step had run, when it had not ended.
+        step_ran: Duration,
     },
     /// What was asked to be written is durable.
     Written,
@@ -236,7 +246,8 @@ pub struct BuildCore {
     result: BuildResult,
     halted: bool,
     failures: Vec<String>,
-    times: StepTimes,
+    /// What each step took so far.
+    times: Vec<(String, Duration)>,
     step_began: Timestamp,
     step_end: Option<CommandEnd>,
     stop: Option<String>,
@@ -270,19 +281,43 @@ impl BuildCore {
         }
     }
 
-    /// Takes in one event.
+    /// Takes in one event. Whatever it is, the phase changes only as the table
+    /// says.
     pub fn handle(&mut self, now: Now, event: Event, fx: &mut Vec<Effect>) {
+        let (before, heard) = (Work::from(self.phase), Hears::from(&event));
+        self.take(now.mono, event, fx);
+        let after = Work::from(self.phase);
+        assert!(
+            transitions::allows(WORK_TABLE, &before, &heard, &after),
+            "a build cannot go from {before:?} to {after:?} by {heard:?}"
+        );
+    }
+
+    /// Where its work stands, for tests and views.
+    #[must_use]
+    pub fn work(&self) -> Work {
+        self.phase.into()
+    }
+
+    fn take(&mut self, now: Timestamp, event: Event, fx: &mut Vec<Effect>) {
         if self.phase == Phase::Over {
             fx.push(Effect::Ignored("news of a build that is over"));
             return;
         }
-        let now = now.mono;
         match event {
+            Event::Begin | Event::Recover { .. } if self.phase != Phase::New => {
+                fx.push(Effect::Ignored("second beginning of a build"));
+            }
             Event::Begin => self.go_on(now, 0, vec![Record::StartBuild], fx),
-            Event::Recover { last_step, results } => self.on_recover(now, last_step, results),
-            Event::Written => self.on_written(now, fx),
+            Event::Recover { last_step, results, times, step_ran } => {
+                self.times = times;
+                self.on_recover(now, last_step, results, step_ran);
+            }
+            Event::Written => self.on_written(fx),
             Event::WriteFailed { transient, error: _ } => {
-                if transient {
+                if !matches!(self.phase, Phase::Writing(_)) {
+                    fx.push(Effect::Ignored("answer to a write that was not asked for"));
+                } else if transient {
                     self.retry_at = Some(now + STORE_PAUSE);
                 } else {
                     self.phase = Phase::Over;
@@ -386,7 +421,7 @@ impl BuildCore {
         }
     }
 
-    fn on_written(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
+    fn on_written(&mut self, fx: &mut Vec<Effect>) {
         let Phase::Writing(next) = self.phase else {
             fx.push(Effect::Ignored("answer to a write that was not asked for"));
             return;
@@ -415,15 +450,18 @@ impl BuildCore {
                     fx.push(Effect::CloseLog { line: "stopped before the command began".into() });
                     return;
                 }
-                self.step_began = now;
                 fx.push(Effect::SendCommand { index, command: self.command(index) });
             }
             Next::End { result, requeue } => {
                 self.phase = Phase::Over;
                 self.kill_by = None;
                 self.away = None;
-                let times =
-                    (result == BuildResult::Success).then(|| std::mem::take(&mut self.times));
+                let teaches = result == BuildResult::Success
+                    || planted::is("expectations_learn_from_failures");
+                let times = teaches.then(|| StepTimes {
+                    factory: self.order.config.factory_digest.clone(),
+                    steps: std::mem::take(&mut self.times),
+                });
                 fx.push(Effect::Finished { result, requeue, times });
             }
         }
@@ -457,9 +495,8 @@ impl BuildCore {
         let end = self.step_end.take();
         let Some(step) = self.steps().get(index).cloned() else { return };
         let result = self.judge(&step, end.as_ref());
-        if result == BuildResult::Success {
-            self.times.push((step.name.clone(), now.since(self.step_began)));
-        }
+        // Of a step that failed harmlessly, too: the build took that long.
+        self.times.push((step.name.clone(), now.since(self.step_began)));
         let text = step_text(&step, result, end.as_ref());
         let mut records = vec![Record::FinishLog, Record::FinishStep { result, text }];
         let properties = std::mem::take(&mut self.properties);
@@ -649,10 +686,11 @@ impl BuildCore {
         now: Timestamp,
         last_step: Option<(usize, bool)>,
         results: Vec<(usize, BuildResult)>,
+        step_ran: Duration,
     ) {
         self.started = true;
         self.away = Some(now);
-        self.step_began = now;
+        self.step_began = now - step_ran;
         for (index, result) in results {
             let Some(step) = self.steps().get(index).cloned() else { continue };
             self.count(&step, result);

@@ -9,6 +9,7 @@
 pub mod ids;
 pub mod rng;
 pub mod time;
+pub mod transitions;
 pub mod values;
 pub mod views;
 

@@ -104,6 +104,9 @@ pub struct Property {
     pub source: String,
 }
 
+/// Who set a property that says something of the build's worker.
+pub const WORKER_SOURCE: &str = "Worker";
+
 /// Properties by name.
 pub type Properties = BTreeMap<String, Property>;
 
@@ -248,6 +251,31 @@ pub enum ChooseWorker {
     First,
 }
 
+/// Which waiting requests join the oldest one when its build starts (row B09).
+/// The policy is a plain comparison: it cannot fail, wait or take long.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum Merge {
+    /// None: each request has its own build.
+    #[default]
+    None,
+    /// Those for the same source.
+    SameSource,
+    /// Those for the same source whose submissions say the same of each of
+    /// these properties; not to have one is something else than an empty one.
+    Properties(Vec<String>),
+}
+
+impl fmt::Display for Merge {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::None => f.write_str("none"),
+            Self::SameSource => f.write_str("same source"),
+            Self::Properties(names) => write!(f, "[{}]", names.join(", ")),
+        }
+    }
+}
+
 /// What becomes of a build whose worker went away and did not come back.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -295,6 +323,11 @@ pub struct BuilderConfig {
     pub infra_retries: u32,
     /// How many requests may wait.
     pub queue_limit: usize,
+    /// Which waiting requests share a build (row B09).
+    pub merge: Merge,
+    /// Most builds of this builder side by side, from the choice of the worker
+    /// on. None means as many as its workers have room for.
+    pub max_builds: Option<u32>,
 }
 
 /// Everything a Worker actor needs to know about its worker.

@@ -2,10 +2,10 @@
 //! show them, tests assert on them.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use serde::Serialize;
 
+use super::builder::Estimate;
 use super::ids::*;
 use super::time::WallTime;
 
@@ -50,8 +50,8 @@ pub struct BuilderView {
     pub builds: Vec<ActiveBuildView>,
     /// Its workers' standing, by name.
     pub workers: BTreeMap<WorkerName, &'static str>,
-    /// How long the next build will probably take.
-    pub expected: Option<Duration>,
+    /// How long the next build will take.
+    pub expected: Option<Estimate>,
     /// Why nobody is in charge, when its actor gave up.
     pub broken: Option<String>,
     /// How often its actor was restarted after a panic.

@@ -16,7 +16,7 @@ use super::timers::grace_fault;
 use super::types::Timers;
 use super::workers::LockDefinition;
 use crate::core::ids::{BuilderName, WorkerName};
-use crate::core::values::{BuilderConfig, ChooseWorker, Factory, LockUse, OnLost};
+use crate::core::values::{BuilderConfig, ChooseWorker, Factory, LockUse, Merge, OnLost};
 
 /// How many requests may wait for a builder that does not say.
 const QUEUE_LIMIT: u64 = 200_000;
@@ -43,6 +43,8 @@ const BUILDER_KEYS: &[&str] = &[
     "grace",
     "infra_retries",
     "queue_limit",
+    "merge",
+    "max_builds",
     "step",
     // Refused with a text of its own (row B02).
     "periodic_build_time",
@@ -56,6 +58,8 @@ pub(super) struct BuilderContext<'a> {
     pub(super) timers: &'a Timers,
     pub(super) workers: &'a [&'a str],
     pub(super) locks: &'a [LockDefinition],
+    /// For builders that do not say.
+    pub(super) merge: Merge,
 }
 
 /// Reads all builders. What is wrong is in the sections' report.
@@ -156,7 +160,50 @@ fn read_builder(
         grace: read_grace(section, context.timers),
         infra_retries: u32::try_from(retries).unwrap_or(u32::MAX),
         queue_limit: usize::try_from(limit).unwrap_or(usize::MAX),
+        merge: read_merge(section).unwrap_or_else(|| context.merge.clone()),
+        max_builds: section
+            .number("max_builds", 1..=u64::from(u32::MAX))
+            .and_then(|most| u32::try_from(most).ok()),
         name: BuilderName::from(name),
+    }
+}
+
+/// `"none"`, `"same source"`, or a list of properties (row B09).
+pub(super) fn read_merge(section: &Section<'_, '_>) -> Option<Merge> {
+    const FIX: &str = "write \"none\", \"same source\", or a list of properties that must be \
+                       equal besides the source: [\"channel\"]";
+    let value = section.raw("merge")?;
+    match value.get_ref() {
+        DeValue::String(word) if word == "none" => Some(Merge::None),
+        DeValue::String(word) if word == "same source" => Some(Merge::SameSource),
+        DeValue::String(word) => {
+            let message = format!("`{word}` is not known here");
+            section.error(&value.span(), "merge", message, FIX);
+            None
+        }
+        DeValue::Array(items) if items.is_empty() => {
+            section.error(&value.span(), "merge", "the list names no property", FIX);
+            None
+        }
+        DeValue::Array(_) => {
+            let mut names: Vec<String> = Vec::new();
+            for said in section.texts("merge")? {
+                if said.value.trim().is_empty() {
+                    section.error(&said.span, "merge", "a property needs a name", FIX);
+                } else if names.contains(&said.value) {
+                    let message = format!("property `{}` is named twice", said.value);
+                    section.error(&said.span, "merge", message, "name it once");
+                } else {
+                    names.push(said.value);
+                }
+            }
+            Some(Merge::Properties(names))
+        }
+        _ => {
+            let message = "a text or a list is wanted here";
+            section.error(&value.span(), "merge", message, FIX);
+            None
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
-use super::builders::{BuilderContext, read_builders};
+use super::builders::{BuilderContext, read_builders, read_merge};
 use super::master::{MASTER_KEYS, read_master};
 use super::names::fix_unknown;
 use super::reader::{Report, Section};
@@ -142,12 +142,14 @@ fn read_settings(path: &Path, root: &Section<'_, '_>, overrides: &Overrides) -> 
         Some(folder) if !folder.as_os_str().is_empty() => folder,
         _ => Path::new("."),
     };
-    let master = read_master(&root.table("master", MASTER_KEYS), base, overrides);
+    let own = root.table("master", MASTER_KEYS);
+    let master = read_master(&own, base, overrides);
+    let merge = read_merge(&own).unwrap_or_default();
     let timers = read_timers(&root.table("timers", TIMER_KEYS));
     let workers = read_workers(root);
     let locks = read_locks(root);
     let names: Vec<&str> = workers.iter().map(|worker| worker.config.name.as_str()).collect();
-    let context = BuilderContext { base, timers: &timers, workers: &names, locks: &locks };
+    let context = BuilderContext { base, timers: &timers, workers: &names, locks: &locks, merge };
     let builders = read_builders(root, &context);
     if builders.is_empty() && root.raw("builder").is_none() {
         root.report.note(None, "builder", "no builder is configured", "add a [[builder]]");

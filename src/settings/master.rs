@@ -11,7 +11,7 @@ use super::reader::Section;
 use super::types::MasterSettings;
 
 pub(super) const MASTER_KEYS: &[&str] =
-    &["title", "data_dir", "http", "listen", "insecure", "drain"];
+    &["title", "data_dir", "http", "listen", "insecure", "drain", "merge"];
 
 /// Takes `.` and `..` out of a path without asking the file system.
 fn tidy(path: &Path) -> PathBuf {

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use crate::core::builder::{Prediction, QueuedEta};
 use crate::core::ids::*;
 use crate::core::time::WallTime;
 use crate::core::values::{BuildResult, Factory, Properties, SourceStamp};
@@ -116,6 +117,33 @@ pub struct RequestRow {
     pub waited_for: bool,
 }
 
+/// What a request shares with the other requests of its set.
+#[derive(Clone, PartialEq, Debug, Default)]
+pub struct SetPart {
+    /// Ids of the source stamps, in order. Equal stamps have the same id.
+    pub source: Arc<[u64]>,
+    /// For every build of the set.
+    pub properties: Arc<Properties>,
+}
+
+impl From<&BuildsetRow> for SetPart {
+    fn from(set: &BuildsetRow) -> Self {
+        Self {
+            source: set.sourcestamps.iter().map(|stamp| stamp.id).collect(),
+            properties: set.properties.clone(),
+        }
+    }
+}
+
+/// A build request with what its builder needs to know to start it.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RequestWithSet {
+    /// The request.
+    pub row: Arc<RequestRow>,
+    /// Of its set.
+    pub set: SetPart,
+}
+
 /// Where a request stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
@@ -224,7 +252,7 @@ pub struct OpenBuild {
     /// Its worker's name.
     pub worker: WorkerName,
     /// Its requests, the oldest first, with the epochs it holds.
-    pub requests: Vec<RequestRow>,
+    pub requests: Vec<RequestWithSet>,
     /// The steps as they were when it was claimed.
     pub factory: Arc<Factory>,
     /// Steps begun so far, each with its logs.
@@ -237,7 +265,7 @@ pub struct BuilderRecords {
     /// Which builder.
     pub builder: BuilderId,
     /// Requests that wait, in no order that matters.
-    pub queued: Vec<RequestRow>,
+    pub queued: Vec<RequestWithSet>,
     /// Builds that have not ended.
     pub builds: Vec<OpenBuild>,
     /// Every request with an id up to this is known to these records. A notice
@@ -495,9 +523,31 @@ pub enum Op {
         /// As the core writes it.
         text: String,
     },
+    /// Keeps what is expected of a build that starts, so that it can be told
+    /// later how far off that was. The first one counts.
+    Predict {
+        /// Of which build.
+        build: BuildId,
+        /// What is expected.
+        expected: Prediction,
+    },
+    /// Keeps when requests that wait are expected to begin and to end. The
+    /// first one of each counts.
+    PredictRequests(Vec<RequestPrediction>),
     /// A moment in a builder's life that the rows name: `connect WORKER`,
     /// `pinging`, `offline`, …
     Note(BuilderNote),
+}
+
+/// When a request that waits is expected to begin and to end.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct RequestPrediction {
+    /// Which.
+    pub request: RequestId,
+    /// When that was worked out.
+    pub at: WallTime,
+    /// From then on.
+    pub eta: QueuedEta,
 }
 
 /// A moment in a builder's life.
@@ -547,7 +597,7 @@ pub enum OpOutcome {
     /// by a `FinishBuild`.
     Requeued {
         /// Back in the queue.
-        requests: Vec<Arc<RequestRow>>,
+        requests: Vec<RequestWithSet>,
     },
     /// The build with its number.
     Started(Arc<BuildRow>),

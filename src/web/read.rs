@@ -405,7 +405,7 @@ pub fn progress(context: &WebContext, of: &BuildRef) -> Result<Value, ApiError> 
         (None, Some(active)) => active.state,
         (None, None) => "running",
     };
-    let expected = view.as_ref().and_then(|view| view.expected).map(|span| span.as_secs());
+    let expected = view.as_ref().and_then(|view| view.expected).map(|span| span.likely.as_secs());
 
     let mut page = Page::of(Filter::is("buildid", build.id.0));
     page.order = vec![("number".into(), true)];

@@ -116,6 +116,8 @@ pub fn builder_with_steps(name: &str, workers: &[&str], steps: usize) -> Builder
         grace: Duration::from_millis(400),
         infra_retries: 3,
         queue_limit: 10_000,
+        merge: Merge::None,
+        max_builds: None,
     }
 }
 

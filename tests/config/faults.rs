@@ -53,7 +53,7 @@ fn unknown_keys_name_the_nearest_known_one() {
     );
     assert_eq!(
         before("[master]\nbanana = 1"),
-        "x.toml:2: master.banana: unknown key\n    fix: remove it; known here are: title, data_dir, http, listen, insecure, drain"
+        "x.toml:2: master.banana: unknown key\n    fix: remove it; known here are: title, data_dir, http, listen, insecure, drain, merge"
     );
     assert_eq!(
         step("run = [\"true\"]\nhaltOnFailure = true"),
@@ -187,7 +187,7 @@ fn fn12_bad_names_are_refused_and_shown_without_harm() {
     assert_eq!(
         before("[master]\n\"a\\u001b[2J\\u202e\" = 1"),
         "x.toml:2: master.a\\u{1b}[2J\\u{202e}: unknown key\n    \
-         fix: remove it; known here are: title, data_dir, http, listen, insecure, drain"
+         fix: remove it; known here are: title, data_dir, http, listen, insecure, drain, merge"
     );
 }
 
@@ -263,6 +263,36 @@ fn locks_that_cannot_be_had_are_refused() {
     assert_eq!(
         before("[[lock]]\nname = \"l\"\nkind = \"global\""),
         "x.toml:3: lock[1].kind: `global` is not known here\n    fix: write \"master\" or \"worker\""
+    );
+}
+
+#[test]
+fn b09_a_merge_policy_that_is_none_is_refused() {
+    const FIX: &str = "write \"none\", \"same source\", or a list of properties that must be \
+                       equal besides the source: [\"channel\"]";
+    let refused = |value: &str| builder(&format!("merge = {value}\n"));
+    assert_eq!(
+        refused("\"all\""),
+        format!("x.toml:3: builder[1].merge: `all` is not known here\n    fix: {FIX}")
+    );
+    assert_eq!(
+        refused("[]"),
+        format!("x.toml:3: builder[1].merge: the list names no property\n    fix: {FIX}")
+    );
+    assert_eq!(
+        refused("true"),
+        format!("x.toml:3: builder[1].merge: a text or a list is wanted here\n    fix: {FIX}")
+    );
+    assert_eq!(
+        refused("[\"a\", \"a\", \" \"]"),
+        format!(
+            "x.toml:3: builder[1].merge: property `a` is named twice\n    fix: name it once\n\
+             x.toml:3: builder[1].merge: a property needs a name\n    fix: {FIX}"
+        )
+    );
+    assert_eq!(
+        builder("max_builds = 0\n"),
+        "x.toml:3: builder[1].max_builds: 0 is out of range\n    fix: write a whole number from 1 to 4294967295"
     );
 }
 

@@ -4,7 +4,7 @@ use std::path::Path;
 use std::time::Duration;
 
 use botmaster::core::values::{
-    CheckoutMode, ChooseWorker, LockKind, LockUse, OnLost, Program, StepKind,
+    CheckoutMode, ChooseWorker, LockKind, LockUse, Merge, OnLost, Program, StepKind,
 };
 use botmaster::settings::{
     DurationError, Overrides, Timers, factory_digest, load_text, parse_duration, show_duration,
@@ -86,6 +86,18 @@ fn b01_the_single_worker_comes_first_and_none_is_a_warning() {
         notes(BUILDER),
         "x.toml:1: builder[1].workers: builder `b` has no worker: its requests will wait\n    fix: add workers = [\"…\"]"
     );
+}
+
+#[test]
+fn b09_what_is_merged_is_said_for_all_builders_or_for_one() {
+    let text = "[master]\nmerge = \"same source\"\n[[builder]]\nname = \"a\"\n[[builder.step]]\nrun = [\"true\"]\n\
+                [[builder]]\nname = \"b\"\nmerge = \"none\"\nmax_builds = 2\n[[builder.step]]\nrun = [\"true\"]\n\
+                [[builder]]\nname = \"c\"\nmerge = [\"channel\", \"target\"]\n[[builder.step]]\nrun = [\"true\"]\n";
+    let builders = load(text).unwrap().settings.builders;
+    assert_eq!((&builders[0].merge, builders[0].max_builds), (&Merge::SameSource, None));
+    assert_eq!((&builders[1].merge, builders[1].max_builds), (&Merge::None, Some(2)));
+    assert_eq!(builders[2].merge, Merge::Properties(vec!["channel".into(), "target".into()]));
+    assert_eq!(load(BUILDER).unwrap().settings.builders[0].merge, Merge::None);
 }
 
 #[test]

@@ -97,7 +97,7 @@ fn b15_the_number_and_the_first_step_are_one_write_and_the_command_follows_it() 
     else {
         panic!("{effects:?}")
     };
-    assert_eq!(times.len(), 2);
+    assert_eq!((times.factory.as_str(), times.steps.len()), ("f1", 2));
 }
 
 #[test]
@@ -287,6 +287,8 @@ fn a_build_of_an_earlier_master_goes_on_where_it_stood() {
     desk.hear(Event::Recover {
         last_step: Some((1, false)),
         results: vec![(0, BuildResult::Failure)],
+        times: vec![("a".into(), 3 * SECOND)],
+        step_ran: 5 * SECOND,
     });
     let grace = desk.core.next_deadline().expect("fm04: the grace counts from the restart");
     assert_eq!(grace.since(desk.now.mono), 150 * SECOND);
@@ -294,6 +296,24 @@ fn a_build_of_an_earlier_master_goes_on_where_it_stood() {
     desk.hear(Event::Back { incarnation: Incarnation(2), command, lost: false });
     let end = desk.end(1, CommandEnd::Exit(0));
     assert_eq!(result(&end), Some((BuildResult::Failure, false)), "the first step had failed");
+}
+
+#[test]
+fn b31_a_build_of_an_earlier_master_teaches_all_of_its_steps() {
+    let mut desk = Desk::new(vec![run_step("a"), run_step("b")]);
+    desk.hear(Event::Recover {
+        last_step: Some((1, false)),
+        results: vec![(0, BuildResult::Success)],
+        times: vec![("a".into(), 3 * SECOND)],
+        step_ran: 5 * SECOND,
+    });
+    let command = Some(CommandId::for_step(BuildId(5), 1));
+    desk.hear(Event::Back { incarnation: Incarnation(2), command, lost: false });
+    desk.now.mono = desk.now.mono + 2 * SECOND;
+    desk.end(1, CommandEnd::Exit(0));
+    let effects = desk.hear(Event::Written);
+    let [Effect::Finished { times: Some(times), .. }] = &effects[..] else { panic!("{effects:?}") };
+    assert_eq!(times.steps, [("a".into(), 3 * SECOND), ("b".into(), 7 * SECOND)]);
 }
 
 #[test]

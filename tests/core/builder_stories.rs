@@ -1,8 +1,8 @@
 //! The builder's queue and its choice of workers.
 
 use botmaster::core::builder::{
-    BuilderCore, Effect, Event, Expectations, OpenBuild, Records, ReplyId, Request, SeatReport,
-    SeatReportUse, StartFailure,
+    BuilderCore, Effect, Event, OpenBuild, Records, ReplyId, Request, SeatReport, SeatReportUse,
+    StartFailure,
 };
 use botmaster::core::ids::*;
 use botmaster::core::rng::Rng;
@@ -225,32 +225,6 @@ fn b17_the_big_state_is_told_only_when_it_changes() {
     desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(1) });
     let gone = desk.hear(Event::Detach { worker: "w2".into(), session: SessionId(2) });
     assert_eq!(states(&gone), ["offline"]);
-}
-
-#[test]
-fn b19_expectations_come_from_builds_that_succeeded() {
-    let mut desk = Desk::new(config(&["w1"]));
-    desk.attach("w1", 1);
-    let (_, claim) = asked(&desk.submit(&[1]))[0];
-    desk.start(claim, &[1], 1);
-    desk.hear(Event::Finished {
-        claim,
-        result: BuildResult::Failure,
-        requeued: Vec::new(),
-        times: None,
-    });
-    assert_eq!(desk.core.view().expected, None);
-    let (_, claim) = asked(&desk.submit(&[2]))[0];
-    desk.start(claim, &[2], 2);
-    let effects = desk.finish(claim);
-    assert_eq!(desk.core.view().expected, Some(4 * SECOND));
-    let saved = effects.iter().find_map(|effect| match effect {
-        Effect::SaveExpectations(text) => Some(text.clone()),
-        _ => None,
-    });
-    let read = Expectations::from_text(&saved.expect("they are kept"));
-    assert_eq!(read.total(), Some(4 * SECOND), "b20: they survive a restart");
-    assert_eq!(Expectations::from_text("something else").total(), None);
 }
 
 #[test]

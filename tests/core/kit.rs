@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use botmaster::core::builder::{BuilderCore, Effect, Event, ReplyId, Request};
+use botmaster::core::builder::{BuilderCore, Effect, Event, ReplyId, Request, StepTimes};
 use botmaster::core::ids::*;
 use botmaster::core::rng::Rng;
 use botmaster::core::time::{Now, Timestamp, WallTime};
@@ -45,6 +45,8 @@ pub fn config(workers: &[&str]) -> BuilderConfig {
         grace: 150 * SECOND,
         infra_retries: 3,
         queue_limit: 1000,
+        merge: Merge::None,
+        max_builds: None,
     }
 }
 
@@ -57,6 +59,9 @@ pub fn request(id: u64) -> Request {
         epoch: Epoch(0),
         requeued: false,
         infra_tries: 0,
+        source: Arc::from([1]),
+        properties: Arc::default(),
+        worker: None,
     }
 }
 
@@ -119,7 +124,7 @@ impl Desk {
     pub fn claim(&mut self, claim: ClaimId, ids: &[u64]) -> (BuildId, Vec<Effect>) {
         let build = BuildId(self.next_build);
         self.next_build += 1;
-        let requests = ids.iter().map(|id| Request { epoch: Epoch(1), ..request(*id) }).collect();
+        let requests = ids.iter().map(|id| (RequestId(*id), Epoch(1))).collect();
         (build, self.hear(Event::Claimed { claim, build, requests }))
     }
 
@@ -137,9 +142,20 @@ impl Desk {
             claim,
             result: BuildResult::Success,
             requeued: Vec::new(),
-            times: Some(vec![("test".into(), 4 * SECOND)]),
+            times: Some(times(&[("test", 4)])),
         })
     }
+}
+
+/// What the steps of a build of the usual factory took, in seconds.
+pub fn times(steps: &[(&str, u32)]) -> StepTimes {
+    let steps = steps.iter().map(|(name, seconds)| ((*name).into(), *seconds * SECOND)).collect();
+    StepTimes { factory: "f1".into(), steps }
+}
+
+/// What the next build will likely take.
+pub fn expected(desk: &Desk) -> Option<Duration> {
+    desk.core.view().expected.map(|expected| expected.likely)
 }
 
 /// Which workers were asked for a slot, for which claim.

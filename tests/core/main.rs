@@ -4,10 +4,13 @@
 mod build_stories;
 mod builder_stories;
 mod control_stories;
+mod expectation_stories;
 mod inbox_stories;
 mod kit;
 mod ping_stories;
 mod plan_stories;
 mod slave_builder_stories;
+mod slave_builder_table;
 mod takeover_stories;
+mod transition_stories;
 mod worker_stories;

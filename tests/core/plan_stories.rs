@@ -39,6 +39,18 @@ fn b03_every_setting_is_compared_one_readable_line_each() {
             BuilderConfig { grace: Duration::from_secs(1), ..old.clone() },
             "grace changed from 150s to 1s",
         ),
+        (
+            BuilderConfig { merge: Merge::SameSource, ..old.clone() },
+            "merge changed from none to same source",
+        ),
+        (
+            BuilderConfig { merge: Merge::Properties(vec!["a".into(), "b".into()]), ..old.clone() },
+            "merge changed from none to [a, b]",
+        ),
+        (
+            BuilderConfig { max_builds: Some(2), ..old.clone() },
+            "max_builds changed from no limit to 2",
+        ),
     ];
     for (new, line) in changes {
         assert_eq!(compare_to_setup(&old, &new), [line]);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use botmaster::core::builder::{BuilderCore, Effect, Event, ReplyId, Request, StartFailure};
 use botmaster::core::ids::*;
+use botmaster::core::planted;
 use botmaster::core::values::*;
 use botmaster::core::views::BigState;
 
@@ -170,10 +171,34 @@ fn t10_expectations_go_on_unless_the_factory_changed() {
         desk
     };
     let same = take_over(&mut learnt(), config(&["w1", "w2"]));
-    assert_eq!(same.core.view().expected, Some(4 * SECOND));
+    assert_eq!(expected(&same), Some(4 * SECOND));
     let factory = Arc::new(Factory { steps: vec![run_step("other")] });
-    let other = take_over(&mut learnt(), BuilderConfig { factory, ..config(&["w1"]) });
-    assert_eq!(other.core.view().expected, None);
+    let changed = BuilderConfig { factory, factory_digest: "f2".into(), ..config(&["w1"]) };
+    let other = take_over(&mut learnt(), changed);
+    assert_eq!(expected(&other), None);
+}
+
+#[test]
+fn t10_a_success_with_the_old_factory_teaches_nothing_about_the_new_one() {
+    let mut old = Desk::new(config(&["w1"]));
+    old.attach("w1", 1);
+    let (_, claim) = asked(&old.submit(&[1]))[0];
+    old.start(claim, &[1], 1);
+    let factory = Arc::new(Factory {
+        steps: vec![StepSpec { workdir: Some("sub".into()), ..run_step("test") }],
+    });
+    let changed = BuilderConfig { factory, factory_digest: "f2".into(), ..config(&["w1"]) };
+    let mut new = take_over(&mut old, changed);
+    let effects = pass_on(old.finish(claim), &mut new);
+    assert_eq!(expected(&new), None);
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::SaveExpectations(_))));
+}
+
+#[test]
+fn t10_a_takeover_that_drops_expectations_is_found() {
+    let story = t10_expectations_go_on_unless_the_factory_changed;
+    let told = std::panic::catch_unwind(|| planted::with("takeover_drops_expectations", story));
+    assert!(told.is_err(), "the story does not see it");
 }
 
 #[test]
@@ -184,7 +209,7 @@ fn b31_a_success_on_the_predecessor_teaches_the_latest_successor() {
     old.start(claim, &[1], 1);
     let mut new = take_over(&mut old, config(&["w1", "w2"]));
     pass_on(old.finish(claim), &mut new);
-    assert_eq!(new.core.view().expected, Some(4 * SECOND));
+    assert_eq!(expected(&new), Some(4 * SECOND));
 }
 
 #[test]

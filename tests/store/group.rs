@@ -211,7 +211,7 @@ fn i12_nothing_told_is_lost_by_kill_9() {
     assert!(told.len() >= 500);
     let (store, _) = open(dir.path());
     let queued = load(&store, BuilderId(1)).queued;
-    let there: BTreeSet<_> = queued.iter().map(|row| row.id).collect();
+    let there: BTreeSet<_> = queued.iter().map(|with| with.row.id).collect();
     assert!(told.is_subset(&there), "{:?}", told.difference(&there));
     store.close();
 }

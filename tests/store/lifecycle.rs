@@ -142,9 +142,9 @@ fn fb02_an_unclaimed_request_goes_to_the_head_and_a_cancelled_one_ends() {
     world.changes();
     let unclaim = Op::Unclaim { build: build.id, cancelled: vec![two], at: at(25) };
     let OpOutcome::Requeued { requests } = world.run(unclaim.clone()).unwrap() else { panic!() };
-    assert_eq!(requests.iter().map(|row| row.id).collect::<Vec<_>>(), [one]);
-    assert!(requests[0].requeued && requests[0].infra_tries == 0);
-    assert_eq!(requests[0].epoch, Epoch(1));
+    assert_eq!(requests.iter().map(|with| with.row.id).collect::<Vec<_>>(), [one]);
+    assert!(requests[0].row.requeued && requests[0].row.infra_tries == 0);
+    assert_eq!(requests[0].row.epoch, Epoch(1));
     assert_eq!(world.changes(), ["RequestUnclaimed", "RequestComplete", "BuildsetComplete"]);
     assert!(world.engine.load_builder(world.builder).unwrap().builds.is_empty());
     assert!(matches!(world.run(unclaim), Err(StoreError::Missing(_))));
@@ -246,8 +246,8 @@ fn a_lost_build_gives_its_requests_back_and_counts_the_try() {
     let after = RequestsAfter::Requeue { infra: true };
     let outcome = world.run(finish_op(build.id, BuildResult::Retry, after)).unwrap();
     let OpOutcome::Requeued { requests } = outcome else { panic!() };
-    assert_eq!((requests[0].id, requests[0].infra_tries), (request, 1));
-    assert!(requests[0].requeued && requests[0].claimed_at.is_none());
+    assert_eq!((requests[0].row.id, requests[0].row.infra_tries), (request, 1));
+    assert!(requests[0].row.requeued && requests[0].row.claimed_at.is_none());
     assert_eq!(world.changes(), ["BuildFinished", "RequestUnclaimed"]);
 
     let build = world.claim(2, request, 1).id;
@@ -255,7 +255,7 @@ fn a_lost_build_gives_its_requests_back_and_counts_the_try() {
     let after = RequestsAfter::Requeue { infra: false };
     let outcome = world.run(finish_op(build, BuildResult::Retry, after)).unwrap();
     let OpOutcome::Requeued { requests } = outcome else { panic!() };
-    assert_eq!(requests[0].infra_tries, 1);
+    assert_eq!(requests[0].row.infra_tries, 1);
 }
 
 #[test]
@@ -448,14 +448,14 @@ fn a_builder_is_rebuilt_from_everything_it_had() {
     world.run(finish_op(finished.id, BuildResult::Success, RequestsAfter::Done)).unwrap();
     let waiting = world.submit().1.id;
     let records = world.engine.load_builder(world.builder).unwrap();
-    assert_eq!(records.queued.iter().map(|row| row.id).collect::<Vec<_>>(), [waiting]);
+    assert_eq!(records.queued.iter().map(|with| with.row.id).collect::<Vec<_>>(), [waiting]);
     assert!(records.loaded_through >= waiting && waiting > done);
     assert_eq!(records.expectations.as_deref(), Some("5 s"));
     let [build] = records.builds.as_slice() else { panic!("{records:?}") };
     assert_eq!(build.row, *running);
     assert_eq!((build.claim, build.worker.as_str()), (ClaimId(7), "w1"));
     assert_eq!(build.factory, factory());
-    assert_eq!((build.requests[0].id, build.requests[0].epoch), (claimed, Epoch(1)));
+    assert_eq!((build.requests[0].row.id, build.requests[0].row.epoch), (claimed, Epoch(1)));
     assert_eq!(build.steps[0].1.len(), 2);
     let unknown = world.engine.load_builder(BuilderId(99));
     assert_eq!(unknown, Err(StoreError::Missing("builder 99".into())));

@@ -10,4 +10,5 @@ mod logs;
 mod logs_lines;
 mod logs_model;
 mod people;
+mod transitions;
 mod world;

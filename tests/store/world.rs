@@ -197,7 +197,12 @@ impl World {
     pub fn request(&self, request: RequestId) -> Option<RequestRow> {
         let records = self.engine.load_builder(self.builder).unwrap();
         let held = records.builds.into_iter().flat_map(|build| build.requests);
-        records.queued.into_iter().chain(held).find(|row| row.id == request)
+        records
+            .queued
+            .into_iter()
+            .chain(held)
+            .map(|with| (*with.row).clone())
+            .find(|row| row.id == request)
     }
 
     /// Names of the changes since the last call.

@@ -11,7 +11,7 @@ use tokio::sync::{Mutex, oneshot};
 mod reload;
 
 use super::builder::{Builder, BuilderParts, SuccessorFailed};
-use super::convert::request as core_request;
+use super::convert::with_set;
 use super::runtime::{ChildDown, MayRestart, World, start_supervised};
 use super::worker::Worker;
 use crate::core::bot_master::Roster;
@@ -23,7 +23,7 @@ use crate::core::values::{BuilderConfig, WorkerConfig};
 use crate::core::views::{BigState, BuilderView};
 use crate::messages::*;
 use crate::settings::{Loaded, Problem, Settings, TokenBook};
-use crate::store::{NewBuildset, Op, OpOutcome, StoreError, Transaction, WorkerRow};
+use crate::store::{NewBuildset, Op, OpOutcome, SetPart, StoreError, Transaction, WorkerRow};
 
 /// Answered once every builder stands.
 #[derive(actix::Message)]
@@ -431,8 +431,9 @@ impl Handler<SubmitWritten> for BotMaster {
                 if existing {
                     continue;
                 }
+                let set = SetPart::from(buildset.as_ref());
                 for row in requests {
-                    mail.entry(row.builder).or_default().push(core_request(&row));
+                    mail.entry(row.builder).or_default().push(with_set(&row, &set));
                 }
             }
             for (builder, requests) in mail {

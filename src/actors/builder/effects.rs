@@ -11,9 +11,9 @@ use crate::actors::convert::request;
 use crate::actors::runtime::{MayRestart, start_supervised};
 use crate::actors::slave_builder::SlaveBuilder;
 use crate::core::build::{Event as ToBuild, Order};
-use crate::core::builder::{Answer, Effect, Event, ReplyId, Request};
+use crate::core::builder::{Answer, Effect, Event, Prediction, ReplyId, Request, WORKER_PROPERTY};
 use crate::core::ids::*;
-use crate::core::values::{BuildResult, BuilderConfig, Properties, Property};
+use crate::core::values::{BuildResult, BuilderConfig, Properties, Property, WORKER_SOURCE};
 use crate::messages::*;
 use crate::store::{BuilderNote, BuildsetRow, Op, OpOutcome, Transaction, Written};
 
@@ -29,6 +29,14 @@ struct UndoAgain {
     claim: ClaimId,
     build: BuildId,
     cancelled: Vec<RequestId>,
+}
+
+/// A build that the worker accepted.
+pub(super) struct RunOrder {
+    claim: ClaimId,
+    build: BuildId,
+    config: Arc<BuilderConfig>,
+    expected: Option<Prediction>,
 }
 
 /// Write what is waiting to be noted.
@@ -116,8 +124,9 @@ impl Builder {
                     seat.addr.do_send(CallBackStart(claim));
                 }
             }
-            Effect::RunBuild { claim, build, worker, requests, config } => {
-                self.run_build(claim, build, &worker, &requests, config, ctx);
+            Effect::RunBuild { claim, build, worker, requests, config, expected } => {
+                let order = RunOrder { claim, build, config, expected };
+                self.run_build(order, &worker, &requests, ctx);
             }
             Effect::StopBuild { claim, reason } => {
                 if let Some(build) = self.builds.get(&claim) {
@@ -261,7 +270,7 @@ impl Builder {
             move |written| {
                 let requests = match written.as_deref() {
                     Ok([OpOutcome::Requeued { requests }, ..]) => {
-                        requests.iter().map(|row| request(row)).collect()
+                        requests.iter().map(request).collect()
                     }
                     Ok(_) => Vec::new(),
                     Err(error) if !error.is_final() => {
@@ -339,13 +348,12 @@ impl Builder {
 
     pub(super) fn run_build(
         &mut self,
-        claim: ClaimId,
-        build: BuildId,
+        order: RunOrder,
         worker: &WorkerName,
         requests: &[Request],
-        config: Arc<BuilderConfig>,
         ctx: &mut Context<Self>,
     ) {
+        let RunOrder { claim, build, config, expected } = order;
         let (Some(handle), Some(claimed)) =
             (self.worker(worker).cloned(), self.claimed.remove(&claim))
         else {
@@ -366,6 +374,7 @@ impl Builder {
             worker: handle,
             link: self.seat(worker).map(|seat| seat.link.clone()),
             recovered: None,
+            expected,
             builder: ctx.address().recipient(),
             finished: ctx.address().recipient(),
         };
@@ -479,7 +488,7 @@ impl Handler<ClaimWritten> for Builder {
                     let properties = set_properties(&buildset);
                     self.claimed
                         .insert(claim, Claimed { properties, incarnation: answer.incarnation });
-                    let requests = requests.iter().map(|row| request(row)).collect();
+                    let requests = requests.iter().map(|row| (row.id, row.epoch)).collect();
                     Event::Claimed { claim, build: build.id, requests }
                 }
                 _ => Event::ClaimLost {
@@ -524,7 +533,7 @@ fn own_properties(config: &BuilderConfig, worker: &WorkerName) -> Properties {
         .map(|(name, value)| (name.clone(), property(value, "Builder")))
         .collect();
     properties.insert("buildername".into(), property(config.name.as_str(), "Builder"));
-    properties.insert("workername".into(), property(worker.as_str(), "Worker"));
+    properties.insert(WORKER_PROPERTY.into(), property(worker.as_str(), WORKER_SOURCE));
     properties
 }
 

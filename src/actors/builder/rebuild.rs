@@ -15,6 +15,7 @@ use crate::core::builder::{Effect, Event, OpenBuild, Records, SeatReport, SeatRe
 use crate::core::ids::*;
 use crate::core::values::{BuildResult, OnLost};
 use crate::messages::{BuilderHandle, BuilderRoute, BuilderShown, DescribeSeat, KeepSlots};
+use crate::settings::factory_digest;
 use crate::store::{BuilderRecords, Op, OpOutcome, RequestsAfter, StoreError, Written};
 
 /// The store answered a load, with what the seats reported.
@@ -139,7 +140,8 @@ impl Builder {
         // again were theirs is not known; one told too many is turned away by
         // its epoch when it is claimed.
         for claim in vanished {
-            let again = records.queued.iter().filter(|row| row.requeued).map(request).collect();
+            let again =
+                records.queued.iter().filter(|again| again.row.requeued).map(request).collect();
             effects.push(Effect::TellSuccessor(Event::InheritedFinished {
                 claim,
                 requeued: again,
@@ -174,6 +176,8 @@ impl Builder {
     pub(super) fn recover_build(&mut self, open: crate::store::OpenBuild, ctx: &mut Context<Self>) {
         let Some(worker) = self.parts.workers.get(&open.worker).cloned() else { return };
         let mut config = (*self.parts.config).clone();
+        // What it teaches is of the factory that it was started with.
+        config.factory_digest = factory_digest(&open.factory).unwrap_or_default();
         config.factory = open.factory;
         let requests: Vec<_> = open.requests.iter().map(request).collect();
         let order = BuildOrder {
@@ -188,6 +192,8 @@ impl Builder {
             worker,
             link: None,
             recovered: Some(open.steps),
+            // It was kept when the build started.
+            expected: None,
             builder: ctx.address().recipient(),
             finished: ctx.address().recipient(),
         };
@@ -199,7 +205,7 @@ impl Builder {
     /// requests wait for the grace, as those of every lost worker do.
     fn end_without_worker(&mut self, open: &crate::store::OpenBuild, ctx: &mut Context<Self>) {
         let config = &self.parts.config;
-        let tries = open.requests.iter().map(|request| request.infra_tries).max();
+        let tries = open.requests.iter().map(|request| request.row.infra_tries).max();
         let again =
             config.on_lost == OnLost::Requeue && tries.unwrap_or_default() < config.infra_retries;
         let (result, requests, wait, then) = if again {
@@ -237,7 +243,7 @@ impl Builder {
 fn returned(written: Written) -> Option<Event> {
     match written.as_deref() {
         Ok([OpOutcome::Requeued { requests }, ..]) => {
-            Some(Event::Return(requests.iter().map(|row| request(row)).collect()))
+            Some(Event::Return(requests.iter().map(request).collect()))
         }
         Ok(_) => None,
         Err(error) => {

@@ -29,6 +29,8 @@ pub fn compare_to_setup(old: &BuilderConfig, new: &BuilderConfig) -> Vec<String>
         grace,
         infra_retries,
         queue_limit,
+        merge,
+        max_builds,
     } = old;
     let names = |list: &[crate::core::ids::WorkerName]| {
         list.iter().map(|name| name.as_str().to_owned()).collect::<Vec<_>>().join(", ")
@@ -64,6 +66,17 @@ pub fn compare_to_setup(old: &BuilderConfig, new: &BuilderConfig) -> Vec<String>
     changed(&mut lines, "grace", grace, &new.grace);
     changed(&mut lines, "infra_retries", infra_retries, &new.infra_retries);
     changed(&mut lines, "queue_limit", queue_limit, &new.queue_limit);
+    if *merge != new.merge {
+        lines.push(format!("merge changed from {merge} to {}", new.merge));
+    }
+    if *max_builds != new.max_builds {
+        let most = |most: &Option<u32>| most.map_or("no limit".into(), |most| most.to_string());
+        lines.push(format!(
+            "max_builds changed from {} to {}",
+            most(max_builds),
+            most(&new.max_builds)
+        ));
+    }
     lines
 }
 

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::expectations::StepTimes;
+use super::expectations::{Prediction, StepTimes};
 use super::queue::Request;
 use crate::core::ids::*;
 use crate::core::time::WallTime;
@@ -134,7 +134,7 @@ pub enum Event {
         /// The new build.
         build: BuildId,
         /// Its requests in their new epochs.
-        requests: Vec<Request>,
+        requests: Vec<(RequestId, Epoch)>,
     },
     /// The claim changed nothing: the requests wait still, unless they ended.
     ClaimLost {
@@ -343,6 +343,8 @@ pub enum Effect {
         requests: Vec<Request>,
         /// The builder as it was when the build was chosen.
         config: Arc<BuilderConfig>,
+        /// What is expected of it, as it is known now (row B15).
+        expected: Option<Prediction>,
     },
     /// Stop a build of ours.
     StopBuild {

@@ -7,6 +7,7 @@
 //! place: in the queue, in one build, or told off as ended.
 
 mod compare;
+mod eta;
 mod event;
 mod expectations;
 mod handover;
@@ -16,22 +17,26 @@ mod requests;
 mod running;
 mod seat;
 mod starts;
+mod table;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use compare::compare_to_setup;
+pub use eta::{Left, QUEUED, QueuedEta, SeatFree, schedule};
 pub use event::{Answer, Effect, Event, ReplyId, StartFailure, StartOrder};
-pub use expectations::{Expectations, StepTimes};
+pub use expectations::{Estimate, Expectations, Prediction, StepTimes, WINDOW, seconds};
 pub use handover::{Handover, InheritedBuild};
-pub use queue::{Queue, Request};
+pub use queue::{Queue, Request, WORKER_PROPERTY, named_worker};
 pub use rebuild::{OpenBuild, Records, SeatReport, SeatReportUse};
 pub use seat::{Pause, Seat, SeatUse};
+pub use table::{CAUSES, Cause, STAGE_TABLE, STAGES, Stage};
 
 use super::ids::*;
 use super::rng::Rng;
 use super::time::{Now, Timestamp, WallTime};
+use super::transitions::{self, Word};
 use super::values::BuilderConfig;
 use super::views::{ActiveBuildView, BigState, BuilderView};
 
@@ -70,14 +75,22 @@ struct ActiveBuild {
 
 impl ActiveBuild {
     fn word(&self) -> &'static str {
-        match self.phase {
-            Phase::Reserving => "reserving",
-            Phase::Claiming { .. } => "claiming",
-            Phase::Starting => "starting",
-            Phase::Unclaiming => "returning",
-            Phase::Running => "running",
-            Phase::Orphaned => "orphaned",
-        }
+        Stage::from(self.phase).word()
+    }
+
+    /// Goes on to a phase, which the table must allow.
+    fn enter(&mut self, phase: Phase) {
+        self.check(phase.into());
+        self.phase = phase;
+    }
+
+    /// Asserts that the build may go on to this stage.
+    fn check(&self, to: Stage) {
+        let from = Stage::from(self.phase);
+        assert!(
+            transitions::leads(STAGE_TABLE, &from, &to),
+            "a build cannot go from {from:?} to {to:?}"
+        );
     }
 }
 
@@ -126,6 +139,7 @@ impl BuilderCore {
         config: Arc<BuilderConfig>,
         rng: Rng,
     ) -> Self {
+        let expectations = Expectations::new(&config.factory_digest);
         Self {
             id,
             generation,
@@ -140,7 +154,7 @@ impl BuilderCore {
             builds: BTreeMap::new(),
             inherited: BTreeMap::new(),
             pings: Vec::new(),
-            expectations: Expectations::default(),
+            expectations,
             big_state: BigState::Offline,
             oldest: None,
             retired: false,
@@ -180,7 +194,7 @@ impl BuilderCore {
             }
             Event::SlotRefused { claim } => self.on_slot_refused(claim, fx),
             Event::Claimed { claim, build, requests } => {
-                self.on_claimed(claim, build, requests, fx);
+                self.on_claimed(claim, build, &requests, fx);
             }
             Event::ClaimLost { claim, error, transient } => {
                 self.on_claim_lost(claim, &error, transient, fx);
@@ -190,8 +204,8 @@ impl BuilderCore {
             Event::StartAccepted { claim } => self.on_start_accepted(claim, fx),
             Event::Started { claim, number } => self.on_started(claim, number, fx),
             Event::Orphaned { claim, orphaned } => self.on_orphaned(claim, orphaned, fx),
-            Event::Finished { claim, result: _, requeued, times } => {
-                self.on_finished(claim, requeued, times, fx);
+            Event::Finished { claim, result, requeued, times } => {
+                self.on_finished(claim, result, requeued, times, fx);
             }
             Event::InheritedFinished { claim, requeued, times } => {
                 self.on_inherited_finished(claim, requeued, times, fx);

@@ -2,9 +2,11 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use crate::core::ids::{BuildsetId, Epoch, RequestId};
+use crate::core::ids::{BuildsetId, Epoch, RequestId, WorkerName};
 use crate::core::time::WallTime;
+use crate::core::values::{Properties, WORKER_SOURCE};
 
 /// A build request as its builder knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -23,6 +25,26 @@ pub struct Request {
     pub requeued: bool,
     /// Builds lost or refused after their start.
     pub infra_tries: u32,
+    /// What to build: ids of its source stamps, in order. Equal stamps have the
+    /// same id, so equal lists are the same source.
+    pub source: Arc<[u64]>,
+    /// Those of its submission.
+    pub properties: Arc<Properties>,
+    /// The only worker that may run it, or none for any.
+    pub worker: Option<WorkerName>,
+}
+
+/// The property of a submission that names the worker.
+pub const WORKER_PROPERTY: &str = "workername";
+
+/// The worker that a submission with these properties names. An empty text
+/// means any; so does the name that a build itself sets when it starts, lest
+/// a repetition with a build's properties be bound to its worker by accident.
+#[must_use]
+pub fn named_worker(properties: &Properties) -> Option<WorkerName> {
+    let property = properties.get(WORKER_PROPERTY)?;
+    let name = property.value.trim();
+    (!name.is_empty() && property.source != WORKER_SOURCE).then(|| name.into())
 }
 
 /// Requeued requests first (row B08), then higher priority, then older

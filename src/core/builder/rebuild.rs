@@ -80,8 +80,10 @@ impl BuilderCore {
     ) {
         self.now = self.now.max(now.mono);
         self.loaded_through = self.loaded_through.max(records.loaded_through);
-        self.expectations =
-            records.expectations.as_deref().map(Expectations::from_text).unwrap_or_default();
+        if let Some(text) = &records.expectations {
+            let factory = &self.config.factory_digest;
+            self.expectations = Expectations::from_text(text, factory).for_factory(factory);
+        }
         for request in records.queued {
             self.queue.push(request);
         }

@@ -3,7 +3,7 @@
 use super::event::{Answer, Effect, Event, StartFailure, StartOrder};
 use super::expectations::StepTimes;
 use super::seat::{Pause, SeatUse};
-use super::{ActiveBuild, BuilderCore, Phase, Request, STORE_PAUSE};
+use super::{ActiveBuild, BuilderCore, Phase, Request, STORE_PAUSE, Stage};
 use crate::core::ids::*;
 
 impl BuilderCore {
@@ -56,7 +56,7 @@ impl BuilderCore {
             self.end_start(claim, fx);
             return;
         }
-        build.phase = Phase::Claiming { worker_id, incarnation };
+        build.enter(Phase::Claiming { worker_id, incarnation });
         fx.push(Effect::Claim {
             claim,
             worker_id,
@@ -68,7 +68,12 @@ impl BuilderCore {
 
     /// A refused claim leaves the request where it was (row B29).
     pub(super) fn on_slot_refused(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
+        if !self.builds.get(&claim).is_some_and(|build| build.phase == Phase::Reserving) {
+            fx.push(Effect::Ignored("slot refused to a build that is not waiting for one"));
+            return;
+        }
         let Some(build) = self.builds.remove(&claim) else { return };
+        build.check(Stage::Away);
         self.free_seat(&build.worker, claim, true);
         self.give_back(claim, build.requests, None, fx);
     }
@@ -77,7 +82,7 @@ impl BuilderCore {
         &mut self,
         claim: ClaimId,
         id: BuildId,
-        requests: Vec<Request>,
+        epochs: &[(RequestId, Epoch)],
         fx: &mut Vec<Effect>,
     ) {
         let Some(build) = self.builds.get_mut(&claim) else {
@@ -89,12 +94,16 @@ impl BuilderCore {
             return;
         }
         build.build = Some(id);
-        build.requests = requests;
+        for request in &mut build.requests {
+            if let Some((_, epoch)) = epochs.iter().find(|(id, _)| *id == request.id) {
+                request.epoch = *epoch;
+            }
+        }
         if !build.cancelled.is_empty() {
             self.unclaim(claim, fx);
             return;
         }
-        build.phase = Phase::Starting;
+        build.enter(Phase::Starting);
         fx.push(Effect::StartOnSeat {
             worker: build.worker.clone(),
             order: StartOrder {
@@ -153,7 +162,7 @@ impl BuilderCore {
     pub(super) fn unclaim(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
         let Some(build) = self.builds.get_mut(&claim) else { return };
         let Some(id) = build.build else { return };
-        build.phase = Phase::Unclaiming;
+        build.enter(Phase::Unclaiming);
         let cancelled = build.cancelled.iter().map(|(id, _)| *id).collect();
         fx.push(Effect::Unclaim { claim, build: id, cancelled });
     }
@@ -236,13 +245,14 @@ impl BuilderCore {
             return;
         };
         self.pauses.remove(&build.worker);
-        build.phase = Phase::Running;
+        build.enter(Phase::Running);
         fx.push(Effect::RunBuild {
             claim,
             build: id,
             worker: build.worker.clone(),
             requests: build.requests.clone(),
             config: build.config.clone(),
+            expected: self.expectations.snapshot(),
         });
         // A cancel that came too late to call the start back stops the build.
         let late = std::mem::take(&mut build.cancelled);
@@ -258,6 +268,7 @@ impl BuilderCore {
     /// The build leaves `builds`; its seat and its slot are free again.
     pub(super) fn end_start(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
         let Some(build) = self.builds.remove(&claim) else { return };
+        build.check(Stage::Away);
         self.free_seat(&build.worker, claim, false);
         fx.push(Effect::BuildOver { worker: build.worker.clone(), claim });
         fx.push(Effect::GiveBackSlot { worker: build.worker, claim });

@@ -4,9 +4,14 @@
 //! goes where (the builder's), whether the worker has a free slot (the
 //! worker's), the steps of a build.
 
+mod table;
+
+pub use table::{EVENTS, Hears, STATES, Stands, TABLE};
+
 use super::builder::{ReplyId, SeatReportUse, StartFailure, StartOrder};
 use super::ids::*;
 use super::time::Timestamp;
+use super::transitions;
 
 /// Where a SlaveBuilder stands.
 #[derive(Clone, PartialEq, Debug)]
@@ -151,8 +156,19 @@ impl SlaveBuilderCore {
         Self { state: State::Attaching { until }, exchange: None, person_timeout }
     }
 
-    /// Takes in one event.
+    /// Takes in one event. Whatever it is, the state changes only as the
+    /// table says.
     pub fn handle(&mut self, now: Timestamp, event: Event, fx: &mut Vec<Effect>) {
+        let (before, heard) = (Stands::from(&self.state), Hears::from(&event));
+        self.take(now, event, fx);
+        let after = Stands::from(&self.state);
+        assert!(
+            transitions::allows(TABLE, &before, &heard, &after),
+            "a SlaveBuilder cannot go from {before:?} to {after:?} by {heard:?}"
+        );
+    }
+
+    fn take(&mut self, now: Timestamp, event: Event, fx: &mut Vec<Effect>) {
         match event {
             Event::Ready { building } => self.on_ready(building, fx),
             Event::Failed { error } => self.on_failed(error, fx),
@@ -299,6 +315,12 @@ impl SlaveBuilderCore {
         }
     }
 
+    /// The state once nothing of a build is left: a person's ping that is under
+    /// way goes on.
+    fn at_rest(&self) -> State {
+        if self.exchange.is_some() { State::Pinging { order: None } } else { State::Idle }
+    }
+
     fn on_accepted(&mut self, build: BuildId, fx: &mut Vec<Effect>) {
         match &self.state {
             State::Starting { order, .. } if order.build == build => {
@@ -314,7 +336,7 @@ impl SlaveBuilderCore {
         match &self.state {
             State::Starting { order, .. } if order.build == build => {
                 let claim = order.claim;
-                self.state = State::Idle;
+                self.state = self.at_rest();
                 fx.push(Effect::TellStart {
                     claim,
                     outcome: Err(StartFailure::Refused { code, message }),
@@ -327,11 +349,7 @@ impl SlaveBuilderCore {
     fn on_build_over(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
         match &self.state {
             State::Building { claim: mine } if *mine == claim => {
-                self.state = if self.exchange.is_some() {
-                    State::Pinging { order: None }
-                } else {
-                    State::Idle
-                };
+                self.state = self.at_rest();
             }
             // A start that failed is over already; a detached one stays so.
             State::Idle | State::Detached | State::Attaching { .. } | State::Pinging { .. } => {}
@@ -383,7 +401,7 @@ impl SlaveBuilderCore {
             }
             State::Starting { order, until } if *until <= now => {
                 let claim = order.claim;
-                self.state = State::Idle;
+                self.state = self.at_rest();
                 fx.push(Effect::DropConnection("it did not answer a start in time"));
                 fx.push(Effect::TellStart {
                     claim,
@@ -406,6 +424,12 @@ impl SlaveBuilderCore {
             State::Building { claim } => Some(SeatReportUse::Building(*claim)),
             State::Detached => None,
         }
+    }
+
+    /// Whether a ping is under way, whoever asked for it.
+    #[must_use]
+    pub fn is_pinging(&self) -> bool {
+        self.exchange.is_some()
     }
 
     /// The state, for tests and views.

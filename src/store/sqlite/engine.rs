@@ -12,8 +12,10 @@ use crate::core::ids::BuilderId;
 use crate::store::*;
 
 /// The schema's history.
-pub(super) const MIGRATIONS: &[Migration] =
-    &[include_str!("../../../migrations/sqlite/0001_first.sql")];
+pub(super) const MIGRATIONS: &[Migration] = &[
+    include_str!("../../../migrations/sqlite/0001_first.sql"),
+    include_str!("../../../migrations/sqlite/0004_expectations.sql"),
+];
 
 /// One connection and the changes that its commits made.
 pub struct Engine {

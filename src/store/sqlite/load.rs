@@ -18,7 +18,7 @@ pub(super) fn builder(conn: &Connection, builder: BuilderId) -> Result<BuilderRe
         .query_row([id], |row| row.get(0))
         .optional()?
         .ok_or_else(|| OpError::missing(format!("builder {builder}")))?;
-    let queued = conn
+    let waiting = conn
         .prepare_cached(concat!(
             "SELECT ",
             request_columns!(),
@@ -26,7 +26,13 @@ pub(super) fn builder(conn: &Connection, builder: BuilderId) -> Result<BuilderRe
              WHERE builder_id = ?1 AND state = 0 ORDER BY id"
         ))?
         .query_map([id], rows::request)?
-        .collect::<rusqlite::Result<_>>()?;
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    let mut sets = rows::Sets::default();
+    let mut queued = Vec::with_capacity(waiting.len());
+    for row in waiting {
+        let set = sets.part(conn, row.buildset)?;
+        queued.push(RequestWithSet { row: Arc::new(row), set });
+    }
     let loaded_through = conn
         .prepare_cached("SELECT coalesce(max(id), 0) FROM requests")?
         .query_row([], |row| rows::uint(row, 0).map(RequestId))?;
@@ -62,10 +68,14 @@ fn open_build(
         let logs = rows::logs_of(conn, step.id)?;
         steps.push((step, logs));
     }
+    let requests = rows::requests_of(conn, id)?
+        .into_iter()
+        .map(|row| rows::with_set(conn, Arc::new(row)))
+        .collect::<rusqlite::Result<_>>()?;
     Ok(OpenBuild {
         claim: ClaimId(claim),
         worker: worker.into(),
-        requests: rows::requests_of(conn, id)?,
+        requests,
         factory: factory(conn, id, digest)?,
         steps,
         row,

@@ -4,6 +4,7 @@
 //! that is rare: SQLite makes a temporary table for it each time, which costs
 //! more than reading the row before and changing the record alike.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 
 use rusqlite::types::Type;
@@ -14,7 +15,7 @@ use serde::de::DeserializeOwned;
 use super::errors::OpError;
 use crate::core::ids::*;
 use crate::core::time::WallTime;
-use crate::core::values::{BuildResult, SourceStamp};
+use crate::core::values::{BuildResult, Properties, SourceStamp};
 use crate::store::*;
 
 /// Columns of [`request`].
@@ -239,6 +240,49 @@ pub(super) fn buildset(conn: &Connection, id: i64) -> rusqlite::Result<Option<Bu
         set.sourcestamps.push(sourcestamp(conn, stamp)?);
     }
     Ok(Some(set))
+}
+
+/// A request with what its builder needs to know of its set.
+pub(super) fn with_set(
+    conn: &Connection,
+    row: Arc<RequestRow>,
+) -> rusqlite::Result<RequestWithSet> {
+    let set = Sets::default().part(conn, row.buildset)?;
+    Ok(RequestWithSet { row, set })
+}
+
+/// Reads parts of buildsets. Those that say the same share their memory: there
+/// may be very many, and most say the same as another.
+#[derive(Default)]
+pub(super) struct Sets {
+    sources: HashMap<String, Arc<[u64]>>,
+    properties: HashMap<String, Arc<Properties>>,
+}
+
+impl Sets {
+    pub(super) fn part(&mut self, conn: &Connection, id: BuildsetId) -> rusqlite::Result<SetPart> {
+        conn.prepare_cached("SELECT sourcestamps, properties FROM buildsets WHERE id = ?1")?
+            .query_row([int(id.0)], |row| {
+                Ok(SetPart {
+                    source: shared(&mut self.sources, row, 0)?,
+                    properties: shared(&mut self.properties, row, 1)?,
+                })
+            })
+    }
+}
+
+fn shared<T: Clone + DeserializeOwned>(
+    known: &mut HashMap<String, T>,
+    row: &Row<'_>,
+    column: usize,
+) -> rusqlite::Result<T> {
+    let text = row.get_ref(column)?.as_str()?;
+    if let Some(value) = known.get(text) {
+        return Ok(value.clone());
+    }
+    let value: T = json(row, column)?;
+    known.insert(text.to_owned(), value.clone());
+    Ok(value)
 }
 
 /// Reads one source stamp.

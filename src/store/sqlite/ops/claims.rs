@@ -181,7 +181,7 @@ pub(super) fn unclaim(
         } else if let Some(row) = requeue(conn, request, epoch, false)? {
             let row = Arc::new(row);
             changes.push(Change::RequestUnclaimed(row.clone()));
-            back.push(row);
+            back.push(rows::with_set(conn, row)?);
         }
     }
     conn.prepare_cached("DELETE FROM build_requests WHERE build_id = ?1")?

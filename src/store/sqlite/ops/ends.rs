@@ -8,7 +8,7 @@ use super::{Done, claims, requests, running, steps};
 use crate::core::ids::*;
 use crate::core::time::WallTime;
 use crate::core::values::BuildResult;
-use crate::store::sqlite::rows::int;
+use crate::store::sqlite::rows::{self, int};
 use crate::store::*;
 
 /// How a build ended.
@@ -65,7 +65,7 @@ pub(super) fn finish(
                 if let Some(row) = claims::requeue(conn, request, epoch, infra)? {
                     let row = Arc::new(row);
                     changes.push(Change::RequestUnclaimed(row.clone()));
-                    back.push(row);
+                    back.push(rows::with_set(conn, row)?);
                 }
             }
             Ok(OpOutcome::Requeued { requests: back })

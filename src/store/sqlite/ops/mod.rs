@@ -6,6 +6,7 @@
 mod claims;
 mod ends;
 mod people;
+mod predictions;
 mod requests;
 mod running;
 mod steps;
@@ -36,6 +37,7 @@ pub(super) fn is_one_statement(op: &Op) -> bool {
             | Op::DetachWorker { .. }
             | Op::SetWorker { .. }
             | Op::SaveExpectations { .. }
+            | Op::Predict { .. }
             | Op::Note(_)
     )
 }
@@ -108,6 +110,8 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
             people::set_worker(conn, changes, *worker, paused.as_ref(), *graceful)
         }
         Op::SaveExpectations { builder, text } => people::save_expectations(conn, *builder, text),
+        Op::Predict { build, expected } => predictions::of_build(conn, *build, expected),
+        Op::PredictRequests(all) => predictions::of_requests(conn, all),
         Op::Note(note) => people::note(conn, changes, note),
     }
 }

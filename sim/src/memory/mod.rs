@@ -1,0 +1,327 @@
+//! The state store in memory: each operation with exactly the meaning that it
+//! has in SQLite, as plain maps. `tests/store_agrees.rs` holds the two together.
+//!
+//! It is a value: no thread, no clock. A simulated world calls
+//! [`MemoryStore::apply`] when its own disk has got round to it.
+
+mod claims;
+mod people;
+mod requests;
+mod running;
+mod steps;
+mod table;
+mod tables;
+
+use std::sync::Arc;
+
+use botmaster::core::builder::Prediction;
+use botmaster::core::ids::*;
+use botmaster::events::Event;
+use botmaster::store::*;
+
+pub use tables::{BuildRecord, BuilderRecord, LogRecord, SetRecord, WorkerRecord};
+
+use tables::{Tables, missing, wrong};
+
+/// What one operation comes to.
+type Done = Result<OpOutcome, StoreError>;
+
+/// The store. A clone is another store that holds the same.
+#[derive(Clone, Default, Debug)]
+pub struct MemoryStore {
+    tables: Tables,
+    events: Vec<Arc<Event>>,
+    writes: u64,
+}
+
+impl MemoryStore {
+    /// An empty store.
+    #[must_use]
+    pub fn new() -> Self {
+        Self::default()
+    }
+
+    /// Carries out a transaction, all of it or nothing, and makes known what
+    /// became true: the changes are also on [`MemoryStore::events`] then.
+    /// A refused transaction has no changes.
+    pub fn apply(&mut self, transaction: &Transaction) -> (Written, Vec<Change>) {
+        let mut changes = Vec::new();
+        let mut outcomes = Vec::with_capacity(transaction.ops.len());
+        for op in &transaction.ops {
+            match carry_out(&mut self.tables, &mut changes, op) {
+                Ok(outcome) => outcomes.push(outcome),
+                Err(error) => {
+                    self.tables.undo();
+                    return (Err(error), Vec::new());
+                }
+            }
+        }
+        self.tables.keep();
+        self.writes += 1;
+        for change in &changes {
+            let seq = self.events.len() as u64 + 1;
+            self.events.push(Arc::new(Event { seq, change: change.clone() }));
+        }
+        (Ok(outcomes), changes)
+    }
+
+    /// What the start of a master does to the rows: nobody is attached.
+    pub fn reopen(&mut self) {
+        let attached: Vec<_> = self.workers().filter(|worker| worker.row.connected).collect();
+        let attached: Vec<_> = attached.into_iter().map(|worker| worker.row.id).collect();
+        for id in attached {
+            if let Some(record) = self.tables.workers.get(&id) {
+                let mut record = WorkerRecord::clone(record);
+                record.row.connected = false;
+                self.tables.workers.put(id, record);
+            }
+        }
+        self.tables.keep();
+    }
+
+    /// Reads everything that a Builder is rebuilt from.
+    ///
+    /// # Errors
+    /// When there is no such builder, or a row that belongs to it is missing.
+    pub fn load_builder(&self, builder: BuilderId) -> Result<BuilderRecords, StoreError> {
+        let expectations = self.tables.builder(builder)?.expectations.clone();
+        let all = (builder, RequestId(0))..=(builder, RequestId(u64::MAX));
+        let queued = self
+            .tables
+            .queued
+            .range(all)
+            .filter_map(|((_, id), _)| self.tables.requests.get(id))
+            .map(|row| self.tables.with_set(row.clone()))
+            .collect::<Result<_, _>>()?;
+        let open = (builder, ClaimId(0))..=(builder, ClaimId(u128::MAX));
+        let mut ids: Vec<_> = self.tables.builds_open.range(open).map(|(_, id)| **id).collect();
+        ids.sort_unstable();
+        let builds = ids.into_iter().map(|id| self.open_build(id)).collect::<Result<_, _>>()?;
+        let loaded_through = self.tables.requests.last().copied().unwrap_or_default();
+        Ok(BuilderRecords { builder, queued, builds, loaded_through, expectations })
+    }
+
+    fn open_build(&self, id: BuildId) -> Result<OpenBuild, StoreError> {
+        let build = self.tables.build(id)?;
+        let digest = &build.factory_digest;
+        let factory = self
+            .tables
+            .factories
+            .get(digest)
+            .ok_or_else(|| missing(format!("factory `{digest}` of build {id}")))?;
+        let requests = self.tables.requests_of(build);
+        let steps = self.tables.steps_of(id).into_iter().map(|step| {
+            let logs = self.tables.logs_of(step.id);
+            (StepRow::clone(&step), logs.iter().map(|log| LogRow::clone(log)).collect())
+        });
+        Ok(OpenBuild {
+            row: BuildRow::clone(&build.row),
+            claim: build.claim,
+            worker: self.tables.worker(build.row.worker)?.row.name.clone(),
+            requests: requests
+                .into_iter()
+                .map(|row| self.tables.with_set(row))
+                .collect::<Result<_, _>>()?,
+            factory: factory.clone(),
+            steps: steps.collect(),
+        })
+    }
+
+    /// Every change so far, numbered from 1.
+    #[must_use]
+    pub fn events(&self) -> &[Arc<Event>] {
+        &self.events
+    }
+
+    /// Transactions that were carried out so far.
+    #[must_use]
+    pub fn writes(&self) -> u64 {
+        self.writes
+    }
+
+    /// All builders, by id.
+    pub fn builders(&self) -> impl Iterator<Item = &Arc<BuilderRecord>> {
+        self.tables.builders.iter().map(|(_, record)| record)
+    }
+
+    /// All workers, by id.
+    pub fn workers(&self) -> impl Iterator<Item = &Arc<WorkerRecord>> {
+        self.tables.workers.iter().map(|(_, record)| record)
+    }
+
+    /// All buildsets, by id.
+    pub fn buildsets(&self) -> impl Iterator<Item = &Arc<SetRecord>> {
+        self.tables.sets.iter().map(|(_, record)| record)
+    }
+
+    /// All requests, by id.
+    pub fn requests(&self) -> impl Iterator<Item = &Arc<RequestRow>> {
+        self.tables.requests.iter().map(|(_, row)| row)
+    }
+
+    /// All builds, by id, those that are only claimed included.
+    pub fn builds(&self) -> impl Iterator<Item = &Arc<BuildRecord>> {
+        self.tables.builds.iter().map(|(_, record)| record)
+    }
+
+    /// All steps, by id.
+    pub fn steps(&self) -> impl Iterator<Item = &Arc<StepRow>> {
+        self.tables.steps.iter().map(|(_, row)| row)
+    }
+
+    /// All logs, by id.
+    pub fn logs(&self) -> impl Iterator<Item = &Arc<LogRecord>> {
+        self.tables.logs.iter().map(|(_, record)| record)
+    }
+
+    /// All notes, in order.
+    pub fn notes(&self) -> impl Iterator<Item = &Arc<BuilderNote>> {
+        self.tables.notes.iter().map(|(_, note)| note)
+    }
+
+    /// What was expected of each build, by build.
+    pub fn predictions(&self) -> impl Iterator<Item = (&BuildId, &Arc<Prediction>)> {
+        self.tables.predictions.iter()
+    }
+
+    /// What was expected of requests that waited, by request.
+    pub fn request_predictions(&self) -> impl Iterator<Item = &Arc<RequestPrediction>> {
+        self.tables.request_predictions.iter().map(|(_, one)| one)
+    }
+
+    /// One request.
+    #[must_use]
+    pub fn request(&self, id: RequestId) -> Option<&Arc<RequestRow>> {
+        self.tables.requests.get(&id)
+    }
+
+    /// One build, also when it is only claimed.
+    #[must_use]
+    pub fn build(&self, id: BuildId) -> Option<&Arc<BuildRecord>> {
+        self.tables.builds.get(&id)
+    }
+
+    /// One worker.
+    #[must_use]
+    pub fn worker(&self, id: WorkerId) -> Option<&Arc<WorkerRecord>> {
+        self.tables.workers.get(&id)
+    }
+
+    /// One log.
+    #[must_use]
+    pub fn log(&self, id: LogId) -> Option<&Arc<LogRecord>> {
+        self.tables.logs.get(&id)
+    }
+
+    /// The steps of a build, by number.
+    #[must_use]
+    pub fn steps_of(&self, build: BuildId) -> Vec<Arc<StepRow>> {
+        self.tables.steps_of(build)
+    }
+
+    /// The logs of a step, in the order in which they were made.
+    #[must_use]
+    pub fn logs_of(&self, step: StepId) -> Vec<Arc<LogRow>> {
+        self.tables.logs_of(step)
+    }
+}
+
+/// Carries out one operation. What it changed before an error is undone by the
+/// caller.
+fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
+    match op {
+        Op::DeclareBuilder { name, description, tags, workers } => {
+            people::declare_builder(tables, changes, name, description.as_ref(), tags, workers)
+        }
+        Op::RetireBuilder { builder } => people::retire_builder(tables, changes, *builder),
+        Op::DeclareWorker { name } => people::declare_worker(tables, changes, name),
+        Op::RetireWorker { worker } => people::retire_worker(tables, changes, *worker),
+        Op::SaveFactory { digest, factory } => {
+            if tables.factories.get(digest).is_none() {
+                tables.factories.put(digest.clone(), factory.clone());
+            }
+            Ok(OpOutcome::Done)
+        }
+        Op::AddBuildset(new) => requests::add_buildset(tables, changes, new),
+        Op::Claim { claim, builder, worker, incarnation, requests, factory_digest, at } => {
+            let wanted = claims::Wanted {
+                claim: *claim,
+                builder: *builder,
+                worker: *worker,
+                incarnation: *incarnation,
+                requests,
+                factory_digest,
+                at: *at,
+            };
+            claims::claim(tables, changes, &wanted)
+        }
+        Op::Unclaim { build, cancelled, at } => {
+            claims::unclaim(tables, changes, *build, cancelled, *at)
+        }
+        Op::StartBuild { build, incarnation, properties, at } => {
+            running::start(tables, changes, *build, *incarnation, properties, *at)
+        }
+        Op::AdoptBuild { build, incarnation } => running::adopt(tables, *build, *incarnation),
+        Op::DescribeBuild { build, state_string } => {
+            running::describe(tables, changes, *build, state_string)
+        }
+        Op::SetProperties { build, properties } => {
+            running::set_properties(tables, changes, *build, properties)
+        }
+        Op::FinishBuild { build, incarnation, result, state_string, requests, at } => {
+            let end = running::End { result: *result, state_string, requests: *requests, at: *at };
+            running::finish(tables, changes, *build, *incarnation, &end)
+        }
+        Op::StartStep { build, number, name, state_string, logs, at } => {
+            let new = steps::NewStep { number: *number, name, state_string, logs, at: *at };
+            steps::start(tables, changes, *build, &new)
+        }
+        Op::FinishStep { step, result, state_string, at } => {
+            steps::finish(tables, changes, *step, *result, state_string, *at)
+        }
+        Op::FinishLog { log, num_lines, length, inline, incomplete } => {
+            let end = steps::LogEnd {
+                num_lines: *num_lines,
+                length: *length,
+                inline: inline.clone(),
+                incomplete: incomplete.clone(),
+            };
+            steps::finish_log(tables, changes, *log, end)
+        }
+        Op::CancelRequests { requests, at } => requests::cancel(tables, changes, requests, *at),
+        Op::SetPriority { request, priority } => {
+            requests::set_priority(tables, changes, *request, *priority)
+        }
+        Op::AttachWorker { worker, info, at } => {
+            people::attach(tables, changes, *worker, info, *at)
+        }
+        Op::DetachWorker { worker, incarnation, at } => {
+            people::detach(tables, changes, *worker, *incarnation, *at)
+        }
+        Op::SetWorker { worker, paused, graceful } => {
+            people::set_worker(tables, changes, *worker, paused.as_ref(), *graceful)
+        }
+        Op::SaveExpectations { builder, text } => people::save_expectations(tables, *builder, text),
+        Op::Predict { build, expected } => {
+            if tables.predictions.get(build).is_none() {
+                tables.predictions.put(*build, *expected);
+            }
+            Ok(OpOutcome::Done)
+        }
+        Op::PredictRequests(all) => {
+            for one in all {
+                if tables.request_predictions.get(&one.request).is_none() {
+                    tables.request_predictions.put(one.request, *one);
+                }
+            }
+            Ok(OpOutcome::Done)
+        }
+        Op::Note(note) => {
+            let next = tables.notes.last().map_or(1, |last| last + 1);
+            let note = Arc::new(note.clone());
+            tables.notes.put(next, note.clone());
+            changes.push(Change::Note(note));
+            Ok(OpOutcome::Done)
+        }
+    }
+}

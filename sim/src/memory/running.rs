@@ -1,0 +1,145 @@
+//! A build's start, what changes while it runs, and its end.
+
+use std::sync::Arc;
+
+use botmaster::core::ids::*;
+use botmaster::core::time::WallTime;
+use botmaster::core::values::{BuildResult, Properties};
+use botmaster::store::*;
+
+use super::tables::{BuilderRecord, Tables, fenced};
+use super::{Done, claims, steps};
+
+/// How a build ended.
+pub(super) struct End<'a> {
+    pub result: BuildResult,
+    pub state_string: &'a str,
+    pub requests: RequestsAfter,
+    pub at: WallTime,
+}
+
+/// Why a build that is there did not meet an operation's conditions.
+fn not_the_owner(row: &BuildRow, incarnation: Incarnation) -> StoreError {
+    let build = row.id;
+    fenced(if row.incarnation == incarnation {
+        let word = match row.state {
+            BuildState::Claimed => "not started yet",
+            BuildState::Running => "running already",
+            BuildState::Finished => "finished already",
+        };
+        format!("build {build} is {word}")
+    } else {
+        format!("build {build} belongs to incarnation {}, not {incarnation}", row.incarnation)
+    })
+}
+
+pub(super) fn start(
+    tables: &mut Tables,
+    changes: &mut Vec<Change>,
+    build: BuildId,
+    incarnation: Incarnation,
+    properties: &Arc<Properties>,
+    at: WallTime,
+) -> Done {
+    let row = &tables.build(build)?.row;
+    if row.incarnation == incarnation && row.state == BuildState::Running {
+        return Ok(OpOutcome::Started(row.clone()));
+    }
+    if row.incarnation != incarnation || row.state != BuildState::Claimed {
+        return Err(not_the_owner(row, incarnation));
+    }
+    let mut row = BuildRow::clone(row);
+    let mut builder = BuilderRecord::clone(tables.builder(row.builder)?);
+    builder.last_number += 1;
+    row.state = BuildState::Running;
+    row.number = Some(BuildNumber(builder.last_number));
+    row.started_at = at;
+    row.state_string = "building".into();
+    row.properties = properties.clone();
+    let row = Arc::new(row);
+    tables.builders.put(row.builder, builder);
+    tables.put_build(row.clone());
+    changes.push(Change::BuildNew(row.clone()));
+    Ok(OpOutcome::Started(row))
+}
+
+pub(super) fn adopt(tables: &mut Tables, build: BuildId, incarnation: Incarnation) -> Done {
+    let row = &tables.build(build)?.row;
+    if row.state == BuildState::Finished {
+        return Err(fenced(format!("build {build} is finished already")));
+    }
+    let row = BuildRow { incarnation, ..BuildRow::clone(row) };
+    tables.put_build(Arc::new(row));
+    Ok(OpOutcome::Done)
+}
+
+pub(super) fn describe(
+    tables: &mut Tables,
+    changes: &mut Vec<Change>,
+    build: BuildId,
+    text: &str,
+) -> Done {
+    let row = &tables.build(build)?.row;
+    // Its end has the last word.
+    if row.state == BuildState::Running {
+        let row = Arc::new(BuildRow { state_string: text.to_owned(), ..BuildRow::clone(row) });
+        tables.put_build(row.clone());
+        changes.push(Change::BuildUpdate(row));
+    }
+    Ok(OpOutcome::Done)
+}
+
+pub(super) fn set_properties(
+    tables: &mut Tables,
+    changes: &mut Vec<Change>,
+    build: BuildId,
+    properties: &Properties,
+) -> Done {
+    let row = &tables.build(build)?.row;
+    let mut all = Properties::clone(&row.properties);
+    all.extend(properties.iter().map(|(name, property)| (name.clone(), property.clone())));
+    let all = Arc::new(all);
+    let row = BuildRow { properties: all.clone(), ..BuildRow::clone(row) };
+    tables.put_build(Arc::new(row));
+    changes.push(Change::BuildProperties(build, all));
+    Ok(OpOutcome::Done)
+}
+
+pub(super) fn finish(
+    tables: &mut Tables,
+    changes: &mut Vec<Change>,
+    build: BuildId,
+    incarnation: Incarnation,
+    end: &End<'_>,
+) -> Done {
+    let record = tables.build(build)?.clone();
+    if record.row.incarnation != incarnation || record.row.state != BuildState::Running {
+        return Err(not_the_owner(&record.row, incarnation));
+    }
+    let mut row = BuildRow::clone(&record.row);
+    row.state = BuildState::Finished;
+    row.results = Some(end.result);
+    row.state_string = end.state_string.to_owned();
+    row.complete_at = Some(end.at);
+    let row = Arc::new(row);
+    tables.put_build(row.clone());
+    tables.builds_open.remove(&(row.builder, record.claim));
+    steps::end_open(tables, changes, build, end.result, end.at);
+    changes.push(Change::BuildFinished(row));
+    match end.requests {
+        RequestsAfter::Done => {
+            for held in &record.requests {
+                let (state, result) = (RequestState::Done, end.result);
+                claims::end_request(tables, changes, *held, state, result, end.at)?;
+            }
+            Ok(OpOutcome::Done)
+        }
+        RequestsAfter::Requeue { infra } => {
+            let mut back = Vec::with_capacity(record.requests.len());
+            for held in &record.requests {
+                back.extend(claims::requeue(tables, changes, *held, infra)?);
+            }
+            Ok(OpOutcome::Requeued { requests: back })
+        }
+    }
+}
