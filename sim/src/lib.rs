@@ -4,4 +4,21 @@
 //! is the world around them: clock, store, network, workers, disks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod faults;
+pub mod invariants;
 pub mod memory;
+pub mod report;
+pub mod run;
+pub mod trace;
+pub mod world;
+
+mod bus;
+mod client;
+mod logs_desk;
+mod machine;
+mod master;
+mod message;
+mod network;
+mod setup;
+mod watch;
+

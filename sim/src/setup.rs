@@ -136,6 +136,8 @@ pub fn draw_builder(
         grace: timers.grace,
         infra_retries: one_of(rng, &[3, 3, 10, 1]),
         queue_limit: one_of(rng, &[4, 20, 1000]),
+        merge: one_of(rng, &[Merge::None, Merge::SameSource]),
+        max_builds: one_of(rng, &[None, None, Some(1), Some(2)]),
     }
 }
 

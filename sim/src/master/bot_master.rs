@@ -15,7 +15,9 @@ use botmaster::core::rng::Rng;
 use botmaster::core::time::WallTime;
 use botmaster::core::values::{BuilderConfig, WorkerConfig};
 use botmaster::messages::{Refusal, Submission, Submitted};
-use botmaster::store::{NewBuildset, Op, OpOutcome, StoreError, Transaction, WorkerRow, Written};
+use botmaster::store::{
+    NewBuildset, Op, OpOutcome, SetPart, StoreError, Transaction, WorkerRow, Written,
+};
 
 use crate::bus::{Addr, Bus, Supervision};
 use crate::message::*;
@@ -23,7 +25,7 @@ use crate::setup::Setup;
 use crate::watch::Seen;
 
 use super::Actor;
-use super::build::request as core_request;
+use super::build::with_set;
 use super::builder::{Builder, BuilderParts};
 use super::connection::Routes;
 use super::worker::Worker;
@@ -351,8 +353,9 @@ impl BotMaster {
                 if existing {
                     continue;
                 }
+                let set = SetPart::from(buildset.as_ref());
                 for row in requests {
-                    mail.entry(row.builder).or_default().push(core_request(&row));
+                    mail.entry(row.builder).or_default().push(with_set(&row, &set));
                 }
             }
             for (builder, requests) in mail {

@@ -7,15 +7,17 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use botmaster::core::build::{BuildCore, CommandEnd, Effect, Event, Order, Record};
-use botmaster::core::builder::{Event as ToBuilder, Request};
+use botmaster::core::builder::{Event as ToBuilder, Prediction, Request, named_worker};
 use botmaster::core::ids::*;
+use botmaster::core::time::WallTime;
 use botmaster::core::values::{BuildResult, Properties, Property};
 use botmaster::protocol::json_v1::{
     MasterFrame, Outcome, Resume, ResumeAction, STDIO, ShellArgs, Work,
 };
 use botmaster::store::logs::LogClosed;
 use botmaster::store::{
-    LogRow, Op, OpOutcome, RequestsAfter, RequestRow, StepRow, StoreError, Transaction,
+    LogRow, Op, OpOutcome, RequestRow, RequestWithSet, RequestsAfter, SetPart, StepRow,
+    StoreError, Transaction,
 };
 
 use crate::bus::{Addr, Alarm, Bus, LogAsk};
@@ -25,7 +27,12 @@ use crate::watch::Seen;
 use super::connection::Routes;
 
 /// A store row as the core knows it, as `actors::convert::request`.
-pub fn request(row: &RequestRow) -> Request {
+pub fn request(request: &RequestWithSet) -> Request {
+    with_set(&request.row, &request.set)
+}
+
+/// The same, with what its buildset says.
+pub fn with_set(row: &RequestRow, set: &SetPart) -> Request {
     Request {
         id: row.id,
         buildset: row.buildset,
@@ -34,6 +41,9 @@ pub fn request(row: &RequestRow) -> Request {
         epoch: row.epoch,
         requeued: row.requeued,
         infra_tries: row.infra_tries,
+        source: set.source.clone(),
+        properties: set.properties.clone(),
+        worker: named_worker(&set.properties),
     }
 }
 
@@ -49,6 +59,8 @@ pub struct BuildOrder {
     pub link: Option<SessionId>,
     /// A build of an earlier master: its steps so far.
     pub recovered: Option<Vec<(StepRow, Vec<LogRow>)>>,
+    /// What is expected of it.
+    pub expected: Option<Prediction>,
     /// Who hears of its life and end.
     pub builder: Addr,
 }
@@ -64,6 +76,7 @@ pub struct Build {
     worker: Rc<WorkerDoor>,
     link: Option<SessionId>,
     recovered: Option<Vec<(StepRow, Vec<LogRow>)>>,
+    prediction: Option<Prediction>,
     builder: Addr,
     alarm: Alarm,
     number: Option<BuildNumber>,
@@ -92,6 +105,7 @@ impl Build {
             worker: order.worker,
             link: order.link,
             recovered: order.recovered,
+            prediction: order.expected,
             builder: order.builder,
             alarm: Alarm::default(),
             number: None,
@@ -274,7 +288,9 @@ impl Build {
             }),
         };
         let adopt = self.unadopted.map(|incarnation| Op::AdoptBuild { build, incarnation });
-        adopt.into_iter().chain(records.iter().filter_map(op)).collect()
+        let predict = self.prediction.filter(|_| records.contains(&Record::StartBuild));
+        let predict = predict.map(|expected| Op::Predict { build, expected });
+        adopt.into_iter().chain(records.iter().filter_map(op)).chain(predict).collect()
     }
 
     fn absorb(&mut self, outcomes: Vec<OpOutcome>) {
@@ -291,7 +307,7 @@ impl Build {
                     }
                 }
                 OpOutcome::Requeued { requests } => {
-                    self.requeued = requests.iter().map(|row| request(row)).collect();
+                    self.requeued = requests.iter().map(request).collect();
                 }
                 _ => {}
             }
@@ -383,6 +399,16 @@ impl Build {
             .iter()
             .filter_map(|(step, _)| Some((step.number as usize, step.results?)))
             .collect();
+        let took = |step: &StepRow, until: WallTime| {
+            let began = step.started_at.unwrap_or(until);
+            Duration::from_micros(u64::try_from(until.0 - began.0).unwrap_or_default())
+        };
+        let times = steps
+            .iter()
+            .filter_map(|(step, _)| Some((step.name.clone(), took(step, step.complete_at?))))
+            .collect();
+        let step_ran =
+            steps.last().map(|(step, _)| took(step, self.bus.now().wall)).unwrap_or_default();
         let last_step =
             steps.last().map(|(step, _)| (step.number as usize, step.complete_at.is_some()));
         if let Some((step, logs)) = steps.into_iter().last() {
@@ -393,7 +419,7 @@ impl Build {
         if let Some(log) = &self.log {
             self.bus.log(LogAsk::Reopen(log.id, Box::new(|_| {})));
         }
-        self.step(Event::Recover { last_step, results });
+        self.step(Event::Recover { last_step, results, times, step_ran });
     }
 
     fn command_finished(

@@ -166,6 +166,11 @@ impl Builder {
         matches!(self.mode, Mode::Live) && !self.core.is_retired()
     }
 
+    /// Names its mail for the invariants.
+    pub fn route(&self) -> u64 {
+        self.parts.route.id
+    }
+
     /// What must be empty when nothing goes on: leftovers by name.
     pub fn leftovers(&self) -> Vec<(&'static str, usize)> {
         vec![

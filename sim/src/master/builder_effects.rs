@@ -6,7 +6,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use botmaster::core::build::{Event as ToBuild, Order};
-use botmaster::core::builder::{Answer, Effect, Event, ReplyId, Request, StartFailure};
+use botmaster::core::builder::{
+    Answer, Effect, Event, Prediction, ReplyId, Request, StartFailure,
+};
 use botmaster::core::ids::*;
 use botmaster::core::values::{BuildResult, BuilderConfig, Properties};
 use botmaster::store::{BuilderNote, Op, OpOutcome, Transaction, Written};
@@ -24,6 +26,14 @@ use super::seat::Seat;
 const LATE_MAIL: Duration = Duration::from_secs(5);
 /// How often people are shown a builder that changes all the time.
 const SHOW_EVERY: Duration = Duration::from_millis(50);
+
+/// A build that the worker accepted.
+struct RunOrder {
+    claim: ClaimId,
+    build: BuildId,
+    config: Arc<BuilderConfig>,
+    expected: Option<Prediction>,
+}
 
 impl Builder {
     pub(super) fn perform_all(&mut self, effects: Vec<Effect>) {
@@ -89,8 +99,9 @@ impl Builder {
                     self.bus.send(seat.addr, Msg::CallBackStart(claim));
                 }
             }
-            Effect::RunBuild { claim, build, worker, requests, config } => {
-                self.run_build(claim, build, &worker, &requests, config);
+            Effect::RunBuild { claim, build, worker, requests, config, expected } => {
+                let order = RunOrder { claim, build, config, expected };
+                self.run_build(order, &worker, &requests);
             }
             Effect::StopBuild { claim, reason } => {
                 if let Some(build) = self.builds.get(&claim) {
@@ -224,7 +235,7 @@ impl Builder {
                 Some(OpOutcome::Claimed { build, requests, buildset }) => {
                     let properties = Properties::clone(&buildset.properties);
                     self.claimed.insert(claim, Claimed { properties, incarnation });
-                    let requests = requests.iter().map(|row| request(row)).collect();
+                    let requests = requests.iter().map(|row| (row.id, row.epoch)).collect();
                     Event::Claimed { claim, build: build.id, requests }
                 }
                 _ => Event::ClaimLost {
@@ -248,7 +259,7 @@ impl Builder {
         self.write(vec![op], move |written| {
             let requests = match written.as_deref() {
                 Ok([OpOutcome::Requeued { requests }, ..]) => {
-                    requests.iter().map(|row| request(row)).collect()
+                    requests.iter().map(request).collect()
                 }
                 Ok(_) => Vec::new(),
                 Err(error) if !error.is_final() => {
@@ -297,12 +308,11 @@ impl Builder {
 
     fn run_build(
         &mut self,
-        claim: ClaimId,
-        build: BuildId,
+        order: RunOrder,
         worker: &WorkerName,
         requests: &[Request],
-        config: Arc<BuilderConfig>,
     ) {
+        let RunOrder { claim, build, config, expected } = order;
         let (Some(door), Some(claimed)) =
             (self.worker(worker).cloned(), self.claimed.remove(&claim))
         else {
@@ -324,6 +334,7 @@ impl Builder {
             worker: door,
             link: self.seat(worker).map(|seat| seat.session),
             recovered: None,
+            expected,
             builder: self.me,
         };
         self.start_build(order);

@@ -190,7 +190,7 @@ impl Builder {
             self.core.retire(&BTreeSet::new(), self.succeeded, &mut effects);
         }
         for claim in vanished {
-            let again = records.queued.iter().filter(|row| row.requeued).map(request).collect();
+            let again = records.queued.iter().filter(|again| again.row.requeued).map(request).collect();
             effects.push(Effect::TellSuccessor(Event::InheritedFinished {
                 claim,
                 requeued: again,
@@ -222,6 +222,7 @@ impl Builder {
     fn recover_build(&mut self, open: botmaster::store::OpenBuild) {
         let Some(worker) = self.parts.workers.get(&open.worker).cloned() else { return };
         let mut config = (*self.parts.config).clone();
+        config.factory_digest = crate::setup::digest(&open.factory);
         config.factory = open.factory;
         let requests: Vec<_> = open.requests.iter().map(request).collect();
         let order = BuildOrder {
@@ -236,6 +237,7 @@ impl Builder {
             worker,
             link: None,
             recovered: Some(open.steps),
+            expected: None,
             builder: self.me,
         };
         self.start_build(order);
@@ -243,7 +245,7 @@ impl Builder {
 
     fn end_without_worker(&mut self, open: &botmaster::store::OpenBuild) {
         let config = &self.parts.config;
-        let tries = open.requests.iter().map(|request| request.infra_tries).max();
+        let tries = open.requests.iter().map(|request| request.row.infra_tries).max();
         let again =
             config.on_lost == OnLost::Requeue && tries.unwrap_or_default() < config.infra_retries;
         let (result, requests, wait) = if again {
@@ -294,7 +296,7 @@ impl Builder {
 fn returned(written: Written) -> Option<Event> {
     match written.as_deref() {
         Ok([OpOutcome::Requeued { requests }, ..]) => {
-            Some(Event::Return(requests.iter().map(|row| request(row)).collect()))
+            Some(Event::Return(requests.iter().map(request).collect()))
         }
         Ok(_) | Err(_) => None,
     }

@@ -425,7 +425,8 @@ impl Worker {
             Msg::Started => {}
             Msg::Hello { session, slots, instance: _ } => {
                 self.bus.point();
-                self.bus.see(Seen::Hello { over: self.core.session().is_some() });
+                let over = self.core.session().is_some();
+                self.bus.see(Seen::Hello { worker: self.id, session, over });
                 self.links.insert(session, ());
                 self.step(Event::Hello { session, slots });
             }

@@ -65,6 +65,16 @@ impl MemoryStore {
         (Ok(outcomes), changes)
     }
 
+    /// A fault that tests plant: what a transaction would change is told
+    /// although it is not carried out.
+    pub fn leak(&mut self, transaction: &Transaction) {
+        let (_, changes) = self.clone().apply(transaction);
+        for change in changes {
+            let seq = self.events.len() as u64 + 1;
+            self.events.push(Arc::new(Event { seq, change }));
+        }
+    }
+
     /// What the start of a master does to the rows: nobody is attached.
     pub fn reopen(&mut self) {
         let attached: Vec<_> = self.workers().filter(|worker| worker.row.connected).collect();
