@@ -17,6 +17,7 @@ use botmaster::core::time::Timestamp;
 use botmaster::core::values::BuildResult;
 use botmaster::store::{BuildState, Change, Op, OpOutcome, RequestState, Transaction, Written};
 
+use crate::bus::Addr;
 use crate::logs_desk::LogDesk;
 use crate::memory::MemoryStore;
 
@@ -52,7 +53,7 @@ pub struct Checks {
     /// The first finding.
     pub found: Option<Violation>,
     sessions: BTreeMap<SessionId, Session>,
-    newest: BTreeMap<WorkerId, SessionId>,
+    newest: BTreeMap<Addr, SessionId>,
     live: BTreeMap<RequestId, Vec<Live>>,
     numbers: BTreeMap<BuilderId, u64>,
     told_requests: BTreeMap<RequestId, RequestState>,
@@ -311,14 +312,16 @@ impl Checks {
     // I2, I4: sessions, pings, starts.
 
     /// A connection proved itself.
-    pub fn hello(&mut self, worker: WorkerId, session: SessionId) {
-        self.newest.insert(worker, session);
+    pub fn hello(&mut self, actor: Addr, worker: WorkerId, session: SessionId) {
+        self.newest.insert(actor, session);
         self.sessions.entry(session).or_default().worker = Some(worker);
     }
 
-    /// I2: only the newest connection of a worker is listened to.
-    pub fn i2_newest_session_speaks(&mut self, worker: WorkerId, session: SessionId) {
-        let newest = self.newest.get(&worker).copied();
+    /// I2: only the newest connection of a worker is listened to. A worker that
+    /// was removed and came back has two actors for a while: the old one's
+    /// connection stands as long as its builds do.
+    pub fn i2_newest_session_speaks(&mut self, actor: Addr, session: SessionId) {
+        let newest = self.newest.get(&actor).copied();
         self.hold(newest == Some(session), "I2", || {
             format!("a frame of session {session} was taken; the worker's newest is {newest:?}")
         });

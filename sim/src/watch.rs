@@ -30,9 +30,9 @@ pub enum Seen {
     /// A worker complains of what it was sent.
     WorkerComplains(String),
     /// A connection proved itself; `over` another one that still stood.
-    Hello { worker: WorkerId, session: SessionId, over: bool },
+    Hello { actor: Addr, worker: WorkerId, session: SessionId, over: bool },
     /// A frame was taken in as the worker's.
-    FrameTaken { worker: WorkerId, session: SessionId },
+    FrameTaken { actor: Addr, session: SessionId },
     /// A worker is told that a build's end is durable.
     FinishedSent { build: BuildId },
     /// The store said that a build is not ours.

@@ -387,7 +387,7 @@ impl World {
             Handled::Nobody => {}
             Handled::By(kind, word) => {
                 self.trace.mark(self.now, word, to.0, self.life);
-                if self.trace.verbose {
+                if self.trace.verbose && !matches!(word, "heartbeat" | "silence?" | "show") {
                     self.say(|| format!("{kind} {}: {word}", to.0));
                 }
             }
@@ -612,7 +612,9 @@ impl World {
                 if self.net.get(conn).is_some_and(|conn| conn.master_open) {
                     self.mark(frame.kind(), session.0, 1);
                     let kind = frame.kind();
-                    self.say(|| format!("session {}: master says {kind}", session.0));
+                    if kind != "heartbeat" {
+                        self.say(|| format!("session {}: master says {kind}", session.0));
+                    }
                     self.parcel(conn, Way::Down, Parcel::FromMaster(frame));
                 }
             }
@@ -734,8 +736,8 @@ impl World {
                     let conn = self.net.of_link(machine, key);
                     let open = conn.filter(|id| self.net.get(*id).is_some_and(|c| c.worker_open));
                     if let Some(conn) = open {
-                        if self.trace.verbose {
-                            let kind = frame.kind();
+                        let kind = frame.kind();
+                        if self.trace.verbose && kind != "heartbeat" {
                             self.say(|| format!("machine {machine}: says {kind}"));
                         }
                         self.parcel(conn, Way::Up, Parcel::FromWorker(frame));
@@ -975,12 +977,12 @@ impl World {
                 self.say(|| format!("ignored: {kind}"));
             }
             Seen::WorkerComplains(what) => self.say(|| format!("a worker complains: {what}")),
-            Seen::Hello { worker, session, over } => {
-                checks.hello(worker, session);
+            Seen::Hello { actor, worker, session, over } => {
+                checks.hello(actor, worker, session);
                 self.saw.duplicate_attach |= over;
             }
-            Seen::FrameTaken { worker, session } => {
-                checks.i2_newest_session_speaks(worker, session);
+            Seen::FrameTaken { actor, session } => {
+                checks.i2_newest_session_speaks(actor, session);
             }
             Seen::FinishedSent { build } => checks.i12_end_is_durable(&self.store, build),
             Seen::Disowned { build } => self.say(|| format!("build {build} is disowned")),
@@ -1050,6 +1052,17 @@ impl World {
                 matches!(row.state, RequestState::Done | RequestState::Cancelled)
             })
             && self.store.builds().all(|build| build.row.state == BuildState::Finished)
+            && self.all_workers_are_ready()
+    }
+
+    /// Every worker is attached and could be given a build.
+    fn all_workers_are_ready(&self) -> bool {
+        let Some(master) = &self.master else { return false };
+        let Some(bot_master) = master.bot_master() else { return false };
+        bot_master.worker_addrs().all(|(_, addr, _)| match master.actor(addr) {
+            Some(Actor::Worker(worker)) => worker.core.can_start(),
+            _ => false,
+        })
     }
 
     /// What a plan would do to get from the master's setup to this one's.

@@ -23,6 +23,9 @@ use crate::protocol::json_v1::{
 use crate::store::logs::{LogClosed, Piece};
 use crate::store::{LogRow, Op, OpOutcome, RequestsAfter, StepRow, Transaction, Written};
 
+/// Why a log whose worker did not say how long it was is not known to be whole.
+const UNTOLD: &str = "its end was not told: the worker may have written more";
+
 /// What a Build is made from.
 pub struct BuildOrder {
     /// For its core.
@@ -62,6 +65,9 @@ pub struct Build {
     command_began: Timestamp,
     expected: Option<u64>,
     log_closed: Option<LogClosed>,
+    /// The present step's command was sent, or may have been by an earlier
+    /// master.
+    asked: bool,
     /// Written once the current log is closed.
     pending: Option<Vec<Record>>,
     /// Answers to earlier writes are stale.
@@ -125,6 +131,7 @@ impl Build {
             command_began: Timestamp::default(),
             expected: None,
             log_closed: None,
+            asked: false,
             pending: None,
             ticket: 0,
             requeued: Vec::new(),
@@ -326,6 +333,7 @@ impl Build {
                     self.log = logs.into_iter().next();
                     self.log_closed = None;
                     self.expected = None;
+                    self.asked = false;
                     if let Some(log) = &self.log {
                         self.world.logs.open(log.clone());
                     }
@@ -344,6 +352,7 @@ impl Build {
         let (build, epoch, config) = (order.build, order.epoch, order.config.clone());
         let work = self.work(&step, &config.env);
         self.command_began = self.world.clock.now().mono;
+        self.asked = true;
         self.open_route(&command);
         self.header(&shown(&step));
         self.command = Some(command.clone());
@@ -490,6 +499,7 @@ impl Build {
             self.step = Some(Arc::new(step));
             self.log = logs.into_iter().next().filter(|_| open).map(Arc::new);
         }
+        self.asked = self.log.is_some();
         if let Some(log) = &self.log {
             self.world.logs.reopen(log.clone(), Box::new(|_| {}));
         }
@@ -557,6 +567,10 @@ impl Supervised for Build {
 impl Handler<BuildEvent> for Build {
     type Result = ();
     fn handle(&mut self, message: BuildEvent, ctx: &mut Context<Self>) {
+        if let Event::CommandEnded { end: CommandEnd::Refused(_), .. } = &message.0 {
+            // It did not begin, so it wrote nothing.
+            self.expected = Some(0);
+        }
         self.step(message.0, ctx);
     }
 }
@@ -642,6 +656,10 @@ impl Handler<LogAnswered> for Build {
             inline: None,
             incomplete: Some(error.to_string()),
         }));
+        let untold = self.asked && self.expected.is_none();
+        if let Some(closed) = self.log_closed.as_mut().filter(|_| untold) {
+            closed.incomplete.get_or_insert_with(|| UNTOLD.to_owned());
+        }
         match self.pending.take() {
             Some(records) => self.write(records, ctx),
             None => self.step(Event::LogClosed, ctx),

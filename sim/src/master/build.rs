@@ -85,6 +85,8 @@ pub struct Build {
     command: Option<CommandId>,
     expected: Option<u64>,
     log_closed: Option<LogClosed>,
+    /// The present step's command may have been sent.
+    asked: bool,
     pending: Option<Vec<Record>>,
     ticket: u64,
     requeued: Vec<Request>,
@@ -114,6 +116,7 @@ impl Build {
             command: None,
             expected: None,
             log_closed: None,
+            asked: false,
             pending: None,
             ticket: 0,
             requeued: Vec::new(),
@@ -302,6 +305,7 @@ impl Build {
                     self.log = logs.into_iter().next();
                     self.log_closed = None;
                     self.expected = None;
+                    self.asked = false;
                     if let Some(log) = &self.log {
                         self.bus.log(LogAsk::Open(log.id));
                     }
@@ -323,6 +327,7 @@ impl Build {
             env: BTreeMap::new(),
             ..ShellArgs::default()
         };
+        self.asked = true;
         self.open_route(&command);
         self.header(&format!("$ {}", step.name));
         self.command = Some(command.clone());
@@ -416,6 +421,7 @@ impl Build {
             self.step = Some(Arc::new(step));
             self.log = logs.into_iter().next().filter(|_| open).map(Arc::new);
         }
+        self.asked = self.log.is_some();
         if let Some(log) = &self.log {
             self.bus.log(LogAsk::Reopen(log.id, Box::new(|_| {})));
         }
@@ -455,7 +461,13 @@ impl Build {
                     self.step(Event::DeadlineReached);
                 }
             }
-            Msg::BuildEvent(event) => self.step(event),
+            Msg::BuildEvent(event) => {
+                if let Event::CommandEnded { end: CommandEnd::Refused(_), .. } = &event {
+                    // It did not begin.
+                    self.expected = Some(0);
+                }
+                self.step(event);
+            }
             Msg::CommandFinished { command, outcome, log_end, properties } => {
                 self.bus.point();
                 self.command_finished(command, outcome, log_end, properties);
@@ -542,6 +554,10 @@ impl Build {
             inline: None,
             incomplete: Some(error.to_string()),
         }));
+        if let Some(closed) = self.log_closed.as_mut().filter(|_| self.asked && self.expected.is_none()) {
+            let unknown = "its end was not told: the worker may have written more";
+            closed.incomplete.get_or_insert_with(|| unknown.to_owned());
+        }
         match self.pending.take() {
             Some(records) => self.write(records),
             None => self.step(Event::LogClosed),

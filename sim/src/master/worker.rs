@@ -426,9 +426,11 @@ impl Worker {
             Msg::Hello { session, slots, instance: _ } => {
                 self.bus.point();
                 let over = self.core.session().is_some();
-                self.bus.see(Seen::Hello { worker: self.id, session, over });
                 self.links.insert(session, ());
                 self.step(Event::Hello { session, slots });
+                if self.core.session() == Some(session) {
+                    self.bus.see(Seen::Hello { actor: self.me, worker: self.id, session, over });
+                }
             }
             Msg::AttachWritten { session, outcome } => self.step(match outcome {
                 Ok(incarnation) => Event::AttachStored { session, incarnation },
@@ -447,7 +449,7 @@ impl Worker {
                 if self.core.session() == Some(session)
                     || planted::is("sim_stale_session_accepted")
                 {
-                    self.bus.see(Seen::FrameTaken { worker: self.id, session });
+                    self.bus.see(Seen::FrameTaken { actor: self.me, session });
                     self.on_frame(session, *frame);
                 } else {
                     self.bus.see(Seen::Ignored("frame of a connection that was replaced"));

@@ -143,9 +143,21 @@ impl World {
             .map(|build| format!("build {} {:?}", build.row.id, build.row.state))
             .collect();
         let clients = self.clients.open;
+        let mut workers = Vec::new();
+        if let Some(master) = &self.master
+            && let Some(bot_master) = master.bot_master()
+        {
+            for (name, addr, _) in bot_master.worker_addrs() {
+                match master.actor(addr) {
+                    Some(Actor::Worker(it)) if it.core.can_start() => {}
+                    Some(Actor::Worker(it)) => workers.push(format!("{name}: {:?}", it.core)),
+                    _ => workers.push(format!("{name} has no actor")),
+                }
+            }
+        }
         self.checks.fail(
             "I6",
-            format!("after {LONGEST_CALM:?} of calm: {requests:?} {builds:?}, {clients} submissions unanswered"),
+            format!("after {LONGEST_CALM:?} of calm: {requests:?} {builds:?}, {clients} submissions unanswered, workers that cannot start: {workers:?}"),
         );
     }
 

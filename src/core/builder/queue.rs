@@ -48,13 +48,14 @@ pub fn named_worker(properties: &Properties) -> Option<WorkerName> {
 }
 
 /// Requeued requests first (row B08), then higher priority, then older
-/// (invariant I10). The id settles equal times, since ids grow.
+/// (invariant I10). Ids grow with the order of submission; submit times do not
+/// when the wall clock is set back, and so they order nothing (I18).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Place(Reverse<bool>, Reverse<i64>, WallTime, RequestId);
+struct Place(Reverse<bool>, Reverse<i64>, RequestId);
 
 impl Place {
     fn of(request: &Request) -> Self {
-        Self(Reverse(request.requeued), Reverse(request.priority), request.submitted_at, request.id)
+        Self(Reverse(request.requeued), Reverse(request.priority), request.id)
     }
 }
 
