@@ -81,6 +81,8 @@ pub struct Machine {
     answers: Vec<(Timestamp, Event)>,
     /// Folders cannot be made.
     pub disk_full: bool,
+    /// They could not be at some time.
+    pub had_full_disk: bool,
     /// Commands take for ever, and do not listen to TERM.
     pub stuck: bool,
     /// Builds it takes side by side.
@@ -107,6 +109,7 @@ impl Machine {
             stalled: Vec::new(),
             answers: Vec::new(),
             disk_full: false,
+            had_full_disk: false,
             stuck: false,
             slots,
             longest: 20_000,

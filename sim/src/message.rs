@@ -12,7 +12,7 @@ use botmaster::core::builder::{
 };
 use botmaster::core::ids::*;
 use botmaster::core::inbox::{Inbox, SenderId};
-use botmaster::core::time::{Timestamp, WallTime};
+use botmaster::core::time::Timestamp;
 use botmaster::core::values::{BuildResult, BuilderConfig, WorkerConfig};
 use botmaster::core::worker::Brought;
 use botmaster::messages::{Refusal, Submission, Submitted, WorkerOrder};
@@ -422,7 +422,7 @@ pub enum Msg {
     /// A worker has room.
     WorkerAvailable { worker: WorkerName, builders: Vec<BuilderName> },
     /// A builder's head changed.
-    OldestChanged { builder: BuilderName, oldest: Option<WallTime> },
+    OldestChanged { builder: BuilderName, oldest: Option<BuildsetId> },
     /// A builder stands.
     BuilderShown { builder: BuilderName, restarted: bool },
     /// Somebody says that it is this worker.
@@ -532,6 +532,12 @@ pub enum Msg {
     Hello { session: SessionId, slots: u32, instance: String },
     /// The store answered an attach.
     AttachWritten { session: SessionId, outcome: Result<Incarnation, String> },
+    /// The store answered an order.
+    OrderWritten {
+        written: Result<(), String>,
+        then: Box<botmaster::core::worker::Event>,
+        ordered: Option<Reply>,
+    },
     /// No inventory came in time.
     InventoryLimit(SessionId),
     /// A frame of this connection.
@@ -572,6 +578,8 @@ pub enum Msg {
     WorkerOrdered { order: WorkerOrder, reply: Reply },
     /// A builder is broken.
     BuilderBroken(BuilderName),
+    /// It is configured again, and this is its actor now.
+    YieldBuilds(Rc<WorkerDoor>),
     /// It is no longer configured.
     RetireWorker,
 
@@ -701,6 +709,7 @@ impl Msg {
             Self::EndPing => "end-ping",
             Self::Hello { .. } => "hello",
             Self::AttachWritten { .. } => "attach-written",
+            Self::OrderWritten { .. } => "order-written",
             Self::InventoryLimit(_) => "inventory-limit",
             Self::FrameArrived { frame, .. } => frame.kind(),
             Self::ConnectionLost { .. } => "connection-lost",
@@ -716,6 +725,7 @@ impl Msg {
             Self::ConfigureWorker { .. } => "configure-worker",
             Self::WorkerOrdered { .. } => "worker-ordered",
             Self::BuilderBroken(_) => "builder-broken",
+            Self::YieldBuilds(_) => "yield-builds",
             Self::RetireWorker => "retire-worker",
             Self::BuildEvent(event) => build_event_word(event),
             Self::CommandFinished { .. } => "command-finished",

@@ -228,8 +228,8 @@ pub struct WorkerAvailable {
 pub struct OldestChanged {
     /// Whose.
     pub builder: BuilderName,
-    /// Its submit time.
-    pub oldest: Option<WallTime>,
+    /// The submission that made it.
+    pub oldest: Option<BuildsetId>,
 }
 
 /// A builder stands.

@@ -14,6 +14,9 @@ well, 1 something failed, 2 the command could not be understood or begun.
   cargo xtask rows [--missing] [--faults]
       Which tests carry which row of docs/seed-rows.md or docs/fault-matrix.md.
 
+  cargo xtask simulate [--seeds N] [--seed S]
+      Whole masters and workers in virtual time, with faults, from N seeds.
+
   cargo xtask bench WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot]
       Measures the program, and Buildbot beside it, on the workloads of
       bench/peer/workloads.md.
@@ -33,8 +36,9 @@ Runs these stages, in this order, and goes on after one that failed:
   doctest   cargo test --workspace --doc
   doc       cargo doc --workspace --no-deps     (warnings are errors)
   deny      cargo deny check bans licenses sources
+  simulate  cargo xtask simulate --seeds 1000
 
-  --quick        leaves out `doc` and `deny`
+  --quick        leaves out `doc`, `deny` and `simulate`
   --only STAGE   runs that stage alone; may be given several times
 
 Needs git and a C compiler, and says so when one is missing. rustfmt and clippy
@@ -55,6 +59,23 @@ at the end a summary. Tests that are ignored are named but do not count.
 
   --missing   only the rows that no test carries
   --faults    the rows of docs/fault-matrix.md instead of docs/seed-rows.md
+";
+
+const SIMULATE: &str = "\
+cargo xtask simulate [--seeds N] [--seed S]
+
+Runs masters and workers in virtual time, with faults, from N seeds (1,000), of
+which S (1) is the first. The same seed does the same. What is found is told
+with the last lines of what happened and the command that repeats it. See
+docs/simulation.md.
+
+The last line is one JSON object: `seeds`, `virtual_hours`, `faults` (how often
+each kind struck), `saw` (how many seeds saw an adoption, a requeue, a takeover
+with a running build, a duplicate attach), `violations`, `digest` (over all
+traces; the same seeds and the same code have the same one).
+
+Ends with 1 when something was found; from 100 seeds on also when a kind of
+fault never struck, or fewer than a tenth of the seeds saw one of the four.
 ";
 
 const BENCH: &str = "\
@@ -95,6 +116,7 @@ fn text(command: &str) -> Result<&'static str, String> {
         "help" => Ok(ALL),
         "test" => Ok(TEST),
         "rows" => Ok(ROWS),
+        "simulate" => Ok(SIMULATE),
         "bench" => Ok(BENCH),
         other => Err(format!("there is no command `{other}`\n\n{ALL}")),
     }
@@ -113,7 +135,7 @@ mod tests {
 
     #[test]
     fn every_command_has_help_of_its_own() {
-        for command in ["test", "rows", "bench", "help"] {
+        for command in ["test", "rows", "simulate", "bench", "help"] {
             assert!(text(command).unwrap().contains(&format!("cargo xtask {command}")));
             assert!(ALL.contains(&format!("cargo xtask {command}")), "{command}");
         }

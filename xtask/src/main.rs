@@ -11,6 +11,7 @@ mod help;
 mod report;
 mod root;
 mod rows;
+mod simulate;
 mod test;
 mod tools;
 
@@ -25,6 +26,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         "test" => test::run(rest),
         "rows" => rows::run(rest),
+        "simulate" => simulate::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => help::run(rest),
         other => Err(format!(

@@ -32,6 +32,7 @@ pub const STAGES: &[Stage] = &[
     Stage { name: "doctest", quick: true, prepare: doctest },
     Stage { name: "doc", quick: false, prepare: doc },
     Stage { name: "deny", quick: false, prepare: deny },
+    Stage { name: "simulate", quick: false, prepare: simulate },
 ];
 
 /// What was asked for.
@@ -196,6 +197,10 @@ fn deny() -> Prepared {
     Ok((command, None))
 }
 
+fn simulate() -> Prepared {
+    Ok((crate::simulate::stage()?, None))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -211,7 +216,7 @@ mod tests {
 
     #[test]
     fn all_stages_run_unless_told_otherwise() {
-        assert_eq!(chosen(""), ["format", "clippy", "nextest", "doctest", "doc", "deny"]);
+        assert_eq!(chosen(""), ["format", "clippy", "nextest", "doctest", "doc", "deny", "simulate"]);
         assert_eq!(chosen("--quick"), ["format", "clippy", "nextest", "doctest"]);
         assert_eq!(chosen("--only deny --only format"), ["format", "deny"]);
     }
@@ -220,7 +225,8 @@ mod tests {
     fn wrong_arguments_are_named() {
         assert_eq!(
             parse(&words("--only tests")),
-            Err("there is no stage `tests`; there are format, clippy, nextest, doctest, doc, deny"
+            Err("there is no stage `tests`; there are format, clippy, nextest, doctest, doc, deny, \
+                 simulate"
                 .to_owned())
         );
         assert!(parse(&words("--only")).unwrap_err().contains("needs a stage"));

@@ -72,6 +72,7 @@ pub struct BotMaster {
     rows: BTreeMap<WorkerName, WorkerRow>,
     successors: BTreeMap<BuilderName, (u64, Addr)>,
     removed: BTreeMap<BuilderName, BuilderEntry>,
+    retired: BTreeMap<WorkerName, Addr>,
     next_child: u64,
     reload: Option<Reload>,
     reloads: VecDeque<(Setup, Reply)>,
@@ -145,6 +146,7 @@ impl BotMaster {
             rows: known.1,
             successors: BTreeMap::new(),
             removed: BTreeMap::new(),
+            retired: BTreeMap::new(),
             next_child: 1,
             reload: None,
             reloads: VecDeque::new(),
@@ -551,7 +553,10 @@ impl BotMaster {
         for entry in &plan.workers {
             let config = setup.workers.iter().find(|worker| worker.name == entry.name);
             match (entry.action, config) {
-                (Action::Add, Some(config)) => self.start_worker(config),
+                (Action::Add, Some(config)) => {
+                    self.start_worker(config);
+                    self.yield_builds(&entry.name);
+                }
                 (Action::Change, Some(config)) => {
                     if let Some(worker) = self.workers.get_mut(&entry.name) {
                         worker.config = config.clone();
@@ -561,10 +566,18 @@ impl BotMaster {
                     if let Some(worker) = self.workers.remove(&entry.name) {
                         self.doors = None;
                         self.bus.send(worker.addr, Msg::RetireWorker);
+                        self.retired.insert(entry.name.clone(), worker.addr);
                     }
                 }
                 _ => {}
             }
+        }
+    }
+
+    fn yield_builds(&mut self, name: &WorkerName) {
+        let old = self.retired.remove(name).filter(|old| self.bus.is_alive(*old));
+        if let (Some(old), Some(new)) = (old, self.workers.get(name)) {
+            self.bus.send(old, Msg::YieldBuilds(new.door.clone()));
         }
     }
 

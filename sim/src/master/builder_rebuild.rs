@@ -177,6 +177,7 @@ impl Builder {
                 recovered.push(open);
             }
         }
+        self.drop_silent_seats(&reports);
         let reports = reports.into_iter().filter(|report| self.concerns(report)).collect();
         for open in recovered {
             self.recover_build(open);
@@ -207,6 +208,17 @@ impl Builder {
                 self.bus.send(worker.addr, Msg::KeepSlots { builder, claims });
             }
         }
+    }
+
+    fn drop_silent_seats(&mut self, reports: &[SeatReport]) {
+        let bus = self.bus.clone();
+        self.seats.retain(|worker, seat| {
+            let reports = reports.iter().any(|report| report.worker == *worker);
+            if !reports {
+                bus.send(seat.addr, Msg::LetGo);
+            }
+            reports
+        });
     }
 
     fn concerns(&self, report: &SeatReport) -> bool {

@@ -45,6 +45,7 @@ pub struct Worker {
     pub pings: BTreeMap<PingToken, (SessionId, Addr)>,
     askers: BTreeMap<ClaimId, SlotReply>,
     ordered: Option<Reply>,
+    successor: Option<Rc<WorkerDoor>>,
 }
 
 impl Worker {
@@ -73,6 +74,7 @@ impl Worker {
             pings: BTreeMap::new(),
             askers: BTreeMap::new(),
             ordered: None,
+            successor: None,
         }
     }
 
@@ -94,15 +96,13 @@ impl Worker {
         }
     }
 
-    fn write_order(&mut self, op: Op) {
-        let ordered = self.ordered.take();
+    fn write_order(&mut self, op: Op, then: Event) {
+        let (ordered, bus, me) = (self.ordered.take(), self.bus.clone(), self.me);
         self.bus.write(
             Transaction::of(op),
             Box::new(move |written| {
-                let told = written.map(|_| ()).map_err(|error| Refusal::Store(error.to_string()));
-                if let Some(ordered) = ordered {
-                    ordered.say(Answer::Ordered(told));
-                }
+                let written = written.map(|_| ()).map_err(|error| error.to_string());
+                bus.send(me, Msg::OrderWritten { written, then: Box::new(then), ordered });
             }),
         );
     }
@@ -178,16 +178,19 @@ impl Worker {
                 let worker = self.name.clone();
                 self.bus.send(self.master, Msg::WorkerAvailable { worker, builders });
             }
-            Effect::StorePaused { paused, reason } => self.write_order(Op::SetWorker {
-                worker: self.id,
-                paused: Some((paused, reason)),
-                graceful: None,
-            }),
-            Effect::StoreGraceful(graceful) => self.write_order(Op::SetWorker {
-                worker: self.id,
-                paused: None,
-                graceful: Some(graceful),
-            }),
+            Effect::StorePaused { paused, reason } => {
+                let paused_op = Some((paused, reason));
+                let op = Op::SetWorker { worker: self.id, paused: paused_op, graceful: None };
+                self.write_order(op, Event::PauseStored { paused });
+            }
+            Effect::StoreLeave { shutdown, reason } => {
+                let op = Op::SetWorker { worker: self.id, paused: None, graceful: Some(true) };
+                self.write_order(op, Event::LeaveStored { shutdown, reason });
+            }
+            Effect::StoreStays => {
+                let op = Op::SetWorker { worker: self.id, paused: None, graceful: Some(false) };
+                self.bus.write(Transaction::of(op), Box::new(|_| {}));
+            }
             Effect::SendLeave { shutdown, reason } => self.send(if shutdown {
                 MasterFrame::Shutdown { reason }
             } else {
@@ -196,6 +199,15 @@ impl Worker {
             Effect::CloseConnection { session, reason } => {
                 if self.links.contains_key(&session) {
                     self.bus.close(session, reason);
+                }
+            }
+            Effect::YieldBuild { build, claim, builder } => {
+                if let (Some(to), Some(door)) = (self.builds.get(&build), &self.successor) {
+                    let (to, session) = (*to, None);
+                    self.bus.send(
+                        door.addr,
+                        Msg::RegisterBuild { build, claim, builder, session, to },
+                    );
                 }
             }
             Effect::Ignored(kind) => self.bus.see(Seen::Ignored(kind)),
@@ -436,6 +448,14 @@ impl Worker {
                 Ok(incarnation) => Event::AttachStored { session, incarnation },
                 Err(error) => Event::AttachRefused { session, error },
             }),
+            Msg::OrderWritten { written, then, ordered } => {
+                if written.is_ok() {
+                    self.step(*then);
+                }
+                if let Some(ordered) = ordered {
+                    ordered.say(Answer::Ordered(written.map_err(Refusal::Store)));
+                }
+            }
             Msg::InventoryLimit(session) => {
                 if self.core.session() == Some(session)
                     && !self.core.is_up()
@@ -466,6 +486,9 @@ impl Worker {
             }
             Msg::GiveBackSlot(claim) => {
                 self.bus.see(Seen::SlotBack { claim });
+                if let Some(door) = &self.successor {
+                    self.bus.send(door.addr, Msg::GiveBackSlot(claim));
+                }
                 self.step(Event::GiveBackSlot { claim });
             }
             Msg::KeepSlots { builder, claims } => self.step(Event::KeepSlots { builder, claims }),
@@ -477,6 +500,13 @@ impl Worker {
                 self.starts.insert(build, builder);
             }
             Msg::RegisterBuild { build, claim, builder, session, to } => {
+                if let Some(door) = &self.successor {
+                    let (builder, session) = (builder.clone(), None);
+                    self.bus.send(
+                        door.addr,
+                        Msg::RegisterBuild { build, claim, builder, session, to },
+                    );
+                }
                 self.builds.insert(build, to);
                 self.step(Event::BuildRegistered { build, claim, builder, session });
             }
@@ -496,12 +526,19 @@ impl Worker {
             }
             Msg::WorkerOrdered { order, reply } => self.order(order, reply),
             Msg::BuilderBroken(builder) => self.step(Event::BuilderBroken(builder)),
+            Msg::YieldBuilds(door) => {
+                self.successor = Some(door);
+                self.step(Event::Yield);
+            }
             Msg::RetireWorker => self.step(Event::Retire),
             other => panic!("a Worker was told {}", other.word()),
         }
     }
 
     fn forget(&mut self, build: BuildId, result: Option<&'static str>) {
+        if let Some(door) = &self.successor {
+            self.bus.send(door.addr, Msg::ForgetBuild { build, result });
+        }
         self.builds.remove(&build);
         if self.ended.len() >= REMEMBERED {
             self.ended.pop_front();

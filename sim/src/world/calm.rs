@@ -39,7 +39,14 @@ impl World {
                 }
                 continue;
             }
-            self.machines[machine].disk_full = false;
+            if std::mem::take(&mut self.machines[machine].had_full_disk) {
+                // A builder whose folder could not be made is tried again with
+                // the next list or connection only (row FA08): whoever mends
+                // the disk starts the worker anew.
+                self.machines[machine].disk_full = false;
+                self.kill_machine(machine, true, true);
+                self.boot_later(machine, Duration::from_secs(1));
+            }
             self.at(self.now, Ev::Thaw(machine));
             self.mend(super::Trouble::Stuck(machine));
         }

@@ -92,6 +92,8 @@ pub struct BotMaster {
     successors: BTreeMap<BuilderName, (u64, Addr<Builder>)>,
     /// Builders that were removed and may still have builds.
     removed: BTreeMap<BuilderName, BuilderEntry>,
+    /// Workers that were removed and may still have builds.
+    retired: BTreeMap<WorkerName, Addr<Worker>>,
     next_child: u64,
     starting: BTreeSet<BuilderName>,
     ready: Vec<oneshot::Sender<()>>,
@@ -164,6 +166,7 @@ impl BotMaster {
             rows: parts.worker_rows,
             successors: BTreeMap::new(),
             removed: BTreeMap::new(),
+            retired: BTreeMap::new(),
             next_child: 1,
             starting: BTreeSet::new(),
             ready: Vec::new(),

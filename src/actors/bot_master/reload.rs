@@ -6,7 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use actix::{AsyncContext, Context, Handler, ResponseFuture};
+use actix::{Addr, AsyncContext, Context, Handler, ResponseFuture};
 use tokio::sync::oneshot;
 
 use super::{BotMaster, Known, declare, declared, refusal};
@@ -178,7 +178,10 @@ impl Handler<Apply> for BotMaster {
             let config =
                 settings.workers.iter().find(|w| w.config.name == entry.name).map(|w| &w.config);
             match (entry.action, config) {
-                (Action::Add, Some(config)) => self.start_worker(config, ctx),
+                (Action::Add, Some(config)) => {
+                    self.start_worker(config, ctx);
+                    self.yield_builds(&entry.name);
+                }
                 (Action::Change, Some(config)) => {
                     if let Some(worker) = self.workers.get_mut(&entry.name) {
                         worker.config = config.clone();
@@ -188,6 +191,8 @@ impl Handler<Apply> for BotMaster {
                     if let Some(worker) = self.workers.remove(&entry.name) {
                         self.handles = None;
                         worker.addr.do_send(RetireWorker);
+                        self.retired.retain(|_, old| old.connected());
+                        self.retired.insert(entry.name.clone(), worker.addr);
                     }
                 }
                 _ => {}
@@ -251,6 +256,15 @@ impl Handler<Settle> for BotMaster {
 }
 
 impl BotMaster {
+    /// A worker that was removed comes back while its old actor still has
+    /// builds: the worker itself will be the new actor's (row FA18).
+    fn yield_builds(&mut self, name: &WorkerName) {
+        let old = self.retired.remove(name).filter(Addr::connected);
+        if let (Some(old), Some(new)) = (old, self.workers.get(name)) {
+            old.do_send(YieldBuilds(new.handle.clone()));
+        }
+    }
+
     /// A new Builder actor takes over from the one in charge.
     fn succeed(
         &mut self,

@@ -14,7 +14,9 @@ use crate::actors::convert::request;
 use crate::core::builder::{Effect, Event, OpenBuild, Records, SeatReport, SeatReportUse};
 use crate::core::ids::*;
 use crate::core::values::{BuildResult, OnLost};
-use crate::messages::{BuilderHandle, BuilderRoute, BuilderShown, DescribeSeat, KeepSlots};
+use crate::messages::{
+    BuilderHandle, BuilderRoute, BuilderShown, DescribeSeat, KeepSlots, LetGo,
+};
 use crate::settings::factory_digest;
 use crate::store::{BuilderRecords, Op, OpOutcome, RequestsAfter, StoreError, Written};
 
@@ -123,6 +125,7 @@ impl Builder {
                 recovered.push(open);
             }
         }
+        self.drop_silent_seats(&reports);
         let reports = reports.into_iter().filter(|report| self.concerns(report)).collect();
         for open in recovered {
             self.recover_build(open, ctx);
@@ -159,6 +162,18 @@ impl Builder {
                 worker.keep.do_send(KeepSlots { builder, claims });
             }
         }
+    }
+
+    /// Seats that report nothing have lost their worker while nobody was in
+    /// charge: the core does not hear of them, so they are let go here.
+    fn drop_silent_seats(&mut self, reports: &[SeatReport]) {
+        self.seats.retain(|worker, seat| {
+            let reports = reports.iter().any(|report| report.worker == *worker);
+            if !reports {
+                seat.addr.do_send(LetGo);
+            }
+            reports
+        });
     }
 
     /// Whether a seat's report is about something of this builder's: all of an

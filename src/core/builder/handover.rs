@@ -11,7 +11,7 @@ use super::seat::{Pause, Seat, SeatUse};
 use crate::core::ids::*;
 use crate::core::planted;
 use crate::core::rng::Rng;
-use crate::core::time::{Now, WallTime};
+use crate::core::time::Now;
 use crate::core::values::BuilderConfig;
 use crate::core::views::BigState;
 
@@ -54,7 +54,7 @@ pub struct Handover {
     /// Published last.
     pub big_state: BigState,
     /// Told last.
-    pub oldest: Option<WallTime>,
+    pub oldest: Option<BuildsetId>,
     /// Seed for the successor's generator.
     pub seed: u64,
     /// No more starts: the master is about to stop.
@@ -156,12 +156,16 @@ impl BuilderCore {
     }
 
     /// A retired builder drops the seats that nobody uses any more (row T05),
-    /// and is over when nothing is left.
+    /// and is over when nothing is left. A seat that an earlier predecessor's
+    /// build has goes, too: its end is told to the successor, who does not have
+    /// the seat.
     pub(super) fn let_go(&mut self, fx: &mut Vec<Effect>) {
+        let is_ours =
+            |claim| self.builds.contains_key(claim) || self.inherited.contains_key(claim);
         let idle: Vec<WorkerName> = self
             .seats
             .iter()
-            .filter(|(_, seat)| !matches!(seat.used, SeatUse::Taken(_)))
+            .filter(|(_, seat)| !matches!(&seat.used, SeatUse::Taken(claim) if is_ours(claim)))
             .map(|(worker, _)| worker.clone())
             .collect();
         for worker in idle {

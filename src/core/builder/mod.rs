@@ -120,7 +120,7 @@ pub struct BuilderCore {
     pings: Vec<PingRound>,
     expectations: Expectations,
     big_state: BigState,
-    oldest: Option<WallTime>,
+    oldest: Option<BuildsetId>,
     retired: bool,
     draining: bool,
     /// Claims are held back until then, after the store could not write.
@@ -247,7 +247,7 @@ impl BuilderCore {
         }
         self.maybe_start_build(fx);
         self.refresh_big_state(fx);
-        let oldest = self.queue.oldest_request_time();
+        let oldest = self.queue.oldest_submission();
         if oldest != self.oldest {
             self.oldest = oldest;
             fx.push(Effect::OldestChanged(oldest));

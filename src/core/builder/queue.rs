@@ -104,6 +104,13 @@ impl Queue {
         self.waiting.first_key_value().map(|(_, request)| request.submitted_at)
     }
 
+    /// The submission that made the head, or none when the queue is empty: it
+    /// orders builders (row B32).
+    #[must_use]
+    pub fn oldest_submission(&self) -> Option<BuildsetId> {
+        self.waiting.first_key_value().map(|(_, request)| request.buildset)
+    }
+
     /// How many wait.
     #[must_use]
     pub fn len(&self) -> usize {
