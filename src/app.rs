@@ -22,8 +22,8 @@ use crate::messages::{BotMasterHandle, Reload};
 use crate::settings::{Loaded, Overrides, Settings, TokenBook, load_with};
 use crate::store::logs::SqliteLogs;
 use crate::store::sqlite::{OpenError, SqliteStore, StateReader};
-use crate::store::{StateStore, StoreError, Transaction};
-use crate::web::{WebContext, WebState, serve};
+use crate::store::{Op, StateStore, StoreError, Transaction};
+use crate::web::{WebContext, WebState, serve, unrecorded};
 
 /// How long the builders may take to read their records.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -31,6 +31,14 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const HTTP_LIMIT: Duration = Duration::from_secs(5);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
+/// How often it is worked out when requests that wait will end.
+const RECORD_EVERY: Duration = Duration::from_secs(1);
+/// For how many builders at a time.
+const RECORD_BUILDERS: usize = 16;
+/// For how many requests at a time.
+const RECORD_REQUESTS: usize = 64;
+/// It takes at most one part in so many of the time.
+const RECORD_SHARE: u32 = 50;
 /// How often a draining master looks whether its builds have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(100);
 
@@ -88,6 +96,7 @@ pub struct Master {
     server: actix_web::dev::ServerHandle,
     serving: actix_rt::task::JoinHandle<()>,
     accepting: actix_rt::task::JoinHandle<()>,
+    recording: actix_rt::task::JoinHandle<()>,
     store: SqliteStore,
     logs: SqliteLogs,
 }
@@ -150,6 +159,7 @@ impl Master {
             return Err(StartError::Other("the builders could not read their records".into()));
         }
         let context = web_context(&settings, &dir, &addr, &events, &board, &logs)?;
+        let recording = actix_rt::spawn(record_expected_ends(context.clone(), store.clone()));
         let (server, http) =
             serve(context, settings.master.http).map_err(|error| StartError::Listen {
                 what: "HTTP",
@@ -181,6 +191,7 @@ impl Master {
             server: handle,
             serving,
             accepting,
+            recording,
             store,
             logs,
         })
@@ -212,6 +223,7 @@ impl Master {
     /// and last the store.
     pub async fn stop(self) {
         self.accepting.abort();
+        self.recording.abort();
         if tokio::time::timeout(HTTP_LIMIT, self.server.stop(true)).await.is_err() {
             self.server.stop(false).await;
         }
@@ -254,6 +266,37 @@ fn web_context(
         name: format!("{host}:{}", dir.display()).into(),
         state: WebState::default(),
     })
+}
+
+/// Keeps when requests that wait are expected to end, so that it can be told
+/// later how far off that was. Those that wait for less than a second need no
+/// such times; of many some are enough.
+async fn record_expected_ends(context: WebContext, store: SqliteStore) {
+    let mut last = None;
+    let mut pause = RECORD_EVERY;
+    loop {
+        tokio::time::sleep(pause).await;
+        let began = tokio::time::Instant::now();
+        let (context, after) = (context.clone(), last.clone());
+        let found = tokio::task::spawn_blocking(move || {
+            unrecorded(&context, after, RECORD_BUILDERS, RECORD_REQUESTS)
+        });
+        match found.await {
+            Ok(Ok((found, name))) => {
+                last = name;
+                if !found.is_empty()
+                    && let Err(error) =
+                        write(&store, Transaction::of(Op::PredictRequests(found))).await
+                {
+                    tracing::debug!(%error, "expected ends were not kept");
+                }
+            }
+            Ok(Err(error)) => tracing::debug!(%error, "expected ends were not worked out"),
+            Err(error) => tracing::debug!(%error, "expected ends were not worked out"),
+        }
+        // However much there is to work out, it takes a small part of the time.
+        pause = RECORD_EVERY.max(began.elapsed() * RECORD_SHARE);
+    }
 }
 
 async fn write(

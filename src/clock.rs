@@ -25,12 +25,18 @@ impl Clock {
     #[must_use]
     pub fn start() -> Self {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or(Duration::ZERO);
+        Self::starting_at(WallTime(i64::try_from(wall.as_micros()).unwrap_or(i64::MAX)))
+    }
+
+    /// A clock that begins now, at a given time of the wall clock.
+    #[must_use]
+    pub fn starting_at(wall: WallTime) -> Self {
         Self {
             // A little in the past, so that a timestamp of zero is never now.
             started: Instant::now()
                 .checked_sub(Duration::from_secs(1))
                 .unwrap_or_else(Instant::now),
-            wall_at_start: i64::try_from(wall.as_micros()).unwrap_or(i64::MAX) - 1_000_000,
+            wall_at_start: wall.0.saturating_sub(1_000_000),
         }
     }
 

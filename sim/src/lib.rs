@@ -4,7 +4,9 @@
 //! is the world around them: clock, store, network, workers, disks.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+pub mod actors;
 pub mod faults;
+pub mod history;
 pub mod invariants;
 pub mod memory;
 pub mod report;
@@ -21,4 +23,3 @@ mod message;
 mod network;
 mod setup;
 mod watch;
-

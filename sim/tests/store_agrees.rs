@@ -31,7 +31,7 @@ struct Wish {
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
-    (0..62_u8, any::<[u8; 4]>(), prop::bool::weighted(0.85)).prop_map(|(kind, picks, right)| Wish {
+    (0..68_u8, any::<[u8; 4]>(), prop::bool::weighted(0.85)).prop_map(|(kind, picks, right)| Wish {
         kind,
         picks,
         right,
@@ -267,6 +267,20 @@ fn people(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
             let all = requests.map(|row| RequestPrediction { request: row.id, at, eta });
             Op::PredictRequests(all.collect())
         }
+        60 => {
+            let Op::Claim { claim, builder, worker, requests, factory_digest, at, .. } =
+                claim(store, wish, at)
+            else {
+                unreachable!()
+            };
+            let state_string = "no worker".into();
+            Op::FailBuild { claim, builder, worker, requests, factory_digest, state_string, at }
+        }
+        61 => Op::WishInstance { tag: tag(a), worker, at },
+        62 => Op::NoteInstance { tag: tag(a), id: format!("i{c}"), at },
+        63 => Op::ReleaseInstance { tag: tag(a), worker, at },
+        64 => Op::RemoveInstance { tag: tag(a) },
+        65 => Op::ListInstances,
         _ => Op::Note(BuilderNote {
             builder,
             worker: c.is_multiple_of(2).then_some(worker),
@@ -275,6 +289,11 @@ fn people(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
             at,
         }),
     }
+}
+
+/// One of a few, so that it is there now and then.
+fn tag(pick: u8) -> InstanceTag {
+    format!("t{}", pick % 4).as_str().into()
 }
 
 fn estimate(pick: u8) -> Estimate {
@@ -409,7 +428,7 @@ fn the_random_transactions_reach_every_change() {
     let mut runner = TestRunner::deterministic();
     let mut seen: BTreeMap<String, usize> = BTreeMap::new();
     let (mut refused, mut done) = (0, 0);
-    for _ in 0..100 {
+    for _ in 0..200 {
         let cases = transactions().new_tree(&mut runner).unwrap().current();
         let mut memory = MemoryStore::new();
         memory.apply(&first()).0.unwrap();

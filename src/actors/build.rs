@@ -23,9 +23,6 @@ use crate::protocol::json_v1::{
 use crate::store::logs::{LogClosed, Piece};
 use crate::store::{LogRow, Op, OpOutcome, RequestsAfter, StepRow, Transaction, Written};
 
-/// Why a log whose worker did not say how long it was is not known to be whole.
-const UNTOLD: &str = "its end was not told: the worker may have written more";
-
 /// What a Build is made from.
 pub struct BuildOrder {
     /// For its core.
@@ -65,9 +62,6 @@ pub struct Build {
     command_began: Timestamp,
     expected: Option<u64>,
     log_closed: Option<LogClosed>,
-    /// The present step's command was sent, or may have been by an earlier
-    /// master.
-    asked: bool,
     /// Written once the current log is closed.
     pending: Option<Vec<Record>>,
     /// Answers to earlier writes are stale.
@@ -131,7 +125,6 @@ impl Build {
             command_began: Timestamp::default(),
             expected: None,
             log_closed: None,
-            asked: false,
             pending: None,
             ticket: 0,
             requeued: Vec::new(),
@@ -333,7 +326,6 @@ impl Build {
                     self.log = logs.into_iter().next();
                     self.log_closed = None;
                     self.expected = None;
-                    self.asked = false;
                     if let Some(log) = &self.log {
                         self.world.logs.open(log.clone());
                     }
@@ -352,7 +344,6 @@ impl Build {
         let (build, epoch, config) = (order.build, order.epoch, order.config.clone());
         let work = self.work(&step, &config.env);
         self.command_began = self.world.clock.now().mono;
-        self.asked = true;
         self.open_route(&command);
         self.header(&shown(&step));
         self.command = Some(command.clone());
@@ -499,7 +490,6 @@ impl Build {
             self.step = Some(Arc::new(step));
             self.log = logs.into_iter().next().filter(|_| open).map(Arc::new);
         }
-        self.asked = self.log.is_some();
         if let Some(log) = &self.log {
             self.world.logs.reopen(log.clone(), Box::new(|_| {}));
         }
@@ -567,10 +557,6 @@ impl Supervised for Build {
 impl Handler<BuildEvent> for Build {
     type Result = ();
     fn handle(&mut self, message: BuildEvent, ctx: &mut Context<Self>) {
-        if let Event::CommandEnded { end: CommandEnd::Refused(_), .. } = &message.0 {
-            // It did not begin, so it wrote nothing.
-            self.expected = Some(0);
-        }
         self.step(message.0, ctx);
     }
 }
@@ -649,17 +635,19 @@ impl Handler<LogAnswered> for Build {
         if let (Some(link), Some(command)) = (&self.link, &self.command) {
             link.logs().close(command);
         }
-        self.log_closed = Some(answer.closed.unwrap_or_else(|error| LogClosed {
+        let mut closed = answer.closed.unwrap_or_else(|error| LogClosed {
             num_lines: 0,
             length: 0,
             worker_length: 0,
             inline: None,
             incomplete: Some(error.to_string()),
-        }));
-        let untold = self.asked && self.expected.is_none();
-        if let Some(closed) = self.log_closed.as_mut().filter(|_| untold) {
-            closed.incomplete.get_or_insert_with(|| UNTOLD.to_owned());
+        });
+        // The build ends and nobody has said how long the log is: there may be
+        // more of it on the worker (invariant I9).
+        if self.pending.is_some() && self.expected.is_none() && closed.incomplete.is_none() {
+            closed.incomplete = Some("the build ended before the worker had told all of it".into());
         }
+        self.log_closed = Some(closed);
         match self.pending.take() {
             Some(records) => self.write(records, ctx),
             None => self.step(Event::LogClosed, ctx),

@@ -522,8 +522,9 @@ impl Handler<Hello> for Worker {
     fn handle(&mut self, hello: Hello, ctx: &mut Context<Self>) {
         faults::point("worker.hello");
         let (session, slots) = (hello.link.session, hello.attach.slots);
+        let instance = hello.attach.instance.clone();
         self.links.insert(session, (hello.link, hello.attach, hello.address));
-        self.step(Event::Hello { session, slots }, ctx);
+        self.step(Event::Hello { session, slots, instance }, ctx);
     }
 }
 

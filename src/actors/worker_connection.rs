@@ -201,6 +201,7 @@ async fn write_lines<W: AsyncWrite>(
             batch.extend_from_slice(&line);
         }
         let written = tokio::select! {
+            biased;
             written = writer.write_all(&batch) => written,
             () = closed_for_good(&link) => break,
         };
@@ -239,6 +240,7 @@ async fn read_lines<R: AsyncRead>(
     let mut unknown = (0, world.clock.now().mono);
     let reason = loop {
         let line = tokio::select! {
+            biased;
             line = frames.next() => line,
             () = link.wait_closed() => break "closed by the master".to_owned(),
         };

@@ -249,6 +249,8 @@ pub struct BuildCore {
     /// What each step took so far.
     times: Vec<(String, Duration)>,
     step_began: Timestamp,
+    /// How long it had run before this process.
+    step_ran: Duration,
     step_end: Option<CommandEnd>,
     stop: Option<String>,
     /// When the worker must have reported the end of a killed command.
@@ -273,6 +275,7 @@ impl BuildCore {
             failures: Vec::new(),
             times: Vec::new(),
             step_began: Timestamp::default(),
+            step_ran: Duration::ZERO,
             step_end: None,
             stop: None,
             kill_by: None,
@@ -392,6 +395,7 @@ impl BuildCore {
             Some(index) => {
                 records.push(Record::StartStep { index });
                 self.step_began = now;
+                self.step_ran = Duration::ZERO;
                 self.step_end = None;
                 self.write(records, Next::Step { index, first: !self.started }, fx);
             }
@@ -496,7 +500,7 @@ impl BuildCore {
         let Some(step) = self.steps().get(index).cloned() else { return };
         let result = self.judge(&step, end.as_ref());
         // Of a step that failed harmlessly, too: the build took that long.
-        self.times.push((step.name.clone(), now.since(self.step_began)));
+        self.times.push((step.name.clone(), self.step_ran + now.since(self.step_began)));
         let text = step_text(&step, result, end.as_ref());
         let mut records = vec![Record::FinishLog, Record::FinishStep { result, text }];
         let properties = std::mem::take(&mut self.properties);
@@ -619,6 +623,7 @@ impl BuildCore {
             // reached it: a command with a known id is not begun twice.
             if command.as_ref() != Some(&self.command(index)) {
                 self.step_began = now;
+                self.step_ran = Duration::ZERO;
                 fx.push(Effect::SendCommand { index, command: self.command(index) });
             }
         }
@@ -690,7 +695,8 @@ impl BuildCore {
     ) {
         self.started = true;
         self.away = Some(now);
-        self.step_began = now - step_ran;
+        self.step_began = now;
+        self.step_ran = step_ran;
         for (index, result) in results {
             let Some(step) = self.steps().get(index).cloned() else { continue };
             self.count(&step, result);

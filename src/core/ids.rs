@@ -123,6 +123,11 @@ text_id!(
     WorkerName
 );
 text_id!(
+    /// One instance of a latent worker, from the wish for it on. It is given
+    /// to the provider, which finds the instance by it.
+    InstanceTag
+);
+text_id!(
     /// One command of one build, unique in the build: `c-BUILD-STEP`.
     CommandId
 );
@@ -136,6 +141,24 @@ pub struct ClaimId(pub u128);
 impl fmt::Display for ClaimId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{:032x}", self.0)
+    }
+}
+
+/// How every tag of ours begins.
+const TAG: &str = "botmaster-w";
+
+impl InstanceTag {
+    /// A tag for an instance of `worker`; `chance` makes it the only one.
+    #[must_use]
+    pub fn new(worker: WorkerId, chance: u64) -> Self {
+        Self(format!("{TAG}{worker}-{chance:016x}").into())
+    }
+
+    /// Whose instance it is; none when it is no tag of ours.
+    #[must_use]
+    pub fn worker(&self) -> Option<WorkerId> {
+        let (worker, _) = self.0.strip_prefix(TAG)?.split_once('-')?;
+        worker.parse().ok().map(WorkerId)
     }
 }
 

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::fmt;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -337,4 +338,48 @@ pub struct WorkerConfig {
     pub name: WorkerName,
     /// Builds it runs side by side, over all builders.
     pub max_builds: u32,
+    /// How its instances come and go, when it is a latent one: one that is
+    /// there only while somebody needs it.
+    pub latent: Option<LatentConfig>,
+}
+
+/// How a latent worker's instances come and go.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct LatentConfig {
+    /// Who makes and ends them.
+    pub provider: Provider,
+    /// How long an instance may take from the wish for it until it is
+    /// attached.
+    pub substantiate_timeout: Duration,
+    /// How long an instance without a build is kept; zero ends it right after
+    /// its last build.
+    pub idle_timeout: Duration,
+}
+
+/// Who makes and ends a latent worker's instances.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Provider {
+    /// Worker programs on the master's own machine.
+    Process(ProcessOptions),
+}
+
+impl Provider {
+    /// The word that the configuration has for it.
+    #[must_use]
+    pub fn word(&self) -> &'static str {
+        match self {
+            Self::Process(_) => "process",
+        }
+    }
+}
+
+/// A worker program on the master's own machine.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ProcessOptions {
+    /// Folder that the instances work in, one after the other.
+    pub dir: PathBuf,
+    /// File with the worker's token.
+    pub token_file: PathBuf,
+    /// Added to the master's own environment.
+    pub env: BTreeMap<String, String>,
 }

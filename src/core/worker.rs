@@ -28,6 +28,8 @@ pub enum Event {
         session: SessionId,
         /// How many builds it offers to run.
         slots: u32,
+        /// Which program it is: another one after each start.
+        instance: String,
     },
     /// The store gave the connection its incarnation.
     AttachStored {
@@ -327,6 +329,13 @@ pub struct WorkerCore {
     slots: BTreeMap<ClaimId, BuilderName>,
     builds: BTreeMap<BuildId, (ClaimId, BuilderName)>,
     brought: BTreeSet<BuildId>,
+    /// The program that proved itself last.
+    instance: String,
+    /// Builds of a program that another one replaced while it was connected:
+    /// it may be another machine, and still run them.
+    elsewhere: BTreeSet<BuildId>,
+    /// The connection of such a program.
+    replaced: Option<SessionId>,
     /// Told to abandon; each takes a slot until the worker confirms.
     abandoning: BTreeSet<BuildId>,
     refused: BTreeSet<BuilderName>,
@@ -348,6 +357,9 @@ impl WorkerCore {
             slots: BTreeMap::new(),
             builds: BTreeMap::new(),
             brought: BTreeSet::new(),
+            instance: String::new(),
+            elsewhere: BTreeSet::new(),
+            replaced: None,
             abandoning: BTreeSet::new(),
             refused: BTreeSet::new(),
             paused,
@@ -359,7 +371,9 @@ impl WorkerCore {
     /// Takes in one event.
     pub fn handle(&mut self, event: Event, fx: &mut Vec<Effect>) {
         match event {
-            Event::Hello { session, slots } => self.on_hello(session, slots, fx),
+            Event::Hello { session, slots, instance } => {
+                self.on_hello(session, slots, instance, fx);
+            }
             Event::AttachStored { session, incarnation } => {
                 self.on_attach_stored(session, incarnation, fx);
             }
@@ -407,6 +421,7 @@ impl WorkerCore {
                 self.freed(fx);
             }
             Event::BuildForgotten { build } => {
+                self.elsewhere.remove(&build);
                 if let Some((claim, _)) = self.builds.remove(&build) {
                     // Its builder gives the slot back as well; should that be
                     // broken, the slot is free all the same.
@@ -441,7 +456,7 @@ impl WorkerCore {
     }
 
     /// A new connection replaces the old one at once (fault row FA02).
-    fn on_hello(&mut self, session: SessionId, slots: u32, fx: &mut Vec<Effect>) {
+    fn on_hello(&mut self, session: SessionId, slots: u32, instance: String, fx: &mut Vec<Effect>) {
         if self.retired {
             fx.push(Effect::Reject {
                 session,
@@ -451,6 +466,11 @@ impl WorkerCore {
             });
             return;
         }
+        if instance != self.instance && self.session().is_some() {
+            self.elsewhere.extend(self.builds.keys());
+            self.replaced = self.session();
+        }
+        self.instance = instance;
         self.drop_link("superseded by a newer connection", fx);
         self.offered = slots.max(1);
         self.link = Link::Numbering { session };
@@ -531,6 +551,7 @@ impl WorkerCore {
         for item in builds {
             if self.builds.contains_key(&item.build) {
                 self.brought.insert(item.build);
+                self.elsewhere.remove(&item.build);
                 fx.push(Effect::TellBuildBack { build: item.build, incarnation, brought: item });
             } else {
                 self.abandoning.insert(item.build);
@@ -540,7 +561,11 @@ impl WorkerCore {
         if more {
             return;
         }
-        for build in self.builds.keys().filter(|build| !self.brought.contains(build)) {
+        // One that may run elsewhere has its grace: that program's lease ends
+        // before it (invariant I3).
+        let gone =
+            |build: &&BuildId| !self.brought.contains(build) && !self.elsewhere.contains(build);
+        for build in self.builds.keys().filter(gone) {
             fx.push(Effect::TellBuildGone { build: *build });
         }
         self.link = Link::Up { session, incarnation };
@@ -605,6 +630,11 @@ impl WorkerCore {
         self.builds.insert(build, (claim, builder));
         match (&self.link, session) {
             (Link::Up { session: current, .. }, Some(theirs)) if *current == theirs => {}
+            // Another program took the place of the one that has it.
+            (Link::Up { .. }, Some(theirs)) if self.replaced == Some(theirs) => {
+                self.elsewhere.insert(build);
+                fx.push(Effect::TellBuildAway { build });
+            }
             // It reconnected meanwhile, and was told to abandon the build.
             (Link::Up { .. }, Some(_)) => fx.push(Effect::TellBuildGone { build }),
             // Only a new connection brings a new inventory.

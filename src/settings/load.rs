@@ -146,7 +146,7 @@ fn read_settings(path: &Path, root: &Section<'_, '_>, overrides: &Overrides) -> 
     let master = read_master(&own, base, overrides);
     let merge = read_merge(&own).unwrap_or_default();
     let timers = read_timers(&root.table("timers", TIMER_KEYS));
-    let workers = read_workers(root);
+    let workers = read_workers(root, base, &master.data_dir);
     let locks = read_locks(root);
     let names: Vec<&str> = workers.iter().map(|worker| worker.config.name.as_str()).collect();
     let context = BuilderContext { base, timers: &timers, workers: &names, locks: &locks, merge };

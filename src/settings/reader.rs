@@ -317,20 +317,15 @@ impl<'r, 'i> Section<'r, 'i> {
         if let DeValue::Table(table) = value.get_ref() {
             return Section::open(self.report, path, value.span(), table, known);
         }
-        self.wrong(name, value, "a table", &format!("write [{path}] on a line of its own"));
+        let fix = format!("write [{}] on a line of its own", header(&path));
+        self.wrong(name, value, "a table", &fix);
         Section::absent(self.report, &path)
     }
 
     /// All tables of one kind, `[[name]]`. Their paths count from 1.
     pub(super) fn tables(&self, name: &str, known: &[&str]) -> Vec<Section<'r, 'i>> {
         let path = self.key(name);
-        // The path that a person writes has no numbers in it.
-        let header: String = path
-            .split('.')
-            .map(|part| part.split('[').next().unwrap_or(part))
-            .collect::<Vec<_>>()
-            .join(".");
-        let fix = format!("write [[{header}]] on a line of its own, once for each");
+        let fix = format!("write [[{}]] on a line of its own, once for each", header(&path));
         let Some(value) = self.raw(name) else {
             return Vec::new();
         };
@@ -350,6 +345,12 @@ impl<'r, 'i> Section<'r, 'i> {
         }
         sections
     }
+}
+
+/// The path that a person writes has no numbers in it.
+fn header(path: &str) -> String {
+    let parts = path.split('.').map(|part| part.split('[').next().unwrap_or(part));
+    parts.collect::<Vec<_>>().join(".")
 }
 
 /// A required name; nothing when it is missing.

@@ -275,6 +275,32 @@ pub struct BuilderRecords {
     pub expectations: Option<String>,
 }
 
+/// An instance of a latent worker that is not known to be gone.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct InstanceRow {
+    /// Given to the provider.
+    pub tag: InstanceTag,
+    /// Whose instance.
+    pub worker: WorkerId,
+    /// That worker's name; empty when there is no such worker.
+    pub name: WorkerName,
+    /// Where it stands.
+    pub state: InstanceState,
+    /// The provider's own name for it, once it has told it.
+    pub id: Option<String>,
+}
+
+/// Where an instance stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum InstanceState {
+    /// The provider was or will be asked for it.
+    Wished,
+    /// The provider has it.
+    Created,
+    /// The provider was or will be asked to end it.
+    Destroying,
+}
+
 /// What a submission asks for.
 #[derive(Clone, PartialEq, Debug)]
 pub struct NewBuildset {
@@ -537,6 +563,60 @@ pub enum Op {
     /// A moment in a builder's life that the rows name: `connect WORKER`,
     /// `pinging`, `offline`, …
     Note(BuilderNote),
+    /// A build for which no worker could be had: claims, numbers and ends it
+    /// with `exception`; its requests are done. Each request must be queued in
+    /// the epoch given.
+    FailBuild {
+        /// Made by the claimer.
+        claim: ClaimId,
+        /// Their builder.
+        builder: BuilderId,
+        /// The worker that could not be had.
+        worker: WorkerId,
+        /// Requests in their present epochs, the oldest first.
+        requests: Vec<(RequestId, Epoch)>,
+        /// The steps, saved before.
+        factory_digest: String,
+        /// For people.
+        state_string: String,
+        /// When.
+        at: WallTime,
+    },
+    /// An instance of a latent worker is wished for: written before anybody is
+    /// asked for it.
+    WishInstance {
+        /// Its tag.
+        tag: InstanceTag,
+        /// Whose.
+        worker: WorkerId,
+        /// When.
+        at: WallTime,
+    },
+    /// The provider has the instance, under this name.
+    NoteInstance {
+        /// Its tag.
+        tag: InstanceTag,
+        /// The provider's name for it.
+        id: String,
+        /// When.
+        at: WallTime,
+    },
+    /// The instance is to be destroyed: written before the provider is asked.
+    ReleaseInstance {
+        /// Its tag.
+        tag: InstanceTag,
+        /// Whose.
+        worker: WorkerId,
+        /// When.
+        at: WallTime,
+    },
+    /// The instance is gone.
+    RemoveInstance {
+        /// Its tag.
+        tag: InstanceTag,
+    },
+    /// Reads all instances. Answered `Instances`.
+    ListInstances,
 }
 
 /// When a request that waits is expected to begin and to end.
@@ -612,6 +692,8 @@ pub enum OpOutcome {
     Cancelled(Vec<RequestId>),
     /// The worker's new incarnation.
     Attached(Incarnation),
+    /// All instances, by tag.
+    Instances(Vec<InstanceRow>),
 }
 
 /// Something that became true in a commit, for the event stream. Each carries

@@ -8,6 +8,7 @@
 
 mod answer;
 mod context;
+mod eta;
 mod event_keys;
 mod forms;
 mod live;
@@ -41,6 +42,7 @@ use tokio::time::timeout;
 
 pub use answer::ApiError;
 pub use context::{LoadSettings, LogText, RawPieces, WebContext, WebState};
+pub use eta::unrecorded;
 pub use sse::MAX_STREAMS;
 
 use answer::{json_response, plain_error};
@@ -225,6 +227,8 @@ fn value(
     match route {
         Route::LogText(of, _) => Ok(logs::contents(context, of, pairs)?.into_json()),
         Route::BuildProgress(of) => read::progress(context, of),
+        Route::BuilderExpectations(of) => eta::expectations(context, of),
+        Route::Etas => eta::etas(context, pairs),
         _ => Ok(read::answer(context, route, pairs)?.into_json()),
     }
 }

@@ -2,6 +2,7 @@
 //! browser. No script; it loads itself again.
 
 use std::fmt::Write;
+use std::time::Duration;
 
 use actix_web::HttpResponse;
 use actix_web::http::header::{CONTENT_SECURITY_POLICY, CONTENT_TYPE};
@@ -9,6 +10,7 @@ use actix_web::web::Data;
 
 use super::answer::ApiError;
 use super::context::{WebContext, wall_now};
+use super::eta::{BuildEta, Etas};
 use super::rpc::blocking;
 use crate::core::ids::{BuilderId, LogId, WorkerId};
 use crate::core::time::WallTime;
@@ -54,6 +56,26 @@ fn ago(then: WallTime, now: WallTime) -> String {
     }
 }
 
+/// A span, in its two largest units.
+fn span(span: Duration) -> String {
+    let seconds = span.as_secs();
+    match seconds {
+        0..60 => format!("{seconds} s"),
+        60..3600 => format!("{} min {} s", seconds / 60, seconds % 60),
+        _ => format!("{} h {} min", seconds / 3600, seconds / 60 % 60),
+    }
+}
+
+/// What a build took, or has left.
+fn length(eta: &BuildEta) -> String {
+    let Some(left) = eta.left else { return eta.took.map(span).unwrap_or_default() };
+    let between = format!("{} to {} left", span(left.time.low), span(left.time.high));
+    match left.late {
+        Some(late) => format!("late by {}; {between}", span(late)),
+        None => between,
+    }
+}
+
 /// Everything that the page shows.
 struct Shown {
     builders: Vec<BuilderRow>,
@@ -63,6 +85,7 @@ struct Shown {
 
 struct ShownBuild {
     row: BuildRow,
+    eta: BuildEta,
     logs: Vec<ShownLog>,
 }
 
@@ -77,6 +100,7 @@ fn gather(context: &WebContext) -> Result<Shown, ApiError> {
     let latest =
         Page { order: vec![("buildid".into(), true)], limit: Some(BUILDS), ..Page::default() };
     let mut builds = Vec::new();
+    let mut etas = Etas::new(context);
     for build in reader.builds(&latest)?.rows {
         let mut logs = Vec::new();
         let mut steps = Page::of(Filter::is("buildid", build.id.0));
@@ -89,7 +113,7 @@ fn gather(context: &WebContext) -> Result<Shown, ApiError> {
                 id: log.id,
             }));
         }
-        builds.push(ShownBuild { row: build, logs });
+        builds.push(ShownBuild { eta: etas.of_build(&build)?, row: build, logs });
     }
     Ok(Shown { builders: reader.builders()?, workers: reader.workers()?, builds })
 }
@@ -137,25 +161,35 @@ fn html(context: &WebContext, shown: &Shown) -> String {
 }
 
 fn builders(page: &mut String, context: &WebContext, shown: &Shown) {
-    page.push_str("<h2>Builders</h2><table><tr><th>Builder<th>State<th>Waiting<th>Workers");
+    page.push_str(
+        "<h2>Builders</h2><table><tr><th>Builder<th>State<th>Waiting<th>Takes<th>Workers",
+    );
     for row in shown.builders.iter().filter(|row| row.configured) {
         let view = context.board.builder(&row.name);
         let (state, waiting) = match &view {
             Some(view) => (view.big_state.word(), view.waiting.to_string()),
             None => ("not running", "?".into()),
         };
+        let takes = view.as_ref().and_then(|view| view.expected).map_or_else(
+            || "?".into(),
+            |takes| {
+                let (low, high) = (span(takes.low), span(takes.high));
+                format!("{} ({low} to {high})", span(takes.likely))
+            },
+        );
         let names: Vec<String> =
             row.workers.iter().map(|id| escaped(worker_name(shown, *id))).collect();
         let _ = write!(
             page,
             "<tr><td><a href=\"/api/v2/builders/{}/builds?order=-number&amp;limit=50\">{}</a>\
-             <td>{state}<td>{waiting}<td>{}",
+             <td>{state}<td>{waiting}<td>{}<td>{}",
             row.id,
             escaped(row.name.as_str()),
+            takes,
             names.join(", "),
         );
         if let Some(reason) = view.as_ref().and_then(|view| view.broken.as_ref()) {
-            let _ = write!(page, "<tr><td colspan=4 class=failure>{}", escaped(reason));
+            let _ = write!(page, "<tr><td colspan=5 class=failure>{}", escaped(reason));
         }
     }
     page.push_str("</table>");
@@ -192,20 +226,21 @@ fn workers(page: &mut String, context: &WebContext, shown: &Shown) {
 fn builds(page: &mut String, shown: &Shown, now: WallTime) {
     page.push_str(
         "<h2>Latest builds</h2><table><tr><th>Build<th>Result<th>What<th>Worker<th>Started\
-         <th>Logs",
+         <th>Time<th>Logs",
     );
-    for ShownBuild { row, logs } in &shown.builds {
+    for ShownBuild { row, eta, logs } in &shown.builds {
         let word = row.results.map_or("running", |result| result.word());
         let number = row.number.unwrap_or_default();
         let _ = write!(
             page,
             "<tr><td><a href=/api/v2/builds/{}>{} {number}</a><td class={word}>{word}<td>{}<td>{}\
-             <td>{}<td>",
+             <td>{}<td>{}<td>",
             row.id,
             escaped(builder_name(shown, row.builder)),
             escaped(&row.state_string),
             escaped(worker_name(shown, row.worker)),
             ago(row.started_at, now),
+            length(eta),
         );
         for log in logs {
             let (number, id) = (log.step, log.id);

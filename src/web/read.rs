@@ -5,6 +5,7 @@ use serde_json::{Value, json};
 
 use super::answer::{Answer, ApiError};
 use super::context::{WebContext, wall_now};
+use super::eta::Etas;
 use super::forms;
 use super::query::Query;
 use super::resource::{self, Resource};
@@ -30,7 +31,7 @@ const ROOTS: [&str; 10] = [
 
 type Pairs = [(String, String)];
 
-fn not_found(what: impl std::fmt::Display) -> ApiError {
+pub(super) fn not_found(what: impl std::fmt::Display) -> ApiError {
     ApiError::NoRow(what.to_string())
 }
 
@@ -165,9 +166,12 @@ pub fn answer(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answ
         | Route::Stamp(_) => buildsets(context, route, pairs),
         Route::Changes | Route::BuildChanges => in_memory(&resource::CHANGES, pairs, Vec::new()),
         Route::Schedulers => in_memory(&resource::SCHEDULERS, pairs, Vec::new()),
-        Route::LogText(..) | Route::BuildProgress(_) | Route::Board | Route::Reload => {
-            Err(ApiError::Inside("asked in the wrong place".into()))
-        }
+        Route::LogText(..)
+        | Route::BuildProgress(_)
+        | Route::BuilderExpectations(_)
+        | Route::Board
+        | Route::Etas
+        | Route::Reload => Err(ApiError::Inside("asked in the wrong place".into())),
     }
 }
 
@@ -384,7 +388,7 @@ fn buildsets(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answe
 }
 
 /// Answers `builds/N/progress`: how far a build is, as
-/// `{elapsed_s, expected_s, step, step_elapsed_s, last_line, state}`.
+/// `{elapsed_s, expected_s, step, step_elapsed_s, last_line, state, eta}`.
 ///
 /// # Errors
 /// When there is no such build or the store cannot be read.
@@ -405,7 +409,8 @@ pub fn progress(context: &WebContext, of: &BuildRef) -> Result<Value, ApiError> 
         (None, Some(active)) => active.state,
         (None, None) => "running",
     };
-    let expected = view.as_ref().and_then(|view| view.expected).map(|span| span.likely.as_secs());
+    let eta = Etas::new(context).of_build(&build)?;
+    let expected = eta.expected.map(|total| total.likely.as_secs());
 
     let mut page = Page::of(Filter::is("buildid", build.id.0));
     page.order = vec![("number".into(), true)];
@@ -427,5 +432,6 @@ pub fn progress(context: &WebContext, of: &BuildRef) -> Result<Value, ApiError> 
         "step_elapsed_s": step_elapsed,
         "last_line": last_line,
         "state": state,
+        "eta": eta.value(),
     }))
 }

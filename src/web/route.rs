@@ -121,6 +121,7 @@ pub enum Route {
     BuilderWorkers(BuilderRef),
     BuilderMasters(BuilderRef),
     BuilderForms(BuilderRef),
+    BuilderExpectations(BuilderRef),
     Workers,
     Worker(WorkerRef),
     WorkerBuilds(u64),
@@ -150,6 +151,7 @@ pub enum Route {
     Forms,
     Form(String),
     Board,
+    Etas,
     Reload,
 }
 
@@ -193,6 +195,7 @@ impl Route {
             ["forceschedulers"] => Some(Self::Forms),
             ["forceschedulers", name] => Some(Self::Form((*name).to_owned())),
             ["botmaster", "board"] => Some(Self::Board),
+            ["botmaster", "etas"] => Some(Self::Etas),
             ["botmaster", "reload"] => Some(Self::Reload),
             _ => None,
         }
@@ -211,6 +214,7 @@ fn builders(rest: &[&str]) -> Option<Route> {
         ["buildrequests"] => Route::BuilderRequests(of),
         ["workers"] => Route::BuilderWorkers(of),
         ["masters"] => Route::BuilderMasters(of),
+        ["expectations"] => Route::BuilderExpectations(of),
         ["forceschedulers"] => Route::BuilderForms(of),
         _ => return None,
     })

@@ -6,9 +6,8 @@
 use std::time::Duration;
 
 use futures_util::StreamExt as _;
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncRead, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
-use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio_util::codec::FramedRead;
@@ -31,7 +30,7 @@ const DIAL_LIMIT: Duration = Duration::from_secs(10);
 
 /// The near end of a connection. Dropping it writes what waits and closes.
 #[derive(Debug)]
-pub(super) struct Connection {
+pub struct Connection {
     control: mpsc::Sender<WorkerFrame>,
     log: mpsc::Sender<WorkerFrame>,
     /// Ends the reading.
@@ -44,7 +43,7 @@ impl Connection {
     ///
     /// # Errors
     /// When the lane is full: the master is too slow, or gone.
-    pub(super) fn send(&self, lane: Lane, frame: WorkerFrame) -> Result<(), &'static str> {
+    pub fn send(&self, lane: Lane, frame: WorkerFrame) -> Result<(), &'static str> {
         let queue = if lane == Lane::Control { &self.control } else { &self.log };
         queue.try_send(frame).map_err(|error| match error {
             mpsc::error::TrySendError::Full(_) => "the master does not read what it is sent",
@@ -54,7 +53,7 @@ impl Connection {
 
     /// Closes, and waits until what was said has been written, as long as
     /// `limit`.
-    pub(super) async fn close(self, limit: Duration) {
+    pub async fn close(self, limit: Duration) {
         let Self { control, log, _reading, task } = self;
         drop((control, log, _reading));
         // Too late or not, the program goes on.
@@ -62,28 +61,43 @@ impl Connection {
     }
 }
 
-/// Dials `master`. What comes of it is told as events of connection `link`:
-/// `Connected` then frames, and `Closed` at the end.
+/// Dials `master`, see [`talk`].
 pub(super) fn dial(master: String, link: u64, events: mpsc::Sender<Event>) -> Connection {
+    talk(async move { connect(&master).await.map(TcpStream::into_split) }, link, events)
+}
+
+/// Talks over the two halves of a socket once it is connected. What comes of it
+/// is told as events of connection `link`: `Connected` then frames, and
+/// `Closed` at the end.
+pub fn talk<R, W>(
+    connecting: impl Future<Output = Result<(R, W), String>> + Send + 'static,
+    link: u64,
+    events: mpsc::Sender<Event>,
+) -> Connection
+where
+    R: AsyncRead + Send + Unpin + 'static,
+    W: AsyncWrite + Send + Unpin + 'static,
+{
     let (control, control_queue) = mpsc::channel(CONTROL_QUEUE);
     let (log, log_queue) = mpsc::channel(LOG_QUEUE);
     let stop = CancellationToken::new();
     let guard = stop.clone().drop_guard();
     let task = tokio::spawn(async move {
-        let reason = match connect(&master).await {
-            Ok(stream) => {
-                let (from, to) = stream.into_split();
+        let reason = match connecting.await {
+            Ok((from, to)) => {
                 tell(&events, Event::Connected { link }).await;
                 let lanes = Lanes { control: control_queue, log: log_queue };
                 let written = write(to, lanes, link, events.clone());
                 let read = async {
                     tokio::select! {
+                        biased;
                         reason = read(from, link, &events) => reason,
                         // Closed from this side: the writer finishes alone.
                         () = stop.cancelled() => std::future::pending().await,
                     }
                 };
                 tokio::select! {
+                    biased;
                     reason = written => reason,
                     reason = read => reason,
                 }
@@ -111,7 +125,7 @@ async fn tell(events: &mpsc::Sender<Event>, event: Event) {
 }
 
 /// Reads until the connection cannot go on, and says why.
-async fn read(from: OwnedReadHalf, link: u64, events: &mpsc::Sender<Event>) -> String {
+async fn read(from: impl AsyncRead + Unpin, link: u64, events: &mpsc::Sender<Event>) -> String {
     let mut lines = FramedRead::with_capacity(from, FrameLines::default(), 64 * 1024);
     loop {
         let (code, message, fatal) = match lines.next().await {
@@ -176,7 +190,7 @@ impl Lanes {
 
 /// Writes until there is nothing more to say, or it cannot go on.
 async fn write(
-    mut to: OwnedWriteHalf,
+    mut to: impl AsyncWrite + Unpin,
     mut lanes: Lanes,
     link: u64,
     events: mpsc::Sender<Event>,

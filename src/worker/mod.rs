@@ -7,7 +7,7 @@
 pub mod agent;
 pub mod folders;
 mod git;
-mod link;
+pub mod link;
 mod options;
 pub mod process;
 mod program;

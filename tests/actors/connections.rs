@@ -102,6 +102,31 @@ fn fa17_a_worker_that_comes_back_without_its_build_has_lost_it() {
 }
 
 #[test]
+fn i09_the_log_of_a_build_that_was_lost_does_not_pass_for_a_whole_one() {
+    story(|| async {
+        let mut a = builder("a", &["w1"]);
+        a.grace = LIMIT * 3;
+        let house = House::open(&[("w1", 1)], vec![a]).await;
+        let [w1] = house.robots(["w1"]).await;
+        w1.hold(Say::Finish);
+        house.submit("a", 1).await;
+        house.until("it runs", || w1.held_back(Say::Finish) == 1).await;
+        w1.go();
+        house.until("it is away", || !house.board.worker(&"w1".into()).unwrap().connected).await;
+        w1.release(Say::Finish);
+        w1.come_back_empty();
+        house.until("it is built again at once", || house.requests_in(2) == 1).await;
+        let told = house.texts(
+            "SELECT b.results || ' ' || coalesce(l.incomplete, 'whole') FROM builds b \
+             JOIN steps s ON s.build_id = b.id JOIN logs l ON l.step_id = s.id ORDER BY b.id",
+        );
+        let cut = "5 the build ended before the worker had told all of it";
+        assert_eq!(told, [cut, "0 whole"]);
+        house.close();
+    });
+}
+
+#[test]
 fn fp01_a_ping_that_is_never_answered_gives_the_request_back() {
     story(|| async {
         let mut a = builder("a", &["w1", "w2"]);

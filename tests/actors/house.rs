@@ -454,7 +454,7 @@ impl House {
 /// A worker's settings.
 pub fn worker(name: &str, max_builds: u32) -> WorkerSettings {
     WorkerSettings {
-        config: WorkerConfig { name: name.into(), max_builds },
+        config: WorkerConfig { name: name.into(), max_builds, latent: None },
         token_file: format!("{name}.token").into(),
     }
 }

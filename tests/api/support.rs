@@ -11,6 +11,7 @@ use std::time::Duration;
 
 use actix::prelude::*;
 use botmaster::board::Board;
+use botmaster::core::builder::Estimate;
 use botmaster::core::ids::*;
 use botmaster::core::values::{Properties, Property};
 use botmaster::core::views::{ActiveBuildView, BigState, BuilderView, WorkerView};
@@ -23,7 +24,11 @@ use botmaster::web::{LogText, RawPieces, WebContext, WebState, serve};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-const SCHEMA: &str = include_str!("../../migrations/sqlite/0001_first.sql");
+const SCHEMA: [&str; 3] = [
+    include_str!("../../migrations/sqlite/0001_first.sql"),
+    include_str!("../../migrations/sqlite/0002_instances.sql"),
+    include_str!("../../migrations/sqlite/0003_expectations.sql"),
+];
 
 const ROWS: &str = r#"
 INSERT INTO builders (id, name, description, tags, configured) VALUES
@@ -226,7 +231,9 @@ pub struct World {
 fn filled(folder: &Path) -> Connection {
     let db = Connection::open(folder.join("state.sqlite")).unwrap();
     db.pragma_update(None, "journal_mode", "WAL").unwrap();
-    db.execute_batch(SCHEMA).unwrap();
+    for part in SCHEMA {
+        db.execute_batch(part).unwrap();
+    }
     let property =
         |value: &str, source: &str| Property { value: value.into(), source: source.into() };
     let set: Properties = BTreeMap::from([
@@ -261,7 +268,7 @@ fn shown_board() -> Board {
         oldest_request_time: None,
         builds,
         workers: BTreeMap::from([("linux-1".into(), "idle")]),
-        expected: Some(Duration::from_secs(90)),
+        expected: Estimate::of(vec![Duration::from_secs(90)]),
         broken: None,
         restarts: 0,
     };

@@ -63,7 +63,8 @@ fn t08_the_plan_keeps_what_did_not_change() {
     let old = BTreeMap::from(["keep", "gone", "change"].map(|n| (BuilderName::from(n), named(n))));
     let changed = Arc::new(BuilderConfig { name: "change".into(), ..config(&["w2"]) });
     let new = [named("keep"), changed, named("new")];
-    let worker = |name: &str, max_builds| WorkerConfig { name: name.into(), max_builds };
+    let worker =
+        |name: &str, max_builds| WorkerConfig { name: name.into(), max_builds, latent: None };
     let old_workers = BTreeMap::from([("w1".into(), worker("w1", 1))]);
     let new_workers = [worker("w1", 3), worker("w2", 1)];
     let plan = Plan::between(&old, &new, &old_workers, &new_workers);
@@ -105,4 +106,35 @@ fn fm06_more_than_five_panics_in_a_minute_are_too_many() {
     assert!(!policy.allows(at(5)));
     assert!(policy.allows(at(62)), "the first ones are long ago");
     assert_eq!(policy.total(), 6);
+}
+
+#[test]
+fn t08_a_latent_workers_settings_are_compared() {
+    let options = |dir: &str| ProcessOptions {
+        dir: dir.into(),
+        token_file: "t".into(),
+        env: BTreeMap::from([("SECRET".to_owned(), dir.to_owned())]),
+    };
+    let latent = |dir: &str, idle| LatentConfig {
+        provider: Provider::Process(options(dir)),
+        substantiate_timeout: 60 * SECOND,
+        idle_timeout: idle,
+    };
+    let lines = |old: Option<LatentConfig>, new: Option<LatentConfig>| {
+        let worker = |latent| WorkerConfig { name: "w1".into(), max_builds: 1, latent };
+        let old = BTreeMap::from([("w1".into(), worker(old))]);
+        Plan::between(&BTreeMap::new(), &[], &old, &[worker(new)]).workers[0].differences.clone()
+    };
+    let old = latent("a", SECOND);
+    assert!(lines(Some(old.clone()), Some(old.clone())).is_empty());
+    assert_eq!(lines(None, Some(old.clone())), ["it is a latent worker now"]);
+    assert_eq!(lines(Some(old.clone()), None), ["it is no latent worker any more"]);
+    assert_eq!(
+        lines(Some(old.clone()), Some(latent("a", 2 * SECOND))),
+        ["latent.idle_timeout changed from 1s to 2s"]
+    );
+    assert_eq!(
+        lines(Some(old), Some(latent("b", SECOND))),
+        ["latent.dir changed from a to b", "latent.env changed"]
+    );
 }

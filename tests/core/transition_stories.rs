@@ -125,6 +125,8 @@ fn work_event(kind: WorkHears, build: u64, rng: &mut Rng) -> BuildHears {
         WorkHears::Recover => BuildHears::Recover {
             last_step: Some((rng.index(2), rng.index(2) == 0)),
             results: Vec::new(),
+            times: Vec::new(),
+            step_ran: Duration::from_secs(1),
         },
         WorkHears::Written => BuildHears::Written,
         WorkHears::WriteDelayed => {

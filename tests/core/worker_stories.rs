@@ -10,7 +10,7 @@ struct Desk(WorkerCore);
 
 impl Desk {
     fn new(max_builds: u32) -> Self {
-        let config = WorkerConfig { name: "w1".into(), max_builds };
+        let config = WorkerConfig { name: "w1".into(), max_builds, latent: None };
         let mut desk = Self(WorkerCore::new(config.clone(), false));
         let builders = vec![("a".into(), "a".into()), ("b".into(), "b".into())];
         desk.hear(Event::Configure { config, builders, renewed: BTreeSet::new() });
@@ -24,8 +24,13 @@ impl Desk {
     }
 
     fn attach(&mut self, session: u64, builds: Vec<Brought>) -> Vec<Effect> {
+        self.attach_as("one", session, builds)
+    }
+
+    fn attach_as(&mut self, instance: &str, session: u64, builds: Vec<Brought>) -> Vec<Effect> {
         let (session, incarnation) = (SessionId(session), Incarnation(session));
-        let mut all = self.hear(Event::Hello { session, slots: 8 });
+        let instance = instance.to_owned();
+        let mut all = self.hear(Event::Hello { session, slots: 8, instance });
         all.extend(self.hear(Event::AttachStored { session, incarnation }));
         all.extend(self.hear(Event::Inventory { session, builds, more: false }));
         all
@@ -55,7 +60,8 @@ fn brought(build: u64) -> Brought {
 fn s02_attach_is_stored_then_told_then_the_inventory_then_the_builders() {
     let mut desk = Desk::new(1);
     let session = SessionId(1);
-    assert_eq!(desk.hear(Event::Hello { session, slots: 1 }), [Effect::StoreAttach { session }]);
+    let hello = Event::Hello { session, slots: 1, instance: "one".into() };
+    assert_eq!(desk.hear(hello), [Effect::StoreAttach { session }]);
     let stored = Event::AttachStored { session, incarnation: Incarnation(4) };
     assert_eq!(desk.hear(stored), [Effect::SendAttached { session, incarnation: Incarnation(4) }]);
     assert!(!desk.ask("a", 1), "not before the inventory is known");
@@ -80,7 +86,8 @@ fn b29_a_slot_is_claimed_at_the_worker_and_given_back_exactly_once() {
 fn fa02_a_new_connection_replaces_the_old_one_at_once() {
     let mut desk = Desk::new(1);
     desk.attach(1, Vec::new());
-    let effects = desk.hear(Event::Hello { session: SessionId(2), slots: 1 });
+    let effects =
+        desk.hear(Event::Hello { session: SessionId(2), slots: 1, instance: "one".into() });
     assert!(matches!(
         &effects[0],
         Effect::Reject { session: SessionId(1), code: "superseded", .. }
@@ -143,6 +150,36 @@ fn fa17_a_worker_without_the_build_that_the_store_has_lost_it() {
 }
 
 #[test]
+fn i03_a_second_machine_in_the_place_of_a_worker_that_builds_does_not_lose_the_build() {
+    let mut desk = Desk::new(1);
+    desk.attach_as("one", 1, Vec::new());
+    desk.ask("a", 1);
+    let registered = |session| Event::BuildRegistered {
+        build: BuildId(7),
+        claim: ClaimId(1),
+        builder: "a".into(),
+        session: Some(SessionId(session)),
+    };
+    desk.hear(registered(1));
+    let away = Effect::TellBuildAway { build: BuildId(7) };
+    let gone = Effect::TellBuildGone { build: BuildId(7) };
+
+    let effects = desk.attach_as("two", 2, Vec::new());
+    assert!(effects.contains(&away) && !effects.contains(&gone), "{effects:?}");
+    assert!(!desk.ask("a", 2), "i5: its slot is taken until it ends");
+    let effects = desk.attach_as("two", 3, Vec::new());
+    assert!(!effects.contains(&gone), "the second one's return says nothing of the first");
+    assert_eq!(desk.hear(registered(1)), [away], "nor does it when that was registered late");
+
+    desk.attach_as("one", 4, vec![brought(7)]);
+    let effects = desk.attach_as("one", 5, Vec::new());
+    assert!(effects.contains(&gone), "the program that had it has not got it any more");
+    desk.hear(Event::ConnectionLost { session: SessionId(5) });
+    let effects = desk.attach_as("three", 6, Vec::new());
+    assert!(effects.contains(&gone), "fa17: that one's process had ended before");
+}
+
+#[test]
 fn b28_a_paused_or_leaving_worker_gets_no_starts() {
     let mut desk = Desk::new(2);
     desk.attach(1, Vec::new());
@@ -178,7 +215,7 @@ fn fa19_a_lower_max_builds_waits_for_the_running_ones() {
     let mut desk = Desk::new(2);
     desk.attach(1, Vec::new());
     assert!(desk.ask("a", 1) && desk.ask("b", 2));
-    let config = WorkerConfig { name: "w1".into(), max_builds: 1 };
+    let config = WorkerConfig { name: "w1".into(), max_builds: 1, latent: None };
     desk.hear(Event::Configure {
         config,
         builders: vec![("a".into(), "a".into())],
@@ -195,7 +232,7 @@ fn fa19_a_lower_max_builds_waits_for_the_running_ones() {
 fn t06_the_list_is_sent_again_only_when_it_changed() {
     let mut desk = Desk::new(1);
     desk.attach(1, Vec::new());
-    let config = WorkerConfig { name: "w1".into(), max_builds: 1 };
+    let config = WorkerConfig { name: "w1".into(), max_builds: 1, latent: None };
     let same = vec![("a".into(), "a".into()), ("b".into(), "b".into())];
     let sent =
         |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::SendBuilders { .. }));
@@ -217,7 +254,7 @@ fn t06_the_list_is_sent_again_only_when_it_changed() {
 fn t08_only_new_or_renewed_builders_hear_of_a_reload() {
     let mut desk = Desk::new(1);
     desk.attach(1, Vec::new());
-    let config = WorkerConfig { name: "w1".into(), max_builds: 1 };
+    let config = WorkerConfig { name: "w1".into(), max_builds: 1, latent: None };
     let list: Vec<_> = ["a", "b", "c"].map(|n| (n.into(), n.to_owned())).into();
     let renewed = BTreeSet::from(["b".into()]);
     let effects = desk.hear(Event::Configure { config, builders: list, renewed });

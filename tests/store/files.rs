@@ -58,12 +58,12 @@ fn fm16_a_newer_schema_is_refused_with_both_versions() {
     let dir = tempfile::tempdir().unwrap();
     open(dir.path()).0.close();
     let conn = Connection::open(dir.path().join("state.sqlite")).unwrap();
-    conn.pragma_update(None, "user_version", 7).unwrap();
+    conn.pragma_update(None, "user_version", 700).unwrap();
     drop(conn);
     let error = refused(dir.path());
-    assert!(matches!(error, OpenError::Newer { found: 7, known: 1, .. }), "{error}");
     let text = error.to_string();
-    assert!(text.contains("version 7") && text.contains("up to 1"), "{text}");
+    let OpenError::Newer { found: 700, known, .. } = error else { panic!("{text}") };
+    assert!(text.contains("version 700") && text.contains(&format!("up to {known}")), "{text}");
 }
 
 #[test]
@@ -232,5 +232,31 @@ fn the_log_store_refuses_a_newer_schema_too() {
         SqliteLogs::open(dir.path(), events, fatal),
         Err(OpenError::Newer { found: 9, .. })
     ));
+    store.close();
+}
+
+#[test]
+fn fm17_the_data_of_the_first_schema_are_upgraded() {
+    let dir = tempfile::tempdir().unwrap();
+    let first = include_str!("../../migrations/sqlite/0001_first.sql");
+    {
+        let conn = rusqlite::Connection::open(dir.path().join("state.sqlite")).unwrap();
+        conn.execute_batch(first).unwrap();
+        conn.execute_batch(
+            "INSERT INTO workers (name, configured, incarnation) VALUES ('w1', 1, 7); \
+             PRAGMA user_version = 1;",
+        )
+        .unwrap();
+    }
+    let (store, _) = open(dir.path());
+    let Ok(outcomes) =
+        write(&store, vec![Op::DeclareWorker { name: "w1".into() }, Op::ListInstances])
+    else {
+        panic!("the upgraded store answers")
+    };
+    let [OpOutcome::Worker(row), OpOutcome::Instances(none)] = outcomes.as_slice() else {
+        panic!("{outcomes:?}")
+    };
+    assert_eq!((row.incarnation, none.len()), (Incarnation(7), 0));
     store.close();
 }

@@ -5,6 +5,7 @@
 
 mod files;
 mod group;
+mod instances;
 mod lifecycle;
 mod logs;
 mod logs_lines;

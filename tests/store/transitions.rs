@@ -49,6 +49,15 @@ fn kinds(op: &Op) -> (Option<RequestEvent>, Option<BuildEvent>) {
         | Op::DetachWorker { .. }
         | Op::SetWorker { .. }
         | Op::SaveExpectations { .. }
+        | Op::Predict { .. }
+        | Op::PredictRequests(_)
+        | Op::WishInstance { .. }
+        | Op::NoteInstance { .. }
+        | Op::ReleaseInstance { .. }
+        | Op::RemoveInstance { .. }
+        | Op::ListInstances
+        // A claim, a start and an end in one: each of them is held to the table.
+        | Op::FailBuild { .. }
         | Op::Note(_) => (None, None),
     }
 }

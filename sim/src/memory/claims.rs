@@ -119,12 +119,13 @@ pub(super) fn unclaim(
             let (state, result) = (RequestState::Cancelled, BuildResult::Cancelled);
             end_request(tables, changes, (*request, *epoch), state, result, at)?;
         } else {
-            back.extend(requeue(tables, changes, (*request, *epoch), false)?);
+            back.extend(requeue(tables, changes, (*request, *epoch), false));
         }
     }
     tables.builds_open.remove(&(record.row.builder, record.claim));
     tables.builds.remove(&build);
-    Ok(OpOutcome::Requeued { requests: back })
+    let requests = back.into_iter().map(|row| tables.with_set(row)).collect();
+    Ok(OpOutcome::Requeued { requests })
 }
 
 /// The request, if a build has it in this epoch.
@@ -140,8 +141,8 @@ pub(super) fn requeue(
     changes: &mut Vec<Change>,
     request: (RequestId, Epoch),
     infra: bool,
-) -> Result<Option<RequestWithSet>, StoreError> {
-    let Some(mut row) = held(tables, request) else { return Ok(None) };
+) -> Option<Arc<RequestRow>> {
+    let mut row = held(tables, request)?;
     row.state = RequestState::Queued;
     row.claimed_at = None;
     row.requeued = true;
@@ -149,7 +150,7 @@ pub(super) fn requeue(
     let row = Arc::new(row);
     tables.put_request(row.clone());
     changes.push(Change::RequestUnclaimed(row.clone()));
-    tables.with_set(row).map(Some)
+    Some(row)
 }
 
 /// Ends a request, unless it ended or has another owner.

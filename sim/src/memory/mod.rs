@@ -5,6 +5,7 @@
 //! [`MemoryStore::apply`] when its own disk has got round to it.
 
 mod claims;
+mod instances;
 mod people;
 mod requests;
 mod running;
@@ -14,7 +15,6 @@ mod tables;
 
 use std::sync::Arc;
 
-use botmaster::core::builder::Prediction;
 use botmaster::core::ids::*;
 use botmaster::events::Event;
 use botmaster::store::*;
@@ -102,7 +102,7 @@ impl MemoryStore {
             .range(all)
             .filter_map(|((_, id), _)| self.tables.requests.get(id))
             .map(|row| self.tables.with_set(row.clone()))
-            .collect::<Result<_, _>>()?;
+            .collect();
         let open = (builder, ClaimId(0))..=(builder, ClaimId(u128::MAX));
         let mut ids: Vec<_> = self.tables.builds_open.range(open).map(|(_, id)| **id).collect();
         ids.sort_unstable();
@@ -128,10 +128,7 @@ impl MemoryStore {
             row: BuildRow::clone(&build.row),
             claim: build.claim,
             worker: self.tables.worker(build.row.worker)?.row.name.clone(),
-            requests: requests
-                .into_iter()
-                .map(|row| self.tables.with_set(row))
-                .collect::<Result<_, _>>()?,
+            requests: requests.into_iter().map(|row| self.tables.with_set(row)).collect(),
             factory: factory.clone(),
             steps: steps.collect(),
         })
@@ -187,16 +184,6 @@ impl MemoryStore {
     /// All notes, in order.
     pub fn notes(&self) -> impl Iterator<Item = &Arc<BuilderNote>> {
         self.tables.notes.iter().map(|(_, note)| note)
-    }
-
-    /// What was expected of each build, by build.
-    pub fn predictions(&self) -> impl Iterator<Item = (&BuildId, &Arc<Prediction>)> {
-        self.tables.predictions.iter()
-    }
-
-    /// What was expected of requests that waited, by request.
-    pub fn request_predictions(&self) -> impl Iterator<Item = &Arc<RequestPrediction>> {
-        self.tables.request_predictions.iter().map(|(_, one)| one)
     }
 
     /// One request.
@@ -312,20 +299,28 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
             people::set_worker(tables, changes, *worker, paused.as_ref(), *graceful)
         }
         Op::SaveExpectations { builder, text } => people::save_expectations(tables, *builder, text),
-        Op::Predict { build, expected } => {
-            if tables.predictions.get(build).is_none() {
-                tables.predictions.put(*build, *expected);
-            }
+        // Nobody who writes ever reads these again.
+        Op::Predict { .. } | Op::PredictRequests(_) => Ok(OpOutcome::Done),
+        Op::FailBuild { claim, builder, worker, requests, factory_digest, state_string, at } => {
+            let wanted = claims::Wanted {
+                claim: *claim,
+                builder: *builder,
+                worker: *worker,
+                incarnation: Incarnation(0),
+                requests,
+                factory_digest,
+                at: *at,
+            };
+            instances::fail_build(tables, changes, wanted, state_string)
+        }
+        Op::WishInstance { tag, worker, at: _ } => instances::wish(tables, tag, *worker),
+        Op::NoteInstance { tag, id, at: _ } => instances::note(tables, tag, id),
+        Op::ReleaseInstance { tag, worker, at: _ } => instances::release(tables, tag, *worker),
+        Op::RemoveInstance { tag } => {
+            tables.instances.remove(tag);
             Ok(OpOutcome::Done)
         }
-        Op::PredictRequests(all) => {
-            for one in all {
-                if tables.request_predictions.get(&one.request).is_none() {
-                    tables.request_predictions.put(one.request, *one);
-                }
-            }
-            Ok(OpOutcome::Done)
-        }
+        Op::ListInstances => instances::list(tables),
         Op::Note(note) => {
             let next = tables.notes.last().map_or(1, |last| last + 1);
             let note = Arc::new(note.clone());

@@ -137,9 +137,10 @@ pub(super) fn finish(
         RequestsAfter::Requeue { infra } => {
             let mut back = Vec::with_capacity(record.requests.len());
             for held in &record.requests {
-                back.extend(claims::requeue(tables, changes, *held, infra)?);
+                back.extend(claims::requeue(tables, changes, *held, infra));
             }
-            Ok(OpOutcome::Requeued { requests: back })
+            let requests = back.into_iter().map(|row| tables.with_set(row)).collect();
+            Ok(OpOutcome::Requeued { requests })
         }
     }
 }

@@ -2,7 +2,6 @@
 
 use std::sync::Arc;
 
-use botmaster::core::builder::Prediction;
 use botmaster::core::ids::*;
 use botmaster::core::time::WallTime;
 use botmaster::core::values::Factory;
@@ -92,8 +91,7 @@ pub struct Tables {
     pub logs: Table<LogId, LogRecord>,
     pub logs_of: Table<(StepId, LogId), ()>,
     pub notes: Table<u64, BuilderNote>,
-    pub predictions: Table<BuildId, Prediction>,
-    pub request_predictions: Table<RequestId, RequestPrediction>,
+    pub instances: Table<InstanceTag, InstanceRow>,
 }
 
 /// Calls a method of every table. A table that is not listed here would not be
@@ -120,8 +118,7 @@ macro_rules! each {
             logs,
             logs_of,
             notes,
-            predictions,
-            request_predictions,
+            instances,
         } = $tables;
         builders.$method();
         builder_names.$method();
@@ -142,8 +139,7 @@ macro_rules! each {
         logs.$method();
         logs_of.$method();
         notes.$method();
-        predictions.$method();
-        request_predictions.$method();
+        instances.$method();
     }};
 }
 
@@ -203,9 +199,9 @@ impl Tables {
     }
 
     /// A request with what its builder needs to know of its set.
-    pub fn with_set(&self, row: Arc<RequestRow>) -> Result<RequestWithSet, StoreError> {
-        let set = SetPart::from(&*self.set(row.buildset)?.row);
-        Ok(RequestWithSet { row, set })
+    pub fn with_set(&self, row: Arc<RequestRow>) -> RequestWithSet {
+        let set = self.sets.get(&row.buildset).map(|set| SetPart::from(set.row.as_ref()));
+        RequestWithSet { row, set: set.unwrap_or_default() }
     }
 
     /// The logs of a step, in the order in which they were made.

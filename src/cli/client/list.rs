@@ -4,6 +4,7 @@ use std::collections::HashMap;
 
 use serde_json::{Value, json};
 
+use super::eta;
 use super::http::{Client, ClientError, element};
 use super::show::{Table, ago, now, number, printable, result, span, text, took};
 use super::{FINE, Output};
@@ -53,7 +54,8 @@ fn is_configured(row: &Value) -> bool {
 pub fn builders(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientError> {
     let rows = client.list("builders?order=name")?;
     let board = client.get("botmaster/board")?;
-    let mut table = Table::new(&["BUILDER", "STATE", "WAITING", "OLDEST", "RUNNING", "WORKERS"]);
+    let mut table =
+        Table::new(&["BUILDER", "STATE", "WAITING", "OLDEST", "TAKES", "RUNNING", "WORKERS"]);
     for row in rows.iter().filter(|row| is_configured(row)) {
         let name = text(row, "name");
         let view = board.get("builders").and_then(|all| all.get(&name));
@@ -93,6 +95,7 @@ pub fn builders(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientEr
             state,
             text(view, "waiting"),
             oldest.map_or_else(|| "-".into(), |then| span(now() - then)),
+            eta::takes(view.get("expected")),
             running.join(" "),
             workers.join(" "),
         ]);
@@ -153,10 +156,12 @@ pub fn queue(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientError
     let rows = envelope.get("buildrequests").and_then(Value::as_array).cloned();
     let rows = rows.unwrap_or_default();
     let builders = names(client, "builders", "builderid")?;
-    let mut table = Table::new(&["REQUEST", "BUILDER", "PRIORITY", "WAITS"]);
+    let times = eta::by_id(&client.get("botmaster/etas")?, "requests");
+    let mut table = Table::new(&["REQUEST", "BUILDER", "PRIORITY", "WAITS", "STARTS", "ENDS"]);
     for row in &rows {
+        let time = number(row, "buildrequestid").and_then(|id| times.get(&id));
         if output.json {
-            output.value(row)?;
+            output.value(&joined(row, "eta", time))?;
             continue;
         }
         table.row(vec![
@@ -164,6 +169,8 @@ pub fn queue(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientError
             name_of(&builders, row, "builderid"),
             text(row, "priority"),
             number(row, "submitted_at").map_or_else(|| "-".into(), |then| span(now() - then)),
+            eta::when(time.and_then(|time| time.get("start"))),
+            eta::when(time.and_then(|time| time.get("end"))),
         ]);
     }
     finished(output, &table, "No build request waits.")?;
@@ -193,10 +200,13 @@ pub fn builds(
     let rows = client.list(&path)?;
     let builders = names(client, "builders", "builderid")?;
     let workers = names(client, "workers", "workerid")?;
-    let mut table = Table::new(&["BUILD", "RESULT", "STARTED", "TOOK", "WORKER", "WHAT"]);
+    let times = eta::of_builds(client, &rows)?;
+    let mut table =
+        Table::new(&["BUILD", "RESULT", "STARTED", "TOOK", "EXPECTED", "WORKER", "WHAT"]);
     for row in &rows {
+        let time = number(row, "buildid").and_then(|id| times.get(&id));
         if output.json {
-            output.value(row)?;
+            output.value(&joined(row, "eta", time))?;
             continue;
         }
         table.row(vec![
@@ -204,6 +214,7 @@ pub fn builds(
             result(row).into(),
             ago(number(row, "started_at")),
             took(row),
+            eta::standing(time),
             name_of(&workers, row, "workerid"),
             text(row, "state_string"),
         ]);
@@ -217,8 +228,11 @@ pub fn build(client: &Client, output: &mut Output<'_>, build: &str) -> Result<u8
     let row = client.one(&format!("{path}?property=*"), &format!("build {build}"))?;
     let id = text(&row, "buildid");
     let steps = client.list(&format!("builds/{id}/steps"))?;
+    let time = client.get(&format!("builds/{id}/progress"))?;
+    let time = time.get("eta");
     if output.json {
-        output.value(&joined(&row, "steps", Some(&json!(steps))))?;
+        let row = joined(&row, "steps", Some(&json!(steps)));
+        output.value(&joined(&row, "eta", time))?;
         return Ok(FINE);
     }
     let builders = names(client, "builders", "builderid")?;
@@ -228,12 +242,17 @@ pub fn build(client: &Client, output: &mut Output<'_>, build: &str) -> Result<u8
     output.line(&format!("Result   {} ({})", result(&row), text(&row, "state_string")))?;
     output.line(&format!("Started  {}", ago(number(&row, "started_at"))))?;
     if number(&row, "complete_at").is_none() {
-        let progress = client.get(&format!("builds/{id}/progress"))?;
-        let expected =
-            number(&progress, "expected_s").map(|left| format!(" of about {}", span(left)));
-        output.line(&format!("Runs     {}{}", took(&row), expected.unwrap_or_default()))?;
+        let left = Some(eta::standing(time)).filter(|left| left != "-");
+        let left = left.map(|left| format!(", {left}"));
+        output.line(&format!("Runs     {}{}", took(&row), left.unwrap_or_default()))?;
     } else {
         output.line(&format!("Took     {}", took(&row)))?;
+    }
+    if let Some(expected) = time.and_then(|time| time.get("expected")) {
+        let off = Some(eta::standing(time)).filter(|_| number(&row, "complete_at").is_some());
+        let off = off.filter(|off| off != "-").map(|off| format!(": {off}"));
+        let takes = eta::takes(Some(expected));
+        output.line(&format!("Expected {takes}{}", off.unwrap_or_default()))?;
     }
     output.line(&format!("Worker   {}", name_of(&workers, &row, "workerid")))?;
     output.line(&format!("Request  {}", text(&row, "buildrequestid")))?;
@@ -241,17 +260,27 @@ pub fn build(client: &Client, output: &mut Output<'_>, build: &str) -> Result<u8
         let value = own.get(0).map(|value| value.as_str().map_or(value.to_string(), printable));
         output.line(&format!("  {name} = {}", value.unwrap_or_default()))?;
     }
-    let mut table = Table::new(&["STEP", "NAME", "RESULT", "TOOK", "WHAT"]);
+    let usual = usual_steps(client, &row)?;
+    let mut table = Table::new(&["STEP", "NAME", "RESULT", "TOOK", "USUALLY", "WHAT"]);
     for step in &steps {
+        let usual = usual.iter().find(|usual| usual.get("name") == step.get("name"));
         table.row(vec![
             text(step, "number"),
             text(step, "name"),
             result(step).into(),
             took(step),
+            eta::takes(usual),
             text(step, "state_string"),
         ]);
     }
     finished(output, &table, "No step has begun.")
+}
+
+/// What each step of the build's builder usually takes.
+fn usual_steps(client: &Client, build: &Value) -> Result<Vec<Value>, ClientError> {
+    let path = format!("builders/{}/expectations", text(build, "builderid"));
+    let known = client.get(&path)?;
+    Ok(known.get("steps").and_then(Value::as_array).cloned().unwrap_or_default())
 }
 
 #[cfg(test)]

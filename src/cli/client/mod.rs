@@ -5,6 +5,7 @@
 //! fine, 1 the thing asked for failed, 2 it could not be asked or found out.
 
 mod act;
+mod eta;
 mod follow;
 mod http;
 mod list;

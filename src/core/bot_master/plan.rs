@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use crate::core::builder::compare_to_setup;
 use crate::core::ids::{BuilderName, WorkerName};
-use crate::core::values::{BuilderConfig, WorkerConfig};
+use crate::core::values::{BuilderConfig, LatentConfig, ProcessOptions, Provider, WorkerConfig};
 
 /// What happens to one builder or worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,20 +74,53 @@ impl Plan {
         let mut workers: Vec<_> = new_workers
             .iter()
             .map(|new| {
-                entry(&new.name, old_workers.get(&new.name), |old| {
-                    if old.max_builds == new.max_builds {
-                        return Vec::new();
-                    }
-                    vec![format!(
-                        "max_builds changed from {} to {}",
-                        old.max_builds, new.max_builds
-                    )]
-                })
+                entry(&new.name, old_workers.get(&new.name), |old| compare_workers(old, new))
             })
             .collect();
         let gone = old_workers.keys().filter(|name| !new_workers.iter().any(|w| w.name == **name));
         workers.extend(gone.map(removed));
         Self { builders, workers }
+    }
+}
+
+fn compare_workers(old: &WorkerConfig, new: &WorkerConfig) -> Vec<String> {
+    let mut lines = Vec::new();
+    // Taken apart on purpose: a new setting that is not compared is an error
+    // of the compiler.
+    let WorkerConfig { name: _, max_builds, latent } = old;
+    if *max_builds != new.max_builds {
+        lines.push(format!("max_builds changed from {max_builds} to {}", new.max_builds));
+    }
+    match (latent, &new.latent) {
+        (None, None) => {}
+        (None, Some(_)) => lines.push("it is a latent worker now".into()),
+        (Some(_), None) => lines.push("it is no latent worker any more".into()),
+        (Some(old), Some(new)) => compare_latent(&mut lines, old, new),
+    }
+    lines
+}
+
+fn compare_latent(lines: &mut Vec<String>, old: &LatentConfig, new: &LatentConfig) {
+    let LatentConfig { provider, substantiate_timeout, idle_timeout } = old;
+    for (key, old, new) in [
+        ("substantiate_timeout", substantiate_timeout, &new.substantiate_timeout),
+        ("idle_timeout", idle_timeout, &new.idle_timeout),
+    ] {
+        if old != new {
+            lines.push(format!("latent.{key} changed from {old:?} to {new:?}"));
+        }
+    }
+    // The values of an environment are nobody's business.
+    let (Provider::Process(old), Provider::Process(new)) = (provider, &new.provider);
+    let ProcessOptions { dir, token_file, env } = old;
+    if *dir != new.dir {
+        lines.push(format!("latent.dir changed from {} to {}", dir.display(), new.dir.display()));
+    }
+    if *token_file != new.token_file {
+        lines.push("token_file changed".into());
+    }
+    if *env != new.env {
+        lines.push("latent.env changed".into());
     }
 }
 

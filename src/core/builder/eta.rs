@@ -64,6 +64,51 @@ impl Prediction {
     }
 }
 
+/// How far off what was expected has been.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Accuracy {
+    /// How many ends were looked at.
+    pub ends: usize,
+    /// How many of them lay within the interval.
+    pub within: usize,
+    /// The middle one of how far they were from what was likely, in thousandths
+    /// of that.
+    pub median_off: u64,
+}
+
+impl Accuracy {
+    /// From what was expected each time, and what came.
+    #[must_use]
+    pub fn of(known: &[(Estimate, Duration)]) -> Self {
+        let mut off: Vec<u64> =
+            known.iter().map(|(expected, took)| expected.off_by(*took).unsigned_abs()).collect();
+        off.sort_unstable();
+        Self {
+            ends: known.len(),
+            within: known.iter().filter(|(expected, took)| expected.holds(*took)).count(),
+            median_off: off.get(off.len() / 2).copied().unwrap_or_default(),
+        }
+    }
+}
+
+impl Estimate {
+    /// Whether the interval holds it.
+    #[must_use]
+    pub fn holds(self, took: Duration) -> bool {
+        self.low <= took && took <= self.high
+    }
+
+    /// By how much it took longer than was likely, in thousandths of that;
+    /// negative when it was shorter.
+    #[must_use]
+    pub fn off_by(self, took: Duration) -> i64 {
+        let likely = i128::try_from(self.likely.as_micros().max(1)).unwrap_or(i128::MAX);
+        let took = i128::try_from(took.as_micros()).unwrap_or(i128::MAX);
+        let off = took.saturating_sub(likely).saturating_mul(1000) / likely;
+        i64::try_from(off).unwrap_or(i64::MAX)
+    }
+}
+
 /// A worker's place at a builder: when it can take the builder's next build.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct SeatFree {
@@ -96,9 +141,8 @@ pub fn schedule(
 ) -> Vec<QueuedEta> {
     let seats = allowed(seats, max_builds);
     let count = if seats.is_empty() { 0 } else { count.min(QUEUED) };
-    let starts = |part: fn(&Estimate) -> Duration| {
-        starts(seats.iter().map(|seat| part(seat)), part(&build), count)
-    };
+    let starts =
+        |part: fn(&Estimate) -> Duration| starts(seats.iter().map(&part), part(&build), count);
     let (low, likely, high) = (starts(|e| e.low), starts(|e| e.likely), starts(|e| e.high));
     low.into_iter()
         .zip(likely)

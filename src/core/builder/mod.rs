@@ -24,7 +24,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 pub use compare::compare_to_setup;
-pub use eta::{Left, QUEUED, QueuedEta, SeatFree, schedule};
+pub use eta::{Accuracy, Left, QUEUED, QueuedEta, SeatFree, schedule};
 pub use event::{Answer, Effect, Event, ReplyId, StartFailure, StartOrder};
 pub use expectations::{Estimate, Expectations, Prediction, StepTimes, WINDOW, seconds};
 pub use handover::{Handover, InheritedBuild};

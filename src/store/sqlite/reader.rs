@@ -7,6 +7,7 @@
 //! is not committed; a reader's connection cannot see one.
 
 mod page;
+mod predictions;
 mod rows;
 
 use std::collections::BTreeMap;

@@ -5,6 +5,7 @@
 
 mod claims;
 mod ends;
+mod instances;
 mod people;
 mod predictions;
 mod requests;
@@ -14,6 +15,7 @@ mod steps;
 use rusqlite::Connection;
 
 use super::errors::OpError;
+use crate::core::ids::Incarnation;
 use crate::store::{Change, Op, OpOutcome};
 
 type Done = Result<OpOutcome, OpError>;
@@ -39,6 +41,11 @@ pub(super) fn is_one_statement(op: &Op) -> bool {
             | Op::SaveExpectations { .. }
             | Op::Predict { .. }
             | Op::Note(_)
+            | Op::WishInstance { .. }
+            | Op::NoteInstance { .. }
+            | Op::ReleaseInstance { .. }
+            | Op::RemoveInstance { .. }
+            | Op::ListInstances
     )
 }
 
@@ -113,5 +120,22 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
         Op::Predict { build, expected } => predictions::of_build(conn, *build, expected),
         Op::PredictRequests(all) => predictions::of_requests(conn, all),
         Op::Note(note) => people::note(conn, changes, note),
+        Op::FailBuild { claim, builder, worker, requests, factory_digest, state_string, at } => {
+            let wanted = claims::Wanted {
+                claim: *claim,
+                builder: *builder,
+                worker: *worker,
+                incarnation: Incarnation(0),
+                requests,
+                factory_digest,
+                at: *at,
+            };
+            instances::fail_build(conn, changes, &instances::Failed { wanted, state_string })
+        }
+        Op::WishInstance { tag, worker, at } => instances::wish(conn, tag, *worker, *at),
+        Op::NoteInstance { tag, id, at } => instances::note(conn, tag, id, *at),
+        Op::ReleaseInstance { tag, worker, at } => instances::release(conn, tag, *worker, *at),
+        Op::RemoveInstance { tag } => instances::remove(conn, tag),
+        Op::ListInstances => instances::list(conn),
     }
 }
