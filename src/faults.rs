@@ -7,7 +7,7 @@
 pub fn point(_name: &'static str) {}
 
 #[cfg(feature = "testing")]
-pub use armed::{arm, disarm_all, point};
+pub use armed::{arm, disarm_all, left, point};
 
 #[cfg(feature = "testing")]
 mod armed {
@@ -19,6 +19,13 @@ mod armed {
     /// The next `times` times that `name` is reached, it panics.
     pub fn arm(name: &'static str, times: u32) {
         ARMED.lock().unwrap_or_else(PoisonError::into_inner).insert(name, times);
+    }
+
+    /// How many panics of this name are still to come.
+    #[must_use]
+    pub fn left(name: &'static str) -> u32 {
+        let armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
+        armed.get(name).copied().unwrap_or_default()
     }
 
     /// Nothing panics any more.

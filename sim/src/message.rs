@@ -449,7 +449,11 @@ pub enum Msg {
     /// The store answered a claim.
     ClaimWritten { claim: ClaimId, incarnation: Incarnation, written: Written },
     /// The store could not undo a claim just then.
-    UndoAgain { claim: ClaimId, build: BuildId, cancelled: Vec<RequestId> },
+    UndoAgain { claim: ClaimId, build: BuildId, cancelled: Vec<RequestId>, refused: bool },
+    /// The store could not end a build that no worker took just then.
+    GiveUpAgain { claim: ClaimId, build: BuildId, text: String },
+    /// The store could not end requests that left a claimed build just then.
+    CancelAgain { claim: ClaimId, build: BuildId, requests: Vec<RequestId>, head: RequestId },
     /// Write what waits to be noted.
     FlushNotes,
     /// Show it to people.
@@ -508,6 +512,8 @@ pub enum Msg {
     Ping { reply: ReplyId, from: Addr },
     /// How a ping ended.
     PingEnded { token: PingToken, ok: bool },
+    /// Take a request out of a start.
+    LeaveStart { claim: ClaimId, request: RequestId, from: Addr },
     /// Call a start back.
     CallBackStart(ClaimId),
     /// The build is over.
@@ -671,6 +677,9 @@ impl Msg {
             Self::BuildFinished { .. } => "build-finished",
             Self::ClaimWritten { .. } => "claim-written",
             Self::UndoAgain { .. } => "undo-again",
+            Self::GiveUpAgain { .. } => "give-up-again",
+            Self::CancelAgain { .. } => "cancel-again",
+            Self::LeaveStart { .. } => "leave-start",
             Self::FlushNotes => "flush-notes",
             Self::Show => "show",
             Self::OverNow => "over?",

@@ -84,6 +84,7 @@ impl Setup {
             .map(|number| WorkerConfig {
                 name: format!("w{number}").into(),
                 max_builds: u32::try_from(one_of(rng, &[1, 1, 1, 2, 3])).unwrap_or(1),
+                latent: None,
             })
             .collect();
         let names: Vec<WorkerName> = workers.iter().map(|worker| worker.name.clone()).collect();

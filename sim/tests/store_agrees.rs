@@ -200,12 +200,23 @@ fn builds(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
             properties: Arc::new(properties(c)),
             at,
         },
+        23 if a.is_multiple_of(2) => {
+            let held = store.build(claimed.0).map(|build| build.requests.clone());
+            let held: Vec<_> = held.unwrap_or_default().into_iter().map(|(id, _)| id).collect();
+            Op::CancelClaimed {
+                build: claimed.0,
+                head: held.last().copied().unwrap_or(RequestId(d.into())),
+                requests: held.into_iter().take((b % 3).into()).collect(),
+                at,
+            }
+        }
         23 => {
             let held = store.build(claimed.0).map(|build| build.requests.clone());
             let cancelled = held.unwrap_or_default().into_iter().map(|(request, _)| request);
             Op::Unclaim {
                 build: claimed.0,
                 cancelled: cancelled.take((c % 3).into()).collect(),
+                refused: d.is_multiple_of(2),
                 at,
             }
         }
@@ -281,13 +292,22 @@ fn people(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
         63 => Op::ReleaseInstance { tag: tag(a), worker, at },
         64 => Op::RemoveInstance { tag: tag(a) },
         65 => Op::ListInstances,
-        _ => Op::Note(BuilderNote {
-            builder,
-            worker: c.is_multiple_of(2).then_some(worker),
-            text: "connect".into(),
-            error: d.is_multiple_of(2).then(|| "bad".into()),
-            at,
-        }),
+        _ => {
+            let note = |text: &str| BuilderNote {
+                builder,
+                worker: c.is_multiple_of(2).then_some(worker),
+                text: text.into(),
+                error: d.is_multiple_of(2).then(|| "bad".into()),
+                at,
+            };
+            // One builder, so that an end finds its beginning now and then.
+            let of_first = |text| BuilderNote { builder: BuilderId(1), worker: None, ..note(text) };
+            match a % 4 {
+                0 => Op::Note(note("connect")),
+                1 => Op::BeginNote(of_first("pinging")),
+                _ => Op::EndNote { begun: "pinging".into(), note: of_first("ping success") },
+            }
+        }
     }
 }
 
@@ -451,7 +471,7 @@ fn the_random_transactions_reach_every_change() {
         "BuildsetNew BuildsetComplete RequestNew RequestClaimed RequestUnclaimed RequestComplete",
         "RequestUpdated BuildNew BuildUpdate BuildFinished BuildProperties StepStarted",
         "StepFinished LogNew LogFinished WorkerConnected WorkerDisconnected WorkerUpdated",
-        "BuilderUpdated Note Fenced WorkerChanged Missing Failed",
+        "BuilderUpdated Note NoteEnded Fenced WorkerChanged Missing Failed",
     ];
     for name in wanted.iter().flat_map(|names| names.split(' ')) {
         assert!(seen.get(name).is_some_and(|count| *count >= 20), "{name}: {seen:?}");

@@ -4,10 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient, Supervised};
+use actix::{
+    Actor, ActorContext, AsyncContext, Context, Handler, MessageResult, Recipient, Supervised,
+};
 use bytes::Bytes;
 
-use super::runtime::{Alarm, World};
+use super::runtime::{Alarm, ChildDown, Parent, World};
 use crate::core::build::{BuildCore, CommandEnd, Effect, Event, Order, Record};
 use crate::core::builder::{Event as ToBuilder, Prediction, Request};
 use crate::core::ids::*;
@@ -43,6 +45,19 @@ pub struct BuildOrder {
     pub finished: Recipient<BuildFinished>,
 }
 
+/// Another Builder looks after the build from now on: the one that started it
+/// gave up. Answered with the build's claim.
+#[derive(actix::Message)]
+#[rtype(result = "ClaimId")]
+pub struct NewParent {
+    /// Who hears of its life.
+    pub builder: Recipient<BuilderEvent>,
+    /// Who hears of its end.
+    pub finished: Recipient<BuildFinished>,
+    /// Who hears of its panics.
+    pub down: Recipient<ChildDown>,
+}
+
 /// One build.
 pub struct Build {
     world: World,
@@ -54,6 +69,7 @@ pub struct Build {
     prediction: Option<Prediction>,
     builder: Recipient<BuilderEvent>,
     finished: Recipient<BuildFinished>,
+    parent: Parent,
     alarm: Alarm,
     number: Option<BuildNumber>,
     step: Option<Arc<StepRow>>,
@@ -104,9 +120,10 @@ struct LogReopened {
 }
 
 impl Build {
-    /// A build that begins, or goes on, once it is started.
+    /// A build that begins, or goes on, once it is started; `parent` hears of
+    /// its panics.
     #[must_use]
-    pub fn new(world: World, order: BuildOrder) -> Self {
+    pub fn new(world: World, order: BuildOrder, parent: Parent) -> Self {
         Self {
             world,
             core: BuildCore::new(order.order),
@@ -117,6 +134,7 @@ impl Build {
             prediction: order.expected,
             builder: order.builder,
             finished: order.finished,
+            parent,
             alarm: Alarm::default(),
             number: None,
             step: None,
@@ -135,6 +153,7 @@ impl Build {
     }
 
     fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
+        faults::point("build.step");
         let mut effects = Vec::new();
         self.core.handle(self.world.clock.now(), event, &mut effects);
         for effect in effects {
@@ -558,6 +577,24 @@ impl Handler<BuildEvent> for Build {
     type Result = ();
     fn handle(&mut self, message: BuildEvent, ctx: &mut Context<Self>) {
         self.step(message.0, ctx);
+    }
+}
+
+impl Handler<NewParent> for Build {
+    type Result = MessageResult<NewParent>;
+    fn handle(&mut self, new: NewParent, _: &mut Context<Self>) -> Self::Result {
+        self.builder = new.builder;
+        self.finished = new.finished;
+        self.parent.becomes(new.down);
+        let claim = self.core.order().claim;
+        // What was told to the one before may be lost.
+        if let Some(number) = self.number {
+            self.builder.do_send(BuilderEvent(ToBuilder::Started { claim, number }));
+        }
+        if self.core.is_away() {
+            self.builder.do_send(BuilderEvent(ToBuilder::Orphaned { claim, orphaned: true }));
+        }
+        MessageResult(claim)
     }
 }
 

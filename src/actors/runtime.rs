@@ -10,8 +10,8 @@ use std::any::Any;
 use std::future::Future;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll};
 
 use actix::dev::ContextFut;
@@ -72,6 +72,28 @@ pub struct ChildDown {
     pub gave_up: bool,
 }
 
+/// Who hears of an actor's panics. Somebody else may take that over.
+#[derive(Clone)]
+pub struct Parent(Arc<Mutex<Recipient<ChildDown>>>);
+
+impl From<Recipient<ChildDown>> for Parent {
+    fn from(parent: Recipient<ChildDown>) -> Self {
+        Self(Arc::new(Mutex::new(parent)))
+    }
+}
+
+impl Parent {
+    /// From now on this one hears of them.
+    pub fn becomes(&self, parent: Recipient<ChildDown>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = parent;
+    }
+
+    fn tell(&self, down: ChildDown) {
+        let parent = self.0.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        parent.do_send(down);
+    }
+}
+
 /// Whether a panic may be followed by a restart. A successor that has not
 /// taken over yet must not come back: its predecessor is still in charge.
 #[derive(Clone, Debug)]
@@ -98,7 +120,7 @@ struct Supervise<A: Actor<Context = Context<A>> + Supervised> {
     context: ContextFut<A, Context<A>>,
     id: String,
     child: u64,
-    parent: Recipient<ChildDown>,
+    parent: Parent,
     clock: Clock,
     policy: RestartPolicy,
     may_restart: MayRestart,
@@ -118,7 +140,7 @@ impl<A: Actor<Context = Context<A>> + Supervised + Unpin> Future for Supervise<A
             };
             let again = this.may_restart.get() && this.policy.allows(this.clock.now().mono);
             tracing::error!(actor = %this.id, error = %reason, restarted = again, "an actor panicked");
-            this.parent.do_send(ChildDown {
+            this.parent.tell(ChildDown {
                 id: this.id.clone(),
                 child: this.child,
                 reason,
@@ -148,7 +170,7 @@ pub fn panic_text(panic: &(dyn Any + Send)) -> String {
 pub fn start_supervised<A>(
     id: String,
     child: u64,
-    parent: Recipient<ChildDown>,
+    parent: impl Into<Parent>,
     clock: Clock,
     may_restart: MayRestart,
     make: impl FnOnce(&mut Context<A>) -> A,
@@ -164,7 +186,7 @@ where
         context,
         id,
         child,
-        parent,
+        parent: parent.into(),
         clock,
         policy: RestartPolicy::default(),
         may_restart,

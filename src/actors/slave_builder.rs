@@ -11,12 +11,12 @@ use super::ping::Ping as PingActor;
 use super::runtime::{Alarm, World};
 use crate::core::builder::{Event as ToBuilder, ReplyId, SeatReport};
 use crate::core::ids::*;
-use crate::core::slave_builder::{Effect, Event, SlaveBuilderCore};
+use crate::core::slave_builder::{CommandVersions, Effect, Event, SlaveBuilderCore};
 use crate::faults;
 use crate::messages::{
     BuildOver, BuilderEvent, BuilderHandle, BuilderMail, CallBackStart, DescribeSeat, EndPing,
-    LetGo, Ping, PingEnded, RegisterSeat, RegisterStart, SeatNews, SeatNewsKind, StartBuild,
-    StartReply, TightenPing, WorkerHandle, WorkerLink,
+    LeaveStart, LetGo, Ping, PingEnded, RegisterSeat, RegisterStart, SeatNews, SeatNewsKind,
+    StartBuild, StartReply, TightenPing, WorkerHandle, WorkerLink,
 };
 use crate::protocol::json_v1::MasterFrame;
 use crate::store::{BuilderNote, Op, Transaction};
@@ -34,10 +34,12 @@ pub struct SlaveBuilder {
     persons: BTreeMap<ReplyId, (ReplyId, Recipient<BuilderEvent>)>,
     next_reply: u64,
     ping: Option<(PingToken, Addr<PingActor>)>,
+    /// Who asked for what is handled just now.
+    leaving: Option<Recipient<BuilderEvent>>,
 }
 
 impl SlaveBuilder {
-    /// A SlaveBuilder that attaches over `link`.
+    /// A SlaveBuilder that attaches over `link`; the worker has these commands.
     #[must_use]
     pub fn new(
         world: World,
@@ -45,9 +47,10 @@ impl SlaveBuilder {
         builder: BuilderHandle,
         worker: Arc<WorkerHandle>,
         link: WorkerLink,
+        versions: CommandVersions,
     ) -> Self {
         let until = world.clock.now().mono + world.timers.attach_timeout;
-        let core = SlaveBuilderCore::attaching(until, world.timers.ping_timeout);
+        let core = SlaveBuilderCore::attaching(until, world.timers.ping_timeout).knowing(versions);
         Self {
             world,
             builder_id,
@@ -60,6 +63,7 @@ impl SlaveBuilder {
             persons: BTreeMap::new(),
             next_reply: 0,
             ping: None,
+            leaving: None,
         }
     }
 
@@ -78,6 +82,16 @@ impl SlaveBuilder {
 
     fn tell_builder(&self, event: ToBuilder) {
         self.builder.tell(BuilderMail::Event(event));
+    }
+
+    fn note(&self, text: &str) -> BuilderNote {
+        BuilderNote {
+            builder: self.builder_id,
+            worker: Some(self.worker.id),
+            text: text.into(),
+            error: None,
+            at: self.world.clock.now().wall,
+        }
     }
 
     fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
@@ -131,9 +145,18 @@ impl SlaveBuilder {
                     reply.tell(outcome);
                 }
             }
+            Effect::TellLeft { claim, request, in_time } => {
+                if let Some(from) = self.leaving.take() {
+                    from.do_send(BuilderEvent(ToBuilder::LeftStart { claim, request, in_time }));
+                }
+            }
             Effect::TellPing { reply, ok } => {
                 if let Some((_, from)) = self.persons.remove(&reply) {
-                    from.do_send(BuilderEvent(ToBuilder::PingDone { worker, ok }));
+                    // After everything that was written before: what is told
+                    // has been published (row S05).
+                    let tell =
+                        move |_| from.do_send(BuilderEvent(ToBuilder::PingDone { worker, ok }));
+                    self.world.store.write(Transaction::default(), Box::new(tell));
                 }
             }
             // The builder may have waited for exactly this (row S09).
@@ -141,15 +164,13 @@ impl SlaveBuilder {
                 self.tell_builder(ToBuilder::MaybeStart { worker: Some(worker) });
             }
             Effect::DropConnection(reason) => self.link.close(reason),
-            Effect::Note(text) => {
-                let note = BuilderNote {
-                    builder: self.builder_id,
-                    worker: Some(self.worker.id),
-                    text: text.into(),
-                    error: None,
-                    at: self.world.clock.now().wall,
-                };
-                self.world.store.write(Transaction::of(Op::Note(note)), Box::new(|_| {}));
+            Effect::NoteBegins(text) => {
+                let op = Op::BeginNote(self.note(text));
+                self.world.store.write(Transaction::of(op), Box::new(|_| {}));
+            }
+            Effect::NoteEnds { begun, text } => {
+                let op = Op::EndNote { begun: begun.into(), note: self.note(text) };
+                self.world.store.write(Transaction::of(op), Box::new(|_| {}));
             }
             Effect::Ignored(kind) => self.world.ignored(kind),
         }
@@ -219,6 +240,7 @@ impl Handler<StartBuild> for SlaveBuilder {
 impl Handler<Ping> for SlaveBuilder {
     type Result = ();
     fn handle(&mut self, ping: Ping, ctx: &mut Context<Self>) {
+        faults::point("slave_builder.ping");
         // Builders number their questions themselves; two may use one number.
         let mine = ReplyId(self.next_reply);
         self.next_reply += 1;
@@ -241,6 +263,15 @@ impl Handler<CallBackStart> for SlaveBuilder {
     type Result = ();
     fn handle(&mut self, message: CallBackStart, ctx: &mut Context<Self>) {
         self.step(Event::CallBack(message.0), ctx);
+    }
+}
+
+impl Handler<LeaveStart> for SlaveBuilder {
+    type Result = ();
+    fn handle(&mut self, message: LeaveStart, ctx: &mut Context<Self>) {
+        let LeaveStart { claim, request, from } = message;
+        self.leaving = Some(from);
+        self.step(Event::Leave { claim, request }, ctx);
     }
 }
 

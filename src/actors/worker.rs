@@ -12,6 +12,7 @@ use tokio::sync::oneshot;
 
 use super::runtime::World;
 use crate::core::ids::*;
+use crate::core::slave_builder::CommandVersions;
 use crate::core::values::WorkerConfig;
 use crate::core::views::WorkerView;
 use crate::core::worker::{Brought, Effect, Event, WorkerCore};
@@ -307,8 +308,8 @@ impl Worker {
     }
 
     fn tell_builder(&self, builder: &BuilderName, session: SessionId) {
-        let (Some(door), Some(link), Some(handle)) =
-            (self.builders.get(builder), self.link(session), &self.handle)
+        let (Some(door), Some((link, attach, _)), Some(handle)) =
+            (self.builders.get(builder), self.links.get(&session), &self.handle)
         else {
             return;
         };
@@ -316,6 +317,7 @@ impl Worker {
             worker: self.name.clone(),
             link: link.clone(),
             handle: handle.clone(),
+            versions: CommandVersions::of(attach.caps.as_deref()),
         }));
     }
 
@@ -455,7 +457,10 @@ impl Worker {
     fn on_start_answer(&mut self, session: SessionId, build: BuildId, news: SeatNewsKind) {
         let seat = self.starts.remove(&build).and_then(|builder| self.seats.get(&builder));
         match (seat, &news) {
-            (Some((theirs, seat)), _) if *theirs == session => seat.do_send(SeatNews(news)),
+            // One that was let go with its broken builder hears nothing.
+            (Some((theirs, seat)), _) if *theirs == session && seat.connected() => {
+                seat.do_send(SeatNews(news));
+            }
             (_, SeatNewsKind::Accepted(_)) if !self.core.has_build(build) => {
                 self.world.ignored("acceptance of a start that is over");
                 self.abandon(build, None);
@@ -726,6 +731,9 @@ impl Handler<WorkerOrdered> for Worker {
 impl Handler<BuilderBroken> for Worker {
     type Result = ();
     fn handle(&mut self, message: BuilderBroken, ctx: &mut Context<Self>) {
+        // Nobody waits for these any more, not even the next one of that name.
+        self.starts.retain(|_, builder| *builder != message.0);
+        self.seats.remove(&message.0);
         self.step(Event::BuilderBroken(message.0), ctx);
     }
 }

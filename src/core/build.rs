@@ -713,6 +713,12 @@ impl BuildCore {
         &self.order
     }
 
+    /// Whether its worker is away.
+    #[must_use]
+    pub fn is_away(&self) -> bool {
+        self.away.is_some()
+    }
+
     /// Whether it is over.
     #[must_use]
     pub fn is_over(&self) -> bool {

@@ -99,6 +99,8 @@ pub enum RequestEvent {
     Unclaim,
     /// The claim is undone, and the request was cancelled meanwhile.
     UnclaimCancelled,
+    /// It leaves a claimed build, which goes on with its others.
+    Leave,
     /// Its build ended.
     Finish,
     /// Its build ended and it is to be built again.
@@ -116,6 +118,7 @@ impl Word for RequestEvent {
             Self::Claim => "claim",
             Self::Unclaim => "unclaim",
             Self::UnclaimCancelled => "unclaim, cancelled",
+            Self::Leave => "leave",
             Self::Finish => "build finished",
             Self::FinishRequeue => "build finished, again",
             Self::Cancel => "cancel",
@@ -133,6 +136,7 @@ pub const REQUEST: &[Row<RequestStands, RequestEvent>] = {
         ignored(Unknown, Claim, "refused"),
         ignored(Unknown, Unclaim, "no build has it"),
         ignored(Unknown, UnclaimCancelled, "no build has it"),
+        ignored(Unknown, Leave, "no build has it"),
         ignored(Unknown, Finish, "no build has it"),
         ignored(Unknown, FinishRequeue, "no build has it"),
         ignored(Unknown, Cancel, "nothing is cancelled"),
@@ -141,6 +145,7 @@ pub const REQUEST: &[Row<RequestStands, RequestEvent>] = {
         row(Queued, Claim, &[Claimed], "one epoch higher; only in the epoch that is named"),
         ignored(Queued, Unclaim, "its claim was undone already"),
         ignored(Queued, UnclaimCancelled, "its claim was undone already"),
+        ignored(Queued, Leave, "its claim was undone already"),
         ignored(Queued, Finish, "its build is not the owner any more"),
         ignored(Queued, FinishRequeue, "its build is not the owner any more"),
         row(Queued, Cancel, &[Cancelled], "B07"),
@@ -149,6 +154,7 @@ pub const REQUEST: &[Row<RequestStands, RequestEvent>] = {
         ignored(Claimed, Claim, "refused: somebody has it"),
         row(Claimed, Unclaim, &[Queued], "the head of the queue; nothing ran (B08)"),
         row(Claimed, UnclaimCancelled, &[Cancelled], "B07"),
+        row(Claimed, Leave, &[Cancelled], "its build goes on with the others (B07)"),
         row(Claimed, Finish, &[Done], "with the build's result (B16)"),
         row(Claimed, FinishRequeue, &[Queued], "the head of the queue; counts a try (B25)"),
         ignored(Claimed, Cancel, "its build is stopped instead, and ends it"),
@@ -157,6 +163,7 @@ pub const REQUEST: &[Row<RequestStands, RequestEvent>] = {
         ignored(Done, Claim, "refused: ends are final"),
         ignored(Done, Unclaim, "ends are final"),
         ignored(Done, UnclaimCancelled, "ends are final"),
+        ignored(Done, Leave, "ends are final"),
         ignored(Done, Finish, "ends are final"),
         ignored(Done, FinishRequeue, "ends are final"),
         ignored(Done, Cancel, "ends are final"),
@@ -165,6 +172,7 @@ pub const REQUEST: &[Row<RequestStands, RequestEvent>] = {
         ignored(Cancelled, Claim, "refused: ends are final"),
         ignored(Cancelled, Unclaim, "ends are final"),
         ignored(Cancelled, UnclaimCancelled, "ends are final"),
+        ignored(Cancelled, Leave, "ends are final"),
         ignored(Cancelled, Finish, "ends are final"),
         ignored(Cancelled, FinishRequeue, "ends are final"),
         ignored(Cancelled, Cancel, "ends are final"),
@@ -204,6 +212,8 @@ pub enum BuildEvent {
     Claim,
     /// Its claim is undone.
     Unclaim,
+    /// Some of its requests leave it.
+    Leave,
     /// It gets its number.
     Start,
     /// A new incarnation of its worker owns it.
@@ -217,6 +227,7 @@ impl Word for BuildEvent {
         match self {
             Self::Claim => "claim",
             Self::Unclaim => "unclaim",
+            Self::Leave => "leave",
             Self::Start => "start",
             Self::Adopt => "adopt",
             Self::Finish => "finish",
@@ -231,21 +242,25 @@ pub const BUILD: &[Row<BuildStands, BuildEvent>] = {
     &[
         row(Unknown, Claim, &[Claimed], "with its requests, in one transaction"),
         ignored(Unknown, Unclaim, "refused"),
+        ignored(Unknown, Leave, "refused"),
         ignored(Unknown, Start, "refused"),
         ignored(Unknown, Adopt, "refused"),
         ignored(Unknown, Finish, "refused"),
         ignored(Claimed, Claim, "the same claim again is answered with what it made (FB16)"),
         row(Claimed, Unclaim, &[Unknown], "nothing ran, and nothing is left of it (B08)"),
+        row(Claimed, Leave, &[Claimed], "cancelled ones, never the last (B07)"),
         row(Claimed, Start, &[Running], "number and state in one transaction (B15, FB09)"),
         row(Claimed, Adopt, &[Claimed], "the worker came back before it had its number"),
         ignored(Claimed, Finish, "refused: what has not begun does not end"),
         ignored(Running, Claim, "the same claim again is answered with what it made"),
         ignored(Running, Unclaim, "refused: it has started"),
+        ignored(Running, Leave, "refused: it has started"),
         ignored(Running, Start, "answered with the number it has"),
         row(Running, Adopt, &[Running], "the worker came back with it (FR01)"),
         row(Running, Finish, &[Finished], "with all of its steps, logs and requests"),
         ignored(Finished, Claim, "refused: its requests are gone or elsewhere"),
         ignored(Finished, Unclaim, "refused: ends are final"),
+        ignored(Finished, Leave, "refused: ends are final"),
         ignored(Finished, Start, "refused: ends are final"),
         ignored(Finished, Adopt, "refused: ends are final"),
         ignored(Finished, Finish, "refused: ends are final"),

@@ -50,12 +50,25 @@ pub struct BuilderView {
     pub builds: Vec<ActiveBuildView>,
     /// Its workers' standing, by name.
     pub workers: BTreeMap<WorkerName, &'static str>,
+    /// Most builds side by side, when there is a limit of the builder's own.
+    pub max_builds: Option<u32>,
     /// How long the next build will take.
     pub expected: Option<Estimate>,
     /// Why nobody is in charge, when its actor gave up.
     pub broken: Option<String>,
     /// How often its actor was restarted after a panic.
     pub restarts: u32,
+}
+
+impl BuilderView {
+    /// Whether somebody could build here, now or after what they are at (row
+    /// C01): busy and latent workers count, attaching ones do not, and one that
+    /// is away within its build's grace counts.
+    #[must_use]
+    pub fn has_usable_worker(&self) -> bool {
+        self.workers.values().any(|word| *word != "attaching")
+            || self.builds.iter().any(|build| build.state == "orphaned")
+    }
 }
 
 /// A build that has not ended.

@@ -44,14 +44,34 @@ pub enum Refusal {
         /// Its limit.
         limit: usize,
     },
+    /// The submission names a worker that does not serve the builder: it would
+    /// wait for ever.
+    #[error(
+        "builder `{builder}` has no worker `{worker}`, which the property `workername` names; \
+         its workers are: {}", if workers.is_empty() { "none".to_owned() } else { workers.join(", ") }
+    )]
+    NotItsWorker {
+        /// Which.
+        builder: BuilderName,
+        /// The one that is named.
+        worker: WorkerName,
+        /// Those that serve it.
+        workers: Vec<String>,
+    },
     /// The builder's actor gave up after panics.
-    #[error("builder `{builder}` is broken: {reason}")]
+    #[error(
+        "builder `{builder}` is broken: {reason}; once the cause is gone, `botmaster restart \
+         {builder}` starts it again"
+    )]
     Broken {
         /// Which.
         builder: BuilderName,
         /// Why.
         reason: String,
     },
+    /// Only a broken builder is started again.
+    #[error("builder `{0}` is not broken: there is nothing to start again")]
+    NotBroken(BuilderName),
     /// The master is about to stop.
     #[error("the master is stopping and takes no new requests")]
     Stopping,
@@ -147,6 +167,11 @@ pub struct StopBuild {
 #[derive(Message)]
 #[rtype(result = "Result<bool, Refusal>")]
 pub struct PingBuilder(pub BuilderName);
+
+/// Starts a builder again that gave up after panics. Answered when it stands.
+#[derive(Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct RestartBuilder(pub BuilderName);
 
 /// What to do with a worker.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -280,6 +305,8 @@ pub struct BotMasterHandle {
     pub order: Recipient<OrderWorker>,
     /// For [`Reload`].
     pub reload: Recipient<Reload>,
+    /// For [`RestartBuilder`].
+    pub restart: Recipient<RestartBuilder>,
 }
 
 async fn ask<M, T>(to: &Recipient<M>, message: M) -> Result<T, Refusal>
@@ -333,6 +360,14 @@ impl BotMasterHandle {
     /// When there is no such builder.
     pub async fn ping(&self, builder: BuilderName) -> Result<bool, Refusal> {
         ask(&self.ping, PingBuilder(builder)).await
+    }
+
+    /// Starts a builder again that gave up.
+    ///
+    /// # Errors
+    /// When there is no such builder, it is not broken, or it gives up again.
+    pub async fn restart(&self, builder: BuilderName) -> Result<(), Refusal> {
+        ask(&self.restart, RestartBuilder(builder)).await
     }
 
     /// Orders a worker.

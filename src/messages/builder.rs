@@ -14,6 +14,7 @@ use super::{WorkerHandle, WorkerLink};
 use crate::core::builder::{Event, Request, StepTimes};
 use crate::core::ids::*;
 use crate::core::inbox::SenderId;
+use crate::core::slave_builder::CommandVersions;
 use crate::core::values::BuildResult;
 
 /// A worker is there and shall serve this builder (row B21).
@@ -25,6 +26,8 @@ pub struct Attach {
     pub link: WorkerLink,
     /// Its actor.
     pub handle: Arc<WorkerHandle>,
+    /// What it told of its commands.
+    pub versions: CommandVersions,
 }
 
 /// What mail says.

@@ -97,6 +97,19 @@ pub enum SeatNewsKind {
 #[rtype(result = "()")]
 pub struct CallBackStart(pub ClaimId);
 
+/// Take a request out of a start if that was not sent; told to `from` as
+/// `LeftStart`.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct LeaveStart {
+    /// Whose.
+    pub claim: ClaimId,
+    /// Which.
+    pub request: RequestId,
+    /// Who hears whether it was in time.
+    pub from: Recipient<BuilderEvent>,
+}
+
 /// The build is over.
 #[derive(Message)]
 #[rtype(result = "()")]

@@ -44,6 +44,7 @@ pub(super) fn read_timers(section: &Section<'_, '_>) -> Timers {
         attach_timeout: span("attach_timeout", standard.attach_timeout),
         ping_timeout: span("ping_timeout", standard.ping_timeout),
         handshake: span("handshake", standard.handshake),
+        worker_again: standard.worker_again,
     };
     check_timers(section, &timers);
     timers

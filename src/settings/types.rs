@@ -61,6 +61,8 @@ pub struct Timers {
     pub ping_timeout: Duration,
     /// How long a connection may take to prove itself.
     pub handshake: Duration,
+    /// How long a worker whose actor gave up is left alone. Not in the file.
+    pub worker_again: Duration,
 }
 
 impl Default for Timers {
@@ -73,6 +75,7 @@ impl Default for Timers {
             attach_timeout: Duration::from_secs(30),
             ping_timeout: Duration::from_secs(30),
             handshake: Duration::from_secs(10),
+            worker_again: Duration::from_secs(60),
         }
     }
 }

@@ -251,7 +251,8 @@ pub struct OpenBuild {
     pub claim: ClaimId,
     /// Its worker's name.
     pub worker: WorkerName,
-    /// Its requests, the oldest first, with the epochs it holds.
+    /// Its requests, the one that it is built for first, then by age, with the
+    /// epochs it holds.
     pub requests: Vec<RequestWithSet>,
     /// The steps as they were when it was claimed.
     pub factory: Arc<Factory>,
@@ -407,6 +408,22 @@ pub enum Op {
         build: BuildId,
         /// Requests cancelled meanwhile.
         cancelled: Vec<RequestId>,
+        /// The worker refused the start: that counts a try of each request.
+        refused: bool,
+        /// When.
+        at: WallTime,
+    },
+    /// Ends requests of a claimed build that has not started; the build keeps
+    /// the others, at least one. One that ended already is left alone. Answered
+    /// `Cancelled`.
+    CancelClaimed {
+        /// Which build.
+        build: BuildId,
+        /// Requests that leave it.
+        requests: Vec<RequestId>,
+        /// Its first request from now on, if that stays. The build has its
+        /// submission's properties.
+        head: RequestId,
         /// When.
         at: WallTime,
     },
@@ -561,8 +578,20 @@ pub enum Op {
     /// first one of each counts.
     PredictRequests(Vec<RequestPrediction>),
     /// A moment in a builder's life that the rows name: `connect WORKER`,
-    /// `pinging`, `offline`, …
+    /// `offline`, …
     Note(BuilderNote),
+    /// The beginning of something that the rows name and that will have an
+    /// end: `pinging`.
+    BeginNote(BuilderNote),
+    /// Its end (row S05): the note that began last on this builder and worker
+    /// with the text `begun` and has not ended gets the text and the error of
+    /// this one. Without such a note this is a moment.
+    EndNote {
+        /// What it began as.
+        begun: String,
+        /// What it became, and when.
+        note: BuilderNote,
+    },
     /// A build for which no worker could be had: claims, numbers and ends it
     /// with `exception`; its requests are done. Each request must be queued in
     /// the epoch given.
@@ -643,6 +672,26 @@ pub struct BuilderNote {
     pub error: Option<String>,
     /// When.
     pub at: WallTime,
+}
+
+/// A moment in a builder's life, or something with a beginning and an end, as
+/// stored.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct NoteRow {
+    /// Its id.
+    pub id: u64,
+    /// Of which builder.
+    pub builder: BuilderId,
+    /// On which worker.
+    pub worker: Option<WorkerId>,
+    /// What happens or happened, in the rows' words.
+    pub text: String,
+    /// The error text, when it was a failure.
+    pub error: Option<String>,
+    /// When it began.
+    pub at: WallTime,
+    /// When it ended; a moment has ended when it began.
+    pub ended_at: Option<WallTime>,
 }
 
 /// What an operation answers, in the order of the operations.
@@ -740,6 +789,8 @@ pub enum Change {
     WorkerUpdated(Arc<WorkerRow>),
     /// A builder's settings changed, or it was added or removed.
     BuilderUpdated(Arc<BuilderRow>),
-    /// A moment in a builder's life.
-    Note(Arc<BuilderNote>),
+    /// A moment in a builder's life, or the beginning of something longer.
+    Note(Arc<NoteRow>),
+    /// The end of what began with a `Note` of the same id.
+    NoteEnded(Arc<NoteRow>),
 }

@@ -2,9 +2,12 @@
 //!
 //! Worked out when somebody asks, from the store and the board: a running
 //! build has what was expected at its start, and the step that it is in; a
-//! queue has its builder's places and what each is busy with. What other
-//! builders will put onto the same workers meanwhile is not known, so a queue
-//! whose workers are shared may take longer.
+//! queue has its builder's places and what each is busy with.
+//!
+//! What other builders will put onto the same workers meanwhile is not known,
+//! so a queue whose workers are shared may take longer. Requests that will
+//! share a build count one by one, so theirs may end sooner; one that names
+//! its worker counts as one that any may take.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
@@ -244,9 +247,17 @@ impl<'a> Etas<'a> {
         }
         let seats = self.seats(view)?;
         let waiting = self.context.reader.waiting(view.id, QUEUED)?;
-        let times = schedule(&seats, build, None, waiting.len());
+        let times = schedule(&seats, build, limit(view), waiting.len());
         Ok(waiting.into_iter().zip(times).map(|((id, kept), eta)| (id, kept, eta)).collect())
     }
+}
+
+/// How many builds may have a place of the builder's at once. Those that have
+/// none, since their worker is away, count all the same.
+fn limit(view: &BuilderView) -> Option<usize> {
+    let away = view.builds.iter().filter(|active| !view.workers.contains_key(&active.worker));
+    let most = usize::try_from(view.max_builds?).unwrap_or(usize::MAX);
+    Some(most.saturating_sub(away.count()))
 }
 
 /// Answers `botmaster/etas`: `builds` by id, those that run or those asked for

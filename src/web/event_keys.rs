@@ -10,7 +10,9 @@ use serde_json::{Value, json};
 
 use super::shape;
 use crate::core::ids::{BuilderId, WorkerId};
-use crate::store::{BuildRow, BuildsetRow, Change, LogRow, RequestRow, RequestState, StepRow};
+use crate::store::{
+    BuildRow, BuildsetRow, Change, LogRow, NoteRow, RequestRow, RequestState, StepRow,
+};
 
 /// One element of a routing key.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -117,6 +119,13 @@ fn log_keys(row: &LogRow) -> Vec<Key<'_>> {
     vec![vec![Word("logs"), Id(row.id.0)], of_step.to_vec()]
 }
 
+/// Each worker's event is the worker's, too (row B30).
+fn note_keys(row: &NoteRow) -> Vec<Key<'static>> {
+    let mut keys = vec![vec![Word("builders"), Id(row.builder.0), Word("notes")]];
+    keys.extend(row.worker.map(|worker| vec![Word("workers"), Id(worker.0), Word("notes")]));
+    keys
+}
+
 /// First words of the keys that a change may have.
 #[must_use]
 pub fn beginnings(change: &Change) -> &'static [&'static str] {
@@ -136,7 +145,8 @@ pub fn beginnings(change: &Change) -> &'static [&'static str] {
         Change::WorkerConnected(_) | Change::WorkerDisconnected(_) | Change::WorkerUpdated(_) => {
             &["workers"]
         }
-        Change::BuilderUpdated(_) | Change::Note(_) => &["builders"],
+        Change::BuilderUpdated(_) => &["builders"],
+        Change::Note(_) | Change::NoteEnded(_) => &["builders", "workers"],
     }
 }
 
@@ -171,9 +181,8 @@ fn keys(change: &Change) -> (Vec<Key<'_>>, &'static [&'static str]) {
             (vec![vec![Word("workers"), Id(row.id.0)]], &["state_updated"])
         }
         Change::BuilderUpdated(row) => (vec![vec![Word("builders"), Id(row.id.0)]], &["update"]),
-        Change::Note(note) => {
-            (vec![vec![Word("builders"), Id(note.builder.0), Word("notes")]], &["new"])
-        }
+        Change::Note(note) => (note_keys(note), &["new"]),
+        Change::NoteEnded(note) => (note_keys(note), &["update"]),
     }
 }
 
@@ -208,7 +217,7 @@ fn message(change: &Change, configured: &BTreeMap<WorkerId, Vec<BuilderId>>) -> 
             shape::worker(row, configured.get(&row.id).map(Vec::as_slice).unwrap_or_default())
         }
         Change::BuilderUpdated(row) => shape::builder(row),
-        Change::Note(note) => shape::note(note),
+        Change::Note(note) | Change::NoteEnded(note) => shape::note(note),
     }
 }
 

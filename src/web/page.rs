@@ -189,7 +189,13 @@ fn builders(page: &mut String, context: &WebContext, shown: &Shown) {
             names.join(", "),
         );
         if let Some(reason) = view.as_ref().and_then(|view| view.broken.as_ref()) {
-            let _ = write!(page, "<tr><td colspan=5 class=failure>{}", escaped(reason));
+            let name = escaped(row.name.as_str());
+            let _ = write!(
+                page,
+                "<tr><td colspan=5 class=failure>{name} is broken: {}. Once the cause is gone: \
+                 <code>botmaster restart {name}</code>",
+                escaped(reason),
+            );
         }
     }
     page.push_str("</table>");

@@ -12,7 +12,7 @@ use super::resource::{self, Resource};
 use super::route::{BuildRef, BuilderRef, Route, StepRef, WorkerRef};
 use super::{logs, shape};
 use crate::core::ids::*;
-use crate::store::sqlite::{Filter, FilterOp, Page, PageOf, Scalar};
+use crate::store::sqlite::{Filter, FilterOp, OF_BUILD, Page, PageOf, Scalar};
 use crate::store::{BuildRow, BuilderRow, RequestRow, StepRow, WorkerRow};
 
 /// Names of the lists that `/api/v2` tells of.
@@ -157,6 +157,7 @@ pub fn answer(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answ
         Route::Requests
         | Route::Request(_)
         | Route::BuilderRequests(_)
+        | Route::BuildRequests(_)
         | Route::RequestProperties(_) => requests(context, route, pairs),
         Route::Buildsets
         | Route::Buildset(_)
@@ -164,6 +165,7 @@ pub fn answer(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answ
         | Route::BuildsetStamps(_)
         | Route::Stamps
         | Route::Stamp(_) => buildsets(context, route, pairs),
+        Route::BuilderNotes(_) | Route::WorkerNotes(_) => notes(context, route, pairs),
         Route::Changes | Route::BuildChanges => in_memory(&resource::CHANGES, pairs, Vec::new()),
         Route::Schedulers => in_memory(&resource::SCHEDULERS, pairs, Vec::new()),
         Route::LogText(..)
@@ -292,6 +294,24 @@ fn builds(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, 
     paged(kind, &query, implied, |page| context.reader.builds(page), shaped)
 }
 
+/// What happened at a builder or to a worker, the oldest first (row B30).
+fn notes(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, ApiError> {
+    let kind = &resource::NOTES;
+    let of = match route {
+        Route::BuilderNotes(of) => {
+            let found = context.find_builder(of)?;
+            Filter::is("builderid", found.ok_or_else(|| not_found(of))?.id.0)
+        }
+        Route::WorkerNotes(of) => {
+            let found = context.find_worker(of)?;
+            Filter::is("workerid", found.ok_or_else(|| not_found(of))?.id.0)
+        }
+        _ => return Err(ApiError::Inside("no path of notes".into())),
+    };
+    let query = Query::read(kind, pairs, true)?;
+    paged(kind, &query, vec![of], |page| context.reader.notes(page), |row| Ok(shape::note(row)))
+}
+
 fn steps(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, ApiError> {
     let kind = &resource::STEPS;
     let build = match route {
@@ -338,6 +358,13 @@ fn requests(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer
             let query = Query::read(kind, pairs, false)?;
             let item = query.projected(shaped(&row, &query)?);
             return Ok(Answer::single(kind.plural, item));
+        }
+        // As with a build's steps: by its id, a build that is not there has
+        // none; by its number it is not found.
+        Route::BuildRequests(BuildRef::Id(id)) => vec![Filter::is(OF_BUILD, *id)],
+        Route::BuildRequests(of) => {
+            let build = context.find_build(of)?.ok_or_else(|| not_found(of))?;
+            vec![Filter::is(OF_BUILD, build.id.0)]
         }
         Route::BuilderRequests(of) => match context.find_builder(of)? {
             Some(builder) => vec![Filter::is("builderid", builder.id.0)],

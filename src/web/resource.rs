@@ -202,6 +202,20 @@ pub static LOGS: Resource = Resource {
     ],
 };
 
+/// Moments in the lives of builders and their workers.
+pub static NOTES: Resource = Resource {
+    plural: "notes",
+    fields: &[
+        ("noteid", Int),
+        ("builderid", Int),
+        ("workerid", Int),
+        ("text", Text),
+        ("error", Text),
+        ("at", Int),
+        ("ended_at", Int),
+    ],
+};
+
 /// Pieces of logs.
 pub static CHUNKS: Resource = Resource {
     plural: "logchunks",

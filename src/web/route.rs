@@ -121,14 +121,17 @@ pub enum Route {
     BuilderWorkers(BuilderRef),
     BuilderMasters(BuilderRef),
     BuilderForms(BuilderRef),
+    BuilderNotes(BuilderRef),
     BuilderExpectations(BuilderRef),
     Workers,
     Worker(WorkerRef),
     WorkerBuilds(u64),
     WorkerBuilders(u64),
+    WorkerNotes(WorkerRef),
     Builds,
     Build(BuildRef),
     BuildSteps(BuildRef),
+    BuildRequests(BuildRef),
     BuildProperties(BuildRef),
     BuildProgress(BuildRef),
     BuildChanges,
@@ -160,6 +163,10 @@ pub enum Route {
 fn number(text: &str) -> Option<u64> {
     let number: i64 = text.parse().ok()?;
     Some(u64::try_from(number).unwrap_or(u64::MAX))
+}
+
+fn worker(text: &str) -> WorkerRef {
+    number(text).map_or_else(|| WorkerRef::Name(text.to_owned()), WorkerRef::Id)
 }
 
 fn builder(text: &str) -> BuilderRef {
@@ -216,6 +223,7 @@ fn builders(rest: &[&str]) -> Option<Route> {
         ["masters"] => Route::BuilderMasters(of),
         ["expectations"] => Route::BuilderExpectations(of),
         ["forceschedulers"] => Route::BuilderForms(of),
+        ["notes"] => Route::BuilderNotes(of),
         _ => return None,
     })
 }
@@ -224,6 +232,7 @@ fn build(of: BuildRef, rest: &[&str]) -> Option<Route> {
     Some(match rest {
         [] => Route::Build(of),
         ["steps"] => Route::BuildSteps(of),
+        ["buildrequests"] => Route::BuildRequests(of),
         ["properties"] => Route::BuildProperties(of),
         ["progress"] => Route::BuildProgress(of),
         ["changes"] => Route::BuildChanges,
@@ -260,10 +269,8 @@ fn log(of: LogRef, rest: &[&str]) -> Option<Route> {
 fn workers(rest: &[&str]) -> Option<Route> {
     Some(match rest {
         [] => Route::Workers,
-        [name] => match number(name) {
-            Some(id) => Route::Worker(WorkerRef::Id(id)),
-            None => Route::Worker(WorkerRef::Name((*name).to_owned())),
-        },
+        [name] => Route::Worker(worker(name)),
+        [name, "notes"] => Route::WorkerNotes(worker(name)),
         [id, "builds"] => Route::WorkerBuilds(number(id)?),
         [id, "builders"] => Route::WorkerBuilders(number(id)?),
         _ => return None,

@@ -23,6 +23,10 @@ const INVALID_PARAMS: i64 = -32602;
 const INSIDE: i64 = -32603;
 const PARSE: i64 = -32700;
 
+/// How often a request is cancelled that is between its queue and a build each
+/// time somebody looks.
+const CANCEL_TRIES: usize = 3;
+
 /// An error in the shape of JSON-RPC, with its HTTP status.
 #[derive(Clone, PartialEq, Debug)]
 pub struct RpcError {
@@ -90,9 +94,10 @@ impl From<Refusal> for RpcError {
             | Refusal::NoSuchWorker(_)
             | Refusal::NoSuchBuild(_)
             | Refusal::NoSuchRequest(_) => (StatusCode::NOT_FOUND, INVALID_REQUEST),
-            Refusal::NoWorker(_) | Refusal::NotAttached(_) => {
+            Refusal::NoWorker(_) | Refusal::NotAttached(_) | Refusal::NotBroken(_) => {
                 (StatusCode::CONFLICT, INVALID_REQUEST)
             }
+            Refusal::NotItsWorker { .. } => (StatusCode::BAD_REQUEST, INVALID_PARAMS),
             Refusal::QueueFull { .. } => (StatusCode::TOO_MANY_REQUESTS, INVALID_REQUEST),
             Refusal::Broken { .. } | Refusal::Stopping | Refusal::Gone => {
                 (StatusCode::SERVICE_UNAVAILABLE, INSIDE)
@@ -187,6 +192,7 @@ impl Call {
             (Route::Request(id), "cancel") => self.cancel(context, id).await,
             (Route::Request(id), "set_priority") => self.set_priority(context, id).await,
             (Route::Builder(of), "ping") => ping(context, of).await,
+            (Route::Builder(of), "restart") => restart(context, of).await,
             (Route::Worker(of), "pause") => self.order(context, of, WorkerOrder::Pause).await,
             (Route::Worker(of), "unpause") => self.order(context, of, WorkerOrder::Unpause).await,
             (Route::Worker(of), "stop") => self.order(context, of, WorkerOrder::Drain).await,
@@ -279,7 +285,32 @@ impl Call {
     async fn cancel(&self, context: &WebContext, id: u64) -> Result<Value, RpcError> {
         let reason = self.reason()?;
         let (request, builder) = request_and_builder(context, id).await?;
-        context.handle.cancel(CancelRequest { request, builder, reason }).await?;
+        for _ in 0..CANCEL_TRIES {
+            let cancel =
+                CancelRequest { request, builder: builder.clone(), reason: reason.clone() };
+            if context.handle.cancel(cancel).await? {
+                break;
+            }
+            // It ended, or a build has it whose start was sent.
+            let found =
+                blocking(context, move |context| Ok(context.reader.open_build_of(request)?));
+            let Some((build, requests)) = found.await? else {
+                let find = move |context: &WebContext| Ok(context.reader.request(request)?);
+                match blocking(context, find).await? {
+                    // It waits again meanwhile: it can be cancelled after all.
+                    Some(row) if row.results.is_none() => continue,
+                    _ => break,
+                }
+            };
+            let others = requests.into_iter().filter(|other| *other != request);
+            let others: Vec<_> = others.map(|other| other.to_string()).collect();
+            if !others.is_empty() {
+                return Err(shared(&build, &builder, request, &others));
+            }
+            let stop = StopBuild { build: build.id, builder: builder.clone(), reason };
+            context.handle.stop(stop).await?;
+            break;
+        }
         Ok(Value::Null)
     }
 
@@ -309,11 +340,42 @@ impl Call {
     }
 }
 
-async fn ping(context: &WebContext, of: BuilderRef) -> Result<Value, RpcError> {
+/// A build goes on for the others that it has.
+fn shared(
+    build: &BuildRow,
+    builder: &BuilderName,
+    request: RequestId,
+    others: &[String],
+) -> RpcError {
+    let known = match build.number {
+        Some(number) => format!("build {builder}/{number} (id {})", build.id),
+        None => format!("the build with the id {} of builder {builder}", build.id),
+    };
+    let (many, others) = (if others.len() > 1 { "s" } else { "" }, others.join(", "));
+    let text = format!(
+        "build request {request} is not cancelled: {known} has started for it together with \
+         build request{many} {others}; stop that build to end all of them: \
+         botmaster stop {}",
+        build.id
+    );
+    RpcError::new(StatusCode::CONFLICT, INVALID_REQUEST, text)
+}
+
+async fn builder_name(context: &WebContext, of: BuilderRef) -> Result<BuilderName, RpcError> {
     let missing = format!("there is no {of}");
     let found = blocking(context, move |context| context.find_builder(&of)).await?;
-    let builder = found.ok_or_else(|| RpcError::missing(missing))?.name;
+    Ok(found.ok_or_else(|| RpcError::missing(missing))?.name)
+}
+
+async fn ping(context: &WebContext, of: BuilderRef) -> Result<Value, RpcError> {
+    let builder = builder_name(context, of).await?;
     Ok(context.handle.ping(builder).await?.into())
+}
+
+async fn restart(context: &WebContext, of: BuilderRef) -> Result<Value, RpcError> {
+    let builder = builder_name(context, of).await?;
+    context.handle.restart(builder).await?;
+    Ok(Value::Null)
 }
 
 /// `[bsid, {"<builderid>": requestid}]`.

@@ -6,7 +6,7 @@ use crate::core::ids::BuilderId;
 use crate::core::time::WallTime;
 use crate::core::values::{BuildResult, Properties};
 use crate::store::{
-    BuildRow, BuildState, BuilderNote, BuilderRow, BuildsetRow, LogRow, RequestRow, RequestState,
+    BuildRow, BuildState, BuilderRow, BuildsetRow, LogRow, NoteRow, RequestRow, RequestState,
     SourceStampRow, StepRow, WorkerRow,
 };
 
@@ -185,14 +185,16 @@ pub fn log(row: &LogRow) -> Value {
     })
 }
 
-/// A moment in a builder's life.
+/// A moment in a builder's life, or something with a beginning and an end.
 #[must_use]
-pub fn note(note: &BuilderNote) -> Value {
+pub fn note(note: &NoteRow) -> Value {
     json!({
+        "noteid": note.id,
         "builderid": note.builder,
         "workerid": note.worker,
         "text": note.text,
         "error": note.error,
         "at": note.at.seconds(),
+        "ended_at": seconds(note.ended_at),
     })
 }

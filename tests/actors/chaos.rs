@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use botmaster::core::ids::{BuilderName, RequestId};
 use botmaster::core::rng::Rng;
-use botmaster::core::values::{BuilderConfig, ChooseWorker};
+use botmaster::core::values::{BuilderConfig, ChooseWorker, Merge};
 use botmaster::faults;
 use botmaster::messages::{CancelRequest, OrderWorker, WorkerOrder};
 
@@ -53,6 +53,9 @@ impl Chaos {
             let mut builder = builder_with_steps(name, workers, STEPS);
             builder.grace = Duration::from_secs(3600);
             builder.choose = ChooseWorker::Random;
+            // One each that never merges, always does, and has a limit besides.
+            builder.merge = if *name == BUILDERS[0] { Merge::None } else { Merge::SameSource };
+            builder.max_builds = (*name == BUILDERS[2]).then_some(1);
             builder
         });
         let house = House::open_with(

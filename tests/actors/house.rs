@@ -18,6 +18,7 @@ use botmaster::core::ids::*;
 use botmaster::core::rng::Rng;
 use botmaster::core::values::*;
 use botmaster::core::views::BuilderView;
+use botmaster::events::Events;
 use botmaster::faults;
 use botmaster::messages::*;
 use botmaster::settings::*;
@@ -156,6 +157,7 @@ pub struct House {
     pub board: Board,
     pub settings: Settings,
     pub greeter: Greeter,
+    pub events: Events,
     full: Arc<AtomicBool>,
     store: SqliteStore,
     logs: SqliteLogs,
@@ -209,7 +211,7 @@ impl House {
     ) -> Self {
         let on_fatal = || Arc::new(|reason: &str| panic!("the store gave up: {reason}"));
         let (store, events) = SqliteStore::open(folder.path(), on_fatal()).unwrap();
-        let logs = SqliteLogs::open(folder.path(), events, on_fatal()).unwrap();
+        let logs = SqliteLogs::open(folder.path(), events.clone(), on_fatal()).unwrap();
         let (tell, told) = tokio::sync::oneshot::channel();
         store.write(
             Transaction { ops: declare(&settings) },
@@ -243,6 +245,7 @@ impl House {
             board: world.board.clone(),
             greeter: Greeter::new(world, addr.clone().recipient()),
             settings,
+            events,
             full,
             store,
             logs,

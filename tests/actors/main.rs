@@ -6,9 +6,12 @@
 //! stories that use them run one at a time, and the others beside each other.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod again;
 mod chaos;
 mod connections;
 mod house;
+mod merges;
+mod moments;
 mod panics;
 mod reloads;
 mod removals;

@@ -201,7 +201,7 @@ fn fm06_a_builder_that_panics_at_its_start_does_not_hold_up_the_master() {
 }
 
 /// Makes builder `a` panic more often than it may.
-async fn break_it(house: &House) {
+pub async fn break_it(house: &House) {
     faults::arm("builder.submit", 6);
     for times in 1..=6 {
         // The last one may be refused already.

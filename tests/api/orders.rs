@@ -171,7 +171,7 @@ fn a_refusal_is_told_with_its_words() {
 }
 
 #[test]
-fn rebuild_copies_the_source_and_the_properties() {
+fn c02_rebuild_copies_the_absolute_source_and_the_properties() {
     let world = World::start();
     let answer = world.rpc("builds/101", "rebuild", json!({}));
     assert_eq!(answer.json()["result"], json!([71, {"1": 871}]));
@@ -189,7 +189,7 @@ fn rebuild_copies_the_source_and_the_properties() {
 }
 
 #[test]
-fn rebuild_refuses_an_unfinished_or_unknown_build() {
+fn c02_rebuild_refuses_an_unfinished_or_unknown_build() {
     let world = World::start();
     let answer = world.rpc("builds/103", "rebuild", json!({}));
     assert_eq!(answer.status, 409);
@@ -329,4 +329,39 @@ fn a_reload_is_passed_on_and_reported() {
         assert_eq!(world.post("botmaster/reload", &bad).status, 400, "{bad}");
     }
     assert_eq!(world.asked.lock().unwrap().orders.len(), 2);
+}
+
+#[test]
+fn fm06_a_broken_builder_is_started_again_by_its_name_or_id() {
+    let world = World::start();
+    let answer = world.rpc("builders/unit", "restart", json!({}));
+    assert_eq!((answer.status, &answer.json()["result"]), (200, &json!(null)));
+    let (status, out, _) = world.run(&["restart", "slow build"]);
+    assert_eq!((status, out.as_str()), (0, "builder slow build is started again\n"));
+    assert_eq!(world.asked.lock().unwrap().orders, ["restart unit", "restart slow build"]);
+    world.asked.lock().unwrap().refuse = Some(Refusal::NotBroken("unit".into()));
+    let answer = world.rpc("builders/1", "restart", json!({}));
+    assert_eq!(answer.status, 409);
+    world.asked.lock().unwrap().refuse = Some(Refusal::NotBroken("unit".into()));
+    let (status, _, err) = world.run(&["restart", "unit"]);
+    assert_eq!(status, 2);
+    assert!(err.contains("builder `unit` is not broken"), "{err}");
+    assert_eq!(world.rpc("builders/nope", "restart", json!({})).status, 404);
+}
+
+#[test]
+fn fm06_a_broken_builder_is_shown_with_its_reason_and_the_command() {
+    let world = World::start();
+    let mut view = (*world.board.builder(&"unit".into()).unwrap()).clone();
+    view.broken = Some("its actor panicked: <why>".into());
+    world.board.show_builder(&"unit".into(), view);
+    let (_, out, _) = world.run(&["builders"]);
+    assert!(out.contains("unit        broken "), "{out}");
+    let line = "unit is broken: its actor panicked: <why>; once the cause is gone: \
+                botmaster restart unit\n";
+    assert!(out.ends_with(line), "{out}");
+    let page = world.ask("GET", "/", &[], "").body;
+    let line = "unit is broken: its actor panicked: &lt;why&gt;. Once the cause is gone: \
+                <code>botmaster restart unit</code>";
+    assert!(page.contains(line), "{page}");
 }

@@ -359,3 +359,17 @@ fn names_cannot_put_tags_into_the_page() {
     assert!(!page.body.contains("<script"));
     assert!(page.body.contains("&lt;script&gt;x&lt;/script&gt;&quot;"));
 }
+
+#[test]
+fn b30_each_worker_event_is_on_the_builders_page_and_on_the_workers() {
+    let world = World::start();
+    assert_eq!(world.numbers("builders/unit/notes", "noteid"), [1, 2, 3]);
+    assert_eq!(world.numbers("workers/1/notes", "noteid"), [1, 2, 4]);
+    assert_eq!(world.list("workers/linux-1/notes"), world.list("workers/1/notes"));
+    let failed = &world.list("workers/1/notes?text__contains=failed")[0];
+    assert_eq!(failed["error"], "no folder", "with the error text");
+    assert_eq!((&failed["at"], &failed["ended_at"]), (&1000.into(), &1000.into()));
+    let latest = &world.list("workers/1/notes?order=-noteid&limit=1")[0];
+    assert_eq!((&latest["text"], &latest["ended_at"]), (&"pinging".into(), &Value::Null));
+    assert_eq!(world.get("workers/nobody/notes").status, 404);
+}

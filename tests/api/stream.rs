@@ -210,13 +210,16 @@ fn catalogue() -> Vec<(Change, Vec<&'static str>)> {
         configured: true,
         workers: vec![WorkerId(1)],
     };
-    let note = BuilderNote {
+    let note = NoteRow {
+        id: 9,
         builder: BuilderId(1),
         worker: Some(WorkerId(1)),
         text: "connect linux-1".into(),
         error: None,
         at: at(5),
+        ended_at: Some(at(5)),
     };
+    let note = Arc::new(note);
     vec![
         (Change::BuildsetNew(set), vec!["buildsets/27/new"]),
         (Change::RequestNew(r.clone()), with(&requests, "new")),
@@ -245,7 +248,8 @@ fn catalogue() -> Vec<(Change, Vec<&'static str>)> {
         (Change::WorkerDisconnected(w.clone()), vec!["workers/1/disconnected"]),
         (Change::WorkerUpdated(w), vec!["workers/1/state_updated"]),
         (Change::BuilderUpdated(Arc::new(builder)), vec!["builders/1/update"]),
-        (Change::Note(Arc::new(note)), vec!["builders/1/notes/new"]),
+        (Change::Note(note.clone()), vec!["builders/1/notes/new", "workers/1/notes/new"]),
+        (Change::NoteEnded(note), vec!["builders/1/notes/update", "workers/1/notes/update"]),
     ]
 }
 

@@ -24,10 +24,11 @@ use botmaster::web::{LogText, RawPieces, WebContext, WebState, serve};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-const SCHEMA: [&str; 3] = [
+const SCHEMA: [&str; 4] = [
     include_str!("../../migrations/sqlite/0001_first.sql"),
     include_str!("../../migrations/sqlite/0002_instances.sql"),
     include_str!("../../migrations/sqlite/0003_expectations.sql"),
+    include_str!("../../migrations/sqlite/0004_notes.sql"),
 ];
 
 const ROWS: &str = r#"
@@ -64,6 +65,11 @@ VALUES
     (103, 'c', 2, 1, 13, 1, 1, 1, 1201000000, NULL, NULL, 'building', 'f', '{}'),
     (104, 'd', 1, NULL, 15, 1, 1, 0, 1401000000, NULL, NULL, 'starting', 'f', '{}');
 INSERT INTO build_requests VALUES (101, 11, 1), (102, 12, 1), (103, 13, 1), (104, 15, 1);
+INSERT INTO notes (id, builder_id, worker_id, text, error, at, ended_at) VALUES
+    (1, 1, 1, 'failed connect linux-1', 'no folder', 1000000000, 1000000000),
+    (2, 1, 1, 'connect linux-1', NULL, 1000500000, 1000500000),
+    (3, 1, NULL, 'idle', NULL, 1000500000, 1000500000),
+    (4, 2, 1, 'pinging', NULL, 1001000000, NULL);
 INSERT INTO steps VALUES
     (1001, 101, 0, 'checkout', 1002000000, 1003000000, 0, 'checked out'),
     (1002, 101, 1, 'test', 1003000000, 1059000000, 0, 'tested'),
@@ -215,6 +221,13 @@ impl Handler<Reload> for FakeMaster {
     }
 }
 
+impl Handler<RestartBuilder> for FakeMaster {
+    type Result = Result<(), Refusal>;
+    fn handle(&mut self, m: RestartBuilder, _: &mut Self::Context) -> Self::Result {
+        self.note(format!("restart {}", m.0), |_| ())
+    }
+}
+
 /// A server over a store of its own. It ends with the value.
 pub struct World {
     pub address: SocketAddr,
@@ -268,6 +281,7 @@ fn shown_board() -> Board {
         oldest_request_time: None,
         builds,
         workers: BTreeMap::from([("linux-1".into(), "idle")]),
+        max_builds: None,
         expected: Estimate::of(vec![Duration::from_secs(90)]),
         broken: None,
         restarts: 0,
@@ -314,7 +328,8 @@ impl World {
                     stop: master.clone().recipient(),
                     ping: master.clone().recipient(),
                     order: master.clone().recipient(),
-                    reload: master.recipient(),
+                    reload: master.clone().recipient(),
+                    restart: master.recipient(),
                 };
                 let context = WebContext {
                     handle,

@@ -9,7 +9,7 @@ use botmaster::core::rng::Rng;
 use botmaster::core::time::WallTime;
 use botmaster::core::values::*;
 use botmaster::core::views::BigState;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::kit::*;
@@ -74,9 +74,19 @@ fn b07_a_request_cancelled_during_its_ping_never_starts() {
     let (build, _) = desk.claim(claim, &[1]);
     let effects =
         desk.hear(Event::Cancel { request: RequestId(1), reason: "no".into(), reply: ReplyId(1) });
-    assert!(matches!(&effects[0], Effect::CallBackStart { .. }));
+    assert!(effects.contains(&Effect::LeaveStart {
+        worker: "w1".into(),
+        claim,
+        request: RequestId(1)
+    }));
+    desk.hear(Event::LeftStart { claim, request: RequestId(1), in_time: true });
     let effects = desk.hear(Event::StartFailed { claim, failure: StartFailure::CalledBack });
-    assert!(effects.contains(&Effect::Unclaim { claim, build, cancelled: vec![RequestId(1)] }));
+    assert!(effects.contains(&Effect::Unclaim {
+        claim,
+        build,
+        cancelled: vec![RequestId(1)],
+        refused: false
+    }));
     let effects = desk.hear(Event::Unclaimed { claim, requests: Vec::new() });
     assert_eq!(answers(&effects), [(ReplyId(1), true)]);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::GiveBackSlot { .. })));
@@ -98,7 +108,12 @@ fn b08_failed_ping_requeues_at_the_head() {
     desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(1) });
     let effects =
         desk.hear(Event::StartFailed { claim, failure: StartFailure::NoAnswer("ping".into()) });
-    assert!(effects.contains(&Effect::Unclaim { claim, build, cancelled: Vec::new() }));
+    assert!(effects.contains(&Effect::Unclaim {
+        claim,
+        build,
+        cancelled: Vec::new(),
+        refused: false
+    }));
     assert_eq!(desk.pending(), [2, 3], "nothing waits again before it is durable");
     let back = Request { epoch: Epoch(1), requeued: true, ..request(1) };
     desk.hear(Event::Unclaimed { claim, requests: vec![back] });
@@ -280,7 +295,12 @@ fn b20_a_claim_whose_start_is_lost_goes_back_to_the_queue() {
     let mut effects = Vec::new();
     let none = BTreeSet::new();
     desk.core.rebuild(desk.now, records, Vec::new(), &none, &none, &mut effects);
-    let undo = Effect::Unclaim { claim: ClaimId(77), build: BuildId(9), cancelled: Vec::new() };
+    let undo = Effect::Unclaim {
+        claim: ClaimId(77),
+        build: BuildId(9),
+        cancelled: Vec::new(),
+        refused: false,
+    };
     assert!(effects.contains(&undo));
 }
 
@@ -324,6 +344,90 @@ fn b23_a_failed_attach_is_told_and_the_next_one_works() {
     assert!(notes(&desk.attach("w1", 2)).contains(&"connect w1".to_owned()));
 }
 
+/// The lock itself is not enforced yet; the build is told of it.
+#[test]
+fn b04_each_build_gets_the_builders_locks_and_environment_of_its_start() {
+    let lock = LockUse { name: "disk".into(), kind: LockKind::Master, count: 1, max_count: 1 };
+    let env = BTreeMap::from([("CC".to_owned(), "clang".to_owned())]);
+    let setup = BuilderConfig { locks: vec![lock], env, ..config(&["w1"]) };
+    let mut desk = Desk::new(setup.clone());
+    desk.attach("w1", 1);
+    let (_, claim) = asked(&desk.submit(&[1]))[0];
+    desk.grant(claim);
+    let (_, effects) = desk.claim(claim, &[1]);
+    let order = effects.iter().find_map(|effect| match effect {
+        Effect::StartOnSeat { order, .. } => Some(order),
+        _ => None,
+    });
+    assert_eq!(*order.unwrap().config, setup);
+    let effects = desk.hear(Event::StartAccepted { claim });
+    let runs = |e: &Effect| matches!(e, Effect::RunBuild { config, .. } if **config == setup);
+    assert!(effects.iter().any(runs), "set before it starts");
+}
+
+fn refusal(claim: ClaimId, message: &str) -> Event {
+    let failure = StartFailure::Refused { code: "disk".into(), message: message.into() };
+    Event::StartFailed { claim, failure }
+}
+
+#[test]
+fn fb08_b08_refused_starts_count_and_after_the_last_try_the_build_ends_with_every_reason() {
+    let mut desk = Desk::new(BuilderConfig { infra_retries: 2, ..config(&["w1"]) });
+    desk.attach("w1", 1);
+    let mut asked_now = asked(&desk.submit(&[1]));
+    for tries in 0..3 {
+        let (_, claim) = asked_now[0];
+        desk.grant(claim);
+        let build = BuildId(100);
+        // As the store has it after so many tries.
+        let again = Request { infra_tries: tries, epoch: Epoch(1), ..request(1) };
+        desk.hear(Event::Claimed { claim, build, requests: vec![(RequestId(1), Epoch(1))] });
+        if tries < 2 {
+            let effects = desk.hear(refusal(claim, &format!("full {tries}")));
+            assert!(effects.contains(&Effect::Unclaim {
+                claim,
+                build,
+                cancelled: Vec::new(),
+                refused: true
+            }));
+            let back = Request { infra_tries: tries + 1, requeued: true, ..again };
+            desk.hear(Event::Unclaimed { claim, requests: vec![back] });
+            desk.pass(3600 * SECOND);
+            asked_now = asked(&desk.hear(Event::MaybeStart { worker: None }));
+            continue;
+        }
+        let effects = desk.hear(refusal(claim, "full 2"));
+        let text = effects.iter().find_map(|effect| match effect {
+            Effect::GiveUp { text, .. } => Some(text.as_str()),
+            _ => None,
+        });
+        assert_eq!(
+            text,
+            Some(
+                "no worker could start it in 3 tries: w1 (disk: full 0), w1 (disk: full 1), \
+                 w1 (disk: full 2)"
+            )
+        );
+        let effects = desk.hear(Event::Unclaimed { claim, requests: Vec::new() });
+        let freed = |e: &Effect| matches!(e, Effect::GiveBackSlot { claim: c, .. } if *c == claim);
+        assert!(effects.iter().any(freed), "the worker is free again");
+    }
+    assert!(desk.pending().is_empty() && desk.states().is_empty());
+}
+
+#[test]
+fn b08_a_ping_that_is_not_answered_counts_no_try() {
+    let mut desk = Desk::new(BuilderConfig { infra_retries: 0, ..config(&["w1"]) });
+    desk.attach("w1", 1);
+    let (_, claim) = asked(&desk.submit(&[1]))[0];
+    desk.grant(claim);
+    let (build, _) = desk.claim(claim, &[1]);
+    let failure = StartFailure::NoAnswer("silence".into());
+    let effects = desk.hear(Event::StartFailed { claim, failure });
+    let back = Effect::Unclaim { claim, build, cancelled: Vec::new(), refused: false };
+    assert!(effects.contains(&back));
+}
+
 #[test]
 fn b24_detach_of_an_unknown_worker_changes_nothing() {
     let mut desk = Desk::new(config(&["w1"]));
@@ -333,7 +437,7 @@ fn b24_detach_of_an_unknown_worker_changes_nothing() {
     desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(4) });
     assert_eq!(desk.core, before);
     let effects = desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(5) });
-    assert_eq!(notes(&effects), ["disconnect w1", "offline"]);
+    assert_eq!(notes(&effects), ["disconnect w1", "last disconnect", "offline"]);
     desk.hear(Event::Attach { worker: "w1".into(), session: SessionId(6) });
     let effects = desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(6) });
     assert_eq!(notes(&effects), ["failed connect w1"], "`disconnect` only follows `connect`");

@@ -30,6 +30,26 @@ fn c03_ping_asks_all_workers_and_is_true_only_if_each_answers() {
 }
 
 #[test]
+fn c01_busy_workers_and_those_within_their_grace_count_and_attaching_ones_do_not() {
+    let mut desk = Desk::new(config(&["w1", "w2"]));
+    let usable = |desk: &Desk| desk.core.view().has_usable_worker();
+    assert!(!usable(&desk));
+    desk.hear(Event::Attach { worker: "w1".into(), session: SessionId(1) });
+    assert!(!usable(&desk), "attaching");
+    desk.attach("w2", 2);
+    assert!(usable(&desk));
+    let (_, claim) = asked(&desk.submit(&[1]))[0];
+    desk.start(claim, &[1], 1);
+    desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(1) });
+    assert!(usable(&desk), "busy");
+    desk.hear(Event::Orphaned { claim, orphaned: true });
+    desk.hear(Event::Detach { worker: "w2".into(), session: SessionId(2) });
+    assert!(usable(&desk), "within its grace");
+    desk.finish(claim);
+    assert!(!usable(&desk));
+}
+
+#[test]
 fn s09_no_start_joins_a_persons_ping() {
     let mut desk = Desk::new(config(&["w1"]));
     desk.attach("w1", 1);
@@ -53,18 +73,6 @@ fn ff04_stop_clicked_many_times_has_one_effect() {
         assert_eq!(answers(&effects), [(ReplyId(reply), true)]);
     }
     assert_eq!(stops, 1);
-}
-
-#[test]
-fn ff01_a_cancel_that_comes_after_the_start_stops_the_build() {
-    let mut desk = Desk::new(config(&["w1"]));
-    desk.attach("w1", 1);
-    let (_, claim) = asked(&desk.submit(&[1]))[0];
-    desk.start(claim, &[1], 1);
-    let effects =
-        desk.hear(Event::Cancel { request: RequestId(1), reason: "no".into(), reply: ReplyId(1) });
-    assert!(effects.contains(&Effect::StopBuild { claim, reason: "no".into() }));
-    assert_eq!(answers(&effects), [(ReplyId(1), true)]);
 }
 
 #[test]

@@ -65,6 +65,23 @@ pub fn request(id: u64) -> Request {
     }
 }
 
+/// A request for a source of its own.
+pub fn of_source(id: u64, source: u64) -> Request {
+    Request { source: Arc::from([source]), ..request(id) }
+}
+
+/// A request that only this worker may run.
+pub fn named(id: u64, worker: &str) -> Request {
+    Request { worker: Some(worker.into()), ..request(id) }
+}
+
+/// A request whose submission has these properties.
+pub fn with_properties(id: u64, properties: &[(&str, &str)]) -> Request {
+    let property = |value: &str| Property { value: value.into(), source: "Force".into() };
+    let properties = properties.iter().map(|(name, value)| ((*name).into(), property(value)));
+    Request { properties: Arc::new(properties.collect()), ..request(id) }
+}
+
 /// A builder, and what it wanted done since the test looked last.
 pub struct Desk {
     pub core: BuilderCore,
@@ -101,6 +118,23 @@ impl Desk {
         let (worker, session) = (WorkerName::from(worker), SessionId(session));
         let mut all = self.hear(Event::Attach { worker: worker.clone(), session });
         all.extend(self.hear(Event::Attached { worker, session, building: None }));
+        all
+    }
+
+    pub fn enqueue(&mut self, requests: Vec<Request>) -> Vec<Effect> {
+        self.hear(Event::Enqueue(requests))
+    }
+
+    pub fn cancel(&mut self, id: u64) -> Vec<Effect> {
+        self.hear(Event::Cancel { request: RequestId(id), reason: "no".into(), reply: ReplyId(id) })
+    }
+
+    /// The requests of each build, in order, the builds by their first ones.
+    pub fn built(&self) -> Vec<Vec<u64>> {
+        let ids = |ids: &[RequestId]| ids.iter().map(|id| id.0).collect::<Vec<_>>();
+        let view = self.core.view();
+        let mut all: Vec<_> = view.builds.iter().map(|build| ids(&build.requests)).collect();
+        all.sort();
         all
     }
 

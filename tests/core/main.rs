@@ -3,12 +3,15 @@
 
 mod build_stories;
 mod builder_stories;
+mod cancel_stories;
 mod control_stories;
 mod expectation_stories;
 mod inbox_stories;
 mod kit;
+mod merge_stories;
 mod ping_stories;
 mod plan_stories;
+mod queue_model;
 mod slave_builder_stories;
 mod slave_builder_table;
 mod takeover_stories;

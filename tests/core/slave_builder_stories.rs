@@ -3,9 +3,9 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use botmaster::core::builder::{ReplyId, StartFailure, StartOrder};
+use botmaster::core::builder::{ReplyId, SeatReportUse, StartFailure, StartOrder};
 use botmaster::core::ids::*;
-use botmaster::core::slave_builder::{Effect, Event, SlaveBuilderCore, State};
+use botmaster::core::slave_builder::{CommandVersions, Effect, Event, SlaveBuilderCore, State};
 use botmaster::core::time::Timestamp;
 
 use crate::kit::config;
@@ -72,6 +72,88 @@ fn s02_it_is_idle_once_its_worker_is_ready_and_building_with_what_it_brought_bac
     let mut seat = Seat::attaching();
     seat.hear(Event::Ready { building: Some(ClaimId(3)) });
     assert_eq!(*seat.core.state(), State::Building { claim: ClaimId(3) });
+}
+
+fn left(claim: u128, in_time: bool) -> Effect {
+    Effect::TellLeft { claim: ClaimId(claim), request: RequestId(1), in_time }
+}
+
+#[test]
+fn b07_a_request_leaves_a_start_that_was_not_sent_and_the_last_calls_it_back() {
+    let mut seat = Seat::idle();
+    let mut two = order(3);
+    two.requests.push((RequestId(2), Epoch(4)));
+    seat.hear(Event::Start(Box::new(two)));
+    let leave = |request| Event::Leave { claim: ClaimId(3), request: RequestId(request) };
+    assert_eq!(seat.hear(leave(1)), [left(3, true)]);
+    assert_eq!(seat.core.report(), Some(SeatReportUse::Starting(ClaimId(3))));
+    let effects = seat.hear(leave(2));
+    assert!(matches!(effects[0], Effect::TellLeft { in_time: true, .. }));
+    assert_eq!(told(&effects), [false]);
+    assert_eq!(*seat.core.state(), State::Idle);
+    // What answers the ping comes too late for a start.
+    let effects = seat.hear(Event::PingEnded(true));
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::SendStart(_))));
+}
+
+#[test]
+fn b07_the_start_is_sent_without_a_request_that_left() {
+    let mut seat = Seat::idle();
+    let mut two = order(3);
+    two.requests.push((RequestId(2), Epoch(4)));
+    seat.hear(Event::Start(Box::new(two)));
+    seat.hear(Event::Leave { claim: ClaimId(3), request: RequestId(1) });
+    let effects = seat.hear(Event::PingEnded(true));
+    assert!(matches!(
+        &effects[0],
+        Effect::SendStart(order) if order.requests == [(RequestId(2), Epoch(4))]
+    ));
+}
+
+#[test]
+fn b07_nothing_leaves_a_start_that_was_sent() {
+    let mut seat = Seat::idle();
+    seat.start(3);
+    seat.hear(Event::PingEnded(true));
+    let leave = || Event::Leave { claim: ClaimId(3), request: RequestId(1) };
+    assert_eq!(seat.hear(leave()), [left(3, false)]);
+    assert!(
+        matches!(seat.core.state(), State::Starting { order, .. } if order.requests.len() == 1)
+    );
+    seat.hear(Event::Accepted(BuildId(3)));
+    assert_eq!(seat.hear(leave()), [left(3, false)]);
+    // One that is over was called back, or has failed.
+    seat.hear(Event::BuildOver(ClaimId(3)));
+    assert_eq!(seat.hear(leave()), [left(3, true)]);
+}
+
+#[test]
+fn s03_a_commands_version_is_the_workers_none_or_the_old_one() {
+    let caps = ["shell/2".to_owned(), "resume/1".to_owned()];
+    let mut seat = Seat::attaching();
+    seat.core = seat.core.knowing(CommandVersions::of(Some(&caps)));
+    assert_eq!(seat.core.command_version("shell", Some("1")), Some("2"));
+    assert_eq!(seat.core.command_version("git", Some("1")), None, "it lacks the command");
+    seat.hear(Event::Ready { building: None });
+    seat.hear(Event::Detach);
+    assert_eq!(seat.core.command_version("shell", Some("1")), None, "detached");
+    let mut seat = Seat::attaching();
+    seat.core = seat.core.knowing(CommandVersions::of(None));
+    assert_eq!(seat.core.command_version("shell", Some("1")), Some("1"), "it reported none");
+    assert_eq!(seat.core.command_version("shell", None), None);
+}
+
+#[test]
+fn s03_a_start_that_needs_a_command_that_the_worker_lacks_is_refused_at_once() {
+    let mut seat = Seat::idle();
+    seat.core = seat.core.knowing(CommandVersions::of(Some(&["git/1".to_owned()])));
+    let effects = seat.start(1);
+    let expected = StartFailure::Refused {
+        code: "lacks".into(),
+        message: "the worker does not have the command `shell`".into(),
+    };
+    assert_eq!(effects, [Effect::TellStart { claim: ClaimId(1), outcome: Err(expected) }]);
+    assert_eq!(*seat.core.state(), State::Idle);
 }
 
 #[test]
@@ -148,16 +230,18 @@ fn s04_a_persons_ping_joins_a_starts_and_all_are_answered_once() {
     let persons = effects.iter().filter(|e| matches!(e, Effect::TellPing { ok: true, .. })).count();
     assert_eq!(persons, 1);
     assert!(effects.iter().any(|e| matches!(e, Effect::SendStart(_))));
-    assert!(!effects.iter().any(|e| matches!(e, Effect::Note(_))), "s05: joiners publish nothing");
+    let published = |e: &Effect| matches!(e, Effect::NoteBegins(_) | Effect::NoteEnds { .. });
+    assert!(!joined.iter().chain(&effects).any(published), "s05: joiners publish nothing");
 }
 
 #[test]
 fn s05_a_persons_ping_is_one_event_with_a_beginning_and_an_end() {
     for (ok, end) in [(true, "ping success"), (false, "ping failed")] {
         let mut seat = Seat::idle();
-        assert_eq!(seat.hear(Event::Ping(ReplyId(1)))[0], Effect::Note("pinging"));
+        assert_eq!(seat.hear(Event::Ping(ReplyId(1)))[0], Effect::NoteBegins("pinging"));
         let effects = seat.hear(Event::PingEnded(ok));
-        assert_eq!(effects[..2], [Effect::Note(end), Effect::TellPing { reply: ReplyId(1), ok }]);
+        let published = Effect::NoteEnds { begun: "pinging", text: end };
+        assert_eq!(effects[..2], [published, Effect::TellPing { reply: ReplyId(1), ok }]);
         assert_eq!(effects[2], Effect::TellIdle, "s09");
     }
 }

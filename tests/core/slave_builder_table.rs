@@ -39,6 +39,7 @@ fn event(kind: Hears, id: u64) -> Event {
         Hears::Failed => Event::Failed { error: "no folder".into() },
         Hears::Start => Event::Start(order(id)),
         Hears::CallBack => Event::CallBack(claim),
+        Hears::Leave => Event::Leave { claim, request: RequestId(1) },
         Hears::Ping => Event::Ping(ReplyId(id)),
         Hears::Pong => Event::PingEnded(true),
         Hears::PingFailed => Event::PingEnded(false),
@@ -169,6 +170,19 @@ fn s08_the_seeds_three_impossible_ones_leave_it_consistent() {
     assert!(matches!(&effects[..], [Effect::SendStart(order)] if order.build == BuildId(MINE)));
 }
 
+/// Busy is neither IDLE nor LATENT: only an idle one takes a start.
+#[test]
+fn s01_only_an_idle_one_takes_a_start() {
+    for stands in STATES {
+        let mut core = standing(*stands, false).unwrap();
+        let effects = hear(&mut core, BEGIN, event(Hears::Start, OTHER));
+        let pings = effects.iter().any(|effect| matches!(effect, Effect::StartPing { .. }));
+        assert_eq!(pings, *stands == Stands::Idle, "{stands:?}");
+        let answered = effects.iter().any(|effect| matches!(effect, Effect::TellStart { .. }));
+        assert_eq!(answered, !pings, "{stands:?}: who is not started is told so");
+    }
+}
+
 #[test]
 fn s04_a_refused_start_leaves_a_persons_ping_under_way() {
     for end in [event(Hears::Refused, MINE), Event::DeadlineReached] {
@@ -186,6 +200,7 @@ fn s04_a_refused_start_leaves_a_persons_ping_under_way() {
 struct Debts {
     starts: BTreeMap<ClaimId, u32>,
     pings: BTreeMap<ReplyId, u32>,
+    leaves: u32,
     attached: bool,
     told_off: bool,
     on_the_wire: bool,
@@ -197,6 +212,7 @@ impl Debts {
         match heard {
             Event::Start(order) => *self.starts.entry(order.claim).or_default() += 1,
             Event::Ping(reply) => *self.pings.entry(*reply).or_default() += 1,
+            Event::Leave { .. } => self.leaves += 1,
             Event::PingEnded(ok) => {
                 self.answered = *ok && self.on_the_wire;
                 self.on_the_wire = false;
@@ -215,12 +231,16 @@ impl Debts {
                 let owed = self.pings.get_mut(reply).expect("answer to a ping of nobody's");
                 *owed = owed.checked_sub(1).expect("a ping is answered twice");
             }
+            Effect::TellLeft { .. } => {
+                self.leaves = self.leaves.checked_sub(1).expect("a leave is answered twice");
+            }
             Effect::StartPing { .. } => {
                 assert!(!self.on_the_wire, "two pings on the wire");
                 self.on_the_wire = true;
             }
             Effect::EndPing => self.on_the_wire = false,
-            Effect::SendStart(_) => {
+            Effect::SendStart(order) => {
+                assert!(!order.requests.is_empty(), "a start for nobody");
                 assert!(self.answered, "i04: a start without an answered ping");
                 assert!(self.attached && !self.told_off, "i04: a start without a worker");
             }
@@ -235,7 +255,8 @@ impl Debts {
             Effect::TightenPing(_)
             | Effect::TellIdle
             | Effect::DropConnection(_)
-            | Effect::Note(_)
+            | Effect::NoteBegins(_)
+            | Effect::NoteEnds { .. }
             | Effect::Ignored(_) => {}
         }
     }
@@ -285,6 +306,7 @@ proptest! {
                 debts.settle(&effect);
             }
             is_consistent(&core);
+            prop_assert_eq!(debts.leaves, 0, "it is answered at once");
         }
         for effect in hear(&mut core, now, Event::Detach) {
             debts.settle(&effect);

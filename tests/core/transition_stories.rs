@@ -29,7 +29,7 @@ const REQUEST_STATES: &[RequestStands] = {
 };
 const REQUEST_EVENTS: &[RequestEvent] = {
     use RequestEvent::*;
-    &[Submit, Claim, Unclaim, UnclaimCancelled, Finish, FinishRequeue, Cancel, SetPriority]
+    &[Submit, Claim, Unclaim, UnclaimCancelled, Leave, Finish, FinishRequeue, Cancel, SetPriority]
 };
 const BUILD_STATES: &[BuildStands] = {
     use BuildStands::*;
@@ -37,7 +37,7 @@ const BUILD_STATES: &[BuildStands] = {
 };
 const BUILD_EVENTS: &[BuildEvent] = {
     use BuildEvent::*;
-    &[Claim, Unclaim, Start, Adopt, Finish]
+    &[Claim, Unclaim, Leave, Start, Adopt, Finish]
 };
 
 /// Every state with every event, once, in order; every state can be reached

@@ -211,6 +211,25 @@ fn fa13_an_order_that_could_not_be_stored_changes_nothing() {
 }
 
 #[test]
+fn s01_a_worker_can_start_when_connected_below_its_limit_not_paused_and_not_leaving() {
+    let mut desk = Desk::new(1);
+    assert!(!desk.0.can_start(), "not connected");
+    desk.attach(1, Vec::new());
+    assert!(desk.0.can_start());
+    assert!(desk.ask("a", 1));
+    assert!(!desk.0.can_start(), "at max_builds");
+    desk.hear(Event::GiveBackSlot { claim: ClaimId(1) });
+    desk.hear(Event::PauseStored { paused: true });
+    assert!(!desk.0.can_start(), "paused");
+    desk.hear(Event::PauseStored { paused: false });
+    assert!(desk.0.can_start());
+    desk.hear(Event::Draining);
+    assert!(!desk.0.can_start(), "shutting down");
+    desk.hear(Event::ConnectionLost { session: SessionId(1) });
+    assert!(!desk.0.can_start(), "gone");
+}
+
+#[test]
 fn fa19_a_lower_max_builds_waits_for_the_running_ones() {
     let mut desk = Desk::new(2);
     desk.attach(1, Vec::new());

@@ -6,6 +6,8 @@
 mod kit;
 
 mod bad_links;
+mod expectations;
+mod merges;
 mod orders;
 mod people;
 mod reloads;

@@ -137,7 +137,7 @@ fn a_stopped_build_takes_its_whole_process_tree_with_it() {
 }
 
 #[test]
-fn a_waiting_request_is_cancelled_and_never_built_and_a_build_is_repeated() {
+fn c02_a_waiting_request_is_cancelled_and_never_built_and_a_build_is_repeated() {
     let place = Place::new(&format!(
         "{}{}",
         worker("w", 1),
@@ -170,7 +170,10 @@ fn a_waiting_request_is_cancelled_and_never_built_and_a_build_is_repeated() {
     let ran = master.cli(&["rebuild", "b/1"]).expect(0);
     assert!(ran.out.contains("to repeat build b/1"), "{}", ran.all());
     let again = master.ended_as("b", 3, 0);
-    assert!(again["buildrequestid"].as_i64().unwrap() > third);
+    let repeat = again["buildrequestid"].as_i64().unwrap();
+    assert!(repeat > third);
+    let submitted = |id: i64| master.request(id)["submitted_at"].as_i64().unwrap();
+    assert!(submitted(repeat) >= submitted(third), "c02: a submit time of its own");
 
     // Cancelling a request whose build runs stops the build.
     std::fs::remove_file(place.path("go")).unwrap();
@@ -181,7 +184,7 @@ fn a_waiting_request_is_cancelled_and_never_built_and_a_build_is_repeated() {
 }
 
 #[test]
-fn c03_ping_answers_whether_all_workers_are_there_and_disturbs_no_build() {
+fn c03_c01_who_is_there_is_told_and_nothing_is_queued_for_nobody() {
     let place = Place::new(&format!(
         "{}{}{}{}",
         worker("w", 1),
@@ -196,9 +199,13 @@ fn c03_ping_answers_whether_all_workers_are_there_and_disturbs_no_build() {
     assert_eq!(ran.out, "builder here: every worker answered\n");
     let ran = master.cli(&["ping", "gone"]).expect(1);
     assert_eq!(ran.out, "builder gone: not every worker answered\n");
+    // C01: nobody could build it soon, so nothing is queued.
+    let ran = master.cli(&["force", "gone", "--soon"]).expect(2);
+    assert!(ran.err.contains("has no worker that could build it"), "{}", ran.all());
+    assert!(master.list("builders/gone/buildrequests").is_empty());
+    master.cli(&["force", "here", "--soon"]).expect(0);
     let ran = master.cli(&["ping", "nobody"]).expect(2);
     assert!(ran.err.contains("there is no builder"), "{}", ran.all());
-    master.force("here");
     master.said("here", 1, 0, "line 1");
     master.cli(&["ping", "here"]).expect(0);
     master.counts_on("here", 1);

@@ -140,7 +140,7 @@ fn fb02_an_unclaimed_request_goes_to_the_head_and_a_cancelled_one_ends() {
     let both = claim_op(1, world.builder, &[(one, Epoch(0)), (two, Epoch(0))]);
     let OpOutcome::Claimed { build, .. } = world.run(both).unwrap() else { panic!() };
     world.changes();
-    let unclaim = Op::Unclaim { build: build.id, cancelled: vec![two], at: at(25) };
+    let unclaim = Op::Unclaim { build: build.id, cancelled: vec![two], refused: false, at: at(25) };
     let OpOutcome::Requeued { requests } = world.run(unclaim.clone()).unwrap() else { panic!() };
     assert_eq!(requests.iter().map(|with| with.row.id).collect::<Vec<_>>(), [one]);
     assert!(requests[0].row.requeued && requests[0].row.infra_tries == 0);
@@ -165,7 +165,7 @@ fn a_started_build_has_the_next_number_once() {
     assert!(world.changes().is_empty());
     let (_, second) = world.running(2);
     assert_eq!(second.number, Some(BuildNumber(2)));
-    let unclaim = Op::Unclaim { build: first.id, cancelled: vec![], at: at(35) };
+    let unclaim = Op::Unclaim { build: first.id, cancelled: vec![], refused: false, at: at(35) };
     assert!(matches!(world.run(unclaim), Err(StoreError::Fenced(_))));
 }
 

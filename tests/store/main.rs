@@ -3,6 +3,7 @@
 //! fault matrix that a test stands for, where there is one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod expectations;
 mod files;
 mod group;
 mod instances;
@@ -10,6 +11,7 @@ mod lifecycle;
 mod logs;
 mod logs_lines;
 mod logs_model;
+mod merging;
 mod people;
 mod transitions;
 mod world;

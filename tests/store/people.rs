@@ -1,6 +1,7 @@
 //! Builders and workers: declaring, attaching, what survives.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use botmaster::core::ids::*;
 use botmaster::store::*;
@@ -106,8 +107,37 @@ fn notes_are_kept_and_published() {
         error: None,
         at: at(3),
     };
+    let row = |id, text: &str, ended| {
+        Arc::new(NoteRow {
+            id,
+            builder: note.builder,
+            worker: note.worker,
+            text: text.into(),
+            error: None,
+            at: at(3),
+            ended_at: ended,
+        })
+    };
     world.run(Op::Note(note.clone())).unwrap();
-    assert_eq!(world.engine.drain_changes(), [Change::Note(note.into())]);
+    let moment = Change::Note(row(1, "connect w1", Some(at(3))));
+    assert_eq!(world.engine.drain_changes(), [moment]);
+
+    // One row with a beginning and an end (row S05).
+    let ping = BuilderNote { text: "pinging".into(), ..note.clone() };
+    let end = Op::EndNote {
+        begun: "pinging".into(),
+        note: BuilderNote { text: "ping success".into(), at: at(5), ..note.clone() },
+    };
+    world.run(Op::BeginNote(ping.clone())).unwrap();
+    world.run(Op::Note(BuilderNote { text: "idle".into(), worker: None, ..note.clone() })).unwrap();
+    world.run(end.clone()).unwrap();
+    let changes = world.engine.drain_changes();
+    assert_eq!(changes[0], Change::Note(row(2, "pinging", None)));
+    assert_eq!(changes[2], Change::NoteEnded(row(2, "ping success", Some(at(5)))));
+
+    // The end of something whose beginning nobody knows is a moment.
+    world.run(end).unwrap();
+    assert_eq!(world.changes(), ["Note"]);
     let unknown = Op::SaveExpectations { builder: BuilderId(99), text: "{}".into() };
     assert!(matches!(world.run(unknown), Err(StoreError::Missing(_))));
 }

@@ -27,6 +27,7 @@ fn kinds(op: &Op) -> (Option<RequestEvent>, Option<BuildEvent>) {
             (Some(R::Unclaim), Some(B::Unclaim))
         }
         Op::Unclaim { .. } => (Some(R::UnclaimCancelled), Some(B::Unclaim)),
+        Op::CancelClaimed { .. } => (Some(R::Leave), Some(B::Leave)),
         Op::StartBuild { .. } => (None, Some(B::Start)),
         Op::AdoptBuild { .. } => (None, Some(B::Adopt)),
         Op::FinishBuild { requests: RequestsAfter::Done, .. } => (Some(R::Finish), Some(B::Finish)),
@@ -58,14 +59,18 @@ fn kinds(op: &Op) -> (Option<RequestEvent>, Option<BuildEvent>) {
         | Op::ListInstances
         // A claim, a start and an end in one: each of them is held to the table.
         | Op::FailBuild { .. }
-        | Op::Note(_) => (None, None),
+        | Op::Note(_)
+        | Op::BeginNote(_)
+        | Op::EndNote { .. } => (None, None),
     }
 }
 
-/// A request, the build that had it last, and that build's claim.
+/// A request, another one that shares its build, the build that had them last,
+/// and that build's claim.
 #[derive(Clone, Copy, Debug)]
 struct Case {
     request: RequestId,
+    mate: RequestId,
     epoch: Epoch,
     build: BuildId,
     claim: u128,
@@ -130,18 +135,22 @@ impl Shop {
         let submitted = self.one(Op::AddBuildset(submission(&[self.builder])));
         let OpOutcome::Buildset { requests, .. } = submitted else { panic!() };
         let request = requests[0].id;
+        let submitted = self.one(Op::AddBuildset(submission(&[self.builder])));
+        let OpOutcome::Buildset { requests, .. } = submitted else { panic!() };
+        let mate = requests[0].id;
         let claim = self.claim();
-        let never = Case { request, epoch: Epoch(0), build: BuildId(999_999), claim };
+        let never = Case { request, mate, epoch: Epoch(0), build: BuildId(999_999), claim };
         if matches!(life, Life::Waits | Life::Cancelled) {
             if life == Life::Cancelled {
                 self.one(Op::CancelRequests { requests: vec![request], at: at(15) });
             }
             return never;
         }
-        let outcome = self.one(claim_op(claim, self.builder, &[(request, Epoch(0))]));
+        let outcome =
+            self.one(claim_op(claim, self.builder, &[(request, Epoch(0)), (mate, Epoch(0))]));
         let OpOutcome::Claimed { build, .. } = outcome else { panic!("{outcome:?}") };
         let build = build.id;
-        let unclaim = |cancelled| Op::Unclaim { build, cancelled, at: at(25) };
+        let unclaim = |cancelled| Op::Unclaim { build, cancelled, refused: false, at: at(25) };
         match life {
             Life::WaitsAgain => drop(self.one(unclaim(Vec::new()))),
             Life::CancelledAtStart => drop(self.one(unclaim(vec![request]))),
@@ -155,13 +164,13 @@ impl Shop {
         if matches!(life, Life::Done | Life::WaitsAfterALoss) {
             self.one(finish_op(build, result, after));
         }
-        Case { request, epoch: Epoch(1), build, claim }
+        Case { request, mate, epoch: Epoch(1), build, claim }
     }
 
     /// Every operation there is, about this case. A claim comes twice: as the
     /// same one again and as another's.
     fn ops(&mut self, case: Case) -> Vec<Op> {
-        let Case { request, epoch, build, claim } = case;
+        let Case { request, mate, epoch, build, claim } = case;
         let other = self.claim();
         let w2 = WorkerId(2);
         let note = BuilderNote {
@@ -175,8 +184,9 @@ impl Shop {
             Op::AddBuildset(submission(&[self.builder])),
             claim_op(claim, self.builder, &[(request, epoch)]),
             claim_op(other, self.builder, &[(request, epoch)]),
-            Op::Unclaim { build, cancelled: Vec::new(), at: at(50) },
-            Op::Unclaim { build, cancelled: vec![request], at: at(50) },
+            Op::Unclaim { build, cancelled: Vec::new(), refused: true, at: at(50) },
+            Op::Unclaim { build, cancelled: vec![request], refused: true, at: at(50) },
+            Op::CancelClaimed { build, requests: vec![request], head: mate, at: at(50) },
             start_op(build),
             Op::AdoptBuild { build, incarnation: Incarnation(1) },
             finish_op(build, BuildResult::Failure, RequestsAfter::Done),
@@ -221,7 +231,9 @@ impl Shop {
             Op::DetachWorker { worker: w2, incarnation: Incarnation(1), at: at(50) },
             Op::SetWorker { worker: w2, paused: Some((true, None)), graceful: None },
             Op::SaveExpectations { builder: self.builder, text: "1".into() },
-            Op::Note(note),
+            Op::Note(note.clone()),
+            Op::BeginNote(note.clone()),
+            Op::EndNote { begun: "pinging".into(), note },
         ]
     }
 
@@ -323,7 +335,8 @@ fn s08_every_operation_meets_every_state_as_the_tables_say() {
 #[test]
 fn s08_a_request_that_nobody_submitted_is_nothing_to_any_operation() {
     let mut shop = Shop::open();
-    let nobody = Case { request: RequestId(999), epoch: Epoch(0), build: BuildId(999), claim: 0 };
+    let (request, mate) = (RequestId(999), RequestId(998));
+    let nobody = Case { request, mate, epoch: Epoch(0), build: BuildId(999), claim: 0 };
     let mut told = BTreeMap::new();
     for op in shop.ops(nobody) {
         let kind = kinds(&op).0;

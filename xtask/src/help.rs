@@ -11,8 +11,12 @@ well, 1 something failed, 2 the command could not be understood or begun.
       Everything that has to hold before a change goes in. Continuous
       integration runs exactly this (`.ci/run`).
 
-  cargo xtask rows [--missing] [--faults]
-      Which tests carry which row of docs/seed-rows.md or docs/fault-matrix.md.
+  cargo xtask rows [--missing] [--faults] [--list] [--strict] [--results FILE]
+      Runs the tests that carry a row of docs/seed-rows.md (or, with --faults,
+      of docs/fault-matrix.md) and tells which rows no test shows.
+
+  cargo xtask diagrams
+      Draws the transition tables in docs/transitions.md.
 
   cargo xtask simulate [--seeds N] [--seed S]
       Whole masters and workers in virtual time, with faults, from N seeds.
@@ -33,6 +37,7 @@ Runs these stages, in this order, and goes on after one that failed:
   format    cargo fmt --all --check
   clippy    cargo clippy --workspace --all-targets -- -D warnings
   nextest   cargo nextest run --workspace       (a test that hangs is ended at 120 s)
+  rows      cargo xtask rows                    (with the results of the stage before)
   doctest   cargo test --workspace --doc
   doc       cargo doc --workspace --no-deps     (warnings are errors)
   deny      cargo deny check bans licenses sources
@@ -44,21 +49,36 @@ Runs these stages, in this order, and goes on after one that failed:
 Needs git and a C compiler, and says so when one is missing. rustfmt and clippy
 are added with rustup, cargo-nextest and cargo-deny with `cargo install
 --locked`, when they are absent. Without cargo-nextest, `cargo test` runs the
-tests, and the line of that stage says so. CARGO_TARGET_DIR is honoured.
+tests, and the line of that stage says so; `rows` fails then, for it has no
+results to read. CARGO_TARGET_DIR is honoured.
 
 Each stage prints {\"stage\":…,\"ok\":…,\"seconds\":…}; the last line is the summary.
 ";
 
 const ROWS: &str = "\
-cargo xtask rows [--missing] [--faults]
+cargo xtask rows [--missing] [--faults] [--list] [--strict] [--results FILE]
 
 A test carries a row when the row's id is a word of its name:
 `b08_failed_ping_requeues_at_the_head` carries B08, and `fr01_b25_…` carries
-both FR01 and B25. Prints one object a row, with the tests that carry it, and
-at the end a summary. Tests that are ignored are named but do not count.
+both FR01 and B25. Runs the tests that carry a row (with cargo-nextest) and
+prints one object a row: the tests that passed, those that failed, and those
+that are in the tree and did not run. Only a test that ran and passed counts.
+Ends with 1 when a row of docs/seed-rows.md, or an FC row of the fault matrix,
+has none, or a test begins with an id that no row has.
 
-  --missing   only the rows that no test carries
-  --faults    the rows of docs/fault-matrix.md instead of docs/seed-rows.md
+  --missing        prints only the rows without a test that counts
+  --faults         all rows of docs/fault-matrix.md; lists, and ends with 0
+  --list           runs nothing: which tests are in the tree; ends with 0
+  --strict         a missing test is a failure also with --faults or --list
+  --results FILE   runs nothing: reads the results that nextest left in FILE
+                   (`cargo xtask test` leaves target/nextest/default/junit.xml)
+";
+
+const DIAGRAMS: &str = "\
+cargo xtask diagrams
+
+Writes docs/transitions.md from the transition tables in src/core. A test fails
+while the file and the tables differ.
 ";
 
 const SIMULATE: &str = "\
@@ -117,6 +137,7 @@ fn text(command: &str) -> Result<&'static str, String> {
         "test" => Ok(TEST),
         "rows" => Ok(ROWS),
         "simulate" => Ok(SIMULATE),
+        "diagrams" => Ok(DIAGRAMS),
         "bench" => Ok(BENCH),
         other => Err(format!("there is no command `{other}`\n\n{ALL}")),
     }
@@ -135,7 +156,7 @@ mod tests {
 
     #[test]
     fn every_command_has_help_of_its_own() {
-        for command in ["test", "rows", "simulate", "bench", "help"] {
+        for command in ["test", "rows", "diagrams", "simulate", "bench", "help"] {
             assert!(text(command).unwrap().contains(&format!("cargo xtask {command}")));
             assert!(ALL.contains(&format!("cargo xtask {command}")), "{command}");
         }

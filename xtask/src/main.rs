@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod bench;
+mod diagrams;
 mod help;
 mod report;
 mod root;
@@ -27,6 +28,7 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "rows" => rows::run(rest),
         "simulate" => simulate::run(rest),
+        "diagrams" => diagrams::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => help::run(rest),
         other => Err(format!(

@@ -9,6 +9,7 @@ use std::time::Instant;
 use serde_json::{Value, json};
 
 use crate::report;
+use crate::rows::results;
 use crate::tools;
 
 /// One stage.
@@ -29,6 +30,7 @@ pub const STAGES: &[Stage] = &[
     Stage { name: "format", quick: true, prepare: format },
     Stage { name: "clippy", quick: true, prepare: clippy },
     Stage { name: "nextest", quick: true, prepare: nextest },
+    Stage { name: "rows", quick: true, prepare: rows },
     Stage { name: "doctest", quick: true, prepare: doctest },
     Stage { name: "doc", quick: false, prepare: doc },
     Stage { name: "deny", quick: false, prepare: deny },
@@ -160,6 +162,8 @@ fn clippy() -> Prepared {
 }
 
 fn nextest() -> Prepared {
+    // What the next stage reads must be this run's.
+    let _ = std::fs::remove_file(results::file_of("default"));
     match tools::need(tools::NEXTEST) {
         Ok(mut command) => {
             command.args(["run", "--workspace"]);
@@ -171,6 +175,14 @@ fn nextest() -> Prepared {
             Ok((command, Some(format!("{problem}; `cargo test` ran the tests instead"))))
         }
     }
+}
+
+/// Every row has a test that passed in the run just made.
+fn rows() -> Prepared {
+    let me = std::env::current_exe().map_err(|error| format!("where am I? {error}"))?;
+    let mut command = tools::plain(&me.to_string_lossy());
+    command.args(["rows", "--missing", "--results"]).arg(results::file_of("default"));
+    Ok((command, None))
 }
 
 fn doctest() -> Prepared {
@@ -216,8 +228,9 @@ mod tests {
 
     #[test]
     fn all_stages_run_unless_told_otherwise() {
-        assert_eq!(chosen(""), ["format", "clippy", "nextest", "doctest", "doc", "deny", "simulate"]);
-        assert_eq!(chosen("--quick"), ["format", "clippy", "nextest", "doctest"]);
+        let all = ["format", "clippy", "nextest", "rows", "doctest", "doc", "deny", "simulate"];
+        assert_eq!(chosen(""), all);
+        assert_eq!(chosen("--quick"), ["format", "clippy", "nextest", "rows", "doctest"]);
         assert_eq!(chosen("--only deny --only format"), ["format", "deny"]);
     }
 
@@ -225,8 +238,8 @@ mod tests {
     fn wrong_arguments_are_named() {
         assert_eq!(
             parse(&words("--only tests")),
-            Err("there is no stage `tests`; there are format, clippy, nextest, doctest, doc, deny, \
-                 simulate"
+            Err("there is no stage `tests`; there are format, clippy, nextest, rows, doctest, \
+                 doc, deny, simulate"
                 .to_owned())
         );
         assert!(parse(&words("--only")).unwrap_err().contains("needs a stage"));

@@ -154,6 +154,7 @@ pub const TIMERS: Timers = Timers {
     attach_timeout: Duration::from_secs(5),
     ping_timeout: Duration::from_secs(5),
     handshake: Duration::from_secs(5),
+    worker_again: Duration::from_secs(60),
 };
 
 impl Plan {

@@ -85,8 +85,6 @@ pub struct Build {
     command: Option<CommandId>,
     expected: Option<u64>,
     log_closed: Option<LogClosed>,
-    /// The present step's command may have been sent.
-    asked: bool,
     pending: Option<Vec<Record>>,
     ticket: u64,
     requeued: Vec<Request>,
@@ -116,7 +114,6 @@ impl Build {
             command: None,
             expected: None,
             log_closed: None,
-            asked: false,
             pending: None,
             ticket: 0,
             requeued: Vec::new(),
@@ -305,7 +302,6 @@ impl Build {
                     self.log = logs.into_iter().next();
                     self.log_closed = None;
                     self.expected = None;
-                    self.asked = false;
                     if let Some(log) = &self.log {
                         self.bus.log(LogAsk::Open(log.id));
                     }
@@ -327,7 +323,6 @@ impl Build {
             env: BTreeMap::new(),
             ..ShellArgs::default()
         };
-        self.asked = true;
         self.open_route(&command);
         self.header(&format!("$ {}", step.name));
         self.command = Some(command.clone());
@@ -421,7 +416,6 @@ impl Build {
             self.step = Some(Arc::new(step));
             self.log = logs.into_iter().next().filter(|_| open).map(Arc::new);
         }
-        self.asked = self.log.is_some();
         if let Some(log) = &self.log {
             self.bus.log(LogAsk::Reopen(log.id, Box::new(|_| {})));
         }
@@ -461,13 +455,7 @@ impl Build {
                     self.step(Event::DeadlineReached);
                 }
             }
-            Msg::BuildEvent(event) => {
-                if let Event::CommandEnded { end: CommandEnd::Refused(_), .. } = &event {
-                    // It did not begin.
-                    self.expected = Some(0);
-                }
-                self.step(event);
-            }
+            Msg::BuildEvent(event) => self.step(event),
             Msg::CommandFinished { command, outcome, log_end, properties } => {
                 self.bus.point();
                 self.command_finished(command, outcome, log_end, properties);
@@ -547,17 +535,17 @@ impl Build {
         if let (Some(session), Some(command)) = (self.link, &self.command) {
             self.routes.borrow_mut().close(session, command);
         }
-        self.log_closed = Some(closed.unwrap_or_else(|error| LogClosed {
+        let mut closed = closed.unwrap_or_else(|error| LogClosed {
             num_lines: 0,
             length: 0,
             worker_length: 0,
             inline: None,
             incomplete: Some(error.to_string()),
-        }));
-        if let Some(closed) = self.log_closed.as_mut().filter(|_| self.asked && self.expected.is_none()) {
-            let unknown = "its end was not told: the worker may have written more";
-            closed.incomplete.get_or_insert_with(|| unknown.to_owned());
+        });
+        if self.pending.is_some() && self.expected.is_none() && closed.incomplete.is_none() {
+            closed.incomplete = Some("the build ended before the worker had told all of it".into());
         }
+        self.log_closed = Some(closed);
         match self.pending.take() {
             Some(records) => self.write(records),
             None => self.step(Event::LogClosed),

@@ -307,7 +307,13 @@ impl Builder {
             Msg::ClaimWritten { claim, incarnation, written } => {
                 self.claim_written(claim, incarnation, written);
             }
-            Msg::UndoAgain { claim, build, cancelled } => self.unclaim(claim, build, cancelled),
+            Msg::UndoAgain { claim, build, cancelled, refused } => {
+                self.unclaim(claim, build, cancelled, refused);
+            }
+            Msg::GiveUpAgain { claim, build, text } => self.give_up(claim, build, text),
+            Msg::CancelAgain { claim, build, requests, head } => {
+                self.cancel_claimed(claim, build, requests, head);
+            }
             Msg::FlushNotes => {
                 self.notes_due = false;
                 if !self.notes.is_empty() {
@@ -426,6 +432,16 @@ impl Builder {
         self.mode = Mode::Loading { waiting: all };
         let draining = self.core.is_draining();
         self.core = empty_core(&self.parts, generation, seed).draining(draining);
+    }
+}
+
+impl Drop for Builder {
+    /// Its seats go with it. (What one that gave up leaves to its successor is
+    /// not played: no actor panics that often here.)
+    fn drop(&mut self) {
+        for seat in self.seats.values() {
+            self.bus.send(seat.addr, Msg::LetGo);
+        }
     }
 }
 

@@ -11,7 +11,7 @@ use botmaster::core::builder::{
 };
 use botmaster::core::ids::*;
 use botmaster::core::values::{BuildResult, BuilderConfig, Properties};
-use botmaster::store::{BuilderNote, Op, OpOutcome, Transaction, Written};
+use botmaster::store::{BuilderNote, Op, OpOutcome, RequestsAfter, Transaction, Written};
 
 use crate::bus::Supervision;
 use crate::message::*;
@@ -49,7 +49,11 @@ impl Builder {
         match effect {
             Effect::Answer(id, Answer::Done(done)) => {
                 if let Some(reply) = self.replies.remove(&id) {
-                    reply.done(Ok(done));
+                    // After what was noted before.
+                    self.write(Vec::new(), move |_| {
+                        reply.done(Ok(done));
+                        None
+                    });
                 }
             }
             Effect::AskSlot { worker, claim } => {
@@ -64,7 +68,13 @@ impl Builder {
             Effect::Claim { claim, worker_id, incarnation, requests, config } => {
                 self.claim(claim, worker_id, incarnation, requests, &config);
             }
-            Effect::Unclaim { claim, build, cancelled } => self.unclaim(claim, build, cancelled),
+            Effect::Unclaim { claim, build, cancelled, refused } => {
+                self.unclaim(claim, build, cancelled, refused);
+            }
+            Effect::GiveUp { claim, build, text } => self.give_up(claim, build, text),
+            Effect::CancelClaimed { claim, build, requests, head } => {
+                self.cancel_claimed(claim, build, requests, head);
+            }
             Effect::CancelWaiting { request, reply } => self.cancel_waiting(request, reply),
             Effect::SavePriority { request, priority, reply } => {
                 let reply = self.replies.remove(&reply);
@@ -99,6 +109,16 @@ impl Builder {
                     self.bus.send(seat.addr, Msg::CallBackStart(claim));
                 }
             }
+            Effect::LeaveStart { worker, claim, request } => match self.seat(&worker) {
+                Some(seat) => {
+                    let from = self.me;
+                    self.bus.send(seat.addr, Msg::LeaveStart { claim, request, from });
+                }
+                None => {
+                    let event = Event::LeftStart { claim, request, in_time: true };
+                    self.bus.send(self.me, Msg::BuilderEvent(event));
+                }
+            },
             Effect::RunBuild { claim, build, worker, requests, config, expected } => {
                 let order = RunOrder { claim, build, config, expected };
                 self.run_build(order, &worker, &requests);
@@ -120,8 +140,9 @@ impl Builder {
                     self.bus.send(seat.addr, Msg::BuildOver(claim));
                 }
             }
-            Effect::PingSeat { worker } => match self.seats.get(&worker) {
+            Effect::PingSeat { worker } => match self.seats.get(&worker).cloned() {
                 Some(seat) => {
+                    self.write(Vec::new(), |_| None);
                     self.bus.send(seat.addr, Msg::Ping { reply: ReplyId(0), from: self.me });
                 }
                 None => self
@@ -233,7 +254,9 @@ impl Builder {
         let event = match written {
             Ok(outcomes) => match outcomes.into_iter().last() {
                 Some(OpOutcome::Claimed { build, requests, buildset }) => {
-                    let properties = Properties::clone(&buildset.properties);
+                    // What the set's source says is of no interest here.
+                    drop(buildset);
+                    let properties = Properties::new();
                     self.claimed.insert(claim, Claimed { properties, incarnation });
                     let requests = requests.iter().map(|row| (row.id, row.epoch)).collect();
                     Event::Claimed { claim, build: build.id, requests }
@@ -251,11 +274,17 @@ impl Builder {
         self.take(Input::Event(event));
     }
 
-    pub(super) fn unclaim(&mut self, claim: ClaimId, build: BuildId, cancelled: Vec<RequestId>) {
+    pub(super) fn unclaim(
+        &mut self,
+        claim: ClaimId,
+        build: BuildId,
+        cancelled: Vec<RequestId>,
+        refused: bool,
+    ) {
         self.claimed.remove(&claim);
         let at = self.bus.now().wall;
         let (me, bus, again) = (self.me, self.bus.clone(), cancelled.clone());
-        let op = Op::Unclaim { build, cancelled, at };
+        let op = Op::Unclaim { build, cancelled, refused, at };
         self.write(vec![op], move |written| {
             let requests = match written.as_deref() {
                 Ok([OpOutcome::Requeued { requests }, ..]) => {
@@ -263,13 +292,65 @@ impl Builder {
                 }
                 Ok(_) => Vec::new(),
                 Err(error) if !error.is_final() => {
-                    let again = Msg::UndoAgain { claim, build, cancelled: again };
+                    let again = Msg::UndoAgain { claim, build, cancelled: again, refused };
                     bus.later(me, Duration::from_secs(1), again);
                     return None;
                 }
                 Err(_) => Vec::new(),
             };
             Some(Event::Unclaimed { claim, requests })
+        });
+    }
+
+    pub(super) fn give_up(&mut self, claim: ClaimId, build: BuildId, text: String) {
+        let Some(claimed) = self.claimed.get(&claim) else {
+            self.unclaim(claim, build, Vec::new(), true);
+            return;
+        };
+        let (at, incarnation) = (self.bus.now().wall, claimed.incarnation);
+        let properties = Arc::new(claimed.properties.clone());
+        let ops = vec![
+            Op::StartBuild { build, incarnation, properties, at },
+            Op::FinishBuild {
+                build,
+                incarnation,
+                result: BuildResult::Exception,
+                state_string: text.clone(),
+                requests: RequestsAfter::Done,
+                at,
+            },
+        ];
+        let (me, bus) = (self.me, self.bus.clone());
+        self.write(ops, move |written| {
+            if matches!(&written, Err(error) if !error.is_final()) {
+                let again = Msg::GiveUpAgain { claim, build, text };
+                bus.later(me, Duration::from_secs(1), again);
+                return None;
+            }
+            Some(Event::Unclaimed { claim, requests: Vec::new() })
+        });
+    }
+
+    pub(super) fn cancel_claimed(
+        &mut self,
+        claim: ClaimId,
+        build: BuildId,
+        requests: Vec<RequestId>,
+        head: RequestId,
+    ) {
+        let at = self.bus.now().wall;
+        let op = Op::CancelClaimed { build, requests: requests.clone(), head, at };
+        let (me, bus) = (self.me, self.bus.clone());
+        self.write(vec![op], move |written| match written {
+            Err(error) if !error.is_final() => {
+                let again = Msg::CancelAgain { claim, build, requests, head };
+                bus.later(me, Duration::from_secs(1), again);
+                None
+            }
+            written => {
+                let done = written.is_ok();
+                Some(Event::CancelledClaimed { claim, requests, done })
+            }
         });
     }
 
@@ -328,9 +409,12 @@ impl Builder {
             );
             return;
         };
+        let mut properties = claimed.properties;
+        let own = requests.first().map(|first| first.properties.clone()).unwrap_or_default();
+        properties.extend((*own).clone());
         let order = BuildOrder {
             order: self.order(claim, build, claimed.incarnation, requests, config),
-            properties: claimed.properties,
+            properties,
             worker: door,
             link: self.seat(worker).map(|seat| seat.session),
             recovered: None,

@@ -34,6 +34,7 @@ pub struct Seat {
     /// People's pings.
     pub persons: BTreeMap<ReplyId, (ReplyId, Addr)>,
     next_reply: u64,
+    leaving: Option<Addr>,
     ping: Option<(PingToken, Addr)>,
 }
 
@@ -60,6 +61,7 @@ impl Seat {
             starts: BTreeMap::new(),
             persons: BTreeMap::new(),
             next_reply: 0,
+            leaving: None,
             ping: None,
         }
     }
@@ -75,6 +77,16 @@ impl Seat {
 
     fn tell_builder(&self, event: ToBuilder) {
         self.builder.tell(BuilderMail::Event(event));
+    }
+
+    fn note(&self, text: &str) -> BuilderNote {
+        BuilderNote {
+            builder: self.builder_id,
+            worker: Some(self.worker.id),
+            text: text.into(),
+            error: None,
+            at: self.bus.now().wall,
+        }
     }
 
     fn perform(&mut self, effect: Effect) {
@@ -137,20 +149,28 @@ impl Seat {
             }
             Effect::TellPing { reply, ok } => {
                 if let Some((_, from)) = self.persons.remove(&reply) {
-                    self.bus.send(from, Msg::BuilderEvent(ToBuilder::PingDone { worker, ok }));
+                    // After everything that was written before.
+                    let bus = self.bus.clone();
+                    let event = ToBuilder::PingDone { worker, ok };
+                    let tell = move |_| bus.send(from, Msg::BuilderEvent(event));
+                    self.bus.write(Transaction::default(), Box::new(tell));
                 }
             }
             Effect::TellIdle => self.tell_builder(ToBuilder::MaybeStart { worker: Some(worker) }),
             Effect::DropConnection(reason) => self.bus.close(session, reason),
-            Effect::Note(text) => {
-                let note = BuilderNote {
-                    builder: self.builder_id,
-                    worker: Some(self.worker.id),
-                    text: text.into(),
-                    error: None,
-                    at: self.bus.now().wall,
-                };
-                self.bus.write(Transaction::of(Op::Note(note)), Box::new(|_| {}));
+            Effect::NoteBegins(text) => {
+                let op = Op::BeginNote(self.note(text));
+                self.bus.write(Transaction::of(op), Box::new(|_| {}));
+            }
+            Effect::NoteEnds { begun, text } => {
+                let op = Op::EndNote { begun: begun.into(), note: self.note(text) };
+                self.bus.write(Transaction::of(op), Box::new(|_| {}));
+            }
+            Effect::TellLeft { claim, request, in_time } => {
+                if let Some(from) = self.leaving.take() {
+                    let event = ToBuilder::LeftStart { claim, request, in_time };
+                    self.bus.send(from, Msg::BuilderEvent(event));
+                }
             }
             Effect::Ignored(kind) => self.bus.see(Seen::Ignored(kind)),
         }
@@ -199,6 +219,10 @@ impl Seat {
                     self.ping = None;
                     self.step(Event::PingEnded(ok));
                 }
+            }
+            Msg::LeaveStart { claim, request, from } => {
+                self.leaving = Some(from);
+                self.step(Event::Leave { claim, request });
             }
             Msg::CallBackStart(claim) => self.step(Event::CallBack(claim)),
             Msg::BuildOver(claim) => self.step(Event::BuildOver(claim)),

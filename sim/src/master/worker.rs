@@ -370,7 +370,7 @@ impl Worker {
     fn on_start_answer(&mut self, session: SessionId, build: BuildId, news: SeatNews) {
         let seat = self.starts.remove(&build).and_then(|builder| self.seats.get(&builder));
         match (seat, &news) {
-            (Some((theirs, seat)), _) if *theirs == session => {
+            (Some((theirs, seat)), _) if *theirs == session && self.bus.is_alive(*seat) => {
                 self.bus.send(*seat, Msg::SeatNews(news));
             }
             (_, SeatNews::Accepted(_)) if !self.core.has_build(build) => {
@@ -435,11 +435,11 @@ impl Worker {
     pub fn handle(&mut self, msg: Msg) {
         match msg {
             Msg::Started => {}
-            Msg::Hello { session, slots, instance: _ } => {
+            Msg::Hello { session, slots, instance } => {
                 self.bus.point();
                 let over = self.core.session().is_some();
                 self.links.insert(session, ());
-                self.step(Event::Hello { session, slots });
+                self.step(Event::Hello { session, slots, instance });
                 if self.core.session() == Some(session) {
                     self.bus.see(Seen::Hello { actor: self.me, worker: self.id, session, over });
                 }
@@ -525,7 +525,11 @@ impl Worker {
                 self.configure(config, builders, &renewed);
             }
             Msg::WorkerOrdered { order, reply } => self.order(order, reply),
-            Msg::BuilderBroken(builder) => self.step(Event::BuilderBroken(builder)),
+            Msg::BuilderBroken(builder) => {
+                self.starts.retain(|_, known| *known != builder);
+                self.seats.remove(&builder);
+                self.step(Event::BuilderBroken(builder));
+            }
             Msg::YieldBuilds(door) => {
                 self.successor = Some(door);
                 self.step(Event::Yield);

@@ -95,8 +95,8 @@ fn take(
 fn made_before(tables: &Tables, build: BuildId) -> Done {
     let record = tables.build(build)?;
     let requests = tables.requests_of(record);
-    let Some(oldest) = requests.first() else {
-        return Err(wrong(format!("build {build} has no build request")));
+    let Some(oldest) = requests.iter().find(|row| row.id == record.row.request) else {
+        return Err(wrong(format!("build {build} has not its first build request")));
     };
     let buildset = tables.set(oldest.buildset)?.row.clone();
     Ok(OpOutcome::Claimed { build: record.row.clone(), requests, buildset })
@@ -107,6 +107,7 @@ pub(super) fn unclaim(
     changes: &mut Vec<Change>,
     build: BuildId,
     cancelled: &[RequestId],
+    refused: bool,
     at: WallTime,
 ) -> Done {
     let record = tables.build(build)?.clone();
@@ -119,13 +120,47 @@ pub(super) fn unclaim(
             let (state, result) = (RequestState::Cancelled, BuildResult::Cancelled);
             end_request(tables, changes, (*request, *epoch), state, result, at)?;
         } else {
-            back.extend(requeue(tables, changes, (*request, *epoch), false));
+            back.extend(requeue(tables, changes, (*request, *epoch), refused));
         }
     }
     tables.builds_open.remove(&(record.row.builder, record.claim));
     tables.builds.remove(&build);
     let requests = back.into_iter().map(|row| tables.with_set(row)).collect();
     Ok(OpOutcome::Requeued { requests })
+}
+
+pub(super) fn cancel_claimed(
+    tables: &mut Tables,
+    changes: &mut Vec<Change>,
+    build: BuildId,
+    cancelled: &[RequestId],
+    head: RequestId,
+    at: WallTime,
+) -> Done {
+    let mut record = BuildRecord::clone(tables.build(build)?);
+    if record.row.state != BuildState::Claimed {
+        return Err(fenced(format!("build {build} has started already")));
+    }
+    let (gone, stay): (Vec<_>, Vec<_>) =
+        record.requests.iter().copied().partition(|(request, _)| cancelled.contains(request));
+    let wanted = stay.iter().find(|(request, _)| *request == head);
+    let Some((head, _)) = wanted.or_else(|| stay.first()).copied() else {
+        return Err(fenced(format!("build {build} would be left without a request")));
+    };
+    let mut ended = Vec::new();
+    for request in gone {
+        ended.extend(held(tables, request).map(|row| row.id));
+        let (state, result) = (RequestState::Cancelled, BuildResult::Cancelled);
+        end_request(tables, changes, request, state, result, at)?;
+    }
+    let set = tables.requests.get(&head).map(|row| row.buildset).unwrap_or_default();
+    let mut row = BuildRow::clone(&record.row);
+    row.request = head;
+    row.properties = tables.set(set)?.row.properties.clone();
+    record.row = Arc::new(row);
+    record.requests = stay;
+    tables.builds.put(build, record);
+    Ok(OpOutcome::Cancelled(ended))
 }
 
 /// The request, if a build has it in this epoch.

@@ -16,6 +16,7 @@ mod tables;
 use std::sync::Arc;
 
 use botmaster::core::ids::*;
+use botmaster::core::time::WallTime;
 use botmaster::events::Event;
 use botmaster::store::*;
 
@@ -119,7 +120,8 @@ impl MemoryStore {
             .factories
             .get(digest)
             .ok_or_else(|| missing(format!("factory `{digest}` of build {id}")))?;
-        let requests = self.tables.requests_of(build);
+        let mut requests = self.tables.requests_of(build);
+        requests.sort_by_key(|request| request.id != build.row.request);
         let steps = self.tables.steps_of(id).into_iter().map(|step| {
             let logs = self.tables.logs_of(step.id);
             (StepRow::clone(&step), logs.iter().map(|log| LogRow::clone(log)).collect())
@@ -182,7 +184,7 @@ impl MemoryStore {
     }
 
     /// All notes, in order.
-    pub fn notes(&self) -> impl Iterator<Item = &Arc<BuilderNote>> {
+    pub fn notes(&self) -> impl Iterator<Item = &Arc<NoteRow>> {
         self.tables.notes.iter().map(|(_, note)| note)
     }
 
@@ -252,8 +254,11 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
             };
             claims::claim(tables, changes, &wanted)
         }
-        Op::Unclaim { build, cancelled, at } => {
-            claims::unclaim(tables, changes, *build, cancelled, *at)
+        Op::Unclaim { build, cancelled, refused, at } => {
+            claims::unclaim(tables, changes, *build, cancelled, *refused, *at)
+        }
+        Op::CancelClaimed { build, requests, head, at } => {
+            claims::cancel_claimed(tables, changes, *build, requests, *head, *at)
         }
         Op::StartBuild { build, incarnation, properties, at } => {
             running::start(tables, changes, *build, *incarnation, properties, *at)
@@ -321,12 +326,55 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
             Ok(OpOutcome::Done)
         }
         Op::ListInstances => instances::list(tables),
-        Op::Note(note) => {
-            let next = tables.notes.last().map_or(1, |last| last + 1);
-            let note = Arc::new(note.clone());
-            tables.notes.put(next, note.clone());
-            changes.push(Change::Note(note));
-            Ok(OpOutcome::Done)
-        }
+        Op::Note(note) => add_note(tables, changes, note, Some(note.at)),
+        Op::BeginNote(note) => add_note(tables, changes, note, None),
+        Op::EndNote { begun, note } => end_note(tables, changes, begun, note),
     }
+}
+
+fn add_note(
+    tables: &mut Tables,
+    changes: &mut Vec<Change>,
+    note: &BuilderNote,
+    ended_at: Option<WallTime>,
+) -> Done {
+    let id = tables.notes.last().map_or(1, |last| last + 1);
+    let row = Arc::new(NoteRow {
+        id,
+        builder: note.builder,
+        worker: note.worker,
+        text: note.text.clone(),
+        error: note.error.clone(),
+        at: note.at,
+        ended_at,
+    });
+    tables.notes.put(id, row.clone());
+    changes.push(Change::Note(row));
+    Ok(OpOutcome::Done)
+}
+
+fn end_note(
+    tables: &mut Tables,
+    changes: &mut Vec<Change>,
+    begun: &str,
+    end: &BuilderNote,
+) -> Done {
+    let open = |row: &NoteRow| {
+        row.ended_at.is_none()
+            && row.text == begun
+            && (row.builder, row.worker) == (end.builder, end.worker)
+    };
+    let found = tables.notes.iter().filter(|(_, row)| open(row)).last();
+    let Some(row) = found.map(|(_, row)| NoteRow::clone(row)) else {
+        return add_note(tables, changes, end, Some(end.at));
+    };
+    let row = Arc::new(NoteRow {
+        text: end.text.clone(),
+        error: end.error.clone(),
+        ended_at: Some(end.at),
+        ..row
+    });
+    tables.notes.put(row.id, row.clone());
+    changes.push(Change::NoteEnded(row));
+    Ok(OpOutcome::Done)
 }

@@ -90,7 +90,7 @@ pub struct Tables {
     pub steps_of: Table<(BuildId, u32), StepId>,
     pub logs: Table<LogId, LogRecord>,
     pub logs_of: Table<(StepId, LogId), ()>,
-    pub notes: Table<u64, BuilderNote>,
+    pub notes: Table<u64, NoteRow>,
     pub instances: Table<InstanceTag, InstanceRow>,
 }
 

@@ -3,24 +3,25 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseFuture};
 use tokio::sync::{Mutex, oneshot};
 
+mod again;
 mod reload;
 
-use super::builder::{Builder, BuilderParts, SuccessorFailed};
+use super::builder::{Builder, BuilderParts, Remains, SuccessorFailed};
 use super::convert::with_set;
 use super::runtime::{ChildDown, MayRestart, World, start_supervised};
 use super::worker::Worker;
 use crate::core::bot_master::Roster;
-use crate::core::builder::{Event, Request};
+use crate::core::builder::{Event, Request, named_worker};
 use crate::core::ids::*;
 use crate::core::rng::Rng;
 use crate::core::time::WallTime;
 use crate::core::values::{BuilderConfig, WorkerConfig};
 use crate::core::views::{BigState, BuilderView};
+use crate::faults;
 use crate::messages::*;
 use crate::settings::{Loaded, Problem, Settings, TokenBook};
 use crate::store::{NewBuildset, Op, OpOutcome, SetPart, StoreError, Transaction, WorkerRow};
@@ -94,6 +95,10 @@ pub struct BotMaster {
     removed: BTreeMap<BuilderName, BuilderEntry>,
     /// Workers that were removed and may still have builds.
     retired: BTreeMap<WorkerName, Addr<Worker>>,
+    /// What builders left that gave up.
+    remains: BTreeMap<BuilderName, Remains>,
+    /// Who waits for a builder that is started again.
+    again: BTreeMap<BuilderName, Vec<oneshot::Sender<Result<(), Refusal>>>>,
     next_child: u64,
     starting: BTreeSet<BuilderName>,
     ready: Vec<oneshot::Sender<()>>,
@@ -167,6 +172,8 @@ impl BotMaster {
             successors: BTreeMap::new(),
             removed: BTreeMap::new(),
             retired: BTreeMap::new(),
+            remains: BTreeMap::new(),
+            again: BTreeMap::new(),
             next_child: 1,
             starting: BTreeSet::new(),
             ready: Vec::new(),
@@ -186,6 +193,7 @@ impl BotMaster {
             ping: addr.clone().recipient(),
             order: addr.clone().recipient(),
             reload: addr.clone().recipient(),
+            restart: addr.clone().recipient(),
         }
     }
 
@@ -227,6 +235,7 @@ impl BotMaster {
         id: BuilderId,
         config: &Arc<BuilderConfig>,
         route: Arc<BuilderRoute>,
+        child: u64,
         may_restart: &MayRestart,
         ctx: &mut Context<Self>,
     ) -> BuilderParts {
@@ -240,7 +249,10 @@ impl BotMaster {
             shown: ctx.address().recipient(),
             workers: self.worker_handles(),
             may_restart: may_restart.clone(),
-            removed: None,
+            earlier: Vec::new(),
+            orphans: BTreeMap::new(),
+            child,
+            remains: ctx.address().recipient(),
         }
     }
 
@@ -250,6 +262,10 @@ impl BotMaster {
         let may_restart = MayRestart::new(true);
         let child = self.child();
         let removed = self.removed.remove(&name).map(|entry| entry.addr).filter(Addr::connected);
+        let left = self.remains.remove(&name);
+        let (orphans, mut earlier) =
+            left.map(|left| (left.builds, left.earlier)).unwrap_or_default();
+        earlier.extend(removed);
         let mut made = None;
         let me = ctx.address().recipient();
         let clock = self.world.clock.clone();
@@ -262,8 +278,8 @@ impl BotMaster {
             |inner: &mut Context<Builder>| {
                 let route = BuilderRoute::new(inner.address().recipient());
                 made = Some(route.clone());
-                let parts = self.parts(id, config, route, &may_restart, ctx);
-                Builder::new(BuilderParts { removed, ..parts })
+                let parts = self.parts(id, config, route, child, &may_restart, ctx);
+                Builder::new(BuilderParts { earlier, orphans, ..parts })
             },
         );
         let Some(route) = made else { return };
@@ -331,16 +347,27 @@ impl BotMaster {
     /// Whether a submission can be taken, and what is stored for it.
     fn new_buildset(&self, submission: &Submission, at: WallTime) -> Result<NewBuildset, Refusal> {
         let mut builders = Vec::new();
+        let named = named_worker(&submission.properties);
+        let may_run = |worker: &WorkerName| named.as_ref().is_none_or(|named| named == worker);
         for name in &submission.builders {
             let entry = self.entry(name)?;
+            let workers = &entry.config.workers;
+            if let Some(worker) = named.clone().filter(|named| !workers.contains(named)) {
+                let workers = workers.iter().map(ToString::to_string).collect();
+                return Err(Refusal::NotItsWorker { builder: name.clone(), worker, workers });
+            }
             let view = self.world.board.builder(name);
             let limit = entry.config.queue_limit;
             if view.as_ref().is_some_and(|view| view.waiting >= limit) {
                 return Err(Refusal::QueueFull { builder: name.clone(), limit });
             }
             let usable = view.is_some_and(|view| {
-                view.workers.values().any(|word| *word != "attaching")
-                    || view.builds.iter().any(|build| build.state == "orphaned")
+                let mut workers = view.workers.iter().filter(|(worker, _)| may_run(worker));
+                workers.any(|(_, word)| *word != "attaching")
+                    || view
+                        .builds
+                        .iter()
+                        .any(|build| build.state == "orphaned" && may_run(&build.worker))
             });
             if submission.soon && !usable {
                 return Err(Refusal::NoWorker(name.clone()));
@@ -386,6 +413,7 @@ impl Handler<Submit> for BotMaster {
     type Result = ResponseFuture<Result<Vec<Submitted>, Refusal>>;
 
     fn handle(&mut self, message: Submit, ctx: &mut Context<Self>) -> Self::Result {
+        faults::point("bot_master.submit");
         if self.draining {
             return Box::pin(async { Err(Refusal::Stopping) });
         }
@@ -563,6 +591,7 @@ impl Handler<BuilderShown> for BotMaster {
     type Result = ();
     fn handle(&mut self, message: BuilderShown, _: &mut Context<Self>) {
         self.stands(&message.builder);
+        self.answer_again(&message.builder, || Ok(()));
         if message.restarted {
             self.configure_workers(BTreeSet::from([message.builder]));
         }
@@ -590,6 +619,12 @@ impl Handler<Introduce> for BotMaster {
     fn handle(&mut self, message: Introduce, _: &mut Context<Self>) -> Self::Result {
         let known = self.tokens.verify(message.name.as_str(), &message.token);
         match self.workers.get(&message.name) {
+            // Its actor gave up: nobody would answer.
+            Some(entry) if known && !entry.addr.connected() => Err(Rejection {
+                code: "busy",
+                message: "the master's part for this worker failed; it is made anew soon".into(),
+                retry_after_s: Some(self.world.timers.worker_again.as_secs()),
+            }),
             Some(entry) if known => Ok(entry.handle.clone()),
             _ => Err(Rejection {
                 code: "auth",
@@ -624,8 +659,8 @@ impl Handler<ChildDown> for BotMaster {
         let worker = self.workers.iter().find(|(_, entry)| entry.child == child);
         if let Some(name) = worker.map(|(name, _)| name.clone()) {
             // A fresh actor: the worker comes back over a new connection.
-            tracing::error!(worker.name = %name, reason = %down.reason, "the worker's actor gave up; a new one takes its place in 60 s");
-            ctx.run_later(Duration::from_secs(60), move |master, ctx| {
+            tracing::error!(worker.name = %name, reason = %down.reason, "the worker's actor gave up; a new one takes its place after a while");
+            ctx.run_later(self.world.timers.worker_again, move |master, ctx| {
                 // It may have been removed, and come back, meanwhile.
                 let dead = master.workers.get(&name).filter(|entry| !entry.addr.connected());
                 if let Some(entry) = dead {
@@ -636,8 +671,8 @@ impl Handler<ChildDown> for BotMaster {
             });
             return;
         }
-        // A predecessor: what it still had is put right by the next start.
-        tracing::error!(actor = %down.id, reason = %down.reason, "a predecessor gave up; its builds end without being told");
+        // A predecessor, or one that was removed: what it leaves comes next.
+        tracing::error!(actor = %down.id, reason = %down.reason, "a predecessor gave up");
     }
 }
 
@@ -672,12 +707,16 @@ impl BotMaster {
                 // Nobody knows these any more; a drain must not wait for them.
                 builds: Vec::new(),
                 workers: BTreeMap::new(),
+                max_builds: None,
                 expected: None,
                 broken: Some(reason.clone()),
                 restarts: down.restarts,
             },
         );
-        entry.broken = Some(reason);
+        entry.broken = Some(reason.clone());
+        self.answer_again(name, || {
+            Err(Refusal::Broken { builder: name.clone(), reason: reason.clone() })
+        });
         for worker in self.workers.values() {
             worker.addr.do_send(BuilderBroken(name.clone()));
         }

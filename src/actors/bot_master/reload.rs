@@ -105,6 +105,8 @@ impl Handler<Reload> for BotMaster {
             let gone = |_| Refusal::Gone;
             let (mut report, ops) = me.send(Prepare(settings.clone())).await.map_err(gone)?;
             if message.dry {
+                // A plan tells what would change, and that would not.
+                report.entries.iter_mut().for_each(|entry| entry.error = None);
                 return Ok(report);
             }
             let (tell, told) = oneshot::channel();
@@ -135,7 +137,8 @@ impl Handler<Reload> for BotMaster {
             }
             for entry in &mut report.entries {
                 if entry.what == "builder" {
-                    entry.error = failed.get(&BuilderName::from(entry.name.as_str())).cloned();
+                    let why = failed.get(&BuilderName::from(entry.name.as_str()));
+                    entry.error = why.cloned().or(entry.error.take());
                 }
             }
             me.send(Settle { settings, failed }).await.map_err(gone)?;
@@ -162,7 +165,18 @@ impl Handler<Prepare> for BotMaster {
                 ops.push(Op::RetireWorker { worker: row.id });
             }
         }
-        actix::MessageResult((report(&plan, settings), ops))
+        let mut report = report(&plan, settings);
+        for entry in report.entries.iter_mut().filter(|entry| entry.what == "builder") {
+            let known = self.builders.get(&BuilderName::from(entry.name.as_str()));
+            let reason = known.and_then(|known| known.broken.as_ref());
+            if let (Some(reason), "unchanged") = (reason, entry.action.as_str()) {
+                let name = &entry.name;
+                entry.error = Some(format!(
+                    "it is broken: {reason}; `botmaster restart {name}` starts it again"
+                ));
+            }
+        }
+        actix::MessageResult((report, ops))
     }
 }
 
@@ -203,6 +217,10 @@ impl Handler<Apply> for BotMaster {
             let config = settings.builders.iter().find(|b| b.name == entry.name);
             match (entry.action, config) {
                 (Action::Add, Some(config)) => self.start_builder(config, ctx),
+                // The cause may have been in the settings.
+                (Action::Change, Some(config)) if self.is_broken(&entry.name) => {
+                    self.start_builder(config, ctx);
+                }
                 (Action::Change, Some(config)) => {
                     if let Some(done) = self.succeed(config, ctx) {
                         takeovers.push((entry.name, done));
@@ -265,6 +283,10 @@ impl BotMaster {
         }
     }
 
+    fn is_broken(&self, name: &BuilderName) -> bool {
+        self.builders.get(name).is_some_and(|entry| entry.broken.is_some())
+    }
+
     /// A new Builder actor takes over from the one in charge.
     fn succeed(
         &mut self,
@@ -274,14 +296,10 @@ impl BotMaster {
         let name = config.name.clone();
         let entry = self.builders.get(&name)?;
         let (done, told) = oneshot::channel();
-        if let Some(reason) = &entry.broken {
-            let _ = done.send(Err(format!("the builder is broken: {reason}")));
-            return Some(told);
-        }
         let (id, route, old) = (entry.id, entry.route.clone(), entry.addr.clone());
         let may_restart = MayRestart::new(false);
         let child = self.child();
-        let parts = self.parts(id, config, route, &may_restart, ctx);
+        let parts = self.parts(id, config, route, child, &may_restart, ctx);
         let successor = start_supervised(
             format!("successor of builder {name}"),
             child,

@@ -8,14 +8,14 @@ use actix::{ActorContext, AsyncContext, Context, Handler};
 use super::{Builder, Claimed, Inherited, Input, Mode, Seat};
 use crate::actors::build::{Build, BuildOrder};
 use crate::actors::convert::request;
-use crate::actors::runtime::{MayRestart, start_supervised};
+use crate::actors::runtime::{MayRestart, Parent, start_supervised};
 use crate::actors::slave_builder::SlaveBuilder;
 use crate::core::build::{Event as ToBuild, Order};
 use crate::core::builder::{Answer, Effect, Event, Prediction, ReplyId, Request, WORKER_PROPERTY};
 use crate::core::ids::*;
 use crate::core::values::{BuildResult, BuilderConfig, Properties, Property, WORKER_SOURCE};
 use crate::messages::*;
-use crate::store::{BuilderNote, BuildsetRow, Op, OpOutcome, Transaction, Written};
+use crate::store::{BuilderNote, BuildsetRow, Op, OpOutcome, RequestsAfter, Transaction, Written};
 
 /// How long a retired builder with nothing left listens for late mail.
 const LATE_MAIL: Duration = Duration::from_secs(5);
@@ -29,6 +29,26 @@ struct UndoAgain {
     claim: ClaimId,
     build: BuildId,
     cancelled: Vec<RequestId>,
+    refused: bool,
+}
+
+/// The store could not end a build that no worker took just then.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct GiveUpAgain {
+    claim: ClaimId,
+    build: BuildId,
+    text: String,
+}
+
+/// The store could not end requests that left a claimed build just then.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct CancelAgain {
+    claim: ClaimId,
+    build: BuildId,
+    requests: Vec<RequestId>,
+    head: RequestId,
 }
 
 /// A build that the worker accepted.
@@ -72,8 +92,14 @@ impl Builder {
         match effect {
             Effect::Answer(id, Answer::Done(done)) => {
                 if let Some(reply) = self.replies.remove(&id) {
-                    // Whoever asked may have gone; that changes nothing.
-                    let _ = reply.send(done);
+                    // After what was noted before: nobody is told what a crash
+                    // could still undo. Whoever asked may have gone; that
+                    // changes nothing.
+                    let tell = move |_| {
+                        let _ = reply.send(done);
+                        None
+                    };
+                    self.write(Vec::new(), tell, ctx);
                 }
             }
             Effect::AskSlot { worker, claim } => self.ask_slot(&worker, claim, ctx),
@@ -85,8 +111,12 @@ impl Builder {
             Effect::Claim { claim, worker_id, incarnation, requests, config } => {
                 self.claim(claim, worker_id, incarnation, requests, &config, ctx);
             }
-            Effect::Unclaim { claim, build, cancelled } => {
-                self.unclaim(claim, build, cancelled, ctx);
+            Effect::Unclaim { claim, build, cancelled, refused } => {
+                self.unclaim(UndoAgain { claim, build, cancelled, refused }, ctx);
+            }
+            Effect::GiveUp { claim, build, text } => self.give_up(claim, build, text, ctx),
+            Effect::CancelClaimed { claim, build, requests, head } => {
+                self.cancel_claimed(CancelAgain { claim, build, requests, head }, ctx);
             }
             Effect::CancelWaiting { request, reply } => self.cancel_waiting(request, reply, ctx),
             Effect::SavePriority { request, priority, reply } => {
@@ -124,6 +154,16 @@ impl Builder {
                     seat.addr.do_send(CallBackStart(claim));
                 }
             }
+            Effect::LeaveStart { worker, claim, request } => match self.seat(&worker) {
+                Some(seat) => {
+                    let from = ctx.address().recipient();
+                    seat.addr.do_send(LeaveStart { claim, request, from });
+                }
+                // That the start has failed is on its way.
+                None => {
+                    ctx.notify(BuilderEvent(Event::LeftStart { claim, request, in_time: true }))
+                }
+            },
             Effect::RunBuild { claim, build, worker, requests, config, expected } => {
                 let order = RunOrder { claim, build, config, expected };
                 self.run_build(order, &worker, &requests, ctx);
@@ -145,8 +185,11 @@ impl Builder {
                     seat.addr.do_send(BuildOver(claim));
                 }
             }
-            Effect::PingSeat { worker } => match self.seats.get(&worker) {
+            Effect::PingSeat { worker } => match self.seats.get(&worker).cloned() {
                 Some(seat) => {
+                    // The seat notes the ping itself; what happened before it
+                    // is noted before it.
+                    self.write(Vec::new(), |_| None, ctx);
                     seat.addr.do_send(Ping { reply: ReplyId(0), from: ctx.address().recipient() })
                 }
                 None => ctx.notify(BuilderEvent(Event::PingDone { worker, ok: false })),
@@ -254,17 +297,12 @@ impl Builder {
         );
     }
 
-    pub(super) fn unclaim(
-        &mut self,
-        claim: ClaimId,
-        build: BuildId,
-        cancelled: Vec<RequestId>,
-        ctx: &mut Context<Self>,
-    ) {
+    fn unclaim(&mut self, undo: UndoAgain, ctx: &mut Context<Self>) {
+        let UndoAgain { claim, build, cancelled, refused } = undo;
         self.claimed.remove(&claim);
         let at = self.world().clock.now().wall;
         let (me, again) = (ctx.address(), cancelled.clone());
-        let op = Op::Unclaim { build, cancelled, at };
+        let op = Op::Unclaim { build, cancelled, refused, at };
         self.write(
             vec![op],
             move |written| {
@@ -275,7 +313,7 @@ impl Builder {
                     Ok(_) => Vec::new(),
                     Err(error) if !error.is_final() => {
                         tracing::warn!(%error, "a claim could not be undone; trying again");
-                        me.do_send(UndoAgain { claim, build, cancelled: again });
+                        me.do_send(UndoAgain { claim, build, cancelled: again, refused });
                         return None;
                     }
                     Err(error) => {
@@ -284,6 +322,70 @@ impl Builder {
                     }
                 };
                 Some(Event::Unclaimed { claim, requests })
+            },
+            ctx,
+        );
+    }
+
+    /// No worker took it: it gets its number and its end in one (fault row
+    /// FB08).
+    fn give_up(&mut self, claim: ClaimId, build: BuildId, text: String, ctx: &mut Context<Self>) {
+        let Some(claimed) = self.claimed.get(&claim) else {
+            let cancelled = Vec::new();
+            self.unclaim(UndoAgain { claim, build, cancelled, refused: true }, ctx);
+            return;
+        };
+        let (at, incarnation) = (self.world().clock.now().wall, claimed.incarnation);
+        let properties = Arc::new(claimed.properties.clone());
+        let ops = vec![
+            Op::StartBuild { build, incarnation, properties, at },
+            Op::FinishBuild {
+                build,
+                incarnation,
+                result: BuildResult::Exception,
+                state_string: text.clone(),
+                requests: RequestsAfter::Done,
+                at,
+            },
+        ];
+        let me = ctx.address();
+        let told = move |written: Written| {
+            match written {
+                Err(error) if !error.is_final() => {
+                    tracing::warn!(%error, "a build could not be ended; trying again");
+                    me.do_send(GiveUpAgain { claim, build, text });
+                    return None;
+                }
+                Err(error) => tracing::error!(%error, "a build could not be ended"),
+                Ok(_) => {}
+            }
+            Some(Event::Unclaimed { claim, requests: Vec::new() })
+        };
+        self.write(ops, told, ctx);
+    }
+
+    fn cancel_claimed(&mut self, what: CancelAgain, ctx: &mut Context<Self>) {
+        let at = self.world().clock.now().wall;
+        let (claim, build, head) = (what.claim, what.build, what.head);
+        let op = Op::CancelClaimed { build, requests: what.requests.clone(), head, at };
+        let me = ctx.address();
+        self.write(
+            vec![op],
+            move |written| match written {
+                Ok(_) => {
+                    let requests = what.requests;
+                    Some(Event::CancelledClaimed { claim, requests, done: true })
+                }
+                Err(error) if !error.is_final() => {
+                    tracing::warn!(%error, "requests that left a build could not be ended; trying again");
+                    me.do_send(what);
+                    None
+                }
+                Err(error) => {
+                    tracing::warn!(%error, "requests that left a build could not be ended; it keeps them");
+                    let requests = what.requests;
+                    Some(Event::CancelledClaimed { claim, requests, done: false })
+                }
             },
             ctx,
         );
@@ -335,13 +437,14 @@ impl Builder {
         let (world, builder_id) = (self.world().clone(), self.parts.id);
         let (door, link, handle) = (self.mine.another(), attach.link, attach.handle);
         let (seat_link, seat_worker) = (link.clone(), handle.clone());
+        let versions = attach.versions;
         let addr = start_supervised(
             id,
             0,
             ctx.address().recipient(),
             world.clock.clone(),
             MayRestart::new(true),
-            move |_| SlaveBuilder::new(world, builder_id, door, handle, link),
+            move |_| SlaveBuilder::new(world, builder_id, door, handle, link, versions),
         );
         self.seats.insert(worker.clone(), Seat { addr, link: seat_link, worker: seat_worker });
     }
@@ -368,6 +471,10 @@ impl Builder {
         };
         let mut properties = own_properties(&config, worker);
         properties.extend(claimed.properties);
+        // What was claimed may have left since; it is built as the first one
+        // of those that stayed says, whose source is the same.
+        let own = requests.first().map(|first| first.properties.clone()).unwrap_or_default();
+        properties.extend((*own).clone());
         let order = BuildOrder {
             order: self.order(claim, build, claimed.incarnation, requests, config),
             properties,
@@ -403,15 +510,11 @@ impl Builder {
     pub(super) fn start_build(&mut self, order: BuildOrder, ctx: &mut Context<Self>) {
         let claim = order.order.claim;
         let id = format!("{} build {}", self.name(), order.order.build);
-        let world = self.world().clone();
-        let addr = start_supervised(
-            id,
-            0,
-            ctx.address().recipient(),
-            world.clock.clone(),
-            MayRestart::new(true),
-            move |_| Build::new(world, order),
-        );
+        let (world, parent) = (self.world().clone(), Parent::from(ctx.address().recipient()));
+        let (clock, hears) = (world.clock.clone(), parent.clone());
+        let addr = start_supervised(id, 0, hears, clock, MayRestart::new(true), move |_| {
+            Build::new(world, order, parent)
+        });
         self.builds.insert(claim, addr);
     }
 
@@ -485,7 +588,7 @@ impl Handler<ClaimWritten> for Builder {
         let event = match answer.written {
             Ok(outcomes) => match outcomes.into_iter().last() {
                 Some(OpOutcome::Claimed { build, requests, buildset }) => {
-                    let properties = set_properties(&buildset);
+                    let properties = source_properties(&buildset);
                     self.claimed
                         .insert(claim, Claimed { properties, incarnation: answer.incarnation });
                     let requests = requests.iter().map(|row| (row.id, row.epoch)).collect();
@@ -509,7 +612,25 @@ impl Handler<UndoAgain> for Builder {
     type Result = ();
     fn handle(&mut self, again: UndoAgain, ctx: &mut Context<Self>) {
         ctx.run_later(Duration::from_secs(1), move |builder, ctx| {
-            builder.unclaim(again.claim, again.build, again.cancelled, ctx);
+            builder.unclaim(again, ctx);
+        });
+    }
+}
+
+impl Handler<GiveUpAgain> for Builder {
+    type Result = ();
+    fn handle(&mut self, again: GiveUpAgain, ctx: &mut Context<Self>) {
+        ctx.run_later(Duration::from_secs(1), move |builder, ctx| {
+            builder.give_up(again.claim, again.build, again.text, ctx);
+        });
+    }
+}
+
+impl Handler<CancelAgain> for Builder {
+    type Result = ();
+    fn handle(&mut self, again: CancelAgain, ctx: &mut Context<Self>) {
+        ctx.run_later(Duration::from_secs(1), move |builder, ctx| {
+            builder.cancel_claimed(again, ctx);
         });
     }
 }
@@ -537,21 +658,19 @@ fn own_properties(config: &BuilderConfig, worker: &WorkerName) -> Properties {
     properties
 }
 
-/// A buildset's properties, with what its source stamp says.
-fn set_properties(buildset: &BuildsetRow) -> Properties {
-    let mut properties = (*buildset.properties).clone();
-    if let Some(source) = buildset.sourcestamps.first() {
-        let stamp = &source.stamp;
-        let fields = [
-            ("branch", stamp.branch.clone().unwrap_or_default()),
-            ("revision", stamp.revision.clone().unwrap_or_default()),
-            ("repository", stamp.repository.clone()),
-            ("project", stamp.project.clone()),
-        ];
-        for (name, value) in fields {
-            let property = Property { value, source: "Build".into() };
-            properties.entry(name.into()).or_insert(property);
-        }
-    }
-    properties
+/// What a buildset's source stamp says. Its own properties, which go before
+/// these, are the request's.
+fn source_properties(buildset: &BuildsetRow) -> Properties {
+    let Some(source) = buildset.sourcestamps.first() else { return Properties::new() };
+    let stamp = &source.stamp;
+    let fields = [
+        ("branch", stamp.branch.clone().unwrap_or_default()),
+        ("revision", stamp.revision.clone().unwrap_or_default()),
+        ("repository", stamp.repository.clone()),
+        ("project", stamp.project.clone()),
+    ];
+    let property = |(name, value): (&str, String)| {
+        (name.to_owned(), Property { value, source: "Build".into() })
+    };
+    fields.into_iter().map(property).collect()
 }

@@ -8,9 +8,10 @@
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 
-use actix::{Actor, Addr, AsyncContext, Context, Handler, Recipient, Supervised};
+use actix::{Actor, Addr, Context, Handler, Recipient, Supervised};
 use tokio::sync::oneshot;
 
+mod burial;
 mod effects;
 mod rebuild;
 mod takeover;
@@ -18,13 +19,13 @@ mod takeover;
 pub use takeover::{GiveUp, RetireBuilder, SuccessorFailed, TakeOver};
 
 use super::build::Build;
-use super::runtime::{Alarm, ChildDown, MayRestart, World};
+use super::runtime::{Alarm, MayRestart, World};
 use super::slave_builder::SlaveBuilder;
 use crate::core::builder::{BuilderCore, Event, ReplyId};
 use crate::core::ids::*;
 use crate::core::inbox::{Inbox, Put};
 use crate::core::rng::Rng;
-use crate::core::values::{BuildResult, BuilderConfig, Properties};
+use crate::core::values::{BuilderConfig, Properties};
 use crate::faults;
 use crate::messages::*;
 use crate::store::Op;
@@ -48,6 +49,7 @@ enum Input {
     Finished(BuildFinished),
     TakeOver(TakeOver),
     Retire,
+    Adopt(Remains),
 }
 
 enum Mode {
@@ -81,8 +83,29 @@ pub struct BuilderParts {
     pub workers: Arc<BTreeMap<WorkerName, Arc<WorkerHandle>>>,
     /// Whether it may be started again.
     pub may_restart: MayRestart,
-    /// An actor under the same name that was removed and still has builds.
-    pub removed: Option<Addr<Builder>>,
+    /// Earlier actors under the same name that may still have builds.
+    pub earlier: Vec<Addr<Builder>>,
+    /// Builds of an actor that gave up, which live on.
+    pub orphans: BTreeMap<ClaimId, Addr<Build>>,
+    /// Number of this actor, as its supervisor numbers it.
+    pub child: u64,
+    /// Who keeps what it leaves when it gives up.
+    pub remains: Recipient<Remains>,
+}
+
+/// What a Builder that gave up leaves: they go on without it, until another
+/// one looks after them.
+#[derive(actix::Message, Clone)]
+#[rtype(result = "()")]
+pub struct Remains {
+    /// Whose.
+    pub name: BuilderName,
+    /// Number of the actor that gave up.
+    pub child: u64,
+    /// Its Builds.
+    pub builds: BTreeMap<ClaimId, Addr<Build>>,
+    /// Earlier actors that may still have builds.
+    pub earlier: Vec<Addr<Builder>>,
 }
 
 /// One builder.
@@ -108,7 +131,7 @@ pub struct Builder {
     attaches: BTreeMap<WorkerName, Attach>,
     builds: BTreeMap<ClaimId, Addr<Build>>,
     /// Who has the builds that were inherited.
-    inherited: BTreeMap<ClaimId, Recipient<Inherited>>,
+    inherited: BTreeMap<ClaimId, Addr<Builder>>,
     /// A retired builder's own builds, the only ones that it may load again.
     own: Option<BTreeSet<ClaimId>>,
     claimed: BTreeMap<ClaimId, Claimed>,
@@ -229,6 +252,7 @@ impl Builder {
             }
             Input::TakeOver(take_over) => self.hand_over(take_over, ctx),
             Input::Retire => self.retire(&BTreeSet::new(), ctx),
+            Input::Adopt(remains) => self.adopt(remains, ctx),
         }
     }
 
@@ -318,6 +342,30 @@ impl Supervised for Builder {
     /// Nothing of the half-changed state is kept: the core is built anew from
     /// the store and from what the living parts report.
     fn restarting(&mut self, _: &mut Context<Self>) {
+        self.start_over();
+    }
+}
+
+impl Drop for Builder {
+    /// Its Builds live on when it gives up. Starts on their way come to
+    /// nothing: whoever comes next undoes their claims.
+    fn drop(&mut self) {
+        for seat in self.seats.values() {
+            seat.addr.do_send(LetGo);
+        }
+        let mut builds = std::mem::take(&mut self.builds);
+        builds.append(&mut self.parts.orphans);
+        let mut earlier = std::mem::take(&mut self.parts.earlier);
+        earlier.extend(std::mem::take(&mut self.inherited).into_values());
+        if !builds.is_empty() || !earlier.is_empty() {
+            let (name, child) = (self.name().clone(), self.parts.child);
+            self.parts.remains.do_send(Remains { name, child, builds, earlier });
+        }
+    }
+}
+
+impl Builder {
+    fn start_over(&mut self) {
         self.restarts += 1;
         self.alarm.rang();
         self.notes_due = false;
@@ -385,31 +433,6 @@ impl Handler<Inherited> for Builder {
                 let reply = reply.map(|reply| self.await_reply(reply));
                 self.take(Input::Event(Event::StopOwn { claim, request, reason, reply }), ctx);
             }
-        }
-    }
-}
-
-impl Handler<ChildDown> for Builder {
-    type Result = ();
-    /// A Build that gave up even on its restart: its requests must not be
-    /// stuck with it.
-    fn handle(&mut self, down: ChildDown, ctx: &mut Context<Self>) {
-        if !down.gave_up {
-            return;
-        }
-        let dead: Vec<ClaimId> = self
-            .builds
-            .iter()
-            .filter(|(_, build)| !build.connected())
-            .map(|(claim, _)| *claim)
-            .collect();
-        for claim in dead {
-            ctx.notify(BuildFinished {
-                claim,
-                result: BuildResult::Exception,
-                requeued: Vec::new(),
-                times: None,
-            });
         }
     }
 }

@@ -5,11 +5,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{AsyncContext, Context, Handler, MessageResult, Recipient};
+use actix::{Addr, AsyncContext, Context, Handler, MessageResult};
 use tokio::sync::oneshot;
 
-use super::{Builder, Claimed, Inherited, Input, Mode};
-use crate::actors::build::BuildOrder;
+use super::{Builder, Claimed, Input, Mode};
+use crate::actors::build::{Build, BuildOrder, NewParent};
 use crate::actors::convert::request;
 use crate::core::builder::{Effect, Event, OpenBuild, Records, SeatReport, SeatReportUse};
 use crate::core::ids::*;
@@ -27,13 +27,16 @@ struct Loaded {
     records: Result<BuilderRecords, StoreError>,
     reports: Vec<SeatReport>,
     yielded: Yielded,
+    adopted: BTreeMap<ClaimId, Addr<Build>>,
 }
 
 /// Builds that go on with earlier actors, and who has them.
-type Yielded = BTreeMap<ClaimId, Recipient<Inherited>>;
+type Yielded = BTreeMap<ClaimId, Addr<Builder>>;
 
-/// A builder that was removed and is configured again: the new actor asks the
-/// old one which builds it still has. From then on it tells their ends to it.
+/// A new actor, which did not take over, asks an old one which builds it still
+/// has: one of a builder that was removed and is configured again, or a
+/// predecessor of an actor that gave up. From then on it tells their ends to
+/// the new one.
 #[derive(actix::Message)]
 #[rtype(result = "Yielded")]
 struct Yield {
@@ -46,13 +49,27 @@ impl Builder {
         let seats = self.seats.values().chain(self.lent.values());
         let seats: Vec<_> = seats.map(|seat| seat.addr.clone()).collect();
         let (me, route) = (ctx.address(), self.parts.route.clone());
-        let removed = self.parts.removed.take();
+        let earlier = std::mem::take(&mut self.parts.earlier);
+        let orphans = self.parts.orphans.clone();
         actix_rt::spawn(async move {
-            let yielded = match removed {
+            let mut yielded = Yielded::new();
+            for old in earlier {
                 // It may have gone meanwhile: then it has nothing left.
-                Some(removed) => removed.send(Yield { route }).await.unwrap_or_default(),
-                None => Yielded::new(),
-            };
+                let route = route.clone();
+                yielded.extend(old.send(Yield { route }).await.unwrap_or_default());
+            }
+            // Before the records are read: what they tell after that reaches us.
+            let mut adopted = BTreeMap::new();
+            for (claim, build) in orphans {
+                let new = NewParent {
+                    builder: me.clone().recipient(),
+                    finished: me.clone().recipient(),
+                    down: me.clone().recipient(),
+                };
+                if build.send(new).await.is_ok() {
+                    adopted.insert(claim, build);
+                }
+            }
             let (tell, told) = oneshot::channel();
             store.load_builder(
                 id,
@@ -69,7 +86,7 @@ impl Builder {
                     reports.push(report);
                 }
             }
-            me.do_send(Loaded { records, reports, yielded });
+            me.do_send(Loaded { records, reports, yielded, adopted });
         });
     }
 
@@ -274,9 +291,11 @@ impl Handler<Loaded> for Builder {
         let Mode::Loading { waiting } = &mut self.mode else { return };
         let waiting = std::mem::take(waiting);
         self.inherited.extend(loaded.yielded);
+        self.builds.extend(loaded.adopted);
         match loaded.records {
             Ok(records) => {
                 self.mode = Mode::Live;
+                self.parts.orphans.clear();
                 self.rebuild(records, loaded.reports, ctx);
                 self.go_live(waiting, ctx);
             }
@@ -296,7 +315,7 @@ impl Handler<Yield> for Builder {
         self.succeeded = true;
         self.yielded = true;
         let own = self.core.claims().into_iter().chain(self.own.iter().flatten().copied());
-        let own = own.map(|claim| (claim, ctx.address().recipient()));
+        let own = own.map(|claim| (claim, ctx.address()));
         MessageResult(std::mem::take(&mut self.inherited).into_iter().chain(own).collect())
     }
 }

@@ -9,10 +9,10 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{ActorContext, Addr, AsyncContext, Context, Handler, Recipient};
+use actix::{ActorContext, Addr, AsyncContext, Context, Handler};
 use tokio::sync::oneshot;
 
-use super::{Builder, Inherited, Input, Mode, Seat};
+use super::{Builder, Input, Mode, Seat};
 use crate::core::builder::{BuilderCore, Event, Handover};
 use crate::core::ids::*;
 use crate::core::inbox::Inbox;
@@ -54,7 +54,7 @@ struct Stands;
 struct Go {
     inbox: Inbox<BuilderMail>,
     seats: BTreeMap<WorkerName, Seat>,
-    inherited: BTreeMap<ClaimId, Recipient<Inherited>>,
+    inherited: BTreeMap<ClaimId, Addr<Builder>>,
 }
 
 /// The successor will not stand.
@@ -148,7 +148,7 @@ impl Handler<Stands> for Builder {
         self.succeeded = true;
         let mut inherited = std::mem::take(&mut self.inherited);
         for claim in self.core.claims() {
-            inherited.insert(claim, ctx.address().recipient());
+            inherited.insert(claim, ctx.address());
         }
         take_over.successor.do_send(Go {
             inbox: std::mem::take(&mut self.inbox),

@@ -92,6 +92,9 @@ pub fn force(
             params.insert(name.into(), value.as_str().into());
         }
     }
+    if args.soon {
+        params.insert("soon".into(), true.into());
+    }
     if let Ok(user) = std::env::var("USER") {
         params.insert("owner".into(), user.into());
     }
@@ -232,6 +235,13 @@ pub fn ping(client: &Client, output: &mut Output<'_>, builder: &str) -> Result<u
     let sentence = if all { "every worker answered" } else { "not every worker answered" };
     told(output, &result, &format!("builder {builder}: {sentence}"))?;
     Ok(if all { FINE } else { FAILED })
+}
+
+/// Starts a broken builder again.
+pub fn restart(client: &Client, output: &mut Output<'_>, builder: &str) -> Result<u8, ClientError> {
+    let path = format!("builders/{}", element(builder));
+    let result = client.order(&path, "restart", &json!({}))?;
+    told(output, &result, &format!("builder {builder} is started again"))
 }
 
 /// Orders a worker.

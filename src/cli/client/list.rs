@@ -56,6 +56,7 @@ pub fn builders(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientEr
     let board = client.get("botmaster/board")?;
     let mut table =
         Table::new(&["BUILDER", "STATE", "WAITING", "OLDEST", "TAKES", "RUNNING", "WORKERS"]);
+    let mut broken = Vec::new();
     for row in rows.iter().filter(|row| is_configured(row)) {
         let name = text(row, "name");
         let view = board.get("builders").and_then(|all| all.get(&name));
@@ -86,10 +87,12 @@ pub fn builders(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientEr
             .flatten()
             .map(|(name, state)| format!("{name} ({})", state.as_str().unwrap_or("?")))
             .collect();
-        let state = match view.get("broken").and_then(Value::as_str) {
-            Some(reason) => format!("broken: {}", printable(reason)),
-            None => text(view, "big_state"),
-        };
+        let reason = view.get("broken").and_then(Value::as_str);
+        let state = reason.map_or_else(|| text(view, "big_state"), |_| "broken".into());
+        broken.extend(reason.map(|reason| {
+            let reason = printable(reason);
+            format!("{name} is broken: {reason}; once the cause is gone: botmaster restart {name}")
+        }));
         table.row(vec![
             name,
             state,
@@ -100,7 +103,9 @@ pub fn builders(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientEr
             workers.join(" "),
         ]);
     }
-    finished(output, &table, "No builder is configured.")
+    finished(output, &table, "No builder is configured.")?;
+    broken.iter().try_for_each(|line| output.line(line))?;
+    Ok(FINE)
 }
 
 fn finished(output: &mut Output<'_>, table: &Table, nothing: &str) -> Result<u8, ClientError> {
@@ -222,16 +227,30 @@ pub fn builds(
     finished(output, &table, "There was no build yet.")
 }
 
+/// The request that a build is for, with those that share it.
+fn shared_by(build: &Value, requests: &[i64]) -> String {
+    let first = text(build, "buildrequestid");
+    let others = requests.iter().map(ToString::to_string).filter(|id| *id != first);
+    match others.collect::<Vec<_>>().join(", ") {
+        others if others.is_empty() => first,
+        others => format!("{first}, together with {others}"),
+    }
+}
+
 /// One build with its steps.
 pub fn build(client: &Client, output: &mut Output<'_>, build: &str) -> Result<u8, ClientError> {
     let path = build_path(build)?;
     let row = client.one(&format!("{path}?property=*"), &format!("build {build}"))?;
     let id = text(&row, "buildid");
     let steps = client.list(&format!("builds/{id}/steps"))?;
+    let requests = client.list(&format!("builds/{id}/buildrequests?field=buildrequestid"))?;
+    let requests: Vec<i64> =
+        requests.iter().filter_map(|row| number(row, "buildrequestid")).collect();
     let time = client.get(&format!("builds/{id}/progress"))?;
     let time = time.get("eta");
     if output.json {
         let row = joined(&row, "steps", Some(&json!(steps)));
+        let row = joined(&row, "buildrequestids", Some(&json!(requests)));
         output.value(&joined(&row, "eta", time))?;
         return Ok(FINE);
     }
@@ -255,7 +274,7 @@ pub fn build(client: &Client, output: &mut Output<'_>, build: &str) -> Result<u8
         output.line(&format!("Expected {takes}{}", off.unwrap_or_default()))?;
     }
     output.line(&format!("Worker   {}", name_of(&workers, &row, "workerid")))?;
-    output.line(&format!("Request  {}", text(&row, "buildrequestid")))?;
+    output.line(&format!("Request  {}", shared_by(&row, &requests)))?;
     for (name, own) in row.get("properties").and_then(Value::as_object).into_iter().flatten() {
         let value = own.get(0).map(|value| value.as_str().map_or(value.to_string(), printable));
         output.line(&format!("  {name} = {}", value.unwrap_or_default()))?;

@@ -83,6 +83,14 @@ pub enum ClientCommand {
         /// Name of the builder
         builder: String,
     },
+    /// Start a builder again that gave up after faults
+    ///
+    /// `botmaster builders` shows which are broken, and why. Builds of it that still run go on.
+    #[command(after_help = "Example:\n  botmaster restart unit")]
+    Restart {
+        /// Name of the builder
+        builder: String,
+    },
     /// Start no more builds on a worker
     #[command(after_help = "Example:\n  botmaster pause linux-1 --reason 'new disk'")]
     Pause(WorkerArgs),
@@ -156,6 +164,9 @@ pub struct ForceArgs {
     /// Higher is built earlier
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub priority: i64,
+    /// Refuse when the builder has no worker that could build it soon
+    #[arg(long)]
+    pub soon: bool,
     /// Wait for the end of the build; the exit status tells its result
     #[arg(long)]
     pub wait: bool,
@@ -257,6 +268,7 @@ fn perform(
         ClientCommand::Stop { build, reason } => act::stop(client, output, &build, &reason),
         ClientCommand::Rebuild { build } => act::rebuild(client, output, &build),
         ClientCommand::Ping { builder } => act::ping(client, output, &builder),
+        ClientCommand::Restart { builder } => act::restart(client, output, &builder),
         ClientCommand::Pause(args) => act::order(client, output, &args, "pause", "is paused"),
         ClientCommand::Unpause(args) => {
             act::order(client, output, &args, "unpause", "takes builds again")

@@ -142,7 +142,7 @@ pub fn schedule(
     let seats = allowed(seats, max_builds);
     let count = if seats.is_empty() { 0 } else { count.min(QUEUED) };
     let starts =
-        |part: fn(&Estimate) -> Duration| starts(seats.iter().map(&part), part(&build), count);
+        |part: fn(&Estimate) -> Duration| starts(seats.iter().map(part), part(&build), count);
     let (low, likely, high) = (starts(|e| e.low), starts(|e| e.likely), starts(|e| e.high));
     low.into_iter()
         .zip(likely)

@@ -144,6 +144,25 @@ pub enum Event {
         /// Whether trying again can help.
         transient: bool,
     },
+    /// Whether a cancelled request left a start before it was sent.
+    LeftStart {
+        /// Whose.
+        claim: ClaimId,
+        /// Which.
+        request: RequestId,
+        /// False: the start was sent, with the request.
+        in_time: bool,
+    },
+    /// The store ended requests that left a claimed build, or could not: the
+    /// build had started with them.
+    CancelledClaimed {
+        /// Whose.
+        claim: ClaimId,
+        /// Which.
+        requests: Vec<RequestId>,
+        /// They ended.
+        done: bool,
+    },
     /// The claim is undone, durably.
     Unclaimed {
         /// Whose.
@@ -287,6 +306,31 @@ pub enum Effect {
         build: BuildId,
         /// Requests that end instead of waiting again.
         cancelled: Vec<RequestId>,
+        /// The worker refused the start, which counts a try (row B08).
+        refused: bool,
+    },
+    /// End a build that was refused as often as it may be (fault row FB08);
+    /// answered `Unclaimed` without requests.
+    GiveUp {
+        /// Whose.
+        claim: ClaimId,
+        /// The build.
+        build: BuildId,
+        /// For people, with every reason.
+        text: String,
+    },
+    /// End requests of a claimed build, which goes on with its others.
+    /// Answered `CancelledClaimed`.
+    CancelClaimed {
+        /// Whose.
+        claim: ClaimId,
+        /// The build.
+        build: BuildId,
+        /// Which.
+        requests: Vec<RequestId>,
+        /// The build's first request from now on: it is built as this one's
+        /// submission says.
+        head: RequestId,
     },
     /// End a request that waits, then answer.
     CancelWaiting {
@@ -330,6 +374,16 @@ pub enum Effect {
         /// Whose.
         claim: ClaimId,
     },
+    /// Take a request out of a start if that was not sent yet. Answered
+    /// `LeftStart`.
+    LeaveStart {
+        /// Which.
+        worker: WorkerName,
+        /// Whose.
+        claim: ClaimId,
+        /// The request.
+        request: RequestId,
+    },
     /// The worker accepted the build: number it and run it.
     RunBuild {
         /// Whose.
@@ -338,7 +392,8 @@ pub enum Effect {
         build: BuildId,
         /// Its worker.
         worker: WorkerName,
-        /// Its requests.
+        /// Its requests, at least one. It is built as the first one's
+        /// submission says.
         requests: Vec<Request>,
         /// The builder as it was when the build was chosen.
         config: Arc<BuilderConfig>,

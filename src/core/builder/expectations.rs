@@ -93,7 +93,9 @@ impl Serialize for Estimate {
 /// Seconds, to the millisecond.
 #[must_use]
 pub fn seconds(span: Duration) -> f64 {
-    Duration::from_millis(u64::try_from(span.as_millis()).unwrap_or(u64::MAX)).as_secs_f64()
+    // Whole milliseconds first: the quotient then shows no more digits.
+    let millis = u32::try_from(span.as_millis()).unwrap_or(u32::MAX);
+    f64::from(millis) / 1000.0
 }
 
 /// The length below which `tenths` tenths of the sorted lengths lie, drawn

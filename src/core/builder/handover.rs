@@ -129,7 +129,7 @@ impl BuilderCore {
     pub fn succeed(config: Arc<BuilderConfig>, from: Handover, now: Now) -> Self {
         Self {
             now: now.mono,
-            queue: from.queue,
+            queue: from.queue.with_merge(config.merge.clone()),
             loaded_through: from.loaded_through,
             seats: from.seats,
             next_order: from.next_order,
@@ -165,7 +165,11 @@ impl BuilderCore {
         let idle: Vec<WorkerName> = self
             .seats
             .iter()
-            .filter(|(_, seat)| !matches!(&seat.used, SeatUse::Taken(claim) if is_ours(claim)))
+            // Somebody waits for the end of a person's ping.
+            .filter(|(_, seat)| {
+                let has_build = matches!(&seat.used, SeatUse::Taken(claim) if is_ours(claim));
+                !has_build && !seat.pinging
+            })
             .map(|(worker, _)| worker.clone())
             .collect();
         for worker in idle {

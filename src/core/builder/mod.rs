@@ -17,7 +17,9 @@ mod requests;
 mod running;
 mod seat;
 mod starts;
+mod stops;
 mod table;
+mod why;
 mod workers;
 
 use std::collections::{BTreeMap, BTreeSet};
@@ -67,10 +69,22 @@ struct ActiveBuild {
     requests: Vec<Request>,
     /// The builder as it was when the build was chosen.
     config: Arc<BuilderConfig>,
-    /// Requests cancelled while the start was on its way, with who waits.
-    cancelled: Vec<(RequestId, Option<ReplyId>)>,
-    /// Why it shall stop, when it shall.
+    /// Requests that were cancelled while the start was on its way, and whose
+    /// cancel is not settled yet.
+    leaving: Vec<Leaving>,
+    /// Why it shall stop, when it shall: its start is called back, or it is
+    /// stopped once it runs.
     stop: Option<String>,
+}
+
+/// A request that somebody wants out of a build that has not started.
+#[derive(Clone, PartialEq, Debug)]
+struct Leaving {
+    id: RequestId,
+    /// Who waits.
+    reply: Option<ReplyId>,
+    /// The request, once it is out of the build and the store was asked.
+    out: Option<Request>,
 }
 
 impl ActiveBuild {
@@ -118,6 +132,11 @@ pub struct BuilderCore {
     builds: BTreeMap<ClaimId, ActiveBuild>,
     inherited: BTreeMap<ClaimId, InheritedBuild>,
     pings: Vec<PingRound>,
+    /// Why workers refused to start these requests, in order.
+    refusals: BTreeMap<RequestId, Vec<String>>,
+    /// Requests whose claim together with others was refused: each is claimed
+    /// alone, so that the one that is gone takes no other with it.
+    alone: BTreeSet<RequestId>,
     expectations: Expectations,
     big_state: BigState,
     oldest: Option<BuildsetId>,
@@ -126,6 +145,10 @@ pub struct BuilderCore {
     /// Claims are held back until then, after the store could not write.
     store_pause: Option<Timestamp>,
 }
+
+/// Most requests that one build has: a claim is one transaction of the store,
+/// which nobody else can write during.
+pub const MERGE_LIMIT: usize = 1_000;
 
 /// How long nothing is claimed after the store could not write.
 const STORE_PAUSE: std::time::Duration = std::time::Duration::from_secs(1);
@@ -143,10 +166,10 @@ impl BuilderCore {
         Self {
             id,
             generation,
-            config,
             rng,
             now: Timestamp::default(),
-            queue: Queue::default(),
+            queue: Queue::merging(config.merge.clone()),
+            config,
             loaded_through: RequestId(0),
             seats: BTreeMap::new(),
             next_order: 0,
@@ -154,6 +177,8 @@ impl BuilderCore {
             builds: BTreeMap::new(),
             inherited: BTreeMap::new(),
             pings: Vec::new(),
+            refusals: BTreeMap::new(),
+            alone: BTreeSet::new(),
             expectations,
             big_state: BigState::Offline,
             oldest: None,
@@ -168,7 +193,9 @@ impl BuilderCore {
         self.now = self.now.max(now.mono);
         match event {
             Event::Enqueue(requests) => self.on_enqueue(requests),
-            Event::Cancel { request, reason, reply } => self.on_cancel(request, reason, reply, fx),
+            Event::Cancel { request, reason, reply } => {
+                self.on_cancel(request, reason, reply, fx);
+            }
             Event::CancelFailed(request) => self.on_return(vec![request], fx),
             Event::SetPriority { request, priority, reply } => {
                 if self.queue.set_priority(request, priority) {
@@ -198,6 +225,12 @@ impl BuilderCore {
             }
             Event::ClaimLost { claim, error, transient } => {
                 self.on_claim_lost(claim, &error, transient, fx);
+            }
+            Event::LeftStart { claim, request, in_time } => {
+                self.on_left_start(claim, request, in_time, fx);
+            }
+            Event::CancelledClaimed { claim, requests, done } => {
+                self.on_cancelled_claimed(claim, &requests, done, fx);
             }
             Event::Unclaimed { claim, requests } => self.on_unclaimed(claim, requests, fx),
             Event::StartFailed { claim, failure } => self.on_start_failed(claim, &failure, fx),
@@ -256,7 +289,7 @@ impl BuilderCore {
 
     /// Row B17.
     fn refresh_big_state(&mut self, fx: &mut Vec<Effect>) {
-        let attached = self.seats.values().any(|seat| seat.used != SeatUse::Attaching);
+        let attached = self.has_worker();
         let building = !self.builds.is_empty() || !self.inherited.is_empty();
         let state = if !attached && !building {
             BigState::Offline
@@ -347,6 +380,7 @@ impl BuilderCore {
                 .iter()
                 .map(|(worker, seat)| (worker.clone(), seat.word()))
                 .collect(),
+            max_builds: self.config.max_builds,
             expected: self.expectations.total(),
             broken: None,
             restarts: 0,

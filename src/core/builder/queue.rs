@@ -1,12 +1,13 @@
 //! The requests that wait for a worker, in the order in which they start.
 
 use std::cmp::Reverse;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::core::ids::{BuildsetId, Epoch, RequestId, WorkerName};
+use crate::core::planted;
 use crate::core::time::WallTime;
-use crate::core::values::{Properties, WORKER_SOURCE};
+use crate::core::values::{Merge, Properties, WORKER_SOURCE};
 
 /// A build request as its builder knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -59,14 +60,102 @@ impl Place {
     }
 }
 
-/// A builder's queue. Every operation costs O(log n).
+/// What must be equal in requests that share a build.
+#[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
+struct MergeKey {
+    source: Arc<[u64]>,
+    values: Vec<Option<String>>,
+}
+
+impl MergeKey {
+    /// Total, pure and quick: a policy cannot fail or hold the builder up
+    /// (fault row FB11).
+    fn of(request: &Request, merge: &Merge) -> Option<Self> {
+        let names: &[String] = match merge {
+            Merge::None => return None,
+            Merge::SameSource => &[],
+            Merge::Properties(names) => names,
+        };
+        if planted::is("merge_ignores_key") {
+            return Some(Self { source: Arc::from([]), values: Vec::new() });
+        }
+        let value = |name: &String| request.properties.get(name).map(|own| own.value.clone());
+        Some(Self { source: request.source.clone(), values: names.iter().map(value).collect() })
+    }
+}
+
+/// Places of requests, apart by the worker that they name.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+struct Places {
+    any: BTreeSet<Place>,
+    named: BTreeMap<WorkerName, BTreeSet<Place>>,
+}
+
+impl Places {
+    fn insert(&mut self, worker: Option<&WorkerName>, place: Place) {
+        match worker {
+            None => self.any.insert(place),
+            Some(worker) => self.named.entry(worker.clone()).or_default().insert(place),
+        };
+    }
+
+    fn remove(&mut self, worker: Option<&WorkerName>, place: Place) {
+        let Some(worker) = worker else {
+            self.any.remove(&place);
+            return;
+        };
+        if let Some(places) = self.named.get_mut(worker) {
+            places.remove(&place);
+            if places.is_empty() {
+                self.named.remove(worker);
+            }
+        }
+    }
+
+    fn is_empty(&self) -> bool {
+        self.any.is_empty() && self.named.is_empty()
+    }
+
+    /// Those that this worker may run, in no order between the two sorts.
+    fn both(&self, worker: &WorkerName) -> [Option<&BTreeSet<Place>>; 2] {
+        [Some(&self.any), self.named.get(worker)]
+    }
+}
+
+/// A builder's queue: one order of all that wait, and for each worker the first
+/// that it may run, so that a request that must wait for one worker blocks
+/// nobody behind it. Every operation costs O(log n), the choice of the next one
+/// O(workers) besides.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Queue {
     waiting: BTreeMap<Place, Request>,
     places: BTreeMap<RequestId, Place>,
+    by_worker: Places,
+    merge: Merge,
+    /// Requests that may share a build. Empty when none may.
+    alike: BTreeMap<MergeKey, Places>,
 }
 
 impl Queue {
+    /// A queue without requests, whose requests share builds by this policy.
+    #[must_use]
+    pub fn merging(merge: Merge) -> Self {
+        Self { merge, ..Self::default() }
+    }
+
+    /// The same requests, sharing builds by this policy from now on.
+    #[must_use]
+    pub fn with_merge(self, merge: Merge) -> Self {
+        if self.merge == merge {
+            return self;
+        }
+        let mut queue = Self::merging(merge);
+        for request in self.waiting.into_values() {
+            queue.push(request);
+        }
+        queue
+    }
+
     /// Adds a request; one that waits already stays as it is.
     pub fn push(&mut self, request: Request) {
         if self.places.contains_key(&request.id) {
@@ -74,20 +163,68 @@ impl Queue {
         }
         let place = Place::of(&request);
         self.places.insert(request.id, place);
+        self.by_worker.insert(request.worker.as_ref(), place);
+        if let Some(key) = MergeKey::of(&request, &self.merge) {
+            self.alike.entry(key).or_default().insert(request.worker.as_ref(), place);
+        }
         self.waiting.insert(place, request);
-    }
-
-    /// Takes the request that starts next.
-    pub fn take_head(&mut self) -> Option<Request> {
-        let (_, request) = self.waiting.pop_first()?;
-        self.places.remove(&request.id);
-        Some(request)
     }
 
     /// Takes a request out.
     pub fn remove(&mut self, id: RequestId) -> Option<Request> {
         let place = self.places.remove(&id)?;
-        self.waiting.remove(&place)
+        let request = self.waiting.remove(&place)?;
+        self.by_worker.remove(request.worker.as_ref(), place);
+        if let Some(key) = MergeKey::of(&request, &self.merge)
+            && let Some(places) = self.alike.get_mut(&key)
+        {
+            places.remove(request.worker.as_ref(), place);
+            if places.is_empty() {
+                self.alike.remove(&key);
+            }
+        }
+        Some(request)
+    }
+
+    /// The first request that one of these workers may run.
+    #[must_use]
+    pub fn next_for<'a>(
+        &self,
+        workers: impl IntoIterator<Item = &'a WorkerName>,
+    ) -> Option<&Request> {
+        let mut workers = workers.into_iter().peekable();
+        workers.peek()?;
+        let mut first = self.by_worker.any.first();
+        if !self.by_worker.named.is_empty() {
+            let named = workers.filter_map(|worker| self.by_worker.named.get(worker)?.first());
+            first = first.into_iter().chain(named).min();
+        }
+        self.waiting.get(first?)
+    }
+
+    /// The requests that may share a build with `request` on `worker`, which
+    /// waits no more itself, in order (row B09). At most `most`, and only those
+    /// that `may`.
+    #[must_use]
+    pub fn alike(
+        &self,
+        request: &Request,
+        worker: &WorkerName,
+        most: usize,
+        may: impl Fn(RequestId) -> bool,
+    ) -> Vec<RequestId> {
+        let key = MergeKey::of(request, &self.merge);
+        let Some(places) = key.and_then(|key| self.alike.get(&key)) else { return Vec::new() };
+        let mut found: Vec<Place> = places
+            .both(worker)
+            .into_iter()
+            .flatten()
+            .flat_map(|places| places.iter().filter(|place| may(place.2)).take(most))
+            .copied()
+            .collect();
+        found.sort_unstable();
+        found.truncate(most);
+        found.into_iter().map(|place| place.2).collect()
     }
 
     /// Gives a waiting request another priority. True when it waits.
@@ -98,10 +235,16 @@ impl Queue {
         true
     }
 
+    /// The head, whether a worker may run it now or not.
+    #[must_use]
+    pub fn head(&self) -> Option<&Request> {
+        self.waiting.first_key_value().map(|(_, request)| request)
+    }
+
     /// The head's submit time, or none when the queue is empty (row B06).
     #[must_use]
     pub fn oldest_request_time(&self) -> Option<WallTime> {
-        self.waiting.first_key_value().map(|(_, request)| request.submitted_at)
+        self.head().map(|request| request.submitted_at)
     }
 
     /// The submission that made the head, or none when the queue is empty: it

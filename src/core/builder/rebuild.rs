@@ -133,7 +133,7 @@ impl BuilderCore {
                     number: open.number,
                     requests: open.requests,
                     config: self.config.clone(),
-                    cancelled: Vec::new(),
+                    leaving: Vec::new(),
                     stop: None,
                 },
             );

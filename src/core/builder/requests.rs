@@ -1,8 +1,11 @@
-//! What people ask about requests and builds: cancel, stop.
+//! Requests that come, wait again, and are cancelled.
+
+use std::collections::BTreeSet;
 
 use super::event::{Answer, Effect, Event, ReplyId};
-use super::{BuilderCore, Phase, Request};
+use super::{ActiveBuild, BuilderCore, Leaving, Phase, Request};
 use crate::core::ids::*;
+use crate::core::planted;
 
 impl BuilderCore {
     pub(super) fn on_enqueue(&mut self, requests: Vec<Request>) {
@@ -19,9 +22,7 @@ impl BuilderCore {
             fx.push(Effect::TellSuccessor(Event::Return(requests)));
             return;
         }
-        for request in requests {
-            self.queue.push(request);
-        }
+        self.queue_again(requests);
     }
 
     pub(super) fn on_cancel(
@@ -35,13 +36,9 @@ impl BuilderCore {
             fx.push(Effect::CancelWaiting { request, reply: Some(reply) });
             return;
         }
-        let mine = self
-            .builds
-            .iter()
-            .find(|(_, build)| build.requests.iter().any(|request| request.id == id))
-            .map(|(claim, _)| *claim);
+        let mine = self.builds.iter().find(|(_, build)| build.has(id)).map(|(claim, _)| *claim);
         if let Some(claim) = mine {
-            self.cancel_in_build(claim, id, reason, Some(reply), fx);
+            self.cancel_in_build(claim, id, Some(reply), fx);
             return;
         }
         let inherited = self.inherited.iter().find(|(_, build)| build.requests.contains(&id));
@@ -58,112 +55,179 @@ impl BuilderCore {
         fx.push(Effect::Answer(reply, Answer::Done(false)));
     }
 
-    /// Cancels a request that a build has: out of the build while its start
-    /// was not sent (row B07), by stopping the build later.
+    /// Cancels a request that a build has, as long as its start was not sent;
+    /// later nothing changes (row B07).
     pub(super) fn cancel_in_build(
         &mut self,
         claim: ClaimId,
         id: RequestId,
-        reason: String,
+        reply: Option<ReplyId>,
+        fx: &mut Vec<Effect>,
+    ) {
+        let Some(build) = self.builds.get(&claim).filter(|build| build.has(id)) else {
+            fx.extend(reply.map(|reply| Effect::Answer(reply, Answer::Done(false))));
+            return;
+        };
+        let mut ids = vec![(id, reply)];
+        if planted::is("cancel_forgets_merged") {
+            let others = build.requests.iter().filter(|request| request.id != id);
+            ids.extend(others.map(|request| (request.id, None)));
+        }
+        for (id, reply) in ids {
+            self.leave_build(claim, id, reply, fx);
+        }
+    }
+
+    fn leave_build(
+        &mut self,
+        claim: ClaimId,
+        id: RequestId,
         reply: Option<ReplyId>,
         fx: &mut Vec<Effect>,
     ) {
         let Some(build) = self.builds.get_mut(&claim) else { return };
+        let leaving = Leaving { id, reply, out: None };
         match build.phase {
             Phase::Reserving => {
                 // Nothing is claimed yet: the store still has it waiting.
-                let place = build.requests.iter().position(|request| request.id == id);
-                if let Some(place) = place {
-                    let request = build.requests.remove(place);
+                if let Some(request) = build.take(id) {
                     fx.push(Effect::CancelWaiting { request, reply });
-                } else if let Some(reply) = reply {
-                    fx.push(Effect::Answer(reply, Answer::Done(false)));
                 }
             }
-            Phase::Claiming { .. } | Phase::Unclaiming => build.cancelled.push((id, reply)),
+            Phase::Claiming { .. } | Phase::Unclaiming => build.leaving.push(leaving),
             Phase::Starting => {
-                build.cancelled.push((id, reply));
-                fx.push(Effect::CallBackStart { worker: build.worker.clone(), claim });
+                let asked = build.leaves(id);
+                build.leaving.push(leaving);
+                if !asked {
+                    let worker = build.worker.clone();
+                    fx.push(Effect::LeaveStart { worker, claim, request: id });
+                }
             }
             Phase::Running | Phase::Orphaned => {
-                if build.stop.is_none() {
-                    build.stop = Some(reason.clone());
-                    fx.push(Effect::StopBuild { claim, reason });
-                }
-                if let Some(reply) = reply {
-                    fx.push(Effect::Answer(reply, Answer::Done(true)));
-                }
+                fx.extend(reply.map(|reply| Effect::Answer(reply, Answer::Done(false))));
             }
         }
     }
 
-    pub(super) fn on_stop(
-        &mut self,
-        id: BuildId,
-        reason: String,
-        reply: ReplyId,
-        fx: &mut Vec<Effect>,
-    ) {
-        let mine = self.builds.iter().find(|(_, build)| build.build == Some(id));
-        if let Some((claim, build)) = mine {
-            let claim = *claim;
-            match build.phase {
-                Phase::Running | Phase::Orphaned => {
-                    // A stop that was asked for before has its effect already.
-                    let first = build.stop.is_none();
-                    if let Some(build) = self.builds.get_mut(&claim) {
-                        build.stop.get_or_insert_with(|| reason.clone());
-                    }
-                    if first {
-                        fx.push(Effect::StopBuild { claim, reason });
-                    }
-                }
-                _ => {
-                    let ids: Vec<_> = build.requests.iter().map(|request| request.id).collect();
-                    for id in ids {
-                        self.cancel_in_build(claim, id, reason.clone(), None, fx);
-                    }
-                }
-            }
-            fx.push(Effect::Answer(reply, Answer::Done(true)));
-            return;
-        }
-        let inherited = self.inherited.iter().find(|(_, build)| build.build == Some(id));
-        let found = inherited.is_some();
-        if let Some((claim, _)) = inherited {
-            fx.push(Effect::StopInherited {
-                claim: *claim,
-                build: Some(id),
-                request: None,
-                reason,
-                reply: None,
-            });
-        }
-        fx.push(Effect::Answer(reply, Answer::Done(found)));
-    }
-
-    pub(super) fn on_stop_own(
+    /// The SlaveBuilder says whether the start goes without the request.
+    pub(super) fn on_left_start(
         &mut self,
         claim: ClaimId,
-        request: Option<RequestId>,
-        reason: String,
-        reply: Option<ReplyId>,
+        id: RequestId,
+        in_time: bool,
         fx: &mut Vec<Effect>,
     ) {
-        let Some(build) = self.builds.get(&claim) else {
-            if let Some(reply) = reply {
-                fx.push(Effect::Answer(reply, Answer::Done(false)));
-            }
-            // A stop that comes after the end changes nothing (row T02).
-            fx.push(Effect::Ignored("stop of a build that is over"));
+        let Some(build) = self.builds.get_mut(&claim) else {
+            fx.push(Effect::Ignored("a request left a start that is over"));
             return;
         };
-        let ids: Vec<_> = match request {
-            Some(id) => vec![id],
-            None => build.requests.iter().map(|request| request.id).collect(),
+        if !in_time {
+            build.settle_leaving(id, false, fx);
+            return;
+        }
+        // The last one is not taken out: its start comes back as a whole. So
+        // it is with one that is being undone already.
+        let (Phase::Starting, Some(known)) = (build.phase, build.build) else { return };
+        if build.requests.len() < 2 {
+            return;
+        }
+        let Some(out) = build.take(id) else { return };
+        if let Some(leaving) = build.leaving.iter_mut().find(|leaving| leaving.id == id) {
+            leaving.out = Some(out);
+        }
+        if let Some(head) = build.requests.first().map(|head| head.id) {
+            fx.push(Effect::CancelClaimed { claim, build: known, requests: vec![id], head });
+        }
+    }
+
+    /// The store ended requests that left, or their build had started with
+    /// them: then it has them still.
+    pub(super) fn on_cancelled_claimed(
+        &mut self,
+        claim: ClaimId,
+        ids: &[RequestId],
+        done: bool,
+        fx: &mut Vec<Effect>,
+    ) {
+        let Some(build) = self.builds.get_mut(&claim) else {
+            fx.push(Effect::Ignored("requests left a build that is over"));
+            return;
         };
         for id in ids {
-            self.cancel_in_build(claim, id, reason.clone(), reply, fx);
+            if !done {
+                let out = build.leaving.iter_mut().filter(|leaving| leaving.id == *id);
+                let out: Vec<_> = out.filter_map(|leaving| leaving.out.take()).collect();
+                build.requests.extend(out);
+            }
+            build.settle_leaving(*id, done, fx);
         }
+    }
+
+    /// Cancels those of `waiting` that are `leaving`, each once. For one that
+    /// does not wait, who waits is told whether the store `ended` it.
+    pub(super) fn cancel_waiting(
+        &self,
+        waiting: &mut Vec<Request>,
+        leaving: Vec<Leaving>,
+        ended: bool,
+        fx: &mut Vec<Effect>,
+    ) {
+        let mut cancelled = BTreeSet::new();
+        for Leaving { id, reply, out: _ } in leaving {
+            if let Some(place) = waiting.iter().position(|request| request.id == id) {
+                cancelled.insert(id);
+                let request = waiting.remove(place);
+                fx.push(Effect::CancelWaiting { request, reply });
+                continue;
+            }
+            let done = ended && !cancelled.contains(&id);
+            fx.extend(reply.map(|reply| Effect::Answer(reply, Answer::Done(done))));
+        }
+    }
+}
+
+impl ActiveBuild {
+    /// Whether it has this request, be it on its way out.
+    pub(super) fn has(&self, id: RequestId) -> bool {
+        self.requests.iter().any(|request| request.id == id) || self.leaves(id)
+    }
+
+    fn take(&mut self, id: RequestId) -> Option<Request> {
+        let place = self.requests.iter().position(|request| request.id == id)?;
+        Some(self.requests.remove(place))
+    }
+
+    /// Whether somebody wants it out.
+    pub(super) fn leaves(&self, id: RequestId) -> bool {
+        self.leaving.iter().any(|leaving| leaving.id == id)
+    }
+
+    /// Takes those out that are leaving.
+    pub(super) fn take_leaving(&mut self) -> Vec<RequestId> {
+        let mut gone = Vec::new();
+        for leaving in &mut self.leaving {
+            if let Some(place) = self.requests.iter().position(|own| own.id == leaving.id) {
+                gone.push(leaving.id);
+                leaving.out = Some(self.requests.remove(place));
+            }
+        }
+        gone
+    }
+
+    fn settle_leaving(&mut self, id: RequestId, done: bool, fx: &mut Vec<Effect>) {
+        self.leaving.retain(|leaving| {
+            if leaving.id == id {
+                let answer = |reply| Effect::Answer(reply, Answer::Done(done));
+                fx.extend(leaving.reply.map(answer));
+            }
+            leaving.id != id
+        });
+    }
+}
+
+impl Leaving {
+    /// One that nobody waits for.
+    pub(super) fn quietly(id: RequestId) -> Self {
+        Self { id, reply: None, out: None }
     }
 }

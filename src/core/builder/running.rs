@@ -1,6 +1,6 @@
 //! Builds that run, here or at a predecessor.
 
-use super::event::{Effect, Event};
+use super::event::{Answer, Effect, Event};
 use super::expectations::StepTimes;
 use super::seat::SeatUse;
 use super::{BuilderCore, Phase, Request};
@@ -35,9 +35,13 @@ impl BuilderCore {
         times: Option<StepTimes>,
         fx: &mut Vec<Effect>,
     ) {
-        if !self.builds.contains_key(&claim) {
+        let Some(build) = self.builds.get_mut(&claim) else {
             fx.push(Effect::Ignored("end of a build that is gone"));
             return;
+        };
+        // Whoever waits for a cancel that was never settled: it came too late.
+        for reply in std::mem::take(&mut build.leaving).into_iter().filter_map(|l| l.reply) {
+            fx.push(Effect::Answer(reply, Answer::Done(false)));
         }
         self.end_start(claim, fx);
         let success = result == BuildResult::Success;
@@ -72,9 +76,7 @@ impl BuilderCore {
         if let Some(times) = times {
             self.learn(&times, fx);
         }
-        for request in requeued {
-            self.queue.push(request);
-        }
+        self.queue_again(requeued);
     }
 
     pub(super) fn on_inherited_started(

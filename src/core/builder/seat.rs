@@ -25,6 +25,15 @@ pub enum SeatUse {
     Taken(ClaimId),
 }
 
+/// How soon a build can begin on a seat: the best rank is chosen first, in
+/// both ways of choosing (row B12). A worker that has to be made before it can
+/// build ranks after one that is there.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
+pub enum SeatRank {
+    /// The worker is connected and idle.
+    Idle,
+}
+
 /// One worker's place at one builder.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Seat {
@@ -45,6 +54,12 @@ impl Seat {
     #[must_use]
     pub fn is_available(&self) -> bool {
         matches!(self.used, SeatUse::Free) && !self.worker_full && !self.pinging
+    }
+
+    /// How soon a build can begin here.
+    #[must_use]
+    pub fn rank(&self) -> SeatRank {
+        SeatRank::Idle
     }
 
     /// The word for people.

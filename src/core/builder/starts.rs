@@ -1,21 +1,24 @@
 //! From the choice of a worker to its acceptance, and every way back.
 
-use super::event::{Answer, Effect, Event, StartFailure, StartOrder};
+use super::event::{Effect, Event, StartFailure, StartOrder};
 use super::expectations::StepTimes;
 use super::seat::{Pause, SeatUse};
-use super::{ActiveBuild, BuilderCore, Phase, Request, STORE_PAUSE, Stage};
+use super::{ActiveBuild, BuilderCore, Leaving, MERGE_LIMIT, Phase, Request, STORE_PAUSE, Stage};
 use crate::core::ids::*;
+use crate::core::planted;
+use crate::core::time::WallTime;
 
 impl BuilderCore {
-    /// Row B11: goes on until the queue or the workers run out.
+    /// Row B11: goes on until no request fits a worker, or the builder has as
+    /// many builds as it may.
     pub(super) fn maybe_start_build(&mut self, fx: &mut Vec<Effect>) {
         if self.draining || self.store_pause.is_some_and(|until| until > self.now) {
             return;
         }
         self.store_pause = None;
-        while !self.queue.is_empty() {
-            let Some(worker) = self.choose_worker() else { return };
-            let Some(request) = self.queue.take_head() else { return };
+        while !self.queue.is_empty() && self.has_room() {
+            let Some((request, worker)) = self.choose() else { return };
+            let requests = self.merged(request, &worker);
             let claim = ClaimId(self.rng.bits());
             if let Some(seat) = self.seats.get_mut(&worker) {
                 seat.used = SeatUse::Taken(claim);
@@ -28,13 +31,49 @@ impl BuilderCore {
                     phase: Phase::Reserving,
                     build: None,
                     number: None,
-                    requests: vec![request],
+                    requests,
                     config: self.config.clone(),
-                    cancelled: Vec::new(),
+                    leaving: Vec::new(),
                     stop: None,
                 },
             );
         }
+    }
+
+    /// Whether one more build may be begun. Builds of predecessors count: the
+    /// limit holds over a reconfiguration too (invariant I5).
+    pub(super) fn has_room(&self) -> bool {
+        let builds = self.builds.len() + self.inherited.len();
+        let full = |most| builds >= usize::try_from(most).unwrap_or(usize::MAX);
+        !self.config.max_builds.is_some_and(full) || planted::is("claims_beyond_max_builds")
+    }
+
+    /// The first request that a free worker may run, taken out of the queue,
+    /// and the worker for it.
+    fn choose(&mut self) -> Option<(Request, WorkerName)> {
+        let free = self.free_workers();
+        let next = self.queue.next_for(free.iter().map(|(_, _, worker)| *worker))?;
+        let first = self.queue.head().is_some_and(|head| head.id == next.id);
+        if !first && planted::is("blocked_head") {
+            return None;
+        }
+        let (id, named) = (next.id, next.worker.clone());
+        let worker = match named {
+            Some(worker) => worker,
+            None => self.choose_worker()?,
+        };
+        Some((self.queue.remove(id)?, worker))
+    }
+
+    /// Row B09: the requests that start together, `first` before the others.
+    fn merged(&mut self, first: Request, worker: &WorkerName) -> Vec<Request> {
+        if self.alone.contains(&first.id) {
+            return vec![first];
+        }
+        let may = |id| !self.alone.contains(&id);
+        let others = self.queue.alike(&first, worker, MERGE_LIMIT - 1, may);
+        let others = others.into_iter().filter_map(|id| self.queue.remove(id));
+        std::iter::once(first).chain(others.collect::<Vec<_>>()).collect()
     }
 
     pub(super) fn on_slot_granted(
@@ -54,6 +93,7 @@ impl BuilderCore {
         if build.requests.is_empty() {
             // All of them were cancelled meanwhile.
             self.end_start(claim, fx);
+            self.give_back(claim, Vec::new(), None, fx);
             return;
         }
         build.enter(Phase::Claiming { worker_id, incarnation });
@@ -93,15 +133,23 @@ impl BuilderCore {
             fx.push(Effect::Ignored("claim told twice"));
             return;
         }
+        for (request, _) in epochs {
+            self.alone.remove(request);
+        }
         build.build = Some(id);
         for request in &mut build.requests {
             if let Some((_, epoch)) = epochs.iter().find(|(id, _)| *id == request.id) {
                 request.epoch = *epoch;
             }
         }
-        if !build.cancelled.is_empty() {
+        if build.stop.is_some() || build.requests.iter().all(|own| build.leaves(own.id)) {
             self.unclaim(claim, fx);
             return;
+        }
+        let gone = build.take_leaving();
+        if let (Some(head), false) = (build.requests.first(), gone.is_empty()) {
+            let head = head.id;
+            fx.push(Effect::CancelClaimed { claim, build: id, requests: gone, head });
         }
         build.enter(Phase::Starting);
         fx.push(Effect::StartOnSeat {
@@ -137,34 +185,70 @@ impl BuilderCore {
         });
         self.store_pause = Some(self.now + STORE_PAUSE);
         let Some(build) = self.builds.get(&claim) else { return };
-        let requests = build.requests.clone();
-        let cancelled = build.cancelled.clone();
+        let (mut waiting, mut leaving) = (build.requests.clone(), build.leaving.clone());
+        if build.stop.is_some() {
+            leaving.extend(waiting.iter().map(|request| Leaving::quietly(request.id)));
+        }
         self.end_start(claim, fx);
-        if transient {
-            let mut waiting = requests;
-            for (id, reply) in cancelled {
-                if let Some(place) = waiting.iter().position(|request| request.id == id) {
-                    let request = waiting.remove(place);
-                    fx.push(Effect::CancelWaiting { request, reply });
-                }
-            }
-            self.give_back(claim, waiting, None, fx);
-        } else {
-            // Somebody else has them, or they ended: the store knows, we don't.
-            for (_, reply) in cancelled {
-                if let Some(reply) = reply {
-                    fx.push(Effect::Answer(reply, Answer::Done(false)));
-                }
+        let merged = waiting.len() > 1;
+        self.cancel_waiting(&mut waiting, leaving, false, fx);
+        if !transient {
+            self.alone.retain(|id| self.queue.contains(*id));
+            if merged {
+                // One of them is not ours any more; which one is found out by
+                // claiming each alone.
+                self.alone.extend(waiting.iter().map(|request| request.id));
+            } else {
+                // Somebody else has it, or it ended: the store knows, we don't.
+                waiting.clear();
             }
         }
+        self.give_back(claim, waiting, None, fx);
     }
 
     pub(super) fn unclaim(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
+        self.take_back(claim, false, fx);
+    }
+
+    /// Undoes a claim. A refused start counts a try of its requests.
+    fn take_back(&mut self, claim: ClaimId, refused: bool, fx: &mut Vec<Effect>) {
         let Some(build) = self.builds.get_mut(&claim) else { return };
         let Some(id) = build.build else { return };
         build.enter(Phase::Unclaiming);
-        let cancelled = build.cancelled.iter().map(|(id, _)| *id).collect();
-        fx.push(Effect::Unclaim { claim, build: id, cancelled });
+        let stopped = build.stop.is_some().then(|| build.requests.iter().map(|request| request.id));
+        let mut cancelled: Vec<_> = build.leaving.iter().map(|leaving| leaving.id).collect();
+        cancelled.extend(stopped.into_iter().flatten());
+        cancelled.sort_unstable();
+        cancelled.dedup();
+        fx.push(Effect::Unclaim { claim, build: id, cancelled, refused });
+    }
+
+    /// A refused start counts a try, and ends the build when it was the last
+    /// one: no request goes round for ever (rows B08 and FB08).
+    fn refuse(&mut self, claim: ClaimId, reason: &str, fx: &mut Vec<Effect>) {
+        let mut refusals = std::mem::take(&mut self.refusals);
+        refusals.retain(|id, _| {
+            let mut in_builds = self.builds.values().flat_map(|build| &build.requests);
+            self.queue.contains(*id) || in_builds.any(|request| request.id == *id)
+        });
+        self.refusals = refusals;
+        let Some(build) = self.builds.get_mut(&claim) else { return };
+        let Some(id) = build.build else { return };
+        let tries = build.requests.iter().map(|r| r.infra_tries).max().unwrap_or_default() + 1;
+        let oldest = build.requests.first().map(|request| request.id);
+        let reasons = oldest.map(|oldest| self.refusals.entry(oldest).or_default());
+        let told = reasons.map_or_else(String::new, |reasons| {
+            reasons.push(format!("{} ({reason})", build.worker));
+            reasons.join(", ")
+        });
+        let unwanted = build.stop.is_some() || !build.leaving.is_empty();
+        if tries <= build.config.infra_retries || unwanted {
+            self.take_back(claim, true, fx);
+            return;
+        }
+        build.enter(Phase::Unclaiming);
+        let text = format!("no worker could start it in {tries} tries: {told}");
+        fx.push(Effect::GiveUp { claim, build: id, text });
     }
 
     pub(super) fn on_unclaimed(
@@ -177,24 +261,14 @@ impl BuilderCore {
         if build.phase != Phase::Unclaiming {
             return;
         }
-        let cancelled = build.cancelled.clone();
+        let (mut waiting, mut leaving) = (requests, build.leaving.clone());
+        if build.stop.is_some() {
+            leaving.extend(waiting.iter().map(|request| Leaving::quietly(request.id)));
+        }
         self.end_start(claim, fx);
         // A cancel that came while the claim was being undone finds its
         // request waiting again.
-        let mut waiting = requests;
-        for (id, reply) in cancelled {
-            match waiting.iter().position(|request| request.id == id) {
-                Some(place) => {
-                    let request = waiting.remove(place);
-                    fx.push(Effect::CancelWaiting { request, reply });
-                }
-                None => {
-                    if let Some(reply) = reply {
-                        fx.push(Effect::Answer(reply, Answer::Done(true)));
-                    }
-                }
-            }
-        }
+        self.cancel_waiting(&mut waiting, leaving, true, fx);
         self.give_back(claim, waiting, None, fx);
     }
 
@@ -218,7 +292,7 @@ impl BuilderCore {
             StartFailure::NoAnswer(text) => Some(text.clone()),
             StartFailure::Refused { code, message } => Some(format!("{code}: {message}")),
         };
-        if error.is_none() && build.cancelled.is_empty() {
+        if error.is_none() && build.leaving.is_empty() && build.stop.is_none() {
             // The seat was not as this builder saw it. Without a pause the two
             // could go round in circles.
             self.pauses.insert(worker.clone(), Pause::short(self.now));
@@ -232,7 +306,12 @@ impl BuilderCore {
                 error: Some(error),
             });
         }
-        self.unclaim(claim, fx);
+        match failure {
+            StartFailure::Refused { code, message } => {
+                self.refuse(claim, &format!("{code}: {message}"), fx);
+            }
+            StartFailure::NoAnswer(_) | StartFailure::CalledBack => self.unclaim(claim, fx),
+        }
     }
 
     pub(super) fn on_start_accepted(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
@@ -254,14 +333,9 @@ impl BuilderCore {
             config: build.config.clone(),
             expected: self.expectations.snapshot(),
         });
-        // A cancel that came too late to call the start back stops the build.
-        let late = std::mem::take(&mut build.cancelled);
-        if !late.is_empty() {
-            build.stop = Some("cancelled".into());
-            fx.push(Effect::StopBuild { claim, reason: "cancelled".into() });
-        }
-        for reply in late.into_iter().filter_map(|(_, reply)| reply) {
-            fx.push(Effect::Answer(reply, Answer::Done(true)));
+        // A stop that came too late to call the start back.
+        if let Some(reason) = build.stop.clone() {
+            fx.push(Effect::StopBuild { claim, reason });
         }
     }
 
@@ -290,6 +364,18 @@ impl BuilderCore {
                 times,
             }));
             return;
+        }
+        self.queue_again(requests);
+    }
+
+    /// Requests wait again, in the order that they had (row B08): their place
+    /// says it, however they were merged.
+    pub(super) fn queue_again(&mut self, mut requests: Vec<Request>) {
+        if planted::is("merge_reverses") {
+            let last = requests.last().map_or(WallTime(0), |request| request.submitted_at);
+            for (place, request) in (0..).zip(&mut requests) {
+                request.submitted_at = WallTime(last.0 - place);
+            }
         }
         for request in requests {
             self.queue.push(request);

@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::event::{Answer, Effect, Event, ReplyId};
-use super::seat::{Seat, SeatUse};
+use super::seat::{Seat, SeatRank, SeatUse};
 use super::{BuilderCore, PingRound};
 use crate::core::ids::*;
 use crate::core::values::ChooseWorker;
@@ -137,18 +137,31 @@ impl BuilderCore {
     ) {
         match self.seats.get(worker) {
             Some(seat) if seat.session == session => {
-                let text = if seat.used == SeatUse::Attaching {
-                    format!("failed connect {worker}")
+                // `disconnect` only ever follows `connect`.
+                let (text, error) = if seat.used == SeatUse::Attaching {
+                    (format!("failed connect {worker}"), Some("the worker left".to_owned()))
                 } else {
-                    format!("disconnect {worker}")
+                    (format!("disconnect {worker}"), None)
                 };
+                let attached = error.is_none();
                 self.seats.remove(worker);
                 fx.push(Effect::DropSeat { worker: worker.clone() });
-                fx.push(Effect::Note { worker: Some(worker.clone()), text, error: None });
+                fx.push(Effect::Note { worker: Some(worker.clone()), text, error });
+                if attached && !self.retired && !self.has_worker() {
+                    // Row B27. No word of the big state says it while a build
+                    // waits for its worker.
+                    let text = "last disconnect".to_owned();
+                    fx.push(Effect::Note { worker: None, text, error: None });
+                }
                 self.on_ping_done(worker, false, fx);
             }
             _ => fx.push(Effect::Ignored("detach of a worker that is not attached")),
         }
+    }
+
+    /// Whether any worker is usable, busy or not; attaching ones are not.
+    pub(super) fn has_worker(&self) -> bool {
+        self.seats.values().any(|seat| seat.used != SeatUse::Attaching)
     }
 
     pub(super) fn on_maybe_start(&mut self, worker: Option<&WorkerName>) {
@@ -162,29 +175,36 @@ impl BuilderCore {
         }
     }
 
-    /// Row B12.
-    pub(super) fn choose_worker(&mut self) -> Option<WorkerName> {
-        let now = self.now;
-        let mut free: Vec<(&WorkerName, u64)> = self
-            .seats
+    /// Workers on which a build may be begun now, by name, each with its rank
+    /// and its place in attach order.
+    pub(super) fn free_workers(&self) -> Vec<(SeatRank, u64, &WorkerName)> {
+        let rested = |worker: &WorkerName| {
+            self.pauses.get(worker).is_none_or(|pause| pause.until <= self.now)
+        };
+        self.seats
             .iter()
-            .filter(|(worker, seat)| {
-                seat.is_available()
-                    && self.pauses.get(*worker).is_none_or(|pause| pause.until <= now)
-            })
-            .map(|(worker, seat)| (worker, seat.order))
+            .filter(|(worker, seat)| seat.is_available() && rested(worker))
+            .map(|(worker, seat)| (seat.rank(), seat.order, worker))
+            .collect()
+    }
+
+    /// Row B12: among those of the best rank, at random or in attach order.
+    pub(super) fn choose_worker(&mut self) -> Option<WorkerName> {
+        let mut free: Vec<(SeatRank, u64, WorkerName)> = self
+            .free_workers()
+            .into_iter()
+            .map(|(rank, order, worker)| (rank, order, worker.clone()))
             .collect();
-        if free.is_empty() {
-            return None;
-        }
+        let best = free.iter().map(|(rank, _, _)| *rank).min()?;
+        free.retain(|(rank, _, _)| *rank == best);
         let index = match self.config.choose {
             ChooseWorker::Random => self.rng.index(free.len()),
             ChooseWorker::First => {
-                free.sort_by_key(|(_, order)| *order);
+                free.sort_by_key(|(_, order, _)| *order);
                 0
             }
         };
-        free.get(index).map(|(worker, _)| (*worker).clone())
+        free.into_iter().nth(index).map(|(_, _, worker)| worker)
     }
 
     pub(super) fn free_seat(&mut self, worker: &WorkerName, claim: ClaimId, full: bool) {

@@ -5,8 +5,10 @@
 //! worker's), the steps of a build.
 
 mod table;
+mod versions;
 
 pub use table::{EVENTS, Hears, STATES, Stands, TABLE};
+pub use versions::CommandVersions;
 
 use super::builder::{ReplyId, SeatReportUse, StartFailure, StartOrder};
 use super::ids::*;
@@ -61,6 +63,13 @@ pub enum Event {
     Start(Box<StartOrder>),
     /// Call the start back if it was not sent.
     CallBack(ClaimId),
+    /// Take a request out of a start if that was not sent (row B07).
+    Leave {
+        /// Whose.
+        claim: ClaimId,
+        /// The request.
+        request: RequestId,
+    },
     /// A person asks whether the worker answers.
     Ping(ReplyId),
     /// The exchange ended.
@@ -115,6 +124,15 @@ pub enum Effect {
         /// How.
         outcome: Result<(), StartFailure>,
     },
+    /// Tell whether a request left a start before it was sent.
+    TellLeft {
+        /// Whose.
+        claim: ClaimId,
+        /// The request.
+        request: RequestId,
+        /// The start was not sent with it, and will not be.
+        in_time: bool,
+    },
     /// Tell a person's ping.
     TellPing {
         /// Who waits.
@@ -128,11 +146,21 @@ pub enum Effect {
     TellIdle,
     /// Drop the worker's connection.
     DropConnection(&'static str),
-    /// A moment for the event stream.
-    Note(&'static str),
+    /// For the event stream: something begins that has an end (row S05).
+    NoteBegins(&'static str),
+    /// It ended.
+    NoteEnds {
+        /// What it began as.
+        begun: &'static str,
+        /// What it became.
+        text: &'static str,
+    },
     /// Something stale was ignored.
     Ignored(&'static str),
 }
+
+/// What a person's ping is called while it is under way.
+const PINGING: &str = "pinging";
 
 #[derive(Clone, PartialEq, Debug)]
 struct Exchange {
@@ -147,13 +175,39 @@ pub struct SlaveBuilderCore {
     state: State,
     exchange: Option<Exchange>,
     person_timeout: std::time::Duration,
+    versions: CommandVersions,
 }
 
 impl SlaveBuilderCore {
     /// A SlaveBuilder that waits for its worker's answer until `until`.
     #[must_use]
     pub fn attaching(until: Timestamp, person_timeout: std::time::Duration) -> Self {
-        Self { state: State::Attaching { until }, exchange: None, person_timeout }
+        let versions = CommandVersions::default();
+        Self { state: State::Attaching { until }, exchange: None, person_timeout, versions }
+    }
+
+    /// The same one, with what its worker told of its commands.
+    #[must_use]
+    pub fn knowing(self, versions: CommandVersions) -> Self {
+        Self { versions, ..self }
+    }
+
+    /// The worker's version of a command, or none when it lacks it or is
+    /// detached; `old_version` when it reported no versions at all (row S03).
+    #[must_use]
+    pub fn command_version<'a>(
+        &'a self,
+        command: &str,
+        old_version: Option<&'a str>,
+    ) -> Option<&'a str> {
+        match self.state {
+            State::Detached => None,
+            State::Attaching { .. }
+            | State::Idle
+            | State::Pinging { .. }
+            | State::Starting { .. }
+            | State::Building { .. } => self.versions.version(command, old_version),
+        }
     }
 
     /// Takes in one event. Whatever it is, the state changes only as the
@@ -174,6 +228,7 @@ impl SlaveBuilderCore {
             Event::Failed { error } => self.on_failed(error, fx),
             Event::Start(order) => self.on_start(now, order, fx),
             Event::CallBack(claim) => self.on_call_back(claim, fx),
+            Event::Leave { claim, request } => self.on_leave(claim, request, fx),
             Event::Ping(reply) => self.on_ping(now, reply, fx),
             Event::PingEnded(ok) => self.on_ping_ended(now, ok, fx),
             Event::Accepted(build) => self.on_accepted(build, fx),
@@ -223,6 +278,16 @@ impl SlaveBuilderCore {
     /// person's ping.
     fn on_start(&mut self, _now: Timestamp, order: Box<StartOrder>, fx: &mut Vec<Effect>) {
         match self.state {
+            State::Idle if let Some(command) = self.versions.lacks(&order.config) => {
+                // It would fail there for certain; another worker may have it.
+                fx.push(Effect::TellStart {
+                    claim: order.claim,
+                    outcome: Err(StartFailure::Refused {
+                        code: "lacks".into(),
+                        message: format!("the worker does not have the command `{command}`"),
+                    }),
+                });
+            }
             State::Idle if self.exchange.is_none() => {
                 let timeout = order.ping_timeout;
                 self.state = State::Pinging { order: Some(order) };
@@ -256,6 +321,27 @@ impl SlaveBuilderCore {
         }
     }
 
+    /// A start goes on without a request that was cancelled; the last one calls
+    /// it back.
+    fn on_leave(&mut self, claim: ClaimId, request: RequestId, fx: &mut Vec<Effect>) {
+        let mut empty = false;
+        let in_time = match &mut self.state {
+            State::Pinging { order: Some(order) } if order.claim == claim => {
+                order.requests.retain(|(id, _)| *id != request);
+                empty = order.requests.is_empty();
+                true
+            }
+            State::Starting { order, .. } => order.claim != claim,
+            State::Building { claim: mine } => *mine != claim,
+            // A start that is not here was called back or has failed.
+            State::Attaching { .. } | State::Idle | State::Pinging { .. } | State::Detached => true,
+        };
+        fx.push(Effect::TellLeft { claim, request, in_time });
+        if empty {
+            self.on_call_back(claim, fx);
+        }
+    }
+
     fn on_ping(&mut self, now: Timestamp, reply: ReplyId, fx: &mut Vec<Effect>) {
         match &self.state {
             State::Detached | State::Attaching { .. } => {
@@ -276,7 +362,7 @@ impl SlaveBuilderCore {
             self.state = State::Pinging { order: None };
         }
         self.exchange = Some(Exchange { persons: vec![reply], published: true });
-        fx.push(Effect::Note("pinging"));
+        fx.push(Effect::NoteBegins(PINGING));
         fx.push(Effect::StartPing { timeout: self.person_timeout });
     }
 
@@ -286,7 +372,8 @@ impl SlaveBuilderCore {
             return;
         };
         if exchange.published {
-            fx.push(Effect::Note(if ok { "ping success" } else { "ping failed" }));
+            let text = if ok { "ping success" } else { "ping failed" };
+            fx.push(Effect::NoteEnds { begun: PINGING, text });
         }
         // The state is what it was before, if it is still PINGING; a build's
         // or an attach's state was never touched (row S04).
@@ -365,6 +452,7 @@ impl SlaveBuilderCore {
         if before == State::Detached {
             return;
         }
+        self.versions = CommandVersions::default();
         let text = "the worker left";
         match before {
             State::Attaching { .. } => fx.push(Effect::TellAttachFailed { error: text.into() }),
@@ -383,7 +471,7 @@ impl SlaveBuilderCore {
         if let Some(exchange) = self.exchange.take() {
             fx.push(Effect::EndPing);
             if exchange.published {
-                fx.push(Effect::Note("ping failed"));
+                fx.push(Effect::NoteEnds { begun: PINGING, text: "ping failed" });
             }
             for reply in exchange.persons {
                 fx.push(Effect::TellPing { reply, ok: false });

@@ -68,10 +68,11 @@ fn open_build(
         let logs = rows::logs_of(conn, step.id)?;
         steps.push((step, logs));
     }
-    let requests = rows::requests_of(conn, id)?
+    let mut requests = rows::requests_of(conn, id)?
         .into_iter()
         .map(|row| rows::with_set(conn, Arc::new(row)))
-        .collect::<rusqlite::Result<_>>()?;
+        .collect::<rusqlite::Result<Vec<_>>>()?;
+    requests.sort_by_key(|with| with.row.id != row.request);
     Ok(OpenBuild {
         claim: ClaimId(claim),
         worker: worker.into(),

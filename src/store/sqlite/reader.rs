@@ -18,13 +18,13 @@ use std::time::{Duration, Instant};
 use rusqlite::{Connection, ErrorCode, OpenFlags, OptionalExtension, params};
 
 use super::super::{
-    BuildRow, BuilderRow, BuildsetRow, LogRow, RequestRow, SourceStampRow, StepRow, StoreError,
-    WorkerRow,
+    BuildRow, BuilderRow, BuildsetRow, LogRow, NoteRow, RequestRow, SourceStampRow, StepRow,
+    StoreError, WorkerRow,
 };
 use crate::core::ids::*;
 use crate::core::values::Properties;
 
-pub use page::{Filter, FilterOp, Page, PageOf, Scalar};
+pub use page::{Filter, FilterOp, OF_BUILD, Page, PageOf, Scalar};
 
 /// The most rows that one question is answered with.
 pub const MAX_ROWS: u64 = 10_000;
@@ -339,6 +339,36 @@ impl StateReader {
         })
     }
 
+    /// The build that has this request and has not ended, with all requests
+    /// that it has. It may be one that is only claimed.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn open_build_of(
+        &self,
+        request: RequestId,
+    ) -> Result<Option<(BuildRow, Vec<RequestId>)>, StoreError> {
+        self.ask(|db| {
+            // One transaction: both answers are of one moment.
+            let db = db.unchecked_transaction()?;
+            let sql = format!(
+                "{} WHERE state < 2 AND id IN (SELECT build_id FROM build_requests \
+                 WHERE request_id = ?1)",
+                rows::SELECT_BUILDS
+            );
+            let build =
+                db.prepare_cached(&sql)?.query_row([sql_id(request.0)], rows::build).optional()?;
+            let Some(build) = build else { return Ok(None) };
+            let requests = db
+                .prepare_cached(
+                    "SELECT request_id FROM build_requests WHERE build_id = ?1 ORDER BY request_id",
+                )?
+                .query_map([sql_id(build.id.0)], |row| rows::uint(row, 0).map(RequestId))?
+                .collect::<Result<_, _>>()?;
+            Ok(Some((build, requests)))
+        })
+    }
+
     /// Build requests.
     ///
     /// # Errors
@@ -426,6 +456,14 @@ impl StateReader {
     /// When the store cannot be read.
     pub fn step(&self, id: StepId) -> Result<Option<StepRow>, StoreError> {
         self.one(&format!("{} WHERE id = ?1", rows::SELECT_STEPS), id.0, rows::step)
+    }
+
+    /// Moments in the lives of builders, each also its worker's (row B30).
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the page names an unknown field.
+    pub fn notes(&self, page: &Page) -> Result<PageOf<NoteRow>, StoreError> {
+        self.ask(|db| page.read(db, &page::NOTES, rows::SELECT_NOTES, rows::note))
     }
 
     /// Logs. A page without a filter on the step reads all there are.

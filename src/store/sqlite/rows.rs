@@ -50,7 +50,15 @@ macro_rules! worker_columns {
         "id, name, configured, connected, incarnation, info, paused, pause_reason, graceful"
     };
 }
-pub(super) use {build_columns, log_columns, request_columns, step_columns, worker_columns};
+/// Columns of [`note`].
+macro_rules! note_columns {
+    () => {
+        "id, builder_id, worker_id, text, error, at, ended_at"
+    };
+}
+pub(super) use {
+    build_columns, log_columns, note_columns, request_columns, step_columns, worker_columns,
+};
 
 /// A number of ours as SQLite stores it.
 pub(super) fn int(number: u64) -> i64 {
@@ -99,6 +107,20 @@ pub(super) fn json<T: DeserializeOwned>(row: &Row<'_>, column: usize) -> rusqlit
 pub(super) fn to_json<T: Serialize>(value: &T) -> Result<String, OpError> {
     serde_json::to_string(value)
         .map_err(|error| OpError::wrong(format!("a value cannot be written as JSON: {error}")))
+}
+
+/// Reads a note.
+pub(super) fn note(row: &Row<'_>) -> rusqlite::Result<NoteRow> {
+    let worker: Option<i64> = row.get(2)?;
+    Ok(NoteRow {
+        id: uint(row, 0)?,
+        builder: BuilderId(uint(row, 1)?),
+        worker: worker.map(|worker| WorkerId(id(worker))),
+        text: row.get(3)?,
+        error: row.get(4)?,
+        at: wall(row, 5)?,
+        ended_at: wall_if_any(row, 6)?,
+    })
 }
 
 /// Reads a request.

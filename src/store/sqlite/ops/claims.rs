@@ -141,11 +141,56 @@ fn made_before(
         .optional()?;
     let Some(build) = build else { return Ok(None) };
     let requests: Vec<_> = rows::requests_of(conn, build.id)?.into_iter().map(Arc::new).collect();
-    let Some(oldest) = requests.first() else {
-        return Err(OpError::wrong(format!("build {} has no build request", build.id)));
+    let Some(oldest) = requests.iter().find(|row| row.id == build.request) else {
+        return Err(OpError::wrong(format!("build {} has not its first build request", build.id)));
     };
     let set = buildset(conn, oldest)?;
     Ok(Some(OpOutcome::Claimed { build: Arc::new(build), requests, buildset: set }))
+}
+
+/// A build that is claimed and has not started.
+fn not_started(conn: &Connection, build: BuildId) -> Result<(), OpError> {
+    let state: Option<i64> = conn
+        .prepare_cached("SELECT state FROM builds WHERE id = ?1")?
+        .query_row([int(build.0)], |row| row.get(0))
+        .optional()?;
+    match state {
+        None => Err(OpError::missing(format!("build {build}"))),
+        Some(0) => Ok(()),
+        Some(_) => Err(OpError::fenced(format!("build {build} has started already"))),
+    }
+}
+
+pub(super) fn cancel_claimed(
+    conn: &Connection,
+    changes: &mut Vec<Change>,
+    build: BuildId,
+    cancelled: &[RequestId],
+    head: RequestId,
+    at: WallTime,
+) -> Done {
+    not_started(conn, build)?;
+    let held = held_requests(conn, build)?;
+    let mut stay = held.iter().map(|(request, _)| *request).filter(|id| !cancelled.contains(id));
+    // The one that was to be the first may have left since this was asked.
+    let Some(head) = stay.clone().find(|id| *id == head).or_else(|| stay.next()) else {
+        return Err(OpError::fenced(format!("build {build} would be left without a request")));
+    };
+    let mut ended = Vec::new();
+    for (request, epoch) in held.into_iter().filter(|(request, _)| cancelled.contains(request)) {
+        let (state, result) = (RequestState::Cancelled, BuildResult::Cancelled);
+        if let Some(row) = end_request(conn, request, epoch, state, result, at)? {
+            ended.push(request);
+            requests::complete(conn, changes, row, at)?;
+        }
+        conn.prepare_cached("DELETE FROM build_requests WHERE build_id = ?1 AND request_id = ?2")?
+            .execute([int(build.0), int(request.0)])?;
+    }
+    conn.prepare_cached(
+        "UPDATE builds SET request_id = ?2, properties = (SELECT properties FROM buildsets          WHERE id = (SELECT buildset_id FROM requests WHERE id = ?2)) WHERE id = ?1",
+    )?
+    .execute([int(build.0), int(head.0)])?;
+    Ok(OpOutcome::Cancelled(ended))
 }
 
 pub(super) fn unclaim(
@@ -153,17 +198,10 @@ pub(super) fn unclaim(
     changes: &mut Vec<Change>,
     build: BuildId,
     cancelled: &[RequestId],
+    refused: bool,
     at: WallTime,
 ) -> Done {
-    let state: Option<i64> = conn
-        .prepare_cached("SELECT state FROM builds WHERE id = ?1")?
-        .query_row([int(build.0)], |row| row.get(0))
-        .optional()?;
-    match state {
-        None => return Err(OpError::missing(format!("build {build}"))),
-        Some(0) => {}
-        Some(_) => return Err(OpError::fenced(format!("build {build} has started already"))),
-    }
+    not_started(conn, build)?;
     let held = held_requests(conn, build)?;
     let mut back = Vec::new();
     for (request, epoch) in held {
@@ -178,7 +216,7 @@ pub(super) fn unclaim(
             )? {
                 requests::complete(conn, changes, row, at)?;
             }
-        } else if let Some(row) = requeue(conn, request, epoch, false)? {
+        } else if let Some(row) = requeue(conn, request, epoch, refused)? {
             let row = Arc::new(row);
             changes.push(Change::RequestUnclaimed(row.clone()));
             back.push(rows::with_set(conn, row)?);

@@ -41,6 +41,7 @@ pub(super) fn is_one_statement(op: &Op) -> bool {
             | Op::SaveExpectations { .. }
             | Op::Predict { .. }
             | Op::Note(_)
+            | Op::BeginNote(_)
             | Op::WishInstance { .. }
             | Op::NoteInstance { .. }
             | Op::ReleaseInstance { .. }
@@ -72,8 +73,11 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
             };
             claims::claim(conn, changes, &wanted)
         }
-        Op::Unclaim { build, cancelled, at } => {
-            claims::unclaim(conn, changes, *build, cancelled, *at)
+        Op::Unclaim { build, cancelled, refused, at } => {
+            claims::unclaim(conn, changes, *build, cancelled, *refused, *at)
+        }
+        Op::CancelClaimed { build, requests, head, at } => {
+            claims::cancel_claimed(conn, changes, *build, requests, *head, *at)
         }
         Op::StartBuild { build, incarnation, properties, at } => {
             running::start(conn, changes, *build, *incarnation, properties, *at)
@@ -119,7 +123,9 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
         Op::SaveExpectations { builder, text } => people::save_expectations(conn, *builder, text),
         Op::Predict { build, expected } => predictions::of_build(conn, *build, expected),
         Op::PredictRequests(all) => predictions::of_requests(conn, all),
-        Op::Note(note) => people::note(conn, changes, note),
+        Op::Note(note) => people::note(conn, changes, note, Some(note.at)),
+        Op::BeginNote(note) => people::note(conn, changes, note, None),
+        Op::EndNote { begun, note } => people::end_note(conn, changes, begun, note),
         Op::FailBuild { claim, builder, worker, requests, factory_digest, state_string, at } => {
             let wanted = claims::Wanted {
                 claim: *claim,

@@ -10,7 +10,7 @@ use crate::core::ids::*;
 use crate::core::time::WallTime;
 use crate::core::values::Factory;
 use crate::store::sqlite::errors::OpError;
-use crate::store::sqlite::rows::{self, int, to_json, worker_columns};
+use crate::store::sqlite::rows::{self, int, note_columns, to_json, worker_columns};
 use crate::store::*;
 
 pub(super) fn declare_builder(
@@ -215,17 +215,66 @@ pub(super) fn save_expectations(conn: &Connection, builder: BuilderId, text: &st
     Ok(OpOutcome::Done)
 }
 
-pub(super) fn note(conn: &Connection, changes: &mut Vec<Change>, note: &BuilderNote) -> Done {
-    conn.prepare_cached(
-        "INSERT INTO notes (builder_id, worker_id, text, error, at) VALUES (?1, ?2, ?3, ?4, ?5)",
-    )?
-    .execute(params![
-        int(note.builder.0),
-        note.worker.map(|worker| int(worker.0)),
-        note.text,
-        note.error,
-        note.at.0
-    ])?;
-    changes.push(Change::Note(Arc::new(note.clone())));
+pub(super) fn note(
+    conn: &Connection,
+    changes: &mut Vec<Change>,
+    note: &BuilderNote,
+    ended_at: Option<WallTime>,
+) -> Done {
+    let id = conn
+        .prepare_cached(
+            "INSERT INTO notes (builder_id, worker_id, text, error, at, ended_at) \
+             VALUES (?1, ?2, ?3, ?4, ?5, ?6)",
+        )?
+        .insert(params![
+            int(note.builder.0),
+            note.worker.map(|worker| int(worker.0)),
+            note.text,
+            note.error,
+            note.at.0,
+            ended_at.map(|at| at.0)
+        ])
+        .map(rows::id)?;
+    changes.push(Change::Note(Arc::new(NoteRow {
+        id,
+        builder: note.builder,
+        worker: note.worker,
+        text: note.text.clone(),
+        error: note.error.clone(),
+        at: note.at,
+        ended_at,
+    })));
+    Ok(OpOutcome::Done)
+}
+
+pub(super) fn end_note(
+    conn: &Connection,
+    changes: &mut Vec<Change>,
+    begun: &str,
+    end: &BuilderNote,
+) -> Done {
+    let row = conn
+        .prepare_cached(concat!(
+            "UPDATE notes SET text = ?4, error = ?5, ended_at = ?6 WHERE id = (\
+             SELECT max(id) FROM notes WHERE builder_id = ?1 AND worker_id IS ?2 AND text = ?3 \
+             AND ended_at IS NULL) RETURNING ",
+            note_columns!()
+        ))?
+        .query_row(
+            params![
+                int(end.builder.0),
+                end.worker.map(|worker| int(worker.0)),
+                begun,
+                end.text,
+                end.error,
+                end.at.0
+            ],
+            rows::note,
+        )
+        .optional()?;
+    match row {
+        Some(row) => changes.push(Change::NoteEnded(Arc::new(row))),
+        None => return note(conn, changes, end, Some(end.at)),
+    }
     Ok(OpOutcome::Done)
 }

@@ -132,12 +132,17 @@ pub(super) static BUILDS: Table = Table {
     ],
 };
 
+/// Filter for the requests that a build has or had.
+pub const OF_BUILD: &str = "buildid";
+
 pub(super) static REQUESTS: Table = Table {
     name: "requests",
     shown: None,
     order: "id",
     fields: &[
         ("buildrequestid", Plain("id")),
+        // Not a field of a request: the builds that had it.
+        (OF_BUILD, Linked("abs(0)", "SELECT request_id FROM build_requests WHERE build_id IN")),
         ("buildsetid", Plain("buildset_id")),
         ("builderid", Plain("builder_id")),
         ("priority", Plain("priority")),
@@ -216,6 +221,21 @@ pub(super) static LOGS: Table = Table {
         ("complete", Flag("complete = 1", "complete = 0")),
         ("num_lines", Plain("num_lines")),
         ("type", Plain("kind")),
+    ],
+};
+
+pub(super) static NOTES: Table = Table {
+    name: "notes",
+    shown: None,
+    order: "id",
+    fields: &[
+        ("noteid", Plain("id")),
+        ("builderid", Plain("builder_id")),
+        ("workerid", Plain("worker_id")),
+        ("text", Plain("text")),
+        ("error", Plain("error")),
+        ("at", Time("at")),
+        ("ended_at", Time("ended_at")),
     ],
 };
 

@@ -10,7 +10,7 @@ use super::super::super::{
     BuildRow, BuildState, BuilderRow, BuildsetRow, RequestRow, RequestState, SourceStampRow,
     WorkerRow,
 };
-pub(super) use super::super::rows::{log, step};
+pub(super) use super::super::rows::{log, note, step};
 use crate::core::ids::*;
 use crate::core::time::WallTime;
 use crate::core::values::{BuildResult, Properties, SourceStamp};
@@ -32,6 +32,8 @@ pub(super) const SELECT_STEPS: &str = "SELECT id, build_id, number, name, starte
      complete_at, results, state_string FROM steps";
 pub(super) const SELECT_LOGS: &str =
     "SELECT id, step_id, name, slug, kind, complete, num_lines, length FROM logs";
+pub(super) const SELECT_NOTES: &str =
+    "SELECT id, builder_id, worker_id, text, error, at, ended_at FROM notes";
 pub(super) const SELECT_LOG_WITH_TEXT: &str = "SELECT id, step_id, name, slug, kind, complete, \
      num_lines, length, inline FROM logs WHERE id = ?1";
 

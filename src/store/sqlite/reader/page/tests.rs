@@ -1,6 +1,9 @@
 use super::*;
 
-const SCHEMA: &str = include_str!("../../../../../migrations/sqlite/0001_first.sql");
+const SCHEMA: &str = concat!(
+    include_str!("../../../../../migrations/sqlite/0001_first.sql"),
+    include_str!("../../../../../migrations/sqlite/0004_notes.sql"),
+);
 
 fn plan(table: &Table, page: &Page) -> String {
     let db = Connection::open_in_memory().unwrap();
@@ -48,6 +51,8 @@ fn questions_that_are_asked_often_use_an_index() {
     let of_request = plan(&BUILDS, &of_request);
     assert!(of_request.contains("INTEGER PRIMARY KEY (rowid=?)"), "{of_request}");
     assert!(of_request.contains("build_requests_request (request_id=?)"), "{of_request}");
+    let of_build = plan(&REQUESTS, &page(vec![Filter::is(OF_BUILD, 6)], &[]));
+    assert!(of_build.contains("build_requests USING PRIMARY KEY (build_id=?)"), "{of_build}");
     let of_builder = page(vec![Filter::is("builderid", 6)], &[]);
     assert!(plan(&REQUESTS, &of_builder).contains("requests_builder (builder_id=?)"));
     let of_worker = page(vec![Filter::is("workerid", 6)], &[("buildid", true)]);
