@@ -6,6 +6,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ids::*;
+use super::planted;
 use super::values::WorkerConfig;
 
 /// One build of a worker's inventory.
@@ -690,7 +691,7 @@ impl WorkerCore {
             && !self.paused
             && !self.leaving
             && !self.retired
-            && self.used() < self.limit()
+            && (self.used() < self.limit() || planted::is("slot_given_twice"))
     }
 
     fn used(&self) -> usize {
@@ -703,7 +704,7 @@ impl WorkerCore {
 
     fn freed(&mut self, fx: &mut Vec<Effect>) {
         self.over_if_retired(fx);
-        if self.can_start() && !self.refused.is_empty() {
+        if self.can_start() && !self.refused.is_empty() && !planted::is("freed_tells_nobody") {
             let builders = std::mem::take(&mut self.refused).into_iter().collect();
             fx.push(Effect::TryBuilders(builders));
         }

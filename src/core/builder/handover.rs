@@ -95,7 +95,7 @@ impl BuilderCore {
         Handover {
             id: self.id,
             generation: self.generation,
-            queue: self.queue.clone(),
+            queue: self.queue_to_hand_over(),
             loaded_through: self.loaded_through,
             seats,
             next_order: self.next_order,
@@ -107,6 +107,15 @@ impl BuilderCore {
             seed,
             draining: self.draining,
         }
+    }
+
+    fn queue_to_hand_over(&self) -> Queue {
+        let mut queue = self.queue.clone();
+        if planted::is("takeover_forgets_a_request") {
+            let head = queue.iter().next().map(|request| request.id);
+            head.and_then(|id| queue.remove(id));
+        }
+        queue
     }
 
     /// The successor is in charge: this one keeps its builds, starts nothing

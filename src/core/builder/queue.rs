@@ -56,7 +56,8 @@ struct Place(Reverse<bool>, Reverse<i64>, RequestId);
 
 impl Place {
     fn of(request: &Request) -> Self {
-        Self(Reverse(request.requeued), Reverse(request.priority), request.id)
+        let first = request.requeued && !planted::is("requeued_to_the_tail");
+        Self(Reverse(first), Reverse(request.priority), request.id)
     }
 }
 
