@@ -17,8 +17,8 @@ use botmaster::core::views::BuilderView;
 use botmaster::protocol::json_v1::MasterFrame;
 use botmaster::store::{BuilderRecords, StoreError, Transaction, Written};
 
-use crate::message::{Answer, Msg};
 use crate::master::Actor;
+use crate::message::{Answer, Msg};
 use crate::setup::Timers;
 use crate::watch::Seen;
 

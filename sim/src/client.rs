@@ -35,7 +35,7 @@ pub enum Waiting {
     /// The answer to a cancel of this request.
     Cancel(RequestId),
     /// Anything else.
-    Other(&'static str),
+    Other,
 }
 
 /// All clients.

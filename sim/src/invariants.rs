@@ -66,6 +66,9 @@ pub struct Checks {
     /// Requests whose priority was ever touched: what the core and the store
     /// think of it may differ for a moment.
     pub touched: BTreeSet<RequestId>,
+    away: BTreeMap<(u64, u64), (u64, u64)>,
+    /// Routes of builders that are in charge.
+    pub routes: BTreeSet<u64>,
     chosen: BTreeMap<BuilderId, BTreeSet<RequestId>>,
     wedged: BTreeMap<(BuilderName, WorkerName), Timestamp>,
     /// How often something stale was ignored.
@@ -94,6 +97,8 @@ impl Checks {
         self.mail_sent.clear();
         self.mail_read.clear();
         self.chosen.clear();
+        self.away.clear();
+        self.routes.clear();
         self.wedged.clear();
         self.claimed_at.clear();
     }
@@ -161,7 +166,10 @@ impl Checks {
         let Ok(outcomes) = written else { return };
         for (op, outcome) in transaction.ops.iter().zip(outcomes) {
             match (op, outcome) {
-                (Op::Claim { requests, claim, .. }, OpOutcome::Claimed { build, requests: got, .. }) => {
+                (
+                    Op::Claim { requests, claim, .. },
+                    OpOutcome::Claimed { build, requests: got, .. },
+                ) => {
                     self.i2_claims_the_next_epoch(requests, got);
                     self.claimed_at.insert(build.id, now);
                     self.grants.remove(claim);
@@ -187,7 +195,10 @@ impl Checks {
         for row in got {
             let epoch = asked.iter().find(|(id, _)| *id == row.id).map(|(_, epoch)| *epoch);
             self.hold(epoch.is_none_or(|epoch| row.epoch.0 == epoch.0 + 1), "I2", || {
-                format!("request {} was claimed in epoch {:?} and is in {}", row.id, epoch, row.epoch)
+                format!(
+                    "request {} was claimed in epoch {:?} and is in {}",
+                    row.id, epoch, row.epoch
+                )
             });
         }
     }
@@ -573,20 +584,19 @@ impl Checks {
                 (first, high, row.id)
             })
         };
-        let plain: Vec<_> = waiting
-            .iter()
-            .filter(|id| !self.touched.contains(id))
-            .filter_map(key)
-            .collect();
+        let plain: Vec<_> =
+            waiting.iter().filter(|id| !self.touched.contains(id)).filter_map(key).collect();
         self.hold(plain.is_sorted(), "I10", || {
             format!("builder {builder} has its queue in the order {plain:?}")
         });
         let known = self.chosen.insert(builder, reserving.clone()).unwrap_or_default();
         let fresh = reserving.difference(&known).filter(|id| !self.touched.contains(id));
         let last = fresh.filter_map(key).max();
-        self.hold(last.is_none() || plain.first().is_none() || last < plain.first().copied(), "I10", || {
-            format!("builder {builder} chose {last:?} while {:?} waited", plain.first())
-        });
+        self.hold(
+            last.is_none() || plain.is_empty() || last < plain.first().copied(),
+            "I10",
+            || format!("builder {builder} chose {last:?} while {:?} waited", plain.first()),
+        );
     }
 
     // I13: mail and reloads.
@@ -604,6 +614,24 @@ impl Checks {
         self.hold(read <= sent, "I13", || {
             format!("{read} pieces of mail of sender {sender} were read, {sent} were sent")
         });
+    }
+
+    /// I13: in calm a piece of mail arrives within a minute, unless its builder
+    /// is gone for good.
+    pub fn i13_no_mail_stays_away(&mut self) {
+        let away: BTreeMap<_, _> = self
+            .mail_sent
+            .iter()
+            .map(|(key, sent)| (*key, (*sent, self.mail_read.get(key).copied().unwrap_or(0))))
+            .filter(|((route, _), (sent, read))| sent != read && self.routes.contains(route))
+            .collect();
+        let stays = away.iter().find(|(key, state)| self.away.get(key) == Some(state));
+        let stays =
+            stays.map(|(key, state)| format!("(route, sender) {key:?}: (sent, read) {state:?}"));
+        self.away = away;
+        if let Some(stays) = stays {
+            self.fail("I13", format!("mail is lost: {stays}"));
+        }
     }
 
     /// I13: every piece that was sent has been read, for these routes.

@@ -113,8 +113,7 @@ impl LogDesk {
                 if !full {
                     flush(log);
                 }
-                let answer =
-                    if full { Err(unwritable()) } else { Ok(log.durable) };
+                let answer = if full { Err(unwritable()) } else { Ok(log.durable) };
                 out.push(LogOut::Call(Box::new(move || done(answer))));
             }
             LogAsk::Append { log, offset, bytes, confirm } => {
@@ -168,10 +167,8 @@ impl LogDesk {
         }
         if let Some(command) = command {
             let from = open.worker_end;
-            let right = new
-                .iter()
-                .zip(from..)
-                .all(|(byte, place)| *byte == byte_of(command, place));
+            let right =
+                new.iter().zip(from..).all(|(byte, place)| *byte == byte_of(command, place));
             if !right {
                 out.push(LogOut::Wrong(format!(
                     "log {id} of command {command}: the bytes at {from} are not those that it wrote"

@@ -75,7 +75,7 @@ pub struct Machine {
     /// What each command has written in all.
     pub written: BTreeMap<CommandId, u64>,
     /// Requests of the builds that it was given.
-    pub requests: BTreeMap<BuildId, Vec<RequestId>>,
+    pub requests: BTreeMap<BuildId, Vec<(RequestId, Epoch)>>,
     /// What waits while the program is frozen.
     stalled: Vec<Event>,
     answers: Vec<(Timestamp, Event)>,
@@ -129,7 +129,7 @@ impl Machine {
         self.standing = Standing::Up;
         self.agent = Some(Agent::new(AgentConfig {
             name: self.name.clone(),
-            instance: format!("{}-{}-{}", self.name, self.is_double, self.instance),
+            instance: self.instance(),
             token: "token".into(),
             version: "1".into(),
             slots: self.slots,
@@ -183,6 +183,11 @@ impl Machine {
         self.standing == Standing::Up
     }
 
+    /// The program, as one may tell it from others of its name.
+    pub fn instance(&self) -> String {
+        format!("{}-{}-{}", self.name, self.is_double, self.instance)
+    }
+
     /// Builds in its journal.
     pub fn builds(&self) -> BTreeSet<BuildId> {
         self.agent.iter().flat_map(Agent::builds).collect()
@@ -198,16 +203,10 @@ impl Machine {
         self.agent.as_ref().is_some_and(Agent::is_attached)
     }
 
-    /// Whether a program of this name has ended by itself.
-    pub fn is_down(&self) -> bool {
-        self.agent.is_none()
-    }
-
     /// A frame of the master's.
     pub fn frame(&mut self, now: Timestamp, link: u64, frame: MasterFrame, wishes: &mut Vec<Wish>) {
         if let MasterFrame::StartBuild { build, requests, .. } = &frame {
-            let ids = requests.iter().map(|(id, _)| *id).collect();
-            self.requests.insert(*build, ids);
+            self.requests.insert(*build, requests.clone());
         }
         self.hear(now, Event::Frame { link, frame }, wishes);
     }
@@ -261,7 +260,8 @@ impl Machine {
             Effect::Allow { .. } => {}
             Effect::Kill { build, command, grace, reason } => {
                 if let Some(process) = self.processes.get_mut(&(build, command)) {
-                    let wait = if process.deaf { grace } else { ms(&mut self.rng, 1, 200).min(grace) };
+                    let wait =
+                        if process.deaf { grace } else { ms(&mut self.rng, 1, 200).min(grace) };
                     let at = now + wait;
                     if process.kill.as_ref().is_none_or(|(earlier, _)| at < *earlier) {
                         process.kill = Some((at, reason));

@@ -31,9 +31,9 @@ pub enum Answer {
     /// Of a cancel, stop, priority or ping.
     Done(Result<bool, Refusal>),
     /// Of an order to a worker.
-    Ordered(Result<(), Refusal>),
-    /// Of a reload: builders that could not be succeeded.
-    Reloaded(Result<BTreeMap<BuilderName, String>, Refusal>),
+    Ordered,
+    /// Of a reload.
+    Reloaded,
     /// Whoever should have answered is gone.
     Gone,
 }
@@ -99,8 +99,7 @@ impl Reply {
     /// One that joins two answers into `self`.
     pub fn split(self) -> (Rc<RefCell<Second>>, Self) {
         let bus = self.bus.clone();
-        let join =
-            Rc::new(RefCell::new(Second { first: None, second: None, reply: Some(self) }));
+        let join = Rc::new(RefCell::new(Second { first: None, second: None, reply: Some(self) }));
         (join.clone(), Self { bus, to: Some(ReplyTo::Second(join)) })
     }
 
@@ -390,7 +389,7 @@ pub enum Msg {
     /// A frame came.
     Arrived(Box<WorkerFrame>),
     /// The connection came to its end.
-    Ended(String),
+    Ended,
     /// No attach frame came in time.
     Handshake,
     /// Time to look whether anything was heard.
@@ -428,7 +427,7 @@ pub enum Msg {
     /// Somebody says that it is this worker.
     Introduce(Box<botmaster::protocol::json_v1::Attach>, Addr),
     /// A child panicked.
-    ChildDown { addr: Addr, child: u64, gave_up: bool, restarts: u32 },
+    ChildDown { addr: Addr, child: u64, gave_up: bool },
     /// A worker's actor that gave up is replaced.
     ReplaceWorker(WorkerName),
     /// No new builds.
@@ -469,7 +468,9 @@ pub enum Msg {
     /// Load again.
     LoadAgain,
     /// A build of a worker that is no longer configured ends now.
-    EndWithoutWorker(Box<botmaster::store::Op>),
+    EndWithoutWorker(BuildId, Box<botmaster::store::Op>),
+    /// It has ended; these requests wait again.
+    EndedWithoutWorker(BuildId, Vec<Request>),
     /// Something about a build that was inherited.
     Inherited { claim: ClaimId, request: Option<RequestId>, reason: String, reply: Option<Reply> },
     /// Which builds a removed builder still has.
@@ -651,7 +652,7 @@ impl Msg {
             Self::Started => "started",
             Self::Alarm(_) => "alarm",
             Self::Arrived(frame) => frame.kind(),
-            Self::Ended(_) => "ended",
+            Self::Ended => "ended",
             Self::Handshake => "handshake-limit",
             Self::Silence => "silence?",
             Self::Introduced(_) => "introduced",
@@ -685,7 +686,8 @@ impl Msg {
             Self::OverNow => "over?",
             Self::Loaded { .. } => "loaded",
             Self::LoadAgain => "load-again",
-            Self::EndWithoutWorker(_) => "end-without-worker",
+            Self::EndWithoutWorker(..) => "end-without-worker",
+            Self::EndedWithoutWorker(..) => "ended-without-worker",
             Self::Inherited { .. } => "inherited",
             Self::Yield { .. } => "yield",
             Self::TakeOver { .. } => "take-over",

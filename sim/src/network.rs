@@ -141,7 +141,8 @@ impl Network {
 
     /// When a parcel that is sent now arrives, were nothing blocked.
     pub fn arrival(&mut self, rng: &mut Rng, id: u64, way: Way, now: Timestamp) -> Timestamp {
-        let latency = Duration::from_micros(between(rng, 50, 3_000)) + Duration::from_millis(self.slow);
+        let latency =
+            Duration::from_micros(between(rng, 50, 3_000)) + Duration::from_millis(self.slow);
         let Some(conn) = self.conns.get_mut(&id) else { return now + latency };
         let last = conn.last.entry(way).or_default();
         *last = (now + latency).max(*last + Duration::from_micros(1));

@@ -41,7 +41,8 @@ impl Report {
             *sum += u64::from(seen);
         }
         self.violations += u64::from(outcome.violation.is_some());
-        let mixed = (outcome.seed ^ outcome.hash.rotate_left(17)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+        let mixed =
+            (outcome.seed ^ outcome.hash.rotate_left(17)).wrapping_mul(0x9e37_79b9_7f4a_7c15);
         self.digest = self.digest.wrapping_add(mixed ^ (mixed >> 29));
     }
 

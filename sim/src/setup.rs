@@ -147,7 +147,9 @@ pub fn draw_factory(rng: &mut Rng) -> Factory {
     let steps = (0..between(rng, 1, 3))
         .map(|number| StepSpec {
             name: format!("step{number}"),
-            kind: StepKind::Run { program: Program::Argv(vec!["build".into(), number.to_string()]) },
+            kind: StepKind::Run {
+                program: Program::Argv(vec!["build".into(), number.to_string()]),
+            },
             workdir: None,
             env: BTreeMap::new(),
             timeout: None,

@@ -16,11 +16,11 @@ pub enum Seen {
     /// It was answered.
     Pong { session: SessionId, token: PingToken },
     /// A start went out.
-    StartSent { session: SessionId, build: BuildId, claim: ClaimId, worker: WorkerId },
+    StartSent { session: SessionId, build: BuildId },
     /// A worker is told that it is attached.
     AttachedSent { worker: WorkerId, session: SessionId, incarnation: Incarnation },
     /// A worker came back with a build that is its own.
-    Adopted { build: BuildId, incarnation: Incarnation },
+    Adopted,
     /// A worker gave a slot.
     SlotGranted { worker: WorkerId, claim: ClaimId, incarnation: Incarnation, limit: u32 },
     /// It has it back.
@@ -39,8 +39,6 @@ pub enum Seen {
     Disowned { build: BuildId },
     /// A command's text goes to this log.
     LogOf { log: LogId, command: CommandId },
-    /// A builder chose a request and a worker.
-    Chosen { builder: BuilderId, claim: ClaimId },
     /// A connection has ended at the master's side.
     ConnectionOver(SessionId),
     /// A note about a worker.
@@ -48,7 +46,7 @@ pub enum Seen {
     /// Something that should not be.
     Oddity(&'static str),
     /// A successor is in charge.
-    TakenOver { builder: BuilderId, running: bool },
+    TakenOver { running: bool },
     /// A reload is carried out; these builders must not notice.
     Reloading { unchanged: Vec<(BuilderId, Addr)> },
 }

@@ -4,6 +4,7 @@
 mod calm;
 mod clients;
 mod strike;
+mod tell;
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
@@ -48,6 +49,8 @@ pub(crate) enum Ev {
     Arrive(u64, Way, Parcel),
     /// A way may be free again.
     Release(usize, Way),
+    /// The master's side of a connection ends.
+    Closes(u64),
     /// A machine has something to do.
     Machine(usize),
     /// A dial reaches the master's host.
@@ -142,7 +145,8 @@ pub struct World {
     /// What the configuration file says.
     pub(crate) setup: Setup,
     /// Every builder that ever was, as it was last.
-    pub(crate) all_builders: BTreeMap<BuilderName, std::sync::Arc<botmaster::core::values::BuilderConfig>>,
+    pub(crate) all_builders:
+        BTreeMap<BuilderName, std::sync::Arc<botmaster::core::values::BuilderConfig>>,
     /// Every worker that ever was.
     pub(crate) all_workers: BTreeMap<WorkerName, botmaster::core::values::WorkerConfig>,
     pub(crate) master: Option<Master>,
@@ -175,7 +179,7 @@ pub struct World {
     pub(crate) panic_next: bool,
     last_panic: Timestamp,
     pub(crate) victim: Option<WorkerName>,
-    loading: BTreeSet<BuilderId>,
+    history: tell::Told,
 }
 
 impl World {
@@ -190,8 +194,7 @@ impl World {
         let setup = Setup::draw(&mut setup_rng, &timers);
         let plan = Plan::draw(&mut fault_rng);
         let victim = plan.victim.then(|| setup.workers[0].name.clone());
-        let all_builders =
-            setup.builders.iter().map(|b| (b.name.clone(), b.clone())).collect();
+        let all_builders = setup.builders.iter().map(|b| (b.name.clone(), b.clone())).collect();
         let all_workers = setup.workers.iter().map(|w| (w.name.clone(), w.clone())).collect();
         let mut world = Self {
             now: Timestamp(1_000_000),
@@ -233,7 +236,7 @@ impl World {
             panic_next: false,
             last_panic: Timestamp(0),
             victim,
-            loading: BTreeSet::new(),
+            history: tell::Told::default(),
         };
         world.begin(&mut setup_rng);
         world
@@ -345,6 +348,11 @@ impl World {
                 for (conn, parcel) in self.net.release(machine, way, self.now) {
                     let at = self.net.arrival(&mut self.net_rng, conn, way, self.now);
                     self.at(at, Ev::Arrive(conn, way, parcel));
+                }
+            }
+            Ev::Closes(conn) => {
+                if self.net.get(conn).is_some_and(|it| it.life == self.life) {
+                    self.master_closes(conn);
                 }
             }
             Ev::Machine(machine) => {
@@ -501,7 +509,6 @@ impl World {
                     self.store.load_builder(builder)
                 };
                 self.mark("load", builder.0, 0);
-                self.loading.insert(builder);
                 self.answer_store(Box::new(move || done(records)));
             }
             StoreAsk::Write(transaction, done) => self.write(transaction, done),
@@ -536,6 +543,7 @@ impl World {
         }
         let (written, changes) = self.store.apply(&transaction);
         self.note_changes(&transaction, &changes, written.is_ok());
+        self.history.events(self.now, &self.store);
         self.checks.committed(self.now, &self.store, &transaction, &written);
         if matters && written.is_ok() && self.desk.crash == Some(CrashAt::AfterCommit) {
             self.desk.crash = None;
@@ -621,7 +629,9 @@ impl World {
             Wire::Close(reason) => {
                 self.say(|| format!("session {}: master closes: {reason}", session.0));
                 self.mark("close", session.0, 1);
-                self.master_closes(conn);
+                // Until its reader notices, it still passes frames on.
+                let wait = Duration::from_micros(between(&mut self.net_rng, 0, 3_000));
+                self.at(self.now + wait, Ev::Closes(conn));
             }
         }
     }
@@ -634,7 +644,7 @@ impl World {
         conn.master_open = false;
         let session = conn.session;
         self.parcel(id, Way::Down, Parcel::End);
-        self.tell_connection(session, Msg::Ended("closed by the master".into()));
+        self.tell_connection(session, Msg::Ended);
     }
 
     fn tell_connection(&mut self, session: SessionId, msg: Msg) {
@@ -680,7 +690,7 @@ impl World {
             Parcel::End => {
                 conn.master_open = false;
                 self.mark("end", session.0, 2);
-                self.tell_connection(session, Msg::Ended("the worker closed it".into()));
+                self.tell_connection(session, Msg::Ended);
             }
             Parcel::FromMaster(_) => {}
         }
@@ -754,6 +764,7 @@ impl World {
                     self.mark("process-over", machine as u64, build.0);
                     self.say(|| format!("machine {machine}: {command} is over"));
                     self.checks.process_over(machine, build, &command);
+                    self.history.over(self.now, &self.machines[machine].name, &command);
                 }
                 Wish::Left => {
                     self.say(|| format!("machine {machine}: its program has left"));
@@ -772,7 +783,9 @@ impl World {
     fn process_began(&mut self, machine: usize, build: BuildId, command: &CommandId) {
         self.mark("process", machine as u64, build.0);
         self.say(|| format!("machine {machine}: {command} begins"));
-        let requests = self.machines[machine].requests.get(&build).cloned().unwrap_or_default();
+        let held = self.machines[machine].requests.get(&build).cloned().unwrap_or_default();
+        let requests: Vec<_> = held.iter().map(|(id, _)| *id).collect();
+        self.history.began(self.now, &self.machines[machine], build, held, command);
         let names: BTreeMap<usize, (bool, WorkerName)> = self
             .machines
             .iter()
@@ -902,7 +915,9 @@ impl World {
                 transaction.ops.push(Op::RetireBuilder { builder: record.row.id });
             }
         }
+        self.history.life(&self.store);
         let (written, _) = self.store.apply(&transaction);
+        self.history.events(self.now, &self.store);
         self.checks.committed(self.now, &self.store, &transaction, &written);
         let known = match written {
             Ok(outcomes) => declared(&self.setup, outcomes),
@@ -961,13 +976,13 @@ impl World {
             Seen::MailRead { route, sender } => checks.i13_mail_read(route, sender),
             Seen::PingSent { session, token } => checks.ping_sent(self.now, session, token),
             Seen::Pong { session, token } => checks.pong(session, token),
-            Seen::StartSent { session, build, .. } => {
+            Seen::StartSent { session, build } => {
                 checks.i4_start_follows_pong(&self.store, session, build);
             }
             Seen::AttachedSent { worker, session, incarnation } => {
                 checks.i12_incarnation_is_stored(&self.store, worker, session, incarnation);
             }
-            Seen::Adopted { .. } => self.saw.adoption = true,
+            Seen::Adopted => self.saw.adoption = true,
             Seen::SlotGranted { worker, claim, incarnation, limit } => {
                 checks.i5_slots(&self.store, worker, claim, incarnation, limit);
             }
@@ -987,7 +1002,6 @@ impl World {
             Seen::FinishedSent { build } => checks.i12_end_is_durable(&self.store, build),
             Seen::Disowned { build } => self.say(|| format!("build {build} is disowned")),
             Seen::LogOf { log, command } => self.logs.name(log, command),
-            Seen::Chosen { .. } => {}
             Seen::ConnectionOver(session) => {
                 if let Some(master) = &mut self.master {
                     master.connections.remove(&session);
@@ -997,7 +1011,7 @@ impl World {
             Seen::Oddity(what) => {
                 self.say(|| format!("odd: {what}"));
             }
-            Seen::TakenOver { running, .. } => self.saw.takeover_with_build |= running,
+            Seen::TakenOver { running } => self.saw.takeover_with_build |= running,
             Seen::Reloading { unchanged } => self.say(|| format!("unchanged: {unchanged:?}")),
         }
     }
@@ -1048,9 +1062,10 @@ impl World {
     pub(crate) fn is_quiet(&self) -> bool {
         self.master.is_some()
             && self.clients.open == 0
-            && self.store.requests().all(|row| {
-                matches!(row.state, RequestState::Done | RequestState::Cancelled)
-            })
+            && self
+                .store
+                .requests()
+                .all(|row| matches!(row.state, RequestState::Done | RequestState::Cancelled))
             && self.store.builds().all(|build| build.row.state == BuildState::Finished)
             && self.all_workers_are_ready()
     }

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::WorkerHandle;
 use crate::core::ids::*;
-use crate::core::time::WallTime;
 use crate::core::values::{Properties, SourceStamp};
 use crate::settings::{Problem, Settings};
 

@@ -82,7 +82,9 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
         match argument.as_str() {
             "--seeds" => options.seeds = number(rest.next())?,
             "--seed" => options.first = number(rest.next())?,
-            other => return Err(format!("`{other}` is not known; see `cargo xtask help simulate`")),
+            other => {
+                return Err(format!("`{other}` is not known; see `cargo xtask help simulate`"));
+            }
         }
     }
     if options.seeds == 0 {

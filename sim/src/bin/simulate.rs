@@ -35,7 +35,10 @@ fn main() -> ExitCode {
                         if told.fetch_add(1, Ordering::Relaxed) < TOLD {
                             eprintln!("{}", finding(&outcome));
                         } else if let Some(violation) = &outcome.violation {
-                            eprintln!("seed {}: {}: {}", outcome.seed, violation.id, violation.what);
+                            eprintln!(
+                                "seed {}: {}: {}",
+                                outcome.seed, violation.id, violation.what
+                            );
                         }
                     }
                     report.lock().unwrap_or_else(|error| error.into_inner()).add(&outcome);

@@ -179,8 +179,7 @@ impl BotMaster {
 
     fn worker_doors(&mut self) -> Rc<BTreeMap<WorkerName, Rc<WorkerDoor>>> {
         let workers = &self.workers;
-        let door =
-            |(name, entry): (&WorkerName, &WorkerEntry)| (name.clone(), entry.door.clone());
+        let door = |(name, entry): (&WorkerName, &WorkerEntry)| (name.clone(), entry.door.clone());
         self.doors.get_or_insert_with(|| Rc::new(workers.iter().map(door).collect())).clone()
     }
 
@@ -300,8 +299,7 @@ impl BotMaster {
             let board = self.bus.board.borrow();
             let view = board.get(name);
             let limit = entry.config.queue_limit;
-            if view.is_some_and(|view| view.waiting >= limit)
-                && !planted::is("sim_queue_unbounded")
+            if view.is_some_and(|view| view.waiting >= limit) && !planted::is("sim_queue_unbounded")
             {
                 return Err(Refusal::QueueFull { builder: name.clone(), limit });
             }
@@ -420,8 +418,7 @@ impl BotMaster {
 
     fn worker_available(&mut self, worker: &WorkerName, builders: Vec<BuilderName>) {
         let among: BTreeSet<_> = builders.into_iter().collect();
-        let mail =
-            || BuilderMail::Event(Event::MaybeStart { worker: Some(worker.clone()) });
+        let mail = || BuilderMail::Event(Event::MaybeStart { worker: Some(worker.clone()) });
         for name in self.roster.in_order(&among) {
             if let Some(entry) = self.builders.get(&name) {
                 entry.door.tell(mail());
@@ -503,9 +500,8 @@ impl BotMaster {
         );
     }
 
-    fn end_reload(&mut self, reload: Reload, answer: Result<(), Refusal>) {
-        let failed = reload.failed;
-        reload.reply.say(Answer::Reloaded(answer.map(|()| failed)));
+    fn end_reload(&mut self, reload: Reload) {
+        reload.reply.say(Answer::Reloaded);
         self.begin_reload();
     }
 
@@ -513,7 +509,7 @@ impl BotMaster {
         let Some(mut reload) = self.reload.take() else { return };
         let outcomes = match written {
             Ok(outcomes) => outcomes,
-            Err(error) => return self.end_reload(reload, Err(refusal(&error))),
+            Err(_) => return self.end_reload(reload),
         };
         let known = declared(&reload.setup, outcomes);
         let plan = self.plan(&reload.setup);
@@ -629,7 +625,7 @@ impl BotMaster {
         }
         self.setup = setup;
         self.configure_workers(renewed);
-        self.end_reload(reload, Ok(()));
+        self.end_reload(reload);
     }
 
     fn succeed(&mut self, config: &Arc<BuilderConfig>) -> Result<(), String> {
@@ -692,14 +688,11 @@ impl BotMaster {
             }
             Msg::Order { worker, order, reply } => match self.workers.get(&worker) {
                 Some(entry) => self.bus.send(entry.addr, Msg::WorkerOrdered { order, reply }),
-                None => {
-                    let refusal = Refusal::NoSuchWorker(worker.to_string());
-                    reply.say(Answer::Ordered(Err(refusal)));
-                }
+                None => reply.say(Answer::Ordered),
             },
             Msg::Reload(setup, reply) => {
                 if self.draining {
-                    return reply.say(Answer::Reloaded(Err(Refusal::Stopping)));
+                    return reply.say(Answer::Reloaded);
                 }
                 self.reloads.push_back((*setup, reply));
                 self.begin_reload();

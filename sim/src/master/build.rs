@@ -16,8 +16,8 @@ use botmaster::protocol::json_v1::{
 };
 use botmaster::store::logs::LogClosed;
 use botmaster::store::{
-    LogRow, Op, OpOutcome, RequestRow, RequestWithSet, RequestsAfter, SetPart, StepRow,
-    StoreError, Transaction,
+    LogRow, Op, OpOutcome, RequestRow, RequestWithSet, RequestsAfter, SetPart, StepRow, StoreError,
+    Transaction,
 };
 
 use crate::bus::{Addr, Alarm, Bus, LogAsk};

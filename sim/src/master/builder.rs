@@ -100,6 +100,7 @@ pub struct Builder {
     /// Restarts so far.
     pub restarts: u32,
     pub(super) over_due: bool,
+    pub(super) ending: BTreeSet<BuildId>,
 }
 
 /// Whose mail it was, for the invariants.
@@ -153,6 +154,7 @@ impl Builder {
             alarm: Alarm::default(),
             restarts: 0,
             over_due: false,
+            ending: BTreeSet::new(),
         }
     }
 
@@ -326,13 +328,18 @@ impl Builder {
             }
             Msg::OverNow => {
                 self.over_due = false;
-                if self.core.is_retired() && self.builds.is_empty() && self.inherited.is_empty() {
+                let left = !self.builds.is_empty() || !self.inherited.is_empty();
+                if self.core.is_retired() && !left && self.ending.is_empty() {
                     self.bus.stop(self.me);
                 }
             }
             Msg::Loaded { records, reports, yielded } => self.loaded(*records, reports, yielded),
             Msg::LoadAgain => self.load(),
-            Msg::EndWithoutWorker(op) => self.end_now(*op),
+            Msg::EndWithoutWorker(build, op) => self.end_now(build, *op),
+            Msg::EndedWithoutWorker(build, requests) => {
+                self.ending.remove(&build);
+                self.take(Input::Event(Event::Return(requests)));
+            }
             Msg::Inherited { claim, request, reason, reply } => {
                 self.on_inherited(claim, request, reason, reply);
             }

@@ -6,9 +6,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use botmaster::core::build::{Event as ToBuild, Order};
-use botmaster::core::builder::{
-    Answer, Effect, Event, Prediction, ReplyId, Request, StartFailure,
-};
+use botmaster::core::builder::{Answer, Effect, Event, Prediction, ReplyId, Request, StartFailure};
 use botmaster::core::ids::*;
 use botmaster::core::values::{BuildResult, BuilderConfig, Properties};
 use botmaster::store::{BuilderNote, Op, OpOutcome, RequestsAfter, Transaction, Written};
@@ -56,10 +54,7 @@ impl Builder {
                     });
                 }
             }
-            Effect::AskSlot { worker, claim } => {
-                self.bus.see(Seen::Chosen { builder: self.parts.id, claim });
-                self.ask_slot(&worker, claim);
-            }
+            Effect::AskSlot { worker, claim } => self.ask_slot(&worker, claim),
             Effect::GiveBackSlot { worker, claim } => {
                 if let Some(door) = self.worker(&worker) {
                     self.bus.send(door.addr, Msg::GiveBackSlot(claim));
@@ -145,9 +140,9 @@ impl Builder {
                     self.write(Vec::new(), |_| None);
                     self.bus.send(seat.addr, Msg::Ping { reply: ReplyId(0), from: self.me });
                 }
-                None => self
-                    .bus
-                    .send(self.me, Msg::BuilderEvent(Event::PingDone { worker, ok: false })),
+                None => {
+                    self.bus.send(self.me, Msg::BuilderEvent(Event::PingDone { worker, ok: false }))
+                }
             },
             Effect::Note { worker, text, error } => self.note(worker.as_ref(), text, error),
             Effect::OldestChanged(oldest) => {
@@ -387,12 +382,7 @@ impl Builder {
         self.seats.insert(worker.clone(), SeatRef { addr, session, worker: attach.door });
     }
 
-    fn run_build(
-        &mut self,
-        order: RunOrder,
-        worker: &WorkerName,
-        requests: &[Request],
-    ) {
+    fn run_build(&mut self, order: RunOrder, worker: &WorkerName, requests: &[Request]) {
         let RunOrder { claim, build, config, expected } = order;
         let (Some(door), Some(claimed)) =
             (self.worker(worker).cloned(), self.claimed.remove(&claim))

@@ -9,7 +9,7 @@ use std::time::Duration;
 use botmaster::core::builder::{Effect, Event, OpenBuild, Records, SeatReport, SeatReportUse};
 use botmaster::core::ids::*;
 use botmaster::core::values::{BuildResult, OnLost};
-use botmaster::store::{BuilderRecords, Op, OpOutcome, RequestsAfter, StoreError, Written};
+use botmaster::store::{BuilderRecords, Op, OpOutcome, RequestsAfter, StoreError};
 
 use crate::bus::{Addr, Bus, Supervision};
 use crate::message::*;
@@ -133,6 +133,8 @@ impl Builder {
         // The end of one of these may be the message that is lost.
         let bus = self.bus.clone();
         self.builds.retain(|_, build| bus.is_alive(*build));
+        let open: BTreeSet<ClaimId> = records.builds.iter().map(|open| open.claim).collect();
+        self.claimed.retain(|claim, _| open.contains(claim));
         let retired = self.own.clone();
         let mut core_records = Records {
             queued: Vec::new(),
@@ -191,7 +193,8 @@ impl Builder {
             self.core.retire(&BTreeSet::new(), self.succeeded, &mut effects);
         }
         for claim in vanished {
-            let again = records.queued.iter().filter(|again| again.row.requeued).map(request).collect();
+            let again =
+                records.queued.iter().filter(|again| again.row.requeued).map(request).collect();
             effects.push(Effect::TellSuccessor(Event::InheritedFinished {
                 claim,
                 requeued: again,
@@ -273,11 +276,27 @@ impl Builder {
             requests,
             at: self.bus.now().wall,
         };
-        self.bus.later(self.me, wait, Msg::EndWithoutWorker(Box::new(op)));
+        self.ending.insert(open.row.id);
+        self.bus.later(self.me, wait, Msg::EndWithoutWorker(open.row.id, Box::new(op)));
     }
 
-    pub(super) fn end_now(&mut self, op: Op) {
-        self.write(vec![op], returned);
+    pub(super) fn end_now(&mut self, build: BuildId, op: Op) {
+        let (me, bus, again) = (self.me, self.bus.clone(), op.clone());
+        self.write(vec![op], move |written| {
+            let requests = match written.as_deref() {
+                Ok([OpOutcome::Requeued { requests }, ..]) => {
+                    requests.iter().map(request).collect()
+                }
+                Err(error) if !error.is_final() => {
+                    let again = Msg::EndWithoutWorker(build, Box::new(again));
+                    bus.later(me, Duration::from_secs(1), again);
+                    return None;
+                }
+                Ok(_) | Err(_) => Vec::new(),
+            };
+            bus.send(me, Msg::EndedWithoutWorker(build, requests));
+            None
+        });
     }
 
     pub(super) fn go_live(&mut self, waiting: Vec<Input>) {
@@ -301,15 +320,5 @@ impl Builder {
         let own = self.core.claims().into_iter().chain(self.own.iter().flatten().copied());
         let own: BTreeMap<_, _> = own.map(|claim| (claim, self.me)).collect();
         ask.answer(std::mem::take(&mut self.inherited).into_iter().chain(own).collect());
-    }
-}
-
-/// What comes back from a build that was ended without its worker.
-fn returned(written: Written) -> Option<Event> {
-    match written.as_deref() {
-        Ok([OpOutcome::Requeued { requests }, ..]) => {
-            Some(Event::Return(requests.iter().map(request).collect()))
-        }
-        Ok(_) | Err(_) => None,
     }
 }

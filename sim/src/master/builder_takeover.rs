@@ -15,7 +15,7 @@ use crate::bus::Addr;
 use crate::message::*;
 use crate::watch::Seen;
 
-use super::builder::{Builder, Mode};
+use super::builder::{Builder, Input, Mode};
 
 /// How long a successor may take to stand.
 const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
@@ -31,10 +31,7 @@ impl Builder {
         let seed = self.core.draw_seed();
         let handover = self.core.hand_over(&config, seed);
         let moved = handover.seats.keys().cloned().collect();
-        self.bus.send(
-            successor,
-            Msg::Soul { handover: Box::new(handover), predecessor: self.me },
-        );
+        self.bus.send(successor, Msg::Soul { handover: Box::new(handover), predecessor: self.me });
         self.mode = Mode::HandingOver { waiting: Vec::new(), successor, done, moved };
         let generation = self.core.generation();
         self.bus.later(self.me, TAKEOVER_LIMIT, Msg::TakeoverLimit(generation));
@@ -86,10 +83,12 @@ impl Builder {
             inherited.insert(claim, self.me);
         }
         self.bus.see(Seen::TakenOver {
-            builder: self.parts.id,
-            running: self.core.view().builds.iter().any(|build| {
-                matches!(build.state, "running" | "orphaned")
-            }),
+            running: self
+                .core
+                .view()
+                .builds
+                .iter()
+                .any(|build| matches!(build.state, "running" | "orphaned")),
         });
         self.bus.send(
             successor,
@@ -98,8 +97,11 @@ impl Builder {
         self.parts.route.lead_to(successor);
         self.retire(&moved);
         done.tell(Ok(()));
-        if planted::is("sim_takeover_drops_a_message") && !waiting.is_empty() {
-            waiting.remove(0);
+        if planted::is("sim_takeover_drops_a_message") {
+            let first = waiting.iter().position(|input| matches!(input, Input::Mail(_)));
+            if let Some(place) = first {
+                waiting.remove(place);
+            }
         }
         self.backlog.extend(waiting);
         while let Some(input) = self.backlog.pop_front() {

@@ -62,7 +62,7 @@ pub struct Connection {
     worker: Option<Rc<WorkerDoor>>,
     asked: bool,
     /// What came before the master had answered.
-    waiting: Vec<Box<WorkerFrame>>,
+    waiting: Vec<WorkerFrame>,
 }
 
 impl Connection {
@@ -113,7 +113,7 @@ impl Connection {
             return;
         }
         if self.asked {
-            self.waiting.push(frame);
+            self.waiting.push(*frame);
             return;
         }
         match *frame {
@@ -152,13 +152,13 @@ impl Connection {
                 self.bus.send(door.addr, Msg::Hello { session: self.session, slots, instance });
                 self.worker = Some(door);
                 for frame in std::mem::take(&mut self.waiting) {
-                    self.arrived(frame);
+                    self.arrived(Box::new(frame));
                 }
             }
             Msg::Introduced(None) => {
                 self.reject("auth", "unknown worker name or wrong token", None);
             }
-            Msg::Ended(_) => {
+            Msg::Ended => {
                 if let Some(worker) = &self.worker {
                     self.bus.send(worker.addr, Msg::ConnectionLost { session: self.session });
                 }

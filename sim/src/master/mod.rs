@@ -212,8 +212,8 @@ impl Master {
         let now = self.bus.now().mono;
         let again = supervision.may_restart.get() && supervision.policy.allows(now);
         if let Some(parent) = supervision.parent {
-            let (child, restarts) = (supervision.child, supervision.policy.total());
-            self.bus.send(parent, Msg::ChildDown { addr: to, child, gave_up: !again, restarts });
+            let (child, gave_up) = (supervision.child, !again);
+            self.bus.send(parent, Msg::ChildDown { addr: to, child, gave_up });
         }
         if again {
             cell.actor.restarting();

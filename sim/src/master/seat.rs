@@ -113,16 +113,8 @@ impl Seat {
             }
             Effect::SendStart(order) => {
                 let builder = self.builder.name.clone();
-                self.bus.send(
-                    self.worker.addr,
-                    Msg::RegisterStart { build: order.build, builder },
-                );
-                self.bus.see(Seen::StartSent {
-                    session,
-                    build: order.build,
-                    claim: order.claim,
-                    worker: self.worker.id,
-                });
+                self.bus.send(self.worker.addr, Msg::RegisterStart { build: order.build, builder });
+                self.bus.see(Seen::StartSent { session, build: order.build });
                 let epoch = order.requests.iter().map(|(_, epoch)| *epoch).max();
                 self.bus.frame(
                     session,
@@ -181,8 +173,7 @@ impl Seat {
         match msg {
             Msg::Started => {
                 let builder = self.builder.name.clone();
-                let register =
-                    Msg::RegisterSeat { session: self.session, builder, to: self.me };
+                let register = Msg::RegisterSeat { session: self.session, builder, to: self.me };
                 self.bus.send(self.worker.addr, register);
                 self.alarm.set(&self.bus, self.me, self.core.next_deadline());
             }
@@ -335,13 +326,9 @@ impl Ping {
         match msg {
             Msg::Started => {
                 let (token, session) = (self.token, self.session);
-                self.bus.send(
-                    self.worker.addr,
-                    Msg::RegisterPing { token, session, to: self.me },
-                );
+                self.bus.send(self.worker.addr, Msg::RegisterPing { token, session, to: self.me });
                 let mut effects = Vec::new();
-                self.core =
-                    Some(PingCore::start(self.bus.now().mono, self.timeout, &mut effects));
+                self.core = Some(PingCore::start(self.bus.now().mono, self.timeout, &mut effects));
                 self.perform(effects);
             }
             Msg::Alarm(number) => {

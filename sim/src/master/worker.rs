@@ -8,7 +8,7 @@ use botmaster::core::ids::*;
 use botmaster::core::planted;
 use botmaster::core::values::WorkerConfig;
 use botmaster::core::worker::{Brought, Effect, Event, WorkerCore};
-use botmaster::messages::{Refusal, WorkerOrder};
+use botmaster::messages::WorkerOrder;
 use botmaster::protocol::json_v1::{
     BuilderEntry, Inventory, InventoryState, MasterFrame, PROTO, Resume, ResumeAction, STDIO,
     WINDOW, WireError, WorkerFrame,
@@ -134,8 +134,7 @@ impl Worker {
             }
             Effect::Reject { session, code, message, retry_after_s } => {
                 if self.links.contains_key(&session) {
-                    let frame =
-                        MasterFrame::Rejected { code: code.into(), message, retry_after_s };
+                    let frame = MasterFrame::Rejected { code: code.into(), message, retry_after_s };
                     self.bus.frame(session, frame);
                     self.bus.close(session, code);
                 }
@@ -157,7 +156,7 @@ impl Worker {
             Effect::TellBuildAway { build } => self.tell_build(build, ToBuild::Away),
             Effect::TellBuildBack { build, incarnation, brought } => {
                 if let (Some(to), Some(session)) = (self.builds.get(&build), self.current()) {
-                    self.bus.see(Seen::Adopted { build, incarnation });
+                    self.bus.see(Seen::Adopted);
                     self.bus.send(*to, Msg::WorkerBack { session, incarnation, brought });
                 }
             }
@@ -204,10 +203,8 @@ impl Worker {
             Effect::YieldBuild { build, claim, builder } => {
                 if let (Some(to), Some(door)) = (self.builds.get(&build), &self.successor) {
                     let (to, session) = (*to, None);
-                    self.bus.send(
-                        door.addr,
-                        Msg::RegisterBuild { build, claim, builder, session, to },
-                    );
+                    self.bus
+                        .send(door.addr, Msg::RegisterBuild { build, claim, builder, session, to });
                 }
             }
             Effect::Ignored(kind) => self.bus.see(Seen::Ignored(kind)),
@@ -316,16 +313,16 @@ impl Worker {
                     self.tell_build(build, ToBuild::CommandEnded { command, end, properties });
                 }
             }
-            WorkerFrame::CommandFinished { build, command, outcome, log_end, properties, .. } => {
+            WorkerFrame::CommandFinished {
+                build, command, outcome, log_end, properties, ..
+            } => {
                 if self.owned(session, build)
                     && let Some(to) = self.builds.get(&build)
                 {
                     let log_end = log_end.get(STDIO).copied();
                     let properties = properties.into_iter().collect();
-                    self.bus.send(
-                        *to,
-                        Msg::CommandFinished { command, outcome, log_end, properties },
-                    );
+                    self.bus
+                        .send(*to, Msg::CommandFinished { command, outcome, log_end, properties });
                 }
             }
             WorkerFrame::Abandoned { build } => self.step(Event::Abandoned { build }),
@@ -420,8 +417,7 @@ impl Worker {
             WorkerOrder::Unpause => Event::Pause { paused: false, reason: None },
             WorkerOrder::Drain | WorkerOrder::Shutdown => {
                 if !self.core.is_up() {
-                    let refusal = Refusal::NotAttached(self.name.clone());
-                    reply.say(Answer::Ordered(Err(refusal)));
+                    reply.say(Answer::Ordered);
                     return;
                 }
                 Event::Leave { shutdown: order == WorkerOrder::Shutdown, reason: "asked".into() }
@@ -453,7 +449,7 @@ impl Worker {
                     self.step(*then);
                 }
                 if let Some(ordered) = ordered {
-                    ordered.say(Answer::Ordered(written.map_err(Refusal::Store)));
+                    ordered.say(Answer::Ordered);
                 }
             }
             Msg::InventoryLimit(session) => {
@@ -466,8 +462,7 @@ impl Worker {
             }
             Msg::FrameArrived { session, frame } => {
                 self.bus.point();
-                if self.core.session() == Some(session)
-                    || planted::is("sim_stale_session_accepted")
+                if self.core.session() == Some(session) || planted::is("sim_stale_session_accepted")
                 {
                     self.bus.see(Seen::FrameTaken { actor: self.me, session });
                     self.on_frame(session, *frame);
@@ -502,10 +497,8 @@ impl Worker {
             Msg::RegisterBuild { build, claim, builder, session, to } => {
                 if let Some(door) = &self.successor {
                     let (builder, session) = (builder.clone(), None);
-                    self.bus.send(
-                        door.addr,
-                        Msg::RegisterBuild { build, claim, builder, session, to },
-                    );
+                    self.bus
+                        .send(door.addr, Msg::RegisterBuild { build, claim, builder, session, to });
                 }
                 self.builds.insert(build, to);
                 self.step(Event::BuildRegistered { build, claim, builder, session });

@@ -88,9 +88,13 @@ impl MemoryStore {
                 self.tables.workers.put(id, record);
             }
         }
-        let last = self.tables.requests.last().copied();
-        if let Some(last) = last.filter(|_| planted::is("sim_store_loses_a_request")) {
-            self.tables.requests.remove(&last);
+        if planted::is("sim_store_loses_a_request") {
+            let waits = |row: &&Arc<RequestRow>| row.state == RequestState::Queued;
+            let first = self.requests().find(waits).map(|row| (row.builder, row.id));
+            if let Some(key) = first {
+                self.tables.requests.remove(&key.1);
+                self.tables.queued.remove(&key);
+            }
         }
         self.tables.keep();
     }

@@ -5,6 +5,7 @@ use std::collections::BTreeSet;
 use std::time::Duration;
 
 use botmaster::core::slave_builder::State;
+use botmaster::core::values::OnLost;
 use botmaster::messages::WorkerOrder;
 use botmaster::store::{BuildState, RequestState};
 
@@ -12,11 +13,14 @@ use super::{Ev, World};
 use crate::faults::Fault;
 use crate::machine::Standing;
 use crate::master::{Actor, Master};
+use crate::message::{Msg, Reply};
 use crate::network::Way;
 
 /// In calm everything must have ended by then: the longest pause of a worker
 /// that failed its starts is an hour, and two may follow each other.
 const LONGEST_CALM: Duration = Duration::from_secs(4 * 3600);
+/// How long people wait for a build that waits for its worker.
+const PATIENCE: Duration = Duration::from_secs(600);
 /// After the last request the world is looked at for this long: late mail, and
 /// abandoned builds, end within.
 const AFTERWARDS: Duration = Duration::from_secs(30);
@@ -95,6 +99,9 @@ impl World {
         if calm_for.as_secs().is_multiple_of(5) {
             self.chores();
         }
+        if calm_for.as_secs() % 60 == 59 {
+            self.checks.i13_no_mail_stays_away();
+        }
         if self.is_quiet() {
             let since = *self.quiet_since.get_or_insert(self.now);
             if self.now.since(since) >= AFTERWARDS {
@@ -124,6 +131,9 @@ impl World {
             self.kill_master(true, Fault::MasterKilled);
             return;
         }
+        if self.now.since(self.calm_since) > PATIENCE {
+            self.stop_those_that_wait();
+        }
         let paused: Vec<_> =
             self.store.workers().filter(|w| w.row.paused).map(|w| w.row.name.clone()).collect();
         for worker in paused {
@@ -133,6 +143,28 @@ impl World {
             self.master.as_ref().and_then(Master::bot_master).is_some_and(|it| it.is_reloading());
         if !reloading && self.differs() {
             self.reload();
+        }
+    }
+
+    /// A build that waits for its worker waits until that comes back with it or
+    /// somebody stops it: a second machine of a name is gone for good.
+    fn stop_those_that_wait(&mut self) {
+        let Some(bus) = self.master.as_ref().map(|master| master.bus.clone()) else { return };
+        let waiting: Vec<_> = bus
+            .board
+            .borrow()
+            .iter()
+            .flat_map(|(name, view)| view.builds.iter().map(move |build| (name, build)))
+            .filter(|(name, build)| {
+                let config = self.setup.builder(name);
+                build.state == "orphaned" && config.is_some_and(|it| it.on_lost == OnLost::Wait)
+            })
+            .filter_map(|(name, build)| Some((name.clone(), build.build?)))
+            .collect();
+        for (builder, build) in waiting {
+            let id = self.ask("stop");
+            let reply = Reply::client(&bus, id);
+            self.send_master(Msg::Stop { build, builder, reason: "it is gone".into(), reply });
         }
     }
 
@@ -178,8 +210,10 @@ impl World {
             && !self.desk.slow
             && !bot_master.draining
         {
+            self.checks.routes.clear();
             for (name, addr, _) in bot_master.in_charge() {
                 let Some(Actor::Builder(builder)) = master.actor(addr) else { continue };
+                self.checks.routes.insert(builder.route());
                 if !builder.is_live() || builder.core.next_deadline().is_some() {
                     continue;
                 }
@@ -296,10 +330,16 @@ impl World {
                 continue;
             };
             if worker.core.slots().0 > 0 {
-                fail("I5", format!("worker {name} still has {:?} slots taken", worker.core.slots()));
+                fail(
+                    "I5",
+                    format!("worker {name} still has {:?} slots taken", worker.core.slots()),
+                );
             }
             if !worker.core.can_start() {
-                fail("I6", format!("worker {name} of {} slots cannot start anything", config.max_builds));
+                fail(
+                    "I6",
+                    format!("worker {name} of {} slots cannot start anything", config.max_builds),
+                );
             }
             if !worker.starts.is_empty() || !worker.pings.is_empty() {
                 fail("I15", format!("worker {name} still waits for answers"));
@@ -327,10 +367,13 @@ impl World {
                 fail("I6", format!("machine {number} still has builds {:?}", machine.builds()));
             }
         }
+        self.checks.i13_no_mail_is_lost(&routes);
         if let Some((id, what)) = found {
             self.checks.fail(id, what);
         }
-        self.checks.i13_no_mail_is_lost(&routes);
+        if let Some(finding) = self.history.check(&self.store, &self.counts, &self.timers) {
+            self.checks.fail(finding.0, finding.1);
+        }
         self.mark("end", self.store.writes(), self.store.events().len() as u64);
     }
 }

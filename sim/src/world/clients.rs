@@ -47,14 +47,15 @@ impl World {
             return;
         }
         for _ in 0..one_of(&mut self.client_rng, &[1, 1, 1, 2, 5]) {
-            let mut builders = vec![one_of(&mut self.client_rng, &self.setup.builders).name.clone()];
+            let mut builders =
+                vec![one_of(&mut self.client_rng, &self.setup.builders).name.clone()];
             if chance(&mut self.client_rng, 150) {
                 let other = one_of(&mut self.client_rng, &self.setup.builders).name.clone();
                 if !builders.contains(&other) {
                     builders.push(other);
                 }
             }
-            let priority = i64::try_from(one_of(&mut self.client_rng, &[0, 0, 0, 1, 5])).unwrap_or(0);
+            let priority = one_of(&mut self.client_rng, &[0, 0, 0, 1, 5]);
             let source = between(&mut self.client_rng, 0, 2);
             let number = self.clients.want(builders, priority, source);
             self.submit(number);
@@ -89,7 +90,7 @@ impl World {
 
     /// A client's ask of any other kind, which it does not wait for for ever.
     pub(super) fn ask(&mut self, what: &'static str) -> u64 {
-        let id = self.clients.ask(Waiting::Other(what));
+        let id = self.clients.ask(Waiting::Other);
         self.mark(what, id, 0);
         self.at(self.now + PATIENCE, Ev::Patience(id));
         id
@@ -194,6 +195,9 @@ impl World {
             }
             Next::Acknowledged(ids, before) => {
                 self.mark("acknowledged", ids.first().map_or(0, |id| id.0), ids.len() as u64);
+                if before.is_none() {
+                    self.history.submitted(self.now, &ids);
+                }
                 self.checks.i1_i12_acknowledged_is_stored(&self.store, &ids, before.as_deref());
             }
             Next::Cancelled(request) => {

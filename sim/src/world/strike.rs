@@ -114,7 +114,9 @@ impl World {
         }
         let longest = between(&mut self.fault_rng, 1_000, 250_000);
         let until = self.now + ms(&mut self.fault_rng, 500, longest);
-        for (way, blocked) in [(Way::Up, fault != Fault::OneWayDown), (Way::Down, fault != Fault::OneWayUp)] {
+        for (way, blocked) in
+            [(Way::Up, fault != Fault::OneWayDown), (Way::Down, fault != Fault::OneWayUp)]
+        {
             if blocked {
                 self.net.block(machine, way, until);
                 self.at(until + Duration::from_millis(1), Ev::Release(machine, way));
@@ -220,7 +222,8 @@ impl World {
         let current = self.life;
         let Some(it) = self.net.get(conn) else { return };
         let (machine, open) = (it.machine, it.master_open && it.worker_open);
-        if life != current || slow || self.net.is_blocked(machine, Way::Up, now) || self.panic_next {
+        if life != current || slow || self.net.is_blocked(machine, Way::Up, now) || self.panic_next
+        {
             return;
         }
         if open && self.master.is_some() {
@@ -304,7 +307,8 @@ impl World {
         }
         let Some(master) = &self.master else { return };
         let busy = master.bus.board.borrow().values().any(|view| !view.builds.is_empty());
-        let waits = busy && (self.now < limit || botmaster::core::planted::is("sim_stop_waits_for_ever"));
+        let waits =
+            busy && (self.now < limit || botmaster::core::planted::is("sim_stop_waits_for_ever"));
         if waits {
             let late = self.now.since(limit).as_secs();
             if late > 15 {

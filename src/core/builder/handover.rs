@@ -169,8 +169,7 @@ impl BuilderCore {
     /// build has goes, too: its end is told to the successor, who does not have
     /// the seat.
     pub(super) fn let_go(&mut self, fx: &mut Vec<Effect>) {
-        let is_ours =
-            |claim| self.builds.contains_key(claim) || self.inherited.contains_key(claim);
+        let is_ours = |claim| self.builds.contains_key(claim) || self.inherited.contains_key(claim);
         let idle: Vec<WorkerName> = self
             .seats
             .iter()

@@ -37,7 +37,7 @@ pub use table::{CAUSES, Cause, STAGE_TABLE, STAGES, Stage};
 
 use super::ids::*;
 use super::rng::Rng;
-use super::time::{Now, Timestamp, WallTime};
+use super::time::{Now, Timestamp};
 use super::transitions::{self, Word};
 use super::values::BuilderConfig;
 use super::views::{ActiveBuildView, BigState, BuilderView};

@@ -12,7 +12,6 @@ pub use versions::CommandVersions;
 
 use super::builder::{ReplyId, SeatReportUse, StartFailure, StartOrder};
 use super::ids::*;
-use super::planted;
 use super::time::Timestamp;
 use super::transitions;
 
@@ -376,7 +375,6 @@ impl SlaveBuilderCore {
             let text = if ok { "ping success" } else { "ping failed" };
             fx.push(Effect::NoteEnds { begun: PINGING, text });
         }
-        let ok = ok || planted::is("start_after_failed_ping");
         // The state is what it was before, if it is still PINGING; a build's
         // or an attach's state was never touched (row S04).
         if let State::Pinging { order } = &mut self.state {

@@ -16,8 +16,8 @@ mod vocabulary;
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
-use crate::core::planted;
 use crate::core::ids::{BuildId, BuilderName, Epoch, RequestId};
+use crate::core::planted;
 use crate::core::rng::Rng;
 use crate::core::time::Timestamp;
 use crate::protocol::json_v1::WorkerFrame;
@@ -186,9 +186,7 @@ impl Agent {
     }
 
     fn check_lease(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        if self.lease.ends().is_some_and(|end| now >= end)
-            && !planted::is("lease_not_kept")
-        {
+        if self.lease.ends().is_some_and(|end| now >= end) && !planted::is("lease_not_kept") {
             self.lease.out = true;
             self.end_builds_for_lease(effects);
         }
