@@ -46,6 +46,8 @@ pub struct Clients {
     /// Asks under way.
     pub waiting: BTreeMap<u64, Waiting>,
     next: u64,
+    /// Asks that were under way at once, at most.
+    pub most: usize,
     /// Every request that was acknowledged.
     pub acknowledged: BTreeSet<RequestId>,
     /// Cancels that were answered with yes.
@@ -98,6 +100,7 @@ impl Clients {
     pub fn ask(&mut self, waiting: Waiting) -> u64 {
         self.next += 1;
         self.waiting.insert(self.next, waiting);
+        self.most = self.most.max(self.waiting.len());
         self.next
     }
 

@@ -79,6 +79,7 @@ pub struct Machine {
     /// What waits while the program is frozen.
     stalled: Vec<Event>,
     answers: Vec<(Timestamp, Event)>,
+    excused: Timestamp,
     /// Folders cannot be made.
     pub disk_full: bool,
     /// They could not be at some time.
@@ -108,6 +109,7 @@ impl Machine {
             requests: BTreeMap::new(),
             stalled: Vec::new(),
             answers: Vec::new(),
+            excused: Timestamp(0),
             disk_full: false,
             had_full_disk: false,
             stuck: false,
@@ -172,15 +174,17 @@ impl Machine {
             return;
         }
         self.standing = Standing::Up;
+        self.excused = now + self.kill_time + Duration::from_secs(1);
         self.hear(now, Event::Tick, wishes);
         for event in std::mem::take(&mut self.stalled) {
             self.hear(now, event, wishes);
         }
     }
 
-    /// Whether the program can end what it runs when its lease is over.
-    pub fn keeps_its_lease(&self) -> bool {
-        self.standing == Standing::Up
+    /// Whether the program could end what it runs when its lease was over: one
+    /// that was stopped does so when it goes on (row FR14), in its kill time.
+    pub fn keeps_its_lease(&self, now: Timestamp) -> bool {
+        self.standing == Standing::Up && now > self.excused
     }
 
     /// The program, as one may tell it from others of its name.
@@ -294,6 +298,8 @@ impl Machine {
                 properties: BTreeMap::new(),
                 wall_ms: 0,
             };
+            wishes.push(Wish::Began(build, command.clone()));
+            wishes.push(Wish::Over(build, command.clone()));
             self.answers.push((now, Event::Ended { build, command, ended }));
             return;
         }

@@ -147,6 +147,8 @@ pub struct World {
     /// Every builder that ever was, as it was last.
     pub(crate) all_builders:
         BTreeMap<BuilderName, std::sync::Arc<botmaster::core::values::BuilderConfig>>,
+    /// The highest limit that each builder's queue ever had.
+    pub(crate) queue_limits: BTreeMap<BuilderName, usize>,
     /// Every worker that ever was.
     pub(crate) all_workers: BTreeMap<WorkerName, botmaster::core::values::WorkerConfig>,
     pub(crate) master: Option<Master>,
@@ -195,6 +197,7 @@ impl World {
         let plan = Plan::draw(&mut fault_rng);
         let victim = plan.victim.then(|| setup.workers[0].name.clone());
         let all_builders = setup.builders.iter().map(|b| (b.name.clone(), b.clone())).collect();
+        let queue_limits = setup.builders.iter().map(|b| (b.name.clone(), b.queue_limit)).collect();
         let all_workers = setup.workers.iter().map(|w| (w.name.clone(), w.clone())).collect();
         let mut world = Self {
             now: Timestamp(1_000_000),
@@ -210,6 +213,7 @@ impl World {
             plan,
             setup,
             all_builders,
+            queue_limits,
             all_workers,
             master: None,
             life: 0,
@@ -447,7 +451,9 @@ impl World {
             for (to, msg) in out.mail {
                 let posted = self.master.as_mut().is_some_and(|master| master.post(to, msg));
                 if posted {
-                    let at = self.now + Duration::from_micros(between(&mut self.mail_rng, 1, 200));
+                    // Now and then a mailbox is not read for a while.
+                    let most = if chance(&mut self.mail_rng, 20) { 20_000 } else { 200 };
+                    let at = self.now + Duration::from_micros(between(&mut self.mail_rng, 1, most));
                     self.at(at, Ev::Wake(self.life, to));
                 }
             }
@@ -790,7 +796,7 @@ impl World {
             .machines
             .iter()
             .enumerate()
-            .map(|(number, it)| (number, (it.keeps_its_lease(), it.name.clone())))
+            .map(|(number, it)| (number, (it.keeps_its_lease(self.now), it.name.clone())))
             .collect();
         let doubled: BTreeSet<WorkerName> =
             self.machines.iter().filter(|it| it.is_double).map(|it| it.name.clone()).collect();

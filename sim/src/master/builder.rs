@@ -8,6 +8,7 @@ use std::sync::Arc;
 use botmaster::core::builder::{BuilderCore, Event, ReplyId};
 use botmaster::core::ids::*;
 use botmaster::core::inbox::{Inbox, Put};
+use botmaster::core::planted;
 use botmaster::core::rng::Rng;
 use botmaster::core::values::{BuildResult, BuilderConfig, Properties};
 use botmaster::store::Op;
@@ -198,7 +199,9 @@ impl Builder {
     pub(super) fn handle_input(&mut self, input: Input) {
         match input {
             Input::Mail(mail) if self.core.is_retired() && self.succeeded && !self.yielded => {
-                self.mine.forward(mail);
+                if !planted::is("sim_takeover_drops_a_message") {
+                    self.mine.forward(mail);
+                }
             }
             Input::Mail(mail) => self.take_mail(mail),
             Input::Event(event) => {

@@ -20,7 +20,7 @@ use crate::network::Way;
 /// that failed its starts is an hour, and two may follow each other.
 const LONGEST_CALM: Duration = Duration::from_secs(4 * 3600);
 /// How long people wait for a build that waits for its worker.
-const PATIENCE: Duration = Duration::from_secs(600);
+const PATIENCE: Duration = Duration::from_secs(900);
 /// After the last request the world is looked at for this long: late mail, and
 /// abandoned builds, end within.
 const AFTERWARDS: Duration = Duration::from_secs(30);
@@ -157,7 +157,7 @@ impl World {
             .flat_map(|(name, view)| view.builds.iter().map(move |build| (name, build)))
             .filter(|(name, build)| {
                 let config = self.setup.builder(name);
-                build.state == "orphaned" && config.is_some_and(|it| it.on_lost == OnLost::Wait)
+                build.build.is_some() && config.is_some_and(|it| it.on_lost == OnLost::Wait)
             })
             .filter_map(|(name, build)| Some((name.clone(), build.build?)))
             .collect();
@@ -253,14 +253,15 @@ impl World {
     fn i15_look(&mut self) {
         let Some(master) = &self.master else { return };
         let mut found = None;
-        let asks = self.clients.waiting.len();
+        let asks = self.clients.most;
         for (_, actor) in master.actors() {
             match actor {
                 Actor::Builder(builder) if builder.is_live() => {
-                    let limit = builder.core.config().queue_limit;
-                    // What was taken in before a limit was lowered, what came
-                    // back, and what was asked for at the same moment.
-                    let most = limit.max(30) + asks + 10;
+                    // What was taken in before a limit was lowered stays; and
+                    // what was asked for before anybody could see the others may be too
+                    // many.
+                    let limit = self.queue_limits.get(builder.name()).copied().unwrap_or(0);
+                    let most = limit + asks;
                     let waiting = builder.core.pending().filter(|r| !r.requeued).count();
                     if waiting > most {
                         found = Some(format!("{waiting} requests wait at a limit of {limit}"));

@@ -410,6 +410,8 @@ impl World {
     pub(super) fn reconfigure(&mut self, setup: crate::setup::Setup) {
         for builder in &setup.builders {
             self.all_builders.insert(builder.name.clone(), builder.clone());
+            let highest = self.queue_limits.entry(builder.name.clone()).or_default();
+            *highest = builder.queue_limit.max(*highest);
         }
         for worker in &setup.workers {
             self.all_workers.insert(worker.name.clone(), worker.clone());
