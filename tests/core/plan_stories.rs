@@ -7,7 +7,7 @@ use std::time::Duration;
 use botmaster::core::bot_master::{Action, Plan, RestartPolicy, Roster};
 use botmaster::core::builder::compare_to_setup;
 use botmaster::core::ids::*;
-use botmaster::core::time::{Timestamp, WallTime};
+use botmaster::core::time::Timestamp;
 use botmaster::core::values::*;
 
 use crate::kit::*;

@@ -186,9 +186,11 @@ impl Agent {
     }
 
     fn check_lease(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        if self.lease.ends().is_some_and(|end| now >= end) && !planted::is("lease_not_kept") {
+        if self.lease.ends().is_some_and(|end| now >= end) {
             self.lease.out = true;
-            self.end_builds_for_lease(effects);
+            if !planted::is("lease_not_kept") {
+                self.end_builds_for_lease(effects);
+            }
         }
     }
 
