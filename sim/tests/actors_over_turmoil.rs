@@ -105,11 +105,12 @@ fn the_same_seed_is_the_same_story() {
 
 /// How many of the first seeds find this.
 fn finders(sabotage: Sabotage, invariant: Invariant) -> usize {
-    let finds = |seed: &u64| {
-        let outcome = actors::run_with(*seed, sabotage);
-        outcome.findings.iter().any(|finding| finding.invariant == invariant)
-    };
-    (1..=12).filter(finds).count()
+    (1..=12).filter(|seed| finds(*seed, sabotage, invariant)).count()
+}
+
+fn finds(seed: u64, sabotage: Sabotage, invariant: Invariant) -> bool {
+    let outcome = actors::run_with(seed, sabotage);
+    outcome.findings.iter().any(|finding| finding.invariant == invariant)
 }
 
 #[test]
@@ -117,7 +118,8 @@ fn what_is_wrong_on_purpose_is_found() {
     assert!(finders(Sabotage::TellsBeforeCommit, Invariant::I12) > 8);
     assert!(finders(Sabotage::LosesEvents, Invariant::I11) > 8);
     assert!(finders(Sabotage::LosesText, Invariant::I9) > 8);
-    assert!(finders(Sabotage::LongLease, Invariant::I3) > 0);
+    // A build must outlive its lease while its worker is cut off: few seeds do.
+    assert!((1..=80).any(|seed| finds(seed, Sabotage::LongLease, Invariant::I3)));
 }
 
 /// Does nothing unless a seed is asked for.
