@@ -13,16 +13,22 @@ use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::actors::runtime::{World, start_vital};
-use crate::actors::{BotMaster, Drain, Greeter, Parts, Stop, WaitReady, declare, declared};
+use crate::actors::{
+    BotMaster, Drain, Greeter, LetInstancesGo, Parts, Stop, WaitReady, declare, declared,
+};
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::core::rng::Rng;
 use crate::events::Events;
 use crate::messages::{BotMasterHandle, Reload};
-use crate::settings::{Loaded, Overrides, Settings, TokenBook, load_with};
+use crate::provisioning::process::{ProcessProvider, ProcessSetup};
+use crate::provisioning::{Limits, Provisioner};
+use crate::settings::{
+    Loaded, Overrides, Settings, TokenBook, load_with, make_tokens_of_latent_workers,
+};
 use crate::store::logs::SqliteLogs;
 use crate::store::sqlite::{OpenError, SqliteStore, StateReader};
-use crate::store::{Op, StateStore, StoreError, Transaction};
+use crate::store::{InstanceRow, Op, OpOutcome, StateStore, StoreError, Transaction};
 use crate::web::{WebContext, WebState, serve, unrecorded};
 
 /// How long the builders may take to read their records.
@@ -31,6 +37,8 @@ const READY_LIMIT: Duration = Duration::from_secs(60);
 const HTTP_LIMIT: Duration = Duration::from_secs(5);
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 4096;
+/// How long a stopping master waits for instances that it lets go.
+const INSTANCES_LIMIT: Duration = Duration::from_secs(3);
 /// How often it is worked out when requests that wait will end.
 const RECORD_EVERY: Duration = Duration::from_secs(1);
 /// For how many builders at a time.
@@ -123,6 +131,10 @@ impl Master {
         let logs = SqliteLogs::open(&dir, events.clone(), on_fatal())?;
         let outcomes = write(&store, Transaction { ops: declare(&settings) }).await?;
         let (builder_ids, worker_rows) = declared(&settings, outcomes);
+        let instances = instances(&store).await?;
+        for problem in make_tokens_of_latent_workers(&settings) {
+            tracing::warn!("{problem}");
+        }
         let (tokens, problems) = TokenBook::read(&settings);
         for problem in problems {
             tracing::warn!("{problem}");
@@ -136,6 +148,7 @@ impl Master {
             board: Board::default(),
             timers: settings.timers,
             tokens: Arc::new(AtomicU64::new(1)),
+            provisioner: provisioner(&settings, &listener)?,
         };
         let board = world.board.clone();
         let (file, overrides) = (settings.file.clone(), options.overrides.clone());
@@ -146,6 +159,7 @@ impl Master {
             tokens,
             builder_ids,
             worker_rows,
+            instances,
             rng: Rng::seeded(seed),
         });
         let addr = start_vital(bot_master, |reason| {
@@ -219,6 +233,23 @@ impl Master {
         }
     }
 
+    /// Lets instances of latent workers go, and waits a little for that. What
+    /// is not gone by then is destroyed by the next start (fault row FX11).
+    pub async fn let_instances_go(&self, even_used: bool) {
+        if self.addr.send(LetInstancesGo { even_used }).await.is_err() {
+            return;
+        }
+        let until = tokio::time::Instant::now() + INSTANCES_LIMIT;
+        let stays = || {
+            let shown = self.board.all();
+            let mut views = shown.workers.values().filter_map(|view| view.instance.as_ref());
+            views.any(|view| view.going > 0)
+        };
+        while stays() && tokio::time::Instant::now() < until {
+            tokio::time::sleep(DRAIN_LOOK).await;
+        }
+    }
+
     /// Stops everything in order: no new work, answers on their way, actors,
     /// and last the store.
     pub async fn stop(self) {
@@ -238,6 +269,43 @@ impl Master {
             tracing::error!("the store did not close in time");
         }
     }
+}
+
+/// Where instances of latent workers come from. Nothing is started before the
+/// first one is wished for.
+fn provisioner(settings: &Settings, listener: &TcpListener) -> Result<Provisioner, StartError> {
+    let other = |what: &str, error: &std::io::Error| StartError::Other(format!("{what}: {error}"));
+    let mut master = listener.local_addr().map_err(|error| other("no own address", &error))?;
+    if master.ip().is_unspecified() {
+        let here: std::net::IpAddr = match master {
+            SocketAddr::V4(_) => std::net::Ipv4Addr::LOCALHOST.into(),
+            SocketAddr::V6(_) => std::net::Ipv6Addr::LOCALHOST.into(),
+        };
+        master.set_ip(here);
+    }
+    let dir = std::path::absolute(&settings.master.data_dir)
+        .map_err(|error| other("the data folder has no path", &error))?;
+    let program = std::env::current_exe()
+        .map_err(|error| other("this program cannot find itself", &error))?;
+    let setup = ProcessSetup {
+        program,
+        folder: dir.join("instances"),
+        master,
+        kill_time: settings.timers.kill_time,
+    };
+    let limits = Limits { destroy: setup.destroy_limit(), ..Limits::default() };
+    Ok(Provisioner::new(Arc::new(ProcessProvider::new(setup)), limits))
+}
+
+async fn instances(store: &SqliteStore) -> Result<Vec<InstanceRow>, StoreError> {
+    let outcomes = write(store, Transaction::of(Op::ListInstances)).await?;
+    Ok(outcomes
+        .into_iter()
+        .flat_map(|outcome| match outcome {
+            OpOutcome::Instances(rows) => rows,
+            _ => Vec::new(),
+        })
+        .collect())
 }
 
 fn web_context(
@@ -391,6 +459,8 @@ pub fn start_master(options: MasterOptions) -> Result<RunningMaster, String> {
             let _ = tell.send(Ok((master.http, master.listen)));
             let first = stops.recv().await.unwrap_or_default();
             master.drain(stops, first).await;
+            // Everything ends with this process.
+            master.let_instances_go(true).await;
             master.stop().await;
             Ok(())
         });
@@ -453,6 +523,7 @@ pub fn run_master(options: MasterOptions) -> Result<(), String> {
         });
         let (_keep, stops) = mpsc::unbounded_channel();
         master.drain(stops, drain).await;
+        master.let_instances_go(false).await;
         master.stop().await;
         tracing::info!("stopped");
         Ok(())

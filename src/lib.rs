@@ -7,6 +7,7 @@ pub mod actors;
 pub mod messages;
 
 pub mod protocol;
+pub mod provisioning;
 
 pub mod settings;
 

@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("core", &[]),
     ("messages", &["core", "protocol", "settings", "store"]),
+    ("provisioning", &["clock", "core", "settings", "store", "telemetry"]),
     ("protocol", &["core"]),
     ("settings", &["core"]),
     ("store", &["clock", "core", "events", "faults", "settings", "spawn", "telemetry"]),
@@ -30,6 +31,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "faults",
             "messages",
             "protocol",
+            "provisioning",
             "settings",
             "spawn",
             "store",

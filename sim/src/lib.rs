@@ -1,7 +1,9 @@
 //! Whole masters and workers in virtual time, with faults.
 //!
-//! What is real here is what decides: the cores of `botmaster`. What is played
-//! is the world around them: clock, store, network, workers, disks.
+//! What is real here is what decides: the cores of `botmaster`, and in
+//! [`actors`] its actors and the worker's agent too. What is played is the
+//! world around them: clock, store, network, workers, disks. [`memory`] is the
+//! played store, [`history`] finds what is wrong with what happened.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod actors;

@@ -364,6 +364,9 @@ pub enum SeatNews {
     Refused { build: BuildId, code: String, message: String },
 }
 
+/// All workers.
+pub type Workers = Rc<BTreeMap<WorkerName, Rc<WorkerDoor>>>;
+
 /// Builds that go on with earlier actors, and who has them.
 pub type Yielded = BTreeMap<ClaimId, Addr>;
 
@@ -416,6 +419,8 @@ pub enum Msg {
     Reload(Box<Setup>, Reply),
     /// A reload's steps are stored.
     ReloadWritten(Written),
+    /// A successor of the reload stands, or does not.
+    Stood { builder: BuilderName, done: Result<(), String> },
     /// A takeover of the reload came to this.
     TookOver { builder: BuilderName, done: Result<(), String> },
     /// A worker has room.
@@ -476,7 +481,9 @@ pub enum Msg {
     /// Which builds a removed builder still has.
     Yield { route: Rc<BuilderRoute>, ask: Ask<Yielded> },
     /// A successor shall take over.
-    TakeOver { successor: Addr, config: Arc<BuilderConfig>, done: TakeOverDone },
+    TakeOver { successor: Addr, config: Arc<BuilderConfig>, stands: TakeOverDone },
+    /// All successors of the reload stand: this one is in charge from now on.
+    Commit { workers: Workers, done: TakeOverDone },
     /// What the successor is built from.
     Soul { handover: Box<Handover>, predecessor: Addr },
     /// The successor stands.
@@ -486,6 +493,7 @@ pub enum Msg {
         inbox: Inbox<BuilderMail>,
         seats: BTreeMap<WorkerName, SeatRef>,
         inherited: BTreeMap<ClaimId, Addr>,
+        workers: Workers,
     },
     /// The successor took too long.
     TakeoverLimit(Generation),
@@ -554,7 +562,7 @@ pub enum Msg {
     /// A builder asks for a slot.
     AskSlot { builder: BuilderName, claim: ClaimId, reply: SlotReply },
     /// A slot is free again.
-    GiveBackSlot(ClaimId),
+    GiveBackSlot { builder: BuilderName, claim: ClaimId },
     /// Of a builder's slots only these are in use.
     KeepSlots { builder: BuilderName, claims: BTreeSet<ClaimId> },
     /// A SlaveBuilder waits for its builder's answer.
@@ -619,12 +627,18 @@ pub struct TakeOverDone {
     bus: Rc<Bus>,
     to: Option<Addr>,
     builder: BuilderName,
+    stands: bool,
 }
 
 impl TakeOverDone {
-    /// For `to`.
-    pub fn new(bus: &Rc<Bus>, to: Addr, builder: BuilderName) -> Self {
-        Self { bus: bus.clone(), to: Some(to), builder }
+    /// For `to`: whether the successor stands.
+    pub fn standing(bus: &Rc<Bus>, to: Addr, builder: BuilderName) -> Self {
+        Self { bus: bus.clone(), to: Some(to), builder, stands: true }
+    }
+
+    /// For `to`: whether it is in charge.
+    pub fn done(bus: &Rc<Bus>, to: Addr, builder: BuilderName) -> Self {
+        Self { bus: bus.clone(), to: Some(to), builder, stands: false }
     }
 
     /// Tells.
@@ -634,7 +648,15 @@ impl TakeOverDone {
 
     fn put(&mut self, done: Result<(), String>) {
         if let Some(to) = self.to.take() {
-            self.bus.send(to, Msg::TookOver { builder: self.builder.clone(), done });
+            let builder = self.builder.clone();
+            self.bus.send(
+                to,
+                if self.stands {
+                    Msg::Stood { builder, done }
+                } else {
+                    Msg::TookOver { builder, done }
+                },
+            );
         }
     }
 }
@@ -665,7 +687,9 @@ impl Msg {
             Self::Order { .. } => "order",
             Self::Reload(..) => "reload",
             Self::ReloadWritten(_) => "reload-written",
+            Self::Stood { .. } => "stood",
             Self::TookOver { .. } => "took-over",
+            Self::Commit { .. } => "commit",
             Self::WorkerAvailable { .. } => "worker-available",
             Self::OldestChanged { .. } => "oldest-changed",
             Self::BuilderShown { .. } => "builder-shown",
@@ -725,7 +749,7 @@ impl Msg {
             Self::FrameArrived { frame, .. } => frame.kind(),
             Self::ConnectionLost { .. } => "connection-lost",
             Self::AskSlot { .. } => "ask-slot",
-            Self::GiveBackSlot(_) => "give-back-slot",
+            Self::GiveBackSlot { .. } => "give-back-slot",
             Self::KeepSlots { .. } => "keep-slots",
             Self::RegisterSeat { .. } => "register-seat",
             Self::RegisterStart { .. } => "register-start",

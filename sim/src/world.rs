@@ -1014,9 +1014,7 @@ impl World {
                 }
             }
             Seen::WorkerNote { worker, text, bad } => self.worker_note(&worker, &text, bad),
-            Seen::Oddity(what) => {
-                self.say(|| format!("odd: {what}"));
-            }
+            Seen::Oddity(what) => checks.fail("oddity", what),
             Seen::TakenOver { running } => self.saw.takeover_with_build |= running,
             Seen::Reloading { unchanged } => self.say(|| format!("unchanged: {unchanged:?}")),
         }

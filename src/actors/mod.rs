@@ -9,14 +9,16 @@ mod bot_master;
 mod build;
 mod builder;
 mod convert;
+mod latent_slave_builder;
 mod ping;
 mod slave_builder;
 mod worker;
 mod worker_connection;
 
-pub use bot_master::{BotMaster, Drain, Parts, Stop, WaitReady, declare, declared};
+pub use bot_master::{BotMaster, Drain, LetInstancesGo, Parts, Stop, WaitReady, declare, declared};
 pub use build::Build;
 pub use builder::Builder;
+pub use latent_slave_builder::LatentSlaveBuilder;
 pub use ping::Ping;
 pub use slave_builder::SlaveBuilder;
 pub use worker::Worker;

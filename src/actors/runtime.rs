@@ -21,6 +21,7 @@ use crate::board::Board;
 use crate::clock::Clock;
 use crate::core::bot_master::RestartPolicy;
 use crate::core::time::Timestamp;
+use crate::provisioning::Provisioner;
 use crate::settings::Timers;
 use crate::store::StateStore;
 use crate::store::logs::LogStore;
@@ -40,6 +41,8 @@ pub struct World {
     pub timers: Timers,
     /// Hands out ping tokens.
     pub tokens: Arc<AtomicU64>,
+    /// Instances of latent workers.
+    pub provisioner: Provisioner,
 }
 
 impl World {

@@ -10,8 +10,12 @@ use actix::{
 };
 use tokio::sync::oneshot;
 
-use super::runtime::World;
+mod latent;
+
+use super::runtime::{Alarm, World};
+use crate::core::builder::Event as ToBuilder;
 use crate::core::ids::*;
+use crate::core::instance;
 use crate::core::slave_builder::CommandVersions;
 use crate::core::values::WorkerConfig;
 use crate::core::views::WorkerView;
@@ -49,6 +53,8 @@ pub struct Worker {
     handle: Option<Arc<WorkerHandle>>,
     /// Who is in charge of the name now, when it was removed and came back.
     successor: Option<Arc<WorkerHandle>>,
+    alarm: Alarm,
+    latent: latent::LatentParts,
 }
 
 /// The store answered an attach.
@@ -96,12 +102,18 @@ impl Worker {
             ordered: None,
             handle: None,
             successor: None,
+            alarm: Alarm::default(),
+            latent: latent::LatentParts::default(),
         }
     }
 
     fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
         let mut effects = Vec::new();
-        self.core.handle(event, &mut effects);
+        self.core.handle_at(self.world.clock.now().mono, event, &mut effects);
+        self.perform_all(effects, ctx);
+    }
+
+    fn perform_all(&mut self, effects: Vec<Effect>, ctx: &mut Context<Self>) {
         let over = effects.contains(&Effect::Over);
         for effect in effects {
             self.perform(effect, ctx);
@@ -109,6 +121,12 @@ impl Worker {
         if !over {
             self.show();
         }
+        let at = self.core.next_deadline();
+        let clock = self.world.clock.clone();
+        self.alarm.set(ctx, &clock, at, |worker, ctx| {
+            worker.alarm.rang();
+            worker.step(Event::Instance(instance::Event::DeadlineReached), ctx);
+        });
     }
 
     fn show(&self) {
@@ -130,6 +148,7 @@ impl Worker {
                 paused,
                 graceful,
                 address,
+                instance: self.core.instance_view(self.world.clock.now()),
             },
         );
     }
@@ -240,6 +259,25 @@ impl Worker {
                     reply.grant(self.id, incarnation);
                 }
             }
+            Effect::SlotReserved { builder: _, claim } => {
+                if let Some(reply) = self.askers.remove(&claim) {
+                    reply.reserve();
+                }
+            }
+            Effect::TellLatent { builder } => self.tell_latent(&builder),
+            Effect::TellNotLatent { builder } => {
+                if let Some(door) = self.builders.get(&builder) {
+                    let worker = self.name.clone();
+                    door.tell(BuilderMail::Event(ToBuilder::NotLatent { worker }));
+                }
+            }
+            Effect::TellDetails { claim, details } => {
+                self.tell_waiting(claim, InstanceNewsKind::Created(details));
+            }
+            Effect::TellNoInstance { claim, error, permanent } => {
+                self.tell_waiting(claim, InstanceNewsKind::Failed { error, permanent });
+            }
+            Effect::Instance(effect) => self.perform_instance(effect, ctx),
             Effect::TryBuilders(builders) => {
                 self.master.do_send(WorkerAvailable { worker: self.name.clone(), builders })
             }
@@ -488,6 +526,9 @@ impl Actor for Worker {
             self.handle = Some(Arc::new(handle));
         }
         self.show();
+        self.take_over(ctx);
+        // Also after a panic, in which the timer is lost.
+        self.perform_all(Vec::new(), ctx);
     }
 
     /// Also when it is not started again after a panic: its seats must not go
@@ -513,6 +554,7 @@ impl Supervised for Worker {
         // right when the builders tell which slots they know.
         self.askers.clear();
         self.ordered = None;
+        self.alarm.rang();
         for (link, _, _) in self.links.values() {
             link.close("the master's part for it had to be started again");
         }
@@ -528,8 +570,13 @@ impl Handler<Hello> for Worker {
         faults::point("worker.hello");
         let (session, slots) = (hello.link.session, hello.attach.slots);
         let instance = hello.attach.instance.clone();
+        let tag = hello.attach.labels.get("instance").map(|tag| InstanceTag::from(tag.as_str()));
         self.links.insert(session, (hello.link, hello.attach, hello.address));
-        self.step(Event::Hello { session, slots, instance }, ctx);
+        if self.core.expects(tag.as_ref()) {
+            self.step(Event::Hello { session, slots, instance }, ctx);
+        } else {
+            self.step(Event::Unexpected { session }, ctx);
+        }
     }
 }
 
@@ -591,10 +638,12 @@ impl Handler<AskSlot> for Worker {
 impl Handler<GiveBackSlot> for Worker {
     type Result = ();
     fn handle(&mut self, message: GiveBackSlot, ctx: &mut Context<Self>) {
+        let GiveBackSlot { builder, claim } = message;
         if let Some(to) = &self.successor {
-            to.give_back.do_send(GiveBackSlot(message.0));
+            to.give_back.do_send(GiveBackSlot { builder: builder.clone(), claim });
         }
-        self.step(Event::GiveBackSlot { claim: message.0 }, ctx);
+        self.step(Event::GiveBackSlot { builder, claim }, ctx);
+        self.forget_waiting();
     }
 }
 
@@ -602,6 +651,7 @@ impl Handler<KeepSlots> for Worker {
     type Result = ();
     fn handle(&mut self, keep: KeepSlots, ctx: &mut Context<Self>) {
         self.step(Event::KeepSlots { builder: keep.builder, claims: keep.claims }, ctx);
+        self.forget_waiting();
     }
 }
 

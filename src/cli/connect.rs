@@ -24,6 +24,12 @@ pub(super) fn run_worker(args: WorkerArgs) -> u8 {
         complain(format_args!("botmaster: {error}"));
         return exit::CONFIG;
     }
+    if args.own_session
+        && let Err(error) = nix::unistd::setsid()
+    {
+        // Whoever leads a group already has one of its own.
+        tracing::debug!(%error, "no session of its own");
+    }
     let runtime = match tokio::runtime::Builder::new_current_thread().enable_all().build() {
         Ok(runtime) => runtime,
         Err(error) => {

@@ -218,26 +218,27 @@ async fn up(plan: Plan, master: RunningMaster, once: bool) -> u8 {
     };
     let url = format!("http://{}", master.http);
     say(format_args!("master: {url}/ (workers: {})", master.listen));
-    let worker = match local_worker(&plan, &master) {
-        Ok(worker) => worker,
-        Err(error) => {
-            complain(format_args!("botmaster: cannot start the worker: {error}"));
-            return exit::SOFTWARE;
+    let (stage, mut stop) = watch::channel(StopStage::Run);
+    let (news, mut heard) = mpsc::channel(64);
+    let worker = if plan.worker.config.latent.is_some() {
+        // The master starts it when it is needed, and ends it with itself.
+        tokio::spawn(async move {
+            let _ = stop.wait_for(|stage| *stage != StopStage::Run).await;
+        })
+    } else {
+        match local_worker(&plan, &master) {
+            Ok(worker) => tokio::spawn(supervise(worker, news, stop)),
+            Err(error) => {
+                complain(format_args!("botmaster: cannot start the worker: {error}"));
+                return exit::SOFTWARE;
+            }
         }
     };
-    let (stage, stop) = watch::channel(StopStage::Run);
-    let (news, mut heard) = mpsc::channel(64);
     let mut console = Console::new(&url, &plan.builder);
     console.reason = if once { "botmaster up --once" } else { "botmaster up" }.to_owned();
     let watching = console.stop.clone();
-    let mut running = Running {
-        master,
-        master_gone: false,
-        worker: tokio::spawn(supervise(worker, news, stop)),
-        worker_gone: false,
-        stage,
-        watching,
-    };
+    let mut running =
+        Running { master, master_gone: false, worker, worker_gone: false, stage, watching };
     let mut result = watch_on_a_thread(console);
     let mut watched = false;
     let code = loop {

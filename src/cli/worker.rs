@@ -50,6 +50,9 @@ pub struct WorkerArgs {
     /// End everything at once when standard input reaches its end.
     #[arg(long, hide = true)]
     pub stop_with_stdin: bool,
+    /// Leave the session and process group of whoever started it.
+    #[arg(long, hide = true)]
+    pub own_session: bool,
 }
 
 fn label(text: &str) -> Result<(String, String), String> {

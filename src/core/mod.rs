@@ -17,6 +17,8 @@ pub mod bot_master;
 pub mod build;
 pub mod builder;
 pub mod inbox;
+pub mod instance;
+pub mod latent_slave_builder;
 pub mod ping;
 pub mod planted;
 pub mod slave_builder;

@@ -64,7 +64,11 @@ impl PingCore {
             return Self::Over;
         }
         fx.push(Effect::Send);
-        Self::Waiting { until: now + timeout, at_most: now + timeout * PATIENCE, timeout }
+        let until = match planted::is("p02_no_timer") {
+            true => Timestamp(u64::MAX),
+            false => now + timeout,
+        };
+        Self::Waiting { until, at_most: now + timeout * PATIENCE, timeout }
     }
 
     /// Takes in one event.
@@ -72,12 +76,16 @@ impl PingCore {
         let Self::Waiting { until, at_most, timeout } = *self else { return };
         match event {
             Event::Pong => {
-                *self = Self::Over;
+                if !planted::is("p03_waits_on_after_the_answer") {
+                    *self = Self::Over;
+                }
                 fx.push(Effect::Done(true));
             }
             Event::Lost => {
                 *self = Self::Over;
-                fx.push(Effect::DropConnection);
+                if !planted::is("p05_connection_is_kept") {
+                    fx.push(Effect::DropConnection);
+                }
                 fx.push(Effect::Done(false));
             }
             Event::Tighten(earlier) => {
@@ -86,7 +94,7 @@ impl PingCore {
             }
             Event::DeadlineReached { last_byte } => {
                 let extended = (last_byte + timeout).min(at_most);
-                if extended > now {
+                if extended > now && !planted::is("p04_only_a_pong_is_life") {
                     *self = Self::Waiting { until: extended, at_most, timeout };
                 } else {
                     *self = Self::Over;

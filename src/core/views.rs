@@ -7,6 +7,8 @@ use serde::Serialize;
 
 use super::builder::Estimate;
 use super::ids::*;
+use super::instance::InstanceView;
+use super::planted;
 use super::time::WallTime;
 
 /// The one word for a builder (row B17).
@@ -66,7 +68,8 @@ impl BuilderView {
     /// is away within its build's grace counts.
     #[must_use]
     pub fn has_usable_worker(&self) -> bool {
-        self.workers.values().any(|word| *word != "attaching")
+        let counts = |word: &str| word != "attaching" || planted::is("c01_attaching_ones_count");
+        self.workers.values().any(|word| counts(word))
             || self.builds.iter().any(|build| build.state == "orphaned")
     }
 }
@@ -107,4 +110,7 @@ pub struct WorkerView {
     pub graceful: bool,
     /// Address it came from.
     pub address: Option<String>,
+    /// Its instance, when it is a latent worker.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub instance: Option<InstanceView>,
 }

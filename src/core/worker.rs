@@ -6,8 +6,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ids::*;
+use super::instance::{self, InstanceCore};
 use super::planted;
+use super::time::Timestamp;
 use super::values::WorkerConfig;
+
+mod latent;
+mod looks;
 
 /// One build of a worker's inventory.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -83,8 +88,11 @@ pub enum Event {
         /// For whom.
         claim: ClaimId,
     },
-    /// A slot is free again. A second time is nothing.
+    /// A slot is free again. A second time it frees nothing.
     GiveBackSlot {
+        /// Who had it. It has to be told when it may try again, as those that
+        /// were refused: the oldest request goes first (row B32).
+        builder: BuilderName,
         /// Whose it was.
         claim: ClaimId,
     },
@@ -164,6 +172,22 @@ pub enum Event {
     /// It is configured again, and another actor is in charge of its name: the
     /// worker comes back to that one, so its builds must be known there.
     Yield,
+    /// A connection that is none of the present instance's (fault row FX04).
+    Unexpected {
+        /// Which.
+        session: SessionId,
+    },
+    /// A build that has a slot reserved wants the instance to be there.
+    Want {
+        /// Whose build.
+        builder: BuilderName,
+        /// For whom.
+        claim: ClaimId,
+        /// For a new instance, should there be none.
+        tag: InstanceTag,
+    },
+    /// News of a latent worker's instance.
+    Instance(instance::Event),
 }
 
 /// What a worker's actor wants done.
@@ -258,6 +282,42 @@ pub enum Effect {
         /// The incarnation that has the slot; none when refused.
         granted: Option<Incarnation>,
     },
+    /// The build has a slot, and the worker is not there: it shall say that it
+    /// wants it (row B14).
+    SlotReserved {
+        /// Who asked.
+        builder: BuilderName,
+        /// For whom.
+        claim: ClaimId,
+    },
+    /// Tell a builder that a latent worker is one of its own (row B26).
+    TellLatent {
+        /// Which.
+        builder: BuilderName,
+    },
+    /// Tell a builder that the worker is no latent one any more.
+    TellNotLatent {
+        /// Which.
+        builder: BuilderName,
+    },
+    /// Tell a build that waits for the instance what the provider told of it.
+    TellDetails {
+        /// Which.
+        claim: ClaimId,
+        /// For people.
+        details: String,
+    },
+    /// Tell a build that waits for the instance that it came to nothing.
+    TellNoInstance {
+        /// Which.
+        claim: ClaimId,
+        /// Why.
+        error: String,
+        /// Asking again is no use.
+        permanent: bool,
+    },
+    /// Something about the instance: for the store and the provider.
+    Instance(instance::Effect),
     /// These builders were refused and may try again (row B16).
     TryBuilders(Vec<BuilderName>),
     /// Keep paused or not; answered `PauseStored`, or not at all.
@@ -343,14 +403,29 @@ pub struct WorkerCore {
     paused: bool,
     leaving: bool,
     retired: bool,
+    now: Timestamp,
+    /// A latent worker's instance.
+    latent: Option<InstanceCore>,
+    /// Builds with a slot that wait for the instance.
+    wanting: BTreeMap<ClaimId, BuilderName>,
+    /// Who is attached was not made as an instance: the worker became a latent
+    /// one meanwhile.
+    foreign: bool,
 }
 
 impl WorkerCore {
     /// A worker that is not there yet.
     #[must_use]
     pub fn new(config: WorkerConfig, paused: bool) -> Self {
+        let now = Timestamp::default();
+        let latent = config.latent.clone();
+        let instance = latent.map(|l| InstanceCore::new(now, l, Vec::new(), &mut Vec::new()));
         Self {
             config,
+            now,
+            latent: instance,
+            wanting: BTreeMap::new(),
+            foreign: false,
             builders: Vec::new(),
             link: Link::Away,
             offered: 0,
@@ -369,8 +444,12 @@ impl WorkerCore {
         }
     }
 
-    /// Takes in one event.
+    /// Takes in one event at the time of the last one.
     pub fn handle(&mut self, event: Event, fx: &mut Vec<Effect>) {
+        self.handle_at(self.now, event, fx);
+    }
+
+    fn take_in(&mut self, event: Event, fx: &mut Vec<Effect>) {
         match event {
             Event::Hello { session, slots, instance } => {
                 self.on_hello(session, slots, instance, fx);
@@ -400,10 +479,10 @@ impl WorkerCore {
             }
             Event::ConnectionLost { session } => self.on_connection_lost(session, fx),
             Event::AskSlot { builder, claim } => self.on_ask_slot(builder, claim, fx),
-            Event::GiveBackSlot { claim } => {
-                if self.slots.remove(&claim).is_some() {
-                    self.freed(fx);
-                }
+            Event::GiveBackSlot { builder, claim } => {
+                self.slots.remove(&claim);
+                self.refused.insert(builder);
+                self.freed(fx);
             }
             Event::KeepSlots { builder, claims } => {
                 let before = self.slots.len();
@@ -450,9 +529,16 @@ impl WorkerCore {
             }
             Event::Retire => {
                 self.retired = true;
-                self.over_if_retired(fx);
+                if self.latent.is_some() {
+                    self.on_instance(instance::Event::Retire, fx);
+                } else {
+                    self.over_if_retired(fx);
+                }
             }
             Event::Yield => self.on_yield(fx),
+            Event::Unexpected { session } => self.on_unexpected(session, fx),
+            Event::Want { builder, claim, tag } => self.on_want(builder, claim, tag, fx),
+            Event::Instance(event) => self.on_instance(event, fx),
         }
     }
 
@@ -513,6 +599,7 @@ impl WorkerCore {
         if let Some(incarnation) = incarnation {
             fx.push(Effect::StoreDetach { incarnation });
         }
+        self.link_of_instance_ended(fx);
     }
 
     fn on_attach_stored(
@@ -668,12 +755,23 @@ impl WorkerCore {
         };
         self.link = Link::Away;
         self.link_ended(session, incarnation, fx);
-        self.over_if_retired(fx);
+        // A latent one may be asked for again without a connection.
+        self.freed(fx);
     }
 
     fn on_ask_slot(&mut self, builder: BuilderName, claim: ClaimId, fx: &mut Vec<Effect>) {
+        // A build that waited for the instance asks again once it is there.
+        let has_it = self.latent.is_some() && self.slots.contains_key(&claim);
         let granted = match self.link {
-            Link::Up { incarnation, .. } if self.can_start() => Some(incarnation),
+            Link::Up { incarnation, .. } if (has_it && self.is_kept()) || self.can_start() => {
+                self.wanting.remove(&claim);
+                Some(incarnation)
+            }
+            _ if has_it || self.can_reserve() => {
+                self.slots.insert(claim, builder.clone());
+                fx.push(Effect::SlotReserved { builder, claim });
+                return;
+            }
             _ => None,
         };
         if granted.is_some() {
@@ -688,7 +786,8 @@ impl WorkerCore {
     #[must_use]
     pub fn can_start(&self) -> bool {
         matches!(self.link, Link::Up { .. })
-            && !self.paused
+            && self.is_kept()
+            && (!self.paused || planted::is("b28_paused_ones_start"))
             && !self.leaving
             && !self.retired
             && (self.used() < self.limit() || planted::is("slot_given_twice"))
@@ -704,7 +803,8 @@ impl WorkerCore {
 
     fn freed(&mut self, fx: &mut Vec<Effect>) {
         self.over_if_retired(fx);
-        if self.can_start() && !self.refused.is_empty() && !planted::is("freed_tells_nobody") {
+        let tells = !planted::is("freed_tells_nobody");
+        if (self.can_start() || self.can_reserve()) && !self.refused.is_empty() && tells {
             let builders = std::mem::take(&mut self.refused).into_iter().collect();
             fx.push(Effect::TryBuilders(builders));
         }
@@ -733,8 +833,22 @@ impl WorkerCore {
         renewed: &BTreeSet<BuilderName>,
         fx: &mut Vec<Effect>,
     ) {
-        self.config = config;
+        let before = std::mem::replace(&mut self.config, config);
+        let was_latent = before.latent.is_some();
+        let made_with = |config: &WorkerConfig| {
+            (config.max_builds, config.latent.as_ref().map(|latent| latent.provider.clone()))
+        };
+        let outdated = made_with(&before) != made_with(&self.config);
+        self.configure_instance(self.config.latent.clone(), outdated, fx);
         let old = std::mem::replace(&mut self.builders, builders);
+        for (builder, _) in &self.builders {
+            let known = was_latent && old.iter().any(|(name, _)| name == builder);
+            if self.is_latent() && (!known || renewed.contains(builder)) {
+                fx.push(Effect::TellLatent { builder: builder.clone() });
+            } else if was_latent && !self.is_latent() {
+                fx.push(Effect::TellNotLatent { builder: builder.clone() });
+            }
+        }
         if let Link::Up { session, .. } = self.link {
             if old != self.builders {
                 let listed = &self.builders;
@@ -772,6 +886,9 @@ impl WorkerCore {
         if !self.retired || !self.slots.is_empty() || !self.builds.is_empty() {
             return;
         }
+        if self.latent.as_ref().is_some_and(|instance| !instance.is_over()) {
+            return;
+        }
         match self.link {
             Link::Away => fx.push(Effect::Over),
             Link::Up { session, .. }
@@ -781,55 +898,5 @@ impl WorkerCore {
                 reason: "this worker is no longer configured",
             }),
         }
-    }
-
-    /// The connection in charge.
-    #[must_use]
-    pub fn session(&self) -> Option<SessionId> {
-        match self.link {
-            Link::Away => None,
-            Link::Numbering { session }
-            | Link::Inventory { session, .. }
-            | Link::Up { session, .. } => Some(session),
-        }
-    }
-
-    /// Its number, once it has one.
-    #[must_use]
-    pub fn incarnation(&self) -> Option<Incarnation> {
-        match self.link {
-            Link::Away | Link::Numbering { .. } => None,
-            Link::Inventory { incarnation, .. } | Link::Up { incarnation, .. } => Some(incarnation),
-        }
-    }
-
-    /// Whether it is attached.
-    #[must_use]
-    pub fn is_up(&self) -> bool {
-        matches!(self.link, Link::Up { .. })
-    }
-
-    /// Whether this build is one of its own.
-    #[must_use]
-    pub fn has_build(&self, build: BuildId) -> bool {
-        self.builds.contains_key(&build)
-    }
-
-    /// Whether the worker was told to abandon this build and has not confirmed.
-    #[must_use]
-    pub fn is_abandoning(&self, build: BuildId) -> bool {
-        self.abandoning.contains(&build)
-    }
-
-    /// Slots in use, and how many there are.
-    #[must_use]
-    pub fn slots(&self) -> (u32, u32) {
-        (u32::try_from(self.used()).unwrap_or(u32::MAX), self.config.max_builds)
-    }
-
-    /// Paused, and leaving.
-    #[must_use]
-    pub fn standing(&self) -> (bool, bool) {
-        (self.paused, self.leaving)
     }
 }

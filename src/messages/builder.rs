@@ -6,6 +6,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use actix::{Message, Recipient};
 use tokio::sync::oneshot;
@@ -28,6 +29,17 @@ pub struct Attach {
     pub handle: Arc<WorkerHandle>,
     /// What it told of its commands.
     pub versions: CommandVersions,
+}
+
+/// A latent worker serves this builder (row B26).
+#[derive(Clone)]
+pub struct AddLatent {
+    /// Which.
+    pub worker: WorkerName,
+    /// Its actor.
+    pub handle: Arc<WorkerHandle>,
+    /// How long an instance of it may take to be there.
+    pub patience: Duration,
 }
 
 /// What mail says.
@@ -68,6 +80,8 @@ pub enum BuilderMail {
     },
     /// A worker is there.
     Attach(Attach),
+    /// A latent worker is one of its own.
+    AddLatent(AddLatent),
     /// The sender's last piece: its numbers need not be kept.
     Last,
     /// Anything that a child or a predecessor tells whoever is in charge.

@@ -9,6 +9,7 @@
 mod bot_master;
 mod build;
 mod builder;
+mod latent_slave_builder;
 mod link;
 mod ping;
 mod slave_builder;
@@ -17,6 +18,7 @@ mod worker;
 pub use bot_master::*;
 pub use build::*;
 pub use builder::*;
+pub use latent_slave_builder::*;
 pub use link::*;
 pub use ping::*;
 pub use slave_builder::*;

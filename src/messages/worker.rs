@@ -11,6 +11,7 @@ use super::{
 };
 use crate::core::builder::Event;
 use crate::core::ids::*;
+use crate::core::instance::Found;
 use crate::core::values::WorkerConfig;
 use crate::protocol::json_v1::{Attach as AttachFrame, WorkerFrame};
 
@@ -72,6 +73,14 @@ impl SlotReply {
         Self { claim, to: Some(to) }
     }
 
+    /// Keeps the slot for the build until the worker is there.
+    pub fn reserve(mut self) {
+        let claim = self.claim;
+        if let Some(to) = self.to.take() {
+            to.do_send(BuilderEvent(Event::SlotReserved { claim }));
+        }
+    }
+
     /// Grants the slot.
     pub fn grant(mut self, worker_id: WorkerId, incarnation: Incarnation) {
         let claim = self.claim;
@@ -90,6 +99,57 @@ impl Drop for SlotReply {
     }
 }
 
+/// A build has a slot of a latent worker, which is not there: its
+/// LatentSlaveBuilder wants it to be.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct WantInstance {
+    /// Whose build.
+    pub builder: BuilderName,
+    /// For whom.
+    pub claim: ClaimId,
+    /// Who hears what came of it.
+    pub to: Recipient<InstanceNews>,
+}
+
+/// What a LatentSlaveBuilder hears of the instance that it waits for.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct InstanceNews {
+    /// For whom it was wanted.
+    pub claim: ClaimId,
+    /// What there is to say.
+    pub kind: InstanceNewsKind,
+}
+
+/// What a LatentSlaveBuilder hears of the instance that it waits for. That it
+/// is there it hears from its builder, whose attach that is.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum InstanceNewsKind {
+    /// The provider has it, and told this.
+    Created(String),
+    /// It came to nothing.
+    Failed {
+        /// Why.
+        error: String,
+        /// Asking again is no use.
+        permanent: bool,
+    },
+}
+
+/// The provider told which instances of this worker there are.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct InstancesFound(pub Vec<Found>);
+
+/// The master stops: an instance goes.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct LetInstanceGo {
+    /// Also when builds run on it.
+    pub even_used: bool,
+}
+
 /// A builder is broken: only its running builds keep their slots.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -98,7 +158,12 @@ pub struct BuilderBroken(pub BuilderName);
 /// A slot is free again.
 #[derive(Message)]
 #[rtype(result = "()")]
-pub struct GiveBackSlot(pub ClaimId);
+pub struct GiveBackSlot {
+    /// Who had it.
+    pub builder: BuilderName,
+    /// Whose it was.
+    pub claim: ClaimId,
+}
 
 /// Of a builder's slots only these are in use.
 #[derive(Message)]
@@ -231,6 +296,8 @@ pub struct WorkerHandle {
     pub id: WorkerId,
     /// For [`AskSlot`].
     pub ask_slot: Recipient<AskSlot>,
+    /// For [`WantInstance`].
+    pub want: Recipient<WantInstance>,
     /// For [`GiveBackSlot`].
     pub give_back: Recipient<GiveBackSlot>,
     /// For [`KeepSlots`].
@@ -262,6 +329,7 @@ impl WorkerHandle {
     where
         A: actix::Actor<Context = actix::Context<A>>
             + actix::Handler<AskSlot>
+            + actix::Handler<WantInstance>
             + actix::Handler<GiveBackSlot>
             + actix::Handler<KeepSlots>
             + actix::Handler<RegisterSeat>
@@ -278,6 +346,7 @@ impl WorkerHandle {
             name,
             id,
             ask_slot: addr.clone().recipient(),
+            want: addr.clone().recipient(),
             give_back: addr.clone().recipient(),
             keep: addr.clone().recipient(),
             seat: addr.clone().recipient(),

@@ -332,6 +332,31 @@ impl Settings {
     }
 }
 
+/// Makes the missing token files of latent workers: nobody but the master
+/// itself starts their instances. What could not be made is told; those workers
+/// cannot attach, the others can.
+#[must_use]
+pub fn make_tokens_of_latent_workers(settings: &Settings) -> Vec<Problem> {
+    let mut problems = Vec::new();
+    for worker in settings.workers.iter().filter(|worker| worker.config.latent.is_some()) {
+        let path = settings.token_path(worker);
+        let name = worker.config.name.as_str();
+        if !matches!(read_token_file(&path), Err(TokenFileError::Missing(_))) {
+            continue;
+        }
+        if let Err(error) = write_new_token_file(&path, name) {
+            problems.push(Problem {
+                file: path.display().to_string(),
+                line: None,
+                key: format!("worker `{name}`"),
+                message: format!("the token file cannot be made: {error}"),
+                fix: "make its folder writable for the user that runs the master".into(),
+            });
+        }
+    }
+    problems
+}
+
 /// What is wrong with the token files, as they are now: errors that a master
 /// would stumble over, and notes (a file not made yet, readable for others).
 #[must_use]
@@ -344,6 +369,8 @@ pub fn check_token_files(settings: &Settings) -> (Vec<Problem>, Vec<Problem>) {
         match read_token_file(&path) {
             Ok(_) if others_may_read(&path) => notes.push(readable_note(&path, name)),
             Ok(_) => {}
+            // The master makes it, see `make_tokens_of_latent_workers`.
+            Err(TokenFileError::Missing(_)) if worker.config.latent.is_some() => {}
             Err(error @ (TokenFileError::Missing(_) | TokenFileError::Unreadable { .. })) => {
                 notes.push(file_problem(&settings.file, &path, name, &error));
             }

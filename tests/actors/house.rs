@@ -21,10 +21,11 @@ use botmaster::core::views::BuilderView;
 use botmaster::events::Events;
 use botmaster::faults;
 use botmaster::messages::*;
+use botmaster::provisioning::Provisioner;
 use botmaster::settings::*;
 use botmaster::store::logs::SqliteLogs;
 use botmaster::store::sqlite::SqliteStore;
-use botmaster::store::{OnLoaded, OnWritten, StateStore, StoreError, Transaction};
+use botmaster::store::{OnLoaded, OnWritten, Op, OpOutcome, StateStore, StoreError, Transaction};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -163,6 +164,7 @@ pub struct House {
     logs: SqliteLogs,
     tokens: BTreeMap<String, String>,
     folder: Arc<TempDir>,
+    provisioner: Provisioner,
     _addr: Addr<BotMaster>,
 }
 
@@ -178,12 +180,23 @@ impl House {
         workers: &[(&str, u32)],
         builders: Vec<BuilderConfig>,
     ) -> Self {
+        let workers = workers.iter().map(|(name, max)| worker(name, *max)).collect();
+        Self::open_asking(Provisioner::none(), timers, workers, builders).await
+    }
+
+    /// As [`House::open_with`], with a provider of instances.
+    pub async fn open_asking(
+        provisioner: Provisioner,
+        timers: Timers,
+        workers: Vec<WorkerSettings>,
+        builders: Vec<BuilderConfig>,
+    ) -> Self {
         let folder = Arc::new(tempfile::tempdir().unwrap());
         let mut tokens = BTreeMap::new();
-        for (name, _) in workers {
+        for name in workers.iter().map(|worker| worker.config.name.as_str()) {
             let path = folder.path().join(format!("{name}.token"));
             let token = write_new_token_file(&path, name).unwrap();
-            tokens.insert((*name).to_owned(), token.reveal().to_owned());
+            tokens.insert(name.to_owned(), token.reveal().to_owned());
         }
         let anywhere: SocketAddr = "127.0.0.1:0".parse().unwrap();
         let settings = Settings {
@@ -197,27 +210,31 @@ impl House {
                 drain: Duration::ZERO,
             },
             timers,
-            workers: workers.iter().map(|(name, max)| worker(name, *max)).collect(),
+            workers,
             builders: builders.into_iter().map(Arc::new).collect(),
             up: UpSettings::default(),
         };
-        Self::start(folder, settings, tokens).await
+        Self::start(folder, settings, tokens, provisioner).await
     }
 
     async fn start(
         folder: Arc<TempDir>,
         settings: Settings,
         tokens: BTreeMap<String, String>,
+        provisioner: Provisioner,
     ) -> Self {
         let on_fatal = || Arc::new(|reason: &str| panic!("the store gave up: {reason}"));
         let (store, events) = SqliteStore::open(folder.path(), on_fatal()).unwrap();
         let logs = SqliteLogs::open(folder.path(), events.clone(), on_fatal()).unwrap();
         let (tell, told) = tokio::sync::oneshot::channel();
-        store.write(
-            Transaction { ops: declare(&settings) },
-            Box::new(move |written| tell.send(written).unwrap()),
-        );
-        let (builder_ids, worker_rows) = declared(&settings, told.await.unwrap().unwrap());
+        let mut ops = declare(&settings);
+        ops.push(Op::ListInstances);
+        store.write(Transaction { ops }, Box::new(move |written| tell.send(written).unwrap()));
+        let mut outcomes = told.await.unwrap().unwrap();
+        let Some(OpOutcome::Instances(instances)) = outcomes.pop() else {
+            panic!("the store tells which instances there are")
+        };
+        let (builder_ids, worker_rows) = declared(&settings, outcomes);
         let full = Arc::new(AtomicBool::new(false));
         let world = World {
             clock: Clock::start(),
@@ -226,6 +243,7 @@ impl House {
             board: Board::default(),
             timers: settings.timers,
             tokens: Arc::new(AtomicU64::new(1)),
+            provisioner: provisioner.clone(),
         };
         let (book, problems) = TokenBook::read(&settings);
         assert_eq!(problems, []);
@@ -236,6 +254,7 @@ impl House {
             tokens: book,
             builder_ids,
             worker_rows,
+            instances,
             rng: Rng::seeded(7),
         })
         .start();
@@ -251,6 +270,7 @@ impl House {
             logs,
             tokens,
             folder,
+            provisioner,
             _addr: addr,
         }
     }
@@ -322,8 +342,8 @@ impl House {
         }
         for (name, view) in self.board.all().workers {
             text += &format!(
-                "worker {name}: up {} used {}/{}\n",
-                view.connected, view.used, view.max_builds
+                "worker {name}: up {} used {}/{} {:?}\n",
+                view.connected, view.used, view.max_builds, view.instance
             );
         }
         text += &format!("ignored: {:?}\n", self.board.all().ignored);
@@ -440,11 +460,16 @@ impl House {
     /// Another master on the same data, with other settings: the first one is
     /// as good as dead, since it has no store any more.
     pub async fn next_master(self, change: impl FnOnce(&mut Settings)) -> Self {
-        let Self { mut settings, tokens, folder, logs, store, .. } = self;
+        let Self { mut settings, tokens, folder, logs, store, provisioner, .. } = self;
         logs.close();
         store.close();
         change(&mut settings);
-        Self::start(folder, settings, tokens).await
+        Self::start(folder, settings, tokens, provisioner).await
+    }
+
+    /// A worker's token.
+    pub fn token(&self, name: &str) -> &str {
+        &self.tokens[name]
     }
 
     /// Ends the store's threads.

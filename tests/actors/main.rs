@@ -8,11 +8,15 @@
 
 mod again;
 mod chaos;
+mod cloud;
 mod connections;
 mod house;
+mod latent;
 mod merges;
 mod moments;
 mod panics;
+mod reconfigurations;
+mod regressions;
 mod reloads;
 mod removals;
 mod restarts;

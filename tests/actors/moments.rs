@@ -86,9 +86,10 @@ fn b27_the_last_detach_is_told_while_a_build_waits_for_its_worker() {
     story(|| async {
         let workers = [("w1", 1), ("w2", 1)];
         let house = House::open(&workers, vec![builder("a", &["w1", "w2"])]).await;
-        let [w1, w2] = house.robots(["w1", "w2"]).await;
-        house.until("it is idle", || house.texts("SELECT text FROM notes").len() == 3).await;
         let mut heard = Heard::from_now(&house);
+        let [w1, w2] = house.robots(["w1", "w2"]).await;
+        house.until("both are told", || heard.listen(&house).len() == 3).await;
+        heard.notes.clear();
         w1.hold(Say::Finish);
         w2.hold(Say::Finish);
         house.submit("a", 1).await;
@@ -145,9 +146,9 @@ fn s05_c03_a_persons_ping_is_one_event_that_ends_before_the_person_hears() {
 fn b13_s05_the_ping_of_a_start_publishes_nothing() {
     story(|| async {
         let house = House::open(&[("w1", 1)], vec![builder("a", &["w1"])]).await;
-        let [w1] = house.robots(["w1"]).await;
-        house.until("it is idle", || house.texts("SELECT text FROM notes").len() == 2).await;
         let mut heard = Heard::from_now(&house);
+        let [w1] = house.robots(["w1"]).await;
+        heard.until(&house, &["connect w1", "idle"]).await;
         let ids = house.submit("a", 1).await;
         house.all_built(&ids, &[&w1]).await;
         heard.until(&house, &["building", "idle"]).await;

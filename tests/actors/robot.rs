@@ -49,6 +49,8 @@ struct State {
     complaints: Vec<String>,
     most: usize,
     outcomes: VecDeque<Outcome>,
+    /// Connections that nobody looks after and nobody has closed.
+    ghosts: Vec<Box<dyn std::any::Any>>,
 }
 
 /// A scripted worker. Clones are the same one.
@@ -57,9 +59,11 @@ pub struct Robot {
     name: WorkerName,
     token: Rc<str>,
     slots: u32,
+    labels: BTreeMap<String, String>,
     greeter: Rc<RefCell<Greeter>>,
     state: Rc<RefCell<State>>,
     hang_up: watch::Sender<u64>,
+    leave: watch::Sender<u64>,
 }
 
 impl Robot {
@@ -70,14 +74,24 @@ impl Robot {
         robot
     }
 
+    /// A worker that comes as the instance with this tag.
+    pub fn instance(name: &str, token: &str, tag: &InstanceTag, greeter: Greeter) -> Self {
+        let mut robot = Self::idle(name, token, 64, greeter);
+        robot.labels.insert("instance".into(), tag.to_string());
+        robot.clone().come();
+        robot
+    }
+
     fn idle(name: &str, token: &str, slots: u32, greeter: Greeter) -> Self {
         Self {
             name: name.into(),
             token: token.into(),
             slots,
+            labels: BTreeMap::new(),
             greeter: Rc::new(RefCell::new(greeter)),
             state: Rc::default(),
             hang_up: watch::Sender::new(0),
+            leave: watch::Sender::new(0),
         }
     }
 
@@ -98,6 +112,7 @@ impl Robot {
         let (reader, mut writer) = tokio::io::split(mine);
         let (out, mut lines) = mpsc::unbounded_channel::<Vec<u8>>();
         let mut hang_up = self.hang_up.subscribe();
+        let mut leave = self.leave.subscribe();
         {
             let mut state = self.state.borrow_mut();
             state.out = Some(out);
@@ -114,7 +129,7 @@ impl Robot {
             arch: "test".into(),
             slots: self.slots,
             caps: Some(vec!["shell/1".into()]),
-            labels: BTreeMap::new(),
+            labels: self.labels.clone(),
             info: BTreeMap::new(),
         }));
         let mut incoming = BufReader::new(reader).lines();
@@ -137,6 +152,10 @@ impl Robot {
                     }
                 }
                 _ = hang_up.changed() => break,
+                _ = leave.changed() => {
+                    self.state.borrow_mut().ghosts.push(Box::new((incoming, writer)));
+                    break;
+                }
             }
         }
         let mut state = self.state.borrow_mut();
@@ -347,6 +366,31 @@ impl Robot {
     /// Its connection ends; it comes again at once unless it was told not to.
     pub fn hang_up(&self) {
         self.hang_up.send_modify(|count| *count += 1);
+    }
+
+    /// Gives none of the answers that were held back, ever, and holds none of
+    /// this kind any more.
+    pub fn release_nothing(&self, say: Say) {
+        let mut state = self.state.borrow_mut();
+        state.held.remove(&say);
+        state.waiting.retain(|(kind, _)| *kind != say);
+    }
+
+    /// Comes again without an end of its old connection, which stays open with
+    /// nobody behind it.
+    pub async fn come_over_a_second_connection(&self) {
+        let before = self.connections();
+        self.leave.send_modify(|count| *count += 1);
+        while self.connections() == before || !self.attached() {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    }
+
+    /// Its machine is gone, and nothing says so: the connection stays open,
+    /// and nobody reads or writes it.
+    pub fn fall_silent(&self) {
+        self.state.borrow_mut().absent = true;
+        self.leave.send_modify(|count| *count += 1);
     }
 
     /// Goes, and does not come again until [`Robot::come_back`].

@@ -297,6 +297,7 @@ fn shown_board() -> Board {
         paused: false,
         graceful: false,
         address: Some("127.0.0.1:5".into()),
+        instance: None,
     };
     board.show_worker(&"linux-1".into(), worker);
     board

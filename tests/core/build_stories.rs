@@ -127,7 +127,7 @@ fn flunk_and_warn_decide_what_a_failure_means() {
 }
 
 #[test]
-fn b25_a_build_whose_worker_stays_away_is_queued_again_after_the_grace() {
+pub fn b25_a_build_whose_worker_stays_away_is_queued_again_after_the_grace() {
     let mut desk = Desk::new(vec![run_step("a")]);
     desk.begin();
     assert_eq!(desk.hear(Event::Away), [Effect::TellAway(true)]);

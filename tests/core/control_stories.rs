@@ -1,7 +1,8 @@
 //! What people ask of a builder.
 
-use botmaster::core::builder::{Effect, Event, ReplyId};
+use botmaster::core::builder::{Effect, Event, ReplyId, Request};
 use botmaster::core::ids::*;
+use botmaster::core::values::BuildResult;
 
 use crate::kit::*;
 
@@ -15,7 +16,7 @@ fn c03_ping_without_a_worker_is_false_and_noted() {
 }
 
 #[test]
-fn c03_ping_asks_all_workers_and_is_true_only_if_each_answers() {
+pub fn c03_ping_asks_all_workers_and_is_true_only_if_each_answers() {
     for (second, all) in [(true, true), (false, false)] {
         let mut desk = Desk::new(config(&["w1", "w2"]));
         desk.attach("w1", 1);
@@ -30,7 +31,7 @@ fn c03_ping_asks_all_workers_and_is_true_only_if_each_answers() {
 }
 
 #[test]
-fn c01_busy_workers_and_those_within_their_grace_count_and_attaching_ones_do_not() {
+pub fn c01_busy_workers_and_those_within_their_grace_count_and_attaching_ones_do_not() {
     let mut desk = Desk::new(config(&["w1", "w2"]));
     let usable = |desk: &Desk| desk.core.view().has_usable_worker();
     assert!(!usable(&desk));
@@ -50,7 +51,7 @@ fn c01_busy_workers_and_those_within_their_grace_count_and_attaching_ones_do_not
 }
 
 #[test]
-fn s09_no_start_joins_a_persons_ping() {
+pub fn s09_no_start_joins_a_persons_ping() {
     let mut desk = Desk::new(config(&["w1"]));
     desk.attach("w1", 1);
     desk.hear(Event::Ping { reply: ReplyId(1) });
@@ -73,6 +74,26 @@ fn ff04_stop_clicked_many_times_has_one_effect() {
         assert_eq!(answers(&effects), [(ReplyId(reply), true)]);
     }
     assert_eq!(stops, 1);
+}
+
+#[test]
+fn ff05_a_build_that_is_stopped_while_it_is_being_queued_again_is_not_queued_again() {
+    let mut desk = Desk::new(config(&["w1"]));
+    desk.attach("w1", 1);
+    let (_, claim) = asked(&desk.submit(&[1]))[0];
+    let build = desk.start(claim, &[1], 1);
+    // Its worker is lost, and the disk is full: the end is not written yet.
+    let stop = Event::Stop { build, reason: "enough".into(), reply: ReplyId(1) };
+    assert_eq!(answers(&desk.hear(stop)), [(ReplyId(1), true)]);
+    let again = Request { requeued: true, ..request(1) };
+    let effects = desk.hear(Event::Finished {
+        claim,
+        result: BuildResult::Retry,
+        requeued: vec![again.clone()],
+        times: None,
+    });
+    assert!(effects.contains(&Effect::CancelWaiting { request: again, reply: None }));
+    assert!(desk.pending().is_empty() && asked(&effects).is_empty(), "{effects:?}");
 }
 
 #[test]

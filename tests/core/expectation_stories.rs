@@ -4,7 +4,6 @@
 use std::time::Duration;
 
 use botmaster::core::builder::*;
-use botmaster::core::planted;
 use botmaster::core::values::BuildResult;
 use proptest::prelude::*;
 
@@ -33,8 +32,7 @@ fn b19_expectations_come_from_builds_that_succeeded() {
     for (id, result) in [(1, BuildResult::Failure), (2, BuildResult::Warnings)] {
         let (_, claim) = asked(&desk.submit(&[id]))[0];
         desk.start(claim, &[id], id);
-        let (requeued, times) = (Vec::new(), Some(times(&[("test", 1)])));
-        desk.hear(Event::Finished { claim, result, requeued, times });
+        desk.finish_as(claim, result, Some(times(&[("test", 1)])));
         assert_eq!(expected(&desk), None, "{result}");
     }
     let (_, claim) = asked(&desk.submit(&[3]))[0];
@@ -52,10 +50,7 @@ fn b19_expectations_come_from_builds_that_succeeded() {
 #[test]
 fn b19_learning_from_failures_is_found() {
     let story = b19_expectations_come_from_builds_that_succeeded;
-    let told = std::panic::catch_unwind(|| {
-        planted::with("expectations_learn_from_failures", story);
-    });
-    assert!(told.is_err(), "the story does not see it");
+    bites("expectations_learn_from_failures", story);
 }
 
 #[test]

@@ -4,7 +4,7 @@ use botmaster::core::inbox::{Inbox, Put, SenderId};
 use proptest::prelude::*;
 
 #[test]
-fn t07_late_mail_of_the_predecessor_is_put_before_newer_mail() {
+pub fn t07_late_mail_of_the_predecessor_is_put_before_newer_mail() {
     let mut inbox = Inbox::default();
     let mut ready = Vec::new();
     let sender = SenderId(1);

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use botmaster::core::builder::{BuilderCore, Effect, Event, ReplyId, Request, StepTimes};
 use botmaster::core::ids::*;
+use botmaster::core::planted;
 use botmaster::core::rng::Rng;
 use botmaster::core::time::{Now, Timestamp, WallTime};
 use botmaster::core::values::*;
@@ -172,13 +173,28 @@ impl Desk {
     }
 
     pub fn finish(&mut self, claim: ClaimId) -> Vec<Effect> {
-        self.hear(Event::Finished {
-            claim,
-            result: BuildResult::Success,
-            requeued: Vec::new(),
-            times: Some(times(&[("test", 4)])),
-        })
+        self.finish_as(claim, BuildResult::Success, Some(times(&[("test", 4)])))
     }
+
+    /// The build ends, and its worker lets every builder try, this one too.
+    pub fn finish_as(
+        &mut self,
+        claim: ClaimId,
+        result: BuildResult,
+        times: Option<StepTimes>,
+    ) -> Vec<Effect> {
+        let mut all = self.hear(Event::Finished { claim, result, requeued: Vec::new(), times });
+        all.extend(self.hear(Event::MaybeStart { worker: None }));
+        all
+    }
+}
+
+/// Runs a story with a fault planted: it must be met, and the story must fail.
+pub fn bites(fault: &'static str, story: fn()) {
+    let planted = planted::plant(fault);
+    let failed = std::panic::catch_unwind(story).is_err();
+    assert!(planted.met() > 0, "{fault} was never met");
+    assert!(failed, "the story does not see {fault}");
 }
 
 /// What the steps of a build of the usual factory took, in seconds.

@@ -5,7 +5,6 @@ use botmaster::core::builder::{
     Effect, Event, MERGE_LIMIT, Request, StartFailure, WORKER_PROPERTY, named_worker,
 };
 use botmaster::core::ids::*;
-use botmaster::core::planted;
 use botmaster::core::values::*;
 
 use crate::kit::*;
@@ -313,14 +312,6 @@ fn b11_a_request_that_waits_can_say_why() {
     let alone = "is left alone for a while: a start failed there";
     assert_eq!(why(&desk, 2).unwrap(), format!("it names worker w2, which {alone}"));
     assert!(why(&desk, 3).unwrap().starts_with("the workers that are free are left alone"));
-}
-
-/// Runs a story with a fault planted: it must be met, and the story must fail.
-fn bites(fault: &'static str, story: fn()) {
-    let planted = planted::plant(fault);
-    let failed = std::panic::catch_unwind(story).is_err();
-    assert!(planted.met() > 0, "{fault} was never met");
-    assert!(failed, "the story does not see {fault}");
 }
 
 #[test]

@@ -23,7 +23,7 @@ fn hear(ping: &mut PingCore, now: Timestamp, event: Event) -> Vec<Effect> {
 }
 
 #[test]
-fn p03_an_answer_ends_it_well_and_once() {
+pub fn p03_an_answer_ends_it_well_and_once() {
     let (mut ping, now) = start();
     assert_eq!(hear(&mut ping, now, Event::Pong), [Effect::Done(true)]);
     assert_eq!(ping.next_deadline(), None);
@@ -41,7 +41,7 @@ fn p04_silence_drops_the_connection_and_tells_false_at_once() {
 }
 
 #[test]
-fn p04_any_byte_extends_the_wait_up_to_three_timeouts() {
+pub fn p04_any_byte_extends_the_wait_up_to_three_timeouts() {
     let (mut ping, sent) = start();
     let mut now = sent + T;
     let busy = |now: Timestamp| Event::DeadlineReached { last_byte: now - Duration::from_secs(1) };
@@ -57,7 +57,7 @@ fn p04_any_byte_extends_the_wait_up_to_three_timeouts() {
 }
 
 #[test]
-fn p05_a_lost_connection_is_false() {
+pub fn p05_a_lost_connection_is_false() {
     let (mut ping, now) = start();
     assert_eq!(hear(&mut ping, now, Event::Lost), [Effect::DropConnection, Effect::Done(false)]);
 }
@@ -72,7 +72,7 @@ fn s04_a_joiner_with_less_patience_tightens_the_deadline_and_never_loosens_it() 
 }
 
 #[test]
-fn p02_the_timer_runs_from_the_sending_on() {
+pub fn p02_the_timer_runs_from_the_sending_on() {
     let (ping, now) = start();
     assert_eq!(ping.next_deadline(), Some(now + T));
 }

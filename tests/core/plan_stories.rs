@@ -84,7 +84,7 @@ fn t08_the_plan_keeps_what_did_not_change() {
 }
 
 #[test]
-fn b32_the_oldest_waiting_request_goes_first_and_ties_follow_the_configuration() {
+pub fn b32_the_oldest_waiting_request_goes_first_and_ties_follow_the_configuration() {
     let names: Vec<BuilderName> = ["c", "a", "b", "d"].map(BuilderName::from).into();
     let mut roster = Roster::default();
     roster.configure(names.iter());

@@ -61,7 +61,7 @@ fn told(effects: &[Effect]) -> Vec<bool> {
 }
 
 #[test]
-fn s02_it_is_idle_once_its_worker_is_ready_and_building_with_what_it_brought_back() {
+pub fn s02_it_is_idle_once_its_worker_is_ready_and_building_with_what_it_brought_back() {
     let mut seat = Seat::attaching();
     assert_eq!(
         seat.hear(Event::Ready { building: None }),
@@ -179,7 +179,7 @@ fn fa06_an_attach_answer_after_the_detach_revives_nothing() {
 }
 
 #[test]
-fn b13_the_start_is_sent_only_after_the_ping_is_answered() {
+pub fn b13_the_start_is_sent_only_after_the_ping_is_answered() {
     let mut seat = Seat::idle();
     assert!(matches!(seat.start(1)[..], [Effect::StartPing { .. }]));
     let effects = seat.hear(Event::PingEnded(true));
@@ -223,7 +223,7 @@ fn fa09_a_detach_during_the_ping_tells_every_waiter_once_and_stays_detached() {
 }
 
 #[test]
-fn s04_a_persons_ping_joins_a_starts_and_all_are_answered_once() {
+pub fn s04_a_persons_ping_joins_a_starts_and_all_are_answered_once() {
     let mut seat = Seat::idle();
     seat.start(1);
     let joined = seat.hear(Event::Ping(ReplyId(1)));
@@ -237,7 +237,7 @@ fn s04_a_persons_ping_joins_a_starts_and_all_are_answered_once() {
 }
 
 #[test]
-fn s05_a_persons_ping_is_one_event_with_a_beginning_and_an_end() {
+pub fn s05_a_persons_ping_is_one_event_with_a_beginning_and_an_end() {
     for (ok, end) in [(true, "ping success"), (false, "ping failed")] {
         let mut seat = Seat::idle();
         assert_eq!(seat.hear(Event::Ping(ReplyId(1)))[0], Effect::NoteBegins("pinging"));
@@ -270,7 +270,7 @@ fn fp07_a_ping_while_building_does_not_disturb_the_build() {
 }
 
 #[test]
-fn s06_the_end_of_somebody_elses_build_changes_nothing() {
+pub fn s06_the_end_of_somebody_elses_build_changes_nothing() {
     let mut seat = Seat::attaching();
     seat.hear(Event::Ready { building: Some(ClaimId(3)) });
     seat.hear(Event::BuildOver(ClaimId(9)));

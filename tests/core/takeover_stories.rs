@@ -5,7 +5,6 @@ use std::sync::Arc;
 
 use botmaster::core::builder::{BuilderCore, Effect, Event, ReplyId, Request, StartFailure};
 use botmaster::core::ids::*;
-use botmaster::core::planted;
 use botmaster::core::values::*;
 use botmaster::core::views::BigState;
 
@@ -35,7 +34,7 @@ fn pass_on(effects: Vec<Effect>, to: &mut Desk) -> Vec<Effect> {
 }
 
 #[test]
-fn t01_the_whole_queue_moves_in_order() {
+pub fn t01_the_whole_queue_moves_in_order() {
     let mut old = Desk::new(config(&["w1"]));
     old.submit(&[3, 1, 2]);
     let new = take_over(&mut old, config(&["w1", "w2"]));
@@ -72,7 +71,7 @@ fn t02_running_builds_stay_and_their_end_is_told_to_the_latest_successor() {
 }
 
 #[test]
-fn t03_a_predecessors_build_makes_the_successor_building() {
+pub fn t03_a_predecessors_build_makes_the_successor_building() {
     let mut old = Desk::new(config(&["w1"]));
     old.attach("w1", 1);
     let (_, claim) = asked(&old.submit(&[1]))[0];
@@ -99,7 +98,7 @@ fn t04_usable_seats_move_with_their_state_untouched() {
 }
 
 #[test]
-fn t05_seats_of_unlisted_workers_are_let_go_when_they_are_free() {
+pub fn t05_seats_of_unlisted_workers_are_let_go_when_they_are_free() {
     let mut old = Desk::new(config(&["w1", "w2"]));
     old.attach("w1", 1);
     old.attach("w2", 2);
@@ -116,7 +115,7 @@ fn t05_seats_of_unlisted_workers_are_let_go_when_they_are_free() {
 }
 
 #[test]
-fn t06_an_attaching_seat_is_not_moved() {
+pub fn t06_an_attaching_seat_is_not_moved() {
     let mut old = Desk::new(config(&["w1"]));
     old.hear(Event::Attach { worker: "w1".into(), session: SessionId(1) });
     old.effects.clear();
@@ -127,7 +126,7 @@ fn t06_an_attaching_seat_is_not_moved() {
 }
 
 #[test]
-fn t09_a_start_that_fails_after_the_takeover_goes_to_the_latest_queues_head() {
+pub fn t09_a_start_that_fails_after_the_takeover_goes_to_the_latest_queues_head() {
     let mut old = Desk::new(config(&["w1"]));
     old.attach("w1", 1);
     let (_, claim) = asked(&old.submit(&[1]))[0];
@@ -142,7 +141,9 @@ fn t09_a_start_that_fails_after_the_takeover_goes_to_the_latest_queues_head() {
     pass_on(told, &mut new);
     // The seat is free by now, so the head has just been taken again.
     assert_eq!(new.pending(), [2]);
-    assert_eq!(new.core.view().builds[0].requests, [RequestId(1)]);
+    let view = new.core.view();
+    assert_eq!(view.builds[0].requests, [RequestId(1)]);
+    assert!(!view.builds[0].inherited && old.pending().is_empty(), "not stranded");
 }
 
 #[test]
@@ -196,9 +197,7 @@ fn t10_a_success_with_the_old_factory_teaches_nothing_about_the_new_one() {
 
 #[test]
 fn t10_a_takeover_that_drops_expectations_is_found() {
-    let story = t10_expectations_go_on_unless_the_factory_changed;
-    let told = std::panic::catch_unwind(|| planted::with("takeover_drops_expectations", story));
-    assert!(told.is_err(), "the story does not see it");
+    bites("takeover_drops_expectations", t10_expectations_go_on_unless_the_factory_changed);
 }
 
 #[test]

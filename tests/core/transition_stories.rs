@@ -13,6 +13,7 @@ use botmaster::core::build::{
 };
 use botmaster::core::builder::{CAUSES, STAGE_TABLE, STAGES, Stage};
 use botmaster::core::ids::*;
+use botmaster::core::latent_slave_builder as latent;
 use botmaster::core::rng::Rng;
 use botmaster::core::slave_builder::{EVENTS, STATES, Stands, TABLE};
 use botmaster::core::time::{Now, Timestamp, WallTime};
@@ -74,6 +75,7 @@ fn is_connected<S: Copy + Ord + Debug, E>(table: &'static [Row<S, E>], states: &
 #[test]
 fn s08_the_tables_have_every_state_with_every_event_once() {
     is_whole(TABLE, STATES, EVENTS);
+    is_whole(latent::TABLE, latent::STATES, latent::EVENTS);
     is_whole(WORK_TABLE, WORKS, HEARS);
     is_whole(REQUEST, REQUEST_STATES, REQUEST_EVENTS);
     is_whole(BUILD, BUILD_STATES, BUILD_EVENTS);
@@ -252,6 +254,14 @@ fn document() -> String {
         "One worker's standing with one builder: `src/core/slave_builder/table.rs`.",
         TABLE,
         STATES,
+    );
+    drawn(
+        &mut out,
+        "A LatentSlaveBuilder",
+        "The same with a latent worker, from configuration on:\n\
+         `src/core/latent_slave_builder/table.rs`. While it is up there is a SlaveBuilder beside it.",
+        latent::TABLE,
+        latent::STATES,
     );
     drawn(
         &mut out,

@@ -76,9 +76,12 @@ fn b29_a_slot_is_claimed_at_the_worker_and_given_back_exactly_once() {
     desk.attach(1, Vec::new());
     assert!(desk.ask("a", 1));
     assert!(!desk.ask("b", 2), "i5: not more than max_builds");
-    let effects = desk.hear(Event::GiveBackSlot { claim: ClaimId(1) });
-    assert_eq!(tried(&effects), ["b"], "b16: who was refused is tried");
-    assert!(desk.hear(Event::GiveBackSlot { claim: ClaimId(1) }).is_empty());
+    let effects = desk.hear(Event::GiveBackSlot { builder: "a".into(), claim: ClaimId(1) });
+    assert_eq!(tried(&effects), ["a", "b"], "b16: who had it and who was refused are tried");
+    assert!(desk.ask("b", 3));
+    desk.hear(Event::GiveBackSlot { builder: "a".into(), claim: ClaimId(1) });
+    assert_eq!(desk.0.slots(), (1, 1), "a second time it frees nothing");
+    desk.hear(Event::GiveBackSlot { builder: "b".into(), claim: ClaimId(3) });
     assert_eq!(desk.0.slots(), (0, 1));
 }
 
@@ -180,7 +183,7 @@ fn i03_a_second_machine_in_the_place_of_a_worker_that_builds_does_not_lose_the_b
 }
 
 #[test]
-fn b28_a_paused_or_leaving_worker_gets_no_starts() {
+pub fn b28_a_paused_or_leaving_worker_gets_no_starts() {
     let mut desk = Desk::new(2);
     desk.attach(1, Vec::new());
     desk.hear(Event::PauseStored { paused: true });
@@ -201,7 +204,7 @@ fn fa13_an_order_that_could_not_be_stored_changes_nothing() {
     assert_eq!(effects, [Effect::StorePaused { paused: true, reason: None }]);
     assert!(desk.ask("a", 1), "the store has not said yes, so it is not paused");
     desk.hear(Event::PauseStored { paused: true });
-    desk.hear(Event::GiveBackSlot { claim: ClaimId(1) });
+    desk.hear(Event::GiveBackSlot { builder: "a".into(), claim: ClaimId(1) });
     let effects = desk.hear(Event::Pause { paused: false, reason: None });
     assert_eq!(effects, [Effect::StorePaused { paused: false, reason: None }]);
     assert!(!desk.ask("a", 2), "the store has not said yes, so it is paused still");
@@ -218,7 +221,7 @@ fn s01_a_worker_can_start_when_connected_below_its_limit_not_paused_and_not_leav
     assert!(desk.0.can_start());
     assert!(desk.ask("a", 1));
     assert!(!desk.0.can_start(), "at max_builds");
-    desk.hear(Event::GiveBackSlot { claim: ClaimId(1) });
+    desk.hear(Event::GiveBackSlot { builder: "a".into(), claim: ClaimId(1) });
     desk.hear(Event::PauseStored { paused: true });
     assert!(!desk.0.can_start(), "paused");
     desk.hear(Event::PauseStored { paused: false });
@@ -241,9 +244,9 @@ fn fa19_a_lower_max_builds_waits_for_the_running_ones() {
         renewed: BTreeSet::new(),
     });
     assert!(!desk.ask("a", 3));
-    desk.hear(Event::GiveBackSlot { claim: ClaimId(1) });
+    desk.hear(Event::GiveBackSlot { builder: "a".into(), claim: ClaimId(1) });
     assert!(!desk.ask("a", 4), "one still runs");
-    desk.hear(Event::GiveBackSlot { claim: ClaimId(2) });
+    desk.hear(Event::GiveBackSlot { builder: "a".into(), claim: ClaimId(2) });
     assert!(desk.ask("a", 5));
 }
 
@@ -293,7 +296,7 @@ fn t05_a_worker_that_is_no_longer_configured_goes_when_its_builds_have_ended() {
     desk.attach(1, Vec::new());
     desk.ask("a", 1);
     assert!(!desk.hear(Event::Retire).contains(&Effect::Over));
-    let effects = desk.hear(Event::GiveBackSlot { claim: ClaimId(1) });
+    let effects = desk.hear(Event::GiveBackSlot { builder: "a".into(), claim: ClaimId(1) });
     assert!(effects.iter().any(|e| matches!(e, Effect::CloseConnection { .. })));
     assert!(!effects.contains(&Effect::Over), "first everybody hears that it is gone");
     let effects = desk.hear(Event::ConnectionLost { session: SessionId(1) });

@@ -7,9 +7,11 @@ mod kit;
 
 mod bad_links;
 mod expectations;
+mod latent;
 mod merges;
 mod orders;
 mod people;
+mod provider;
 mod reloads;
 mod restarts;
 mod side_by_side;

@@ -23,8 +23,10 @@ use crate::history::{Leeway, Log, check};
 
 /// The world moves in steps of this.
 const TICK: Duration = Duration::from_millis(10);
-/// Longest time that everything may take to end once nothing goes wrong.
-const CALM: Duration = Duration::from_secs(420);
+/// Longest time without a request's end once nothing goes wrong: a worker comes
+/// back after a minute at the latest, grace and lease are over, and a command
+/// takes a minute at most.
+const CALM: Duration = Duration::from_secs(300);
 /// How long the world goes on once everything has ended.
 const AFTER: Duration = Duration::from_secs(3);
 /// How often submissions are sent again that nobody was told of.
@@ -36,6 +38,8 @@ const LEEWAY: Leeway = Leeway {
     overtakes: 2,
     late: 20_000_000,
     limit: 10_000_000,
+    // A stop is stored with the build's end, so a crash before that forgets it.
+    forgotten_stops: true,
     events_may_miss: false,
 };
 
@@ -95,7 +99,7 @@ pub fn run(seed: u64, sabotage: Option<Sabotage>) -> Outcome {
         .rng_seed(seed)
         .epoch(std::time::UNIX_EPOCH)
         .tick_duration(TICK)
-        .simulation_duration(Duration::from_secs(3600))
+        .simulation_duration(Duration::from_secs(7200))
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(plan.latency)
         .build();
@@ -150,13 +154,19 @@ impl World<'_> {
     }
 
     fn settle(&mut self) -> bool {
-        let end = self.sim.elapsed() + CALM;
+        let mut end = self.sim.elapsed() + CALM;
+        let mut open = usize::MAX;
         let mut again = Duration::ZERO;
         let mut done_at = None;
         while self.sim.elapsed() < end {
             if self.sim.elapsed() >= again {
                 again = self.sim.elapsed() + AGAIN;
                 self.resume();
+                let now_open = self.open_requests();
+                if now_open != open {
+                    open = now_open;
+                    end = self.sim.elapsed() + CALM;
+                }
             }
             if !self.step() {
                 return false;
@@ -199,16 +209,20 @@ impl World<'_> {
         }
     }
 
-    fn has_ended(&self) -> bool {
+    fn open_requests(&self) -> usize {
         let shared = self.door.borrow();
         let open = |state| matches!(state, RequestState::Queued | RequestState::Claimed);
+        shared.untold.len() + shared.store.requests().filter(|row| open(row.state)).count()
+    }
+
+    fn has_ended(&self) -> bool {
+        let shared = self.door.borrow();
         let free = shared.board.as_ref().is_some_and(|board| {
             let shown = board.all();
             shown.builders.values().all(|view| view.builds.is_empty())
                 && shown.workers.values().all(|view| view.used == 0)
         });
-        free && shared.untold.is_empty()
-            && !shared.store.requests().any(|row| open(row.state))
+        free && self.open_requests() == 0
             && !shared.store.builds().any(|build| build.row.state != BuildState::Finished)
     }
 
@@ -274,7 +288,7 @@ impl World<'_> {
 
     fn strike(&mut self, fault: Fault) {
         let Some(name) = self.dice.one_of(&self.worker_names()).cloned() else { return };
-        let span = self.dice.millis(200, 30_000);
+        let span = self.dice.millis(200, 40_000);
         let end = self.sim.elapsed() + span;
         let master = || "master".to_owned();
         // One trouble with one link at a time: turmoil cannot mix them.
@@ -507,6 +521,11 @@ impl World<'_> {
             })
             .collect();
         let findings = check(&recorder.history, &LEEWAY);
+        let strict = Leeway { forgotten_stops: false, ..LEEWAY };
+        let forgotten = check(&recorder.history, &strict).len() - findings.len();
+        if forgotten > 0 {
+            counts.insert("forgotten_stops", forgotten as u64);
+        }
         let mut lines = Vec::new();
         recorder.history.write(&mut lines).unwrap();
         counts.insert("requests", store.requests().count() as u64);

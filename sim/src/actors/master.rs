@@ -11,6 +11,7 @@ use botmaster::board::Board;
 use botmaster::clock::Clock;
 use botmaster::core::rng::Rng;
 use botmaster::messages::*;
+use botmaster::provisioning::Provisioner;
 use botmaster::settings::{Settings, TokenBook};
 use botmaster::store::{StateStore, StoreError, Transaction, Written};
 use tokio::sync::{mpsc, oneshot};
@@ -50,6 +51,7 @@ pub async fn run(door: Door, commit: Duration, seed: u64) -> turmoil::Result {
         board: Board::default(),
         timers: settings.timers,
         tokens: Arc::new(AtomicU64::new(1)),
+        provisioner: Provisioner::none(),
     };
     let (tokens, _) = TokenBook::read(&settings);
     let bot_master = BotMaster::new(Parts {
@@ -59,6 +61,7 @@ pub async fn run(door: Door, commit: Duration, seed: u64) -> turmoil::Result {
         tokens,
         builder_ids,
         worker_rows,
+        instances: Vec::new(),
         rng: Rng::seeded(seed),
     });
     let addr = start_vital(bot_master, |_| {});
@@ -144,7 +147,14 @@ async fn carry_out(door: Door, handle: Rc<BotMasterHandle>, order: Order) {
             answer.err()
         }
         Order::Stop(build, builder) => {
-            handle.stop(StopBuild { build, builder, reason: "simulated".into() }).await.err()
+            let stop = StopBuild { build, builder, reason: "simulated".into() };
+            let answer = handle.stop(stop).await;
+            if answer == Ok(true) {
+                let mut shared = door.borrow_mut();
+                shared.recorder.history.told.push(Told::Stopped { at: now(), build });
+                shared.count("stopped");
+            }
+            answer.err()
         }
         Order::Prioritise(request, builder, priority) => {
             handle.set_priority(SetPriority { request, builder, priority }).await.err()

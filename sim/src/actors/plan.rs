@@ -154,7 +154,7 @@ pub const TIMERS: Timers = Timers {
     attach_timeout: Duration::from_secs(5),
     ping_timeout: Duration::from_secs(5),
     handshake: Duration::from_secs(5),
-    worker_again: Duration::from_secs(60),
+    worker_again: Duration::from_secs(5),
 };
 
 impl Plan {
@@ -203,7 +203,11 @@ impl Plan {
             trouble: dice.millis(40_000, 120_000),
             latency: dice.millis(2, 200),
             commit: dice.millis(2, 120),
-            command: dice.millis(300, 12_000),
+            command: if dice.percent(25) {
+                dice.millis(15_000, 60_000)
+            } else {
+                dice.millis(300, 12_000)
+            },
             requests: dice.between(5, 40),
         }
     }

@@ -58,6 +58,13 @@ pub enum Told {
         /// Whether it did something.
         done: bool,
     },
+    /// A build was told to stop.
+    Stopped {
+        /// When it was answered.
+        at: Micros,
+        /// Which.
+        build: BuildId,
+    },
     /// A request was shown as ended.
     Ended {
         /// When.

@@ -417,6 +417,22 @@ fn i07_a_cancelled_request_that_runs_again_is_found() {
 }
 
 #[test]
+fn i07_a_stopped_build_whose_requests_run_again_is_found() {
+    let mut history = good();
+    let at = history.ran[1].begin;
+    history.told.push(Told::Stopped { at, build: BuildId(2) });
+    assert_found(&history, Invariant::I7, "request 1 was given to a build after 2, which had it");
+    let leeway = Leeway { forgotten_stops: true, ..Leeway::default() };
+    assert_eq!(check(&history, &leeway).len(), 1, "there was no crash");
+    let claimed = event(
+        &history,
+        |what| matches!(what, What::RequestClaimed(row) if row.id == RequestId(1) && row.epoch == Epoch(2)),
+    );
+    history.lives.push(history.events[claimed].seq);
+    assert_eq!(check(&history, &leeway), []);
+}
+
+#[test]
 fn i08_numbers_that_repeat_or_fall_are_found() {
     let mut history = good();
     history.builds.get_mut(&BuildId(3)).unwrap().number = Some(BuildNumber(1));

@@ -474,13 +474,67 @@ impl BotMaster {
         Plan::between(&builders, &setup.builders, &workers, &setup.workers)
     }
 
+    /// First the successors of all builders that changed, which take over
+    /// nothing yet. Reloads that wait collapse to the last.
     fn begin_reload(&mut self) {
         if self.reload.is_some() {
             return;
         }
-        let Some((setup, reply)) = self.reloads.pop_front() else { return };
-        let plan = self.plan(&setup);
-        let mut ops = declare(&setup);
+        let Some((setup, reply)) = self.reloads.pop_back() else { return };
+        for (_, earlier) in std::mem::take(&mut self.reloads) {
+            earlier.say(Answer::Reloaded);
+        }
+        let (waiting, failed) = (BTreeSet::new(), BTreeMap::new());
+        let mut reload = Reload { setup, reply, waiting, failed };
+        for entry in self.plan(&reload.setup).builders {
+            let config = reload.setup.builder(&entry.name).cloned();
+            if let (Action::Change, Some(config)) = (entry.action, config)
+                && self.make_successor(&config)
+            {
+                reload.waiting.insert(entry.name);
+            }
+        }
+        let all_stand = reload.waiting.is_empty();
+        self.reload = Some(reload);
+        if all_stand {
+            self.store_reload();
+        }
+    }
+
+    fn stood(&mut self, builder: BuilderName, done: Result<(), String>) {
+        let Some(reload) = &mut self.reload else { return };
+        reload.waiting.remove(&builder);
+        if let Err(why) = done {
+            reload.failed.insert(builder, why);
+        }
+        if !reload.waiting.is_empty() {
+            return;
+        }
+        if reload.failed.is_empty() {
+            self.store_reload();
+        } else {
+            self.abandon_reload();
+        }
+    }
+
+    /// One does not stand, or the store cannot have it: everything stays.
+    fn abandon_reload(&mut self) {
+        for (name, (_, successor)) in std::mem::take(&mut self.successors) {
+            self.bus.send(successor, Msg::GiveUp);
+            if let Some(entry) = self.builders.get(&name) {
+                let why = "the reload was given up".to_owned();
+                self.bus.send(entry.addr, Msg::SuccessorFailed(why));
+            }
+        }
+        if let Some(reload) = self.reload.take() {
+            self.end_reload(reload);
+        }
+    }
+
+    fn store_reload(&mut self) {
+        let Some(reload) = &self.reload else { return };
+        let plan = self.plan(&reload.setup);
+        let mut ops = declare(&reload.setup);
         for entry in plan.builders.iter().filter(|entry| entry.action == Action::Remove) {
             if let Some(builder) = self.builders.get(&entry.name) {
                 ops.push(Op::RetireBuilder { builder: builder.id });
@@ -491,8 +545,6 @@ impl BotMaster {
                 ops.push(Op::RetireWorker { worker: row.id });
             }
         }
-        let (waiting, failed) = (BTreeSet::new(), BTreeMap::new());
-        self.reload = Some(Reload { setup, reply, waiting, failed });
         let (bus, me) = (self.bus.clone(), self.me);
         self.bus.write(
             Transaction { ops },
@@ -506,11 +558,8 @@ impl BotMaster {
     }
 
     fn reload_written(&mut self, written: Written) {
+        let Ok(outcomes) = written else { return self.abandon_reload() };
         let Some(mut reload) = self.reload.take() else { return };
-        let outcomes = match written {
-            Ok(outcomes) => outcomes,
-            Err(_) => return self.end_reload(reload),
-        };
         let known = declared(&reload.setup, outcomes);
         let plan = self.plan(&reload.setup);
         self.ids.extend(known.0);
@@ -528,11 +577,13 @@ impl BotMaster {
             let config = reload.setup.builder(&entry.name).cloned();
             match (entry.action, config) {
                 (Action::Add, Some(config)) => self.start_builder(&config),
-                (Action::Change, Some(config)) => {
-                    match self.succeed(&config) {
-                        Ok(()) => drop(reload.waiting.insert(entry.name)),
-                        Err(why) => drop(reload.failed.insert(entry.name, why)),
-                    };
+                (Action::Change, _) if self.successors.contains_key(&entry.name) => {
+                    let workers = self.worker_doors();
+                    let done = TakeOverDone::done(&self.bus, self.me, entry.name.clone());
+                    if let Some(builder) = self.builders.get(&entry.name) {
+                        self.bus.send(builder.addr, Msg::Commit { workers, done });
+                    }
+                    reload.waiting.insert(entry.name);
                 }
                 (Action::Remove, _) => self.remove_builder(entry.name),
                 _ => {}
@@ -628,14 +679,12 @@ impl BotMaster {
         self.end_reload(reload);
     }
 
-    fn succeed(&mut self, config: &Arc<BuilderConfig>) -> Result<(), String> {
+    /// A new Builder that is to take over from the one in charge.
+    fn make_successor(&mut self, config: &Arc<BuilderConfig>) -> bool {
         let name = config.name.clone();
-        let Some(entry) = self.builders.get(&name) else {
-            return Err("there is no such builder".into());
+        let Some(entry) = self.builders.get(&name).filter(|entry| !entry.broken) else {
+            return false;
         };
-        if entry.broken {
-            return Err("the builder is broken".into());
-        }
         let (id, route, old) = (entry.id, entry.route.clone(), entry.addr);
         let may_restart = Rc::new(Cell::new(false));
         let child = self.child();
@@ -646,9 +695,9 @@ impl BotMaster {
             Supervision::under(self.me, child, &may_restart),
         );
         self.successors.insert(name.clone(), (child, successor));
-        let done = TakeOverDone::new(&self.bus, self.me, name);
-        self.bus.send(old, Msg::TakeOver { successor, config: config.clone(), done });
-        Ok(())
+        let stands = TakeOverDone::standing(&self.bus, self.me, name);
+        self.bus.send(old, Msg::TakeOver { successor, config: config.clone(), stands });
+        true
     }
 
     /// Takes in one message.
@@ -698,6 +747,7 @@ impl BotMaster {
                 self.begin_reload();
             }
             Msg::ReloadWritten(written) => self.reload_written(written),
+            Msg::Stood { builder, done } => self.stood(builder, done),
             Msg::TookOver { builder, done } => self.took_over(builder, done),
             Msg::WorkerAvailable { worker, builders } => self.worker_available(&worker, builders),
             Msg::OldestChanged { builder, oldest } => self.roster.oldest_changed(builder, oldest),

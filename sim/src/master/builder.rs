@@ -29,7 +29,7 @@ pub(super) enum Input {
     Mail(Mail),
     Event(Event),
     Finished(Msg),
-    TakeOver { successor: Addr, config: Arc<BuilderConfig>, done: TakeOverDone },
+    TakeOver { successor: Addr, config: Arc<BuilderConfig>, stands: TakeOverDone },
     Retire,
 }
 
@@ -44,7 +44,8 @@ pub(super) enum Mode {
     HandingOver {
         waiting: Vec<Input>,
         successor: Addr,
-        done: TakeOverDone,
+        /// Told whether it stands; none once it does.
+        stands: Option<TakeOverDone>,
         moved: BTreeSet<WorkerName>,
     },
 }
@@ -215,8 +216,8 @@ impl Builder {
                     self.step(Event::Finished { claim, result, requeued, times });
                 }
             }
-            Input::TakeOver { successor, config, done } => {
-                self.hand_over(successor, config, done);
+            Input::TakeOver { successor, config, stands } => {
+                self.hand_over(successor, config, stands);
             }
             Input::Retire => self.retire(&BTreeSet::new()),
         }
@@ -347,16 +348,20 @@ impl Builder {
                 self.on_inherited(claim, request, reason, reply);
             }
             Msg::Yield { route, ask } => self.on_yield(route, ask),
-            Msg::TakeOver { successor, config, done } => {
-                self.take(Input::TakeOver { successor, config, done });
+            Msg::TakeOver { successor, config, stands } => {
+                self.take(Input::TakeOver { successor, config, stands });
             }
+            Msg::Commit { workers, done } => self.on_commit(workers, done),
             Msg::Soul { handover, predecessor } => self.on_soul(*handover, predecessor),
             Msg::Stands => self.on_stands(),
-            Msg::Go { inbox, seats, inherited } => self.on_go(inbox, seats, inherited),
+            Msg::Go { inbox, seats, inherited, workers } => {
+                self.parts.workers = workers;
+                self.on_go(inbox, seats, inherited);
+            }
             Msg::TakeoverLimit(generation) => {
-                if matches!(self.mode, Mode::HandingOver { .. })
-                    && self.core.generation() == generation
-                {
+                // One that stands waits for the others, and for the store.
+                let not_yet = matches!(&self.mode, Mode::HandingOver { stands: Some(_), .. });
+                if not_yet && self.core.generation() == generation {
                     self.stay("the successor did not stand in time".into());
                 }
             }
@@ -430,8 +435,10 @@ impl Builder {
         let seed = self.core.draw_seed();
         let mode = std::mem::replace(&mut self.mode, Mode::Loading { waiting: Vec::new() });
         let waiting = match mode {
-            Mode::HandingOver { waiting, done, .. } => {
-                done.tell(Err("the builder had to be started again".into()));
+            Mode::HandingOver { waiting, stands, .. } => {
+                if let Some(stands) = stands {
+                    stands.tell(Err("the builder had to be started again".into()));
+                }
                 waiting
             }
             Mode::Loading { waiting } | Mode::Succeeding { waiting, .. } => waiting,

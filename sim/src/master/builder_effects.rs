@@ -57,7 +57,8 @@ impl Builder {
             Effect::AskSlot { worker, claim } => self.ask_slot(&worker, claim),
             Effect::GiveBackSlot { worker, claim } => {
                 if let Some(door) = self.worker(&worker) {
-                    self.bus.send(door.addr, Msg::GiveBackSlot(claim));
+                    let builder = self.name().clone();
+                    self.bus.send(door.addr, Msg::GiveBackSlot { builder, claim });
                 }
             }
             Effect::Claim { claim, worker_id, incarnation, requests, config } => {
@@ -162,6 +163,15 @@ impl Builder {
                 let builder = self.parts.id;
                 self.notes.push(Op::SaveExpectations { builder, text });
                 self.flush_soon();
+            }
+            Effect::NewLatent { .. }
+            | Effect::DropLatent { .. }
+            | Effect::Substantiate { .. }
+            | Effect::CallBackSubstantiation { .. }
+            | Effect::TellLatent { .. }
+            | Effect::PingLatent { .. }
+            | Effect::FailBuild { .. } => {
+                self.bus.see(Seen::Oddity("latent workers are not played"));
             }
             Effect::Ignored(kind) => self.bus.see(Seen::Ignored(kind)),
             Effect::Over => self.over_soon(),

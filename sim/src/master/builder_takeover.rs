@@ -25,25 +25,28 @@ impl Builder {
         &mut self,
         successor: Addr,
         config: Arc<BuilderConfig>,
-        done: TakeOverDone,
+        stands: TakeOverDone,
     ) {
         self.bus.point();
         let seed = self.core.draw_seed();
         let handover = self.core.hand_over(&config, seed);
         let moved = handover.seats.keys().cloned().collect();
         self.bus.send(successor, Msg::Soul { handover: Box::new(handover), predecessor: self.me });
-        self.mode = Mode::HandingOver { waiting: Vec::new(), successor, done, moved };
+        let stands = Some(stands);
+        self.mode = Mode::HandingOver { waiting: Vec::new(), successor, stands, moved };
         let generation = self.core.generation();
         self.bus.later(self.me, TAKEOVER_LIMIT, Msg::TakeoverLimit(generation));
     }
 
     pub(super) fn stay(&mut self, why: String) {
         let mode = std::mem::replace(&mut self.mode, Mode::Live);
-        let Mode::HandingOver { waiting, done, .. } = mode else {
+        let Mode::HandingOver { waiting, stands, .. } = mode else {
             self.mode = mode;
             return;
         };
-        done.tell(Err(why));
+        if let Some(stands) = stands {
+            stands.tell(Err(why));
+        }
         self.go_live(waiting);
     }
 
@@ -63,12 +66,20 @@ impl Builder {
         self.bus.send(predecessor, Msg::Stands);
     }
 
+    pub(super) fn on_stands(&mut self) {
+        let Mode::HandingOver { stands, .. } = &mut self.mode else { return };
+        if let Some(stands) = stands.take() {
+            stands.tell(Ok(()));
+        }
+    }
+
     /// From here on the successor is in charge: it gets what arrived meanwhile
     /// before anybody learns its address.
-    pub(super) fn on_stands(&mut self) {
+    pub(super) fn on_commit(&mut self, workers: Workers, done: TakeOverDone) {
         let mode = std::mem::replace(&mut self.mode, Mode::Live);
-        let Mode::HandingOver { mut waiting, successor, done, moved } = mode else {
+        let Mode::HandingOver { mut waiting, successor, moved, .. } = mode else {
             self.mode = mode;
+            done.tell(Err("it had to be started again while the others were swapped".into()));
             return;
         };
         let (moving, staying): (BTreeMap<_, _>, _) = std::mem::take(&mut self.seats)
@@ -92,7 +103,7 @@ impl Builder {
         });
         self.bus.send(
             successor,
-            Msg::Go { inbox: std::mem::take(&mut self.inbox), seats: moving, inherited },
+            Msg::Go { inbox: std::mem::take(&mut self.inbox), seats: moving, inherited, workers },
         );
         self.parts.route.lead_to(successor);
         self.retire(&moved);

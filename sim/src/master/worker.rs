@@ -80,7 +80,7 @@ impl Worker {
 
     fn step(&mut self, event: Event) {
         let mut effects = Vec::new();
-        self.core.handle(event, &mut effects);
+        self.core.handle_at(self.bus.now().mono, event, &mut effects);
         for effect in effects {
             self.perform(effect);
         }
@@ -206,6 +206,14 @@ impl Worker {
                     self.bus
                         .send(door.addr, Msg::RegisterBuild { build, claim, builder, session, to });
                 }
+            }
+            Effect::SlotReserved { .. }
+            | Effect::TellLatent { .. }
+            | Effect::TellNotLatent { .. }
+            | Effect::TellDetails { .. }
+            | Effect::TellNoInstance { .. }
+            | Effect::Instance(_) => {
+                self.bus.see(Seen::Oddity("latent workers are not played"));
             }
             Effect::Ignored(kind) => self.bus.see(Seen::Ignored(kind)),
             Effect::Over => self.bus.stop(self.me),
@@ -479,12 +487,13 @@ impl Worker {
                 self.askers.insert(claim, reply);
                 self.step(Event::AskSlot { builder, claim });
             }
-            Msg::GiveBackSlot(claim) => {
+            Msg::GiveBackSlot { builder, claim } => {
                 self.bus.see(Seen::SlotBack { claim });
                 if let Some(door) = &self.successor {
-                    self.bus.send(door.addr, Msg::GiveBackSlot(claim));
+                    let builder = builder.clone();
+                    self.bus.send(door.addr, Msg::GiveBackSlot { builder, claim });
                 }
-                self.step(Event::GiveBackSlot { claim });
+                self.step(Event::GiveBackSlot { builder, claim });
             }
             Msg::KeepSlots { builder, claims } => self.step(Event::KeepSlots { builder, claims }),
             Msg::RegisterSeat { session, builder, to } => {

@@ -23,7 +23,7 @@ impl Handler<RestartBuilder> for BotMaster {
     fn handle(&mut self, message: RestartBuilder, ctx: &mut Context<Self>) -> Self::Result {
         let (me, one_at_a_time) = (ctx.address(), self.reloads.clone());
         Box::pin(async move {
-            let turn = one_at_a_time.lock().await;
+            let turn = one_at_a_time.alone().await;
             let told = me.send(StartAgain(message.0)).await.map_err(|_| Refusal::Gone)??;
             drop(turn);
             told.await.unwrap_or(Err(Refusal::Gone))

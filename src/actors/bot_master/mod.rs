@@ -5,10 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseFuture};
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::oneshot;
 
 mod again;
+mod instances;
 mod reload;
+mod turns;
+
+pub use instances::LetInstancesGo;
 
 use super::builder::{Builder, BuilderParts, Remains, SuccessorFailed};
 use super::convert::with_set;
@@ -24,7 +28,9 @@ use crate::core::views::{BigState, BuilderView};
 use crate::faults;
 use crate::messages::*;
 use crate::settings::{Loaded, Problem, Settings, TokenBook};
-use crate::store::{NewBuildset, Op, OpOutcome, SetPart, StoreError, Transaction, WorkerRow};
+use crate::store::{
+    InstanceRow, NewBuildset, Op, OpOutcome, SetPart, StoreError, Transaction, WorkerRow,
+};
 
 /// Answered once every builder stands.
 #[derive(actix::Message)]
@@ -53,6 +59,8 @@ pub struct Parts {
     pub builder_ids: BTreeMap<BuilderName, BuilderId>,
     /// Workers as stored.
     pub worker_rows: BTreeMap<WorkerName, WorkerRow>,
+    /// Instances of latent workers as stored.
+    pub instances: Vec<InstanceRow>,
     /// The one generator.
     pub rng: Rng,
 }
@@ -89,6 +97,10 @@ pub struct BotMaster {
     handles: Option<Arc<BTreeMap<WorkerName, Arc<WorkerHandle>>>>,
     ids: BTreeMap<BuilderName, BuilderId>,
     rows: BTreeMap<WorkerName, WorkerRow>,
+    /// Instances that an earlier master left and nobody has looked at.
+    instances: Vec<InstanceRow>,
+    /// Workers of an earlier configuration whose instances are let go.
+    former: BTreeSet<WorkerId>,
     /// Successors that do not stand yet.
     successors: BTreeMap<BuilderName, (u64, Addr<Builder>)>,
     /// Builders that were removed and may still have builds.
@@ -102,7 +114,7 @@ pub struct BotMaster {
     next_child: u64,
     starting: BTreeSet<BuilderName>,
     ready: Vec<oneshot::Sender<()>>,
-    reloads: Arc<Mutex<()>>,
+    reloads: turns::Turns,
     draining: bool,
 }
 
@@ -169,6 +181,8 @@ impl BotMaster {
             handles: None,
             ids: parts.builder_ids,
             rows: parts.worker_rows,
+            instances: parts.instances,
+            former: BTreeSet::new(),
             successors: BTreeMap::new(),
             removed: BTreeMap::new(),
             retired: BTreeMap::new(),
@@ -177,7 +191,7 @@ impl BotMaster {
             next_child: 1,
             starting: BTreeSet::new(),
             ready: Vec::new(),
-            reloads: Arc::new(Mutex::new(())),
+            reloads: turns::Turns::default(),
             draining: false,
         }
     }
@@ -214,6 +228,7 @@ impl BotMaster {
         let child = self.child();
         let Some(row) = self.rows.get(&config.name) else { return };
         let (world, id, paused) = (self.world.clone(), row.id, row.paused);
+        let instances = self.take_instances(id);
         let master = ctx.address().recipient();
         let made = config.clone();
         let addr = start_supervised(
@@ -222,7 +237,7 @@ impl BotMaster {
             ctx.address().recipient(),
             world.clock.clone(),
             MayRestart::new(true),
-            move |_| Worker::new(world, id, made, paused, master),
+            move |_| Worker::new(world, id, made, paused, master).with_instances(instances),
         );
         let handle = Arc::new(WorkerHandle::new(config.name.clone(), id, &addr));
         let entry = WorkerEntry { config: config.clone(), child, addr, handle };
@@ -406,6 +421,7 @@ impl Actor for BotMaster {
             self.start_builder(builder, ctx);
         }
         self.configure_workers(BTreeSet::new());
+        self.sweep(ctx);
     }
 }
 
@@ -667,6 +683,8 @@ impl Handler<ChildDown> for BotMaster {
                     let config = entry.config.clone();
                     master.start_worker(&config, ctx);
                     master.configure_workers(BTreeSet::new());
+                    // What the dead one knew of its instances is gone with it.
+                    master.sweep(ctx);
                 }
             });
             return;

@@ -1,7 +1,10 @@
-//! Reloads: read and check, work out, store, do, and tell what was done.
+//! Reloads: read and check, work out, make the successors, store, do, and tell
+//! what was done.
 //!
 //! One runs at a time; others wait their turn. What is changed is worked out
-//! before anything is touched, and a bad file touches nothing.
+//! before anything is touched, and a bad file touches nothing. The successors
+//! are built beside the builders in charge, and only when all of them stand,
+//! and the store has what is new, is anything swapped (fault row FC10).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -9,25 +12,39 @@ use std::sync::Arc;
 use actix::{Addr, AsyncContext, Context, Handler, ResponseFuture};
 use tokio::sync::oneshot;
 
-use super::{BotMaster, Known, declare, declared, refusal};
-use crate::actors::builder::{Builder, GiveUp, RetireBuilder, TakeOver};
+use super::turns::{SAY_EVERY, Turn, saying};
+use super::{BotMaster, Known, ReadSettings, declare, declared, refusal};
+use crate::actors::builder::{Builder, Commit, GiveUp, RetireBuilder, SuccessorFailed, TakeOver};
 use crate::actors::runtime::{MayRestart, start_supervised};
+use crate::clock::Clock;
 use crate::core::bot_master::{Action, Plan};
 use crate::core::ids::*;
 use crate::core::values::BuilderConfig;
 use crate::messages::*;
-use crate::settings::{Settings, TokenBook};
-use crate::store::{Op, Transaction};
+use crate::settings::{Settings, TokenBook, make_tokens_of_latent_workers};
+use crate::store::{Op, StateStore, Transaction};
 
 /// Second step of a reload: worked out on the BotMaster's own state.
 #[derive(actix::Message)]
 #[rtype(result = "(ReloadReport, Vec<Op>)")]
 struct Prepare(Arc<Settings>);
 
-/// Third step: everything is stored; now it is done. Answers the takeovers
-/// that are under way.
+/// Third step: a successor for each builder that changed, which takes over
+/// nothing yet. Answers when each of them stands.
 #[derive(actix::Message)]
-#[rtype(result = "Vec<(BuilderName, oneshot::Receiver<Result<(), String>>)>")]
+#[rtype(result = "Promises")]
+struct Stand(Arc<Settings>);
+
+/// One of them does not stand, or the store cannot have it: everything stays
+/// as it is.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct Abandon(String);
+
+/// Fourth step: everything is stored and every successor stands; now it is
+/// done. Answers the takeovers that are under way.
+#[derive(actix::Message)]
+#[rtype(result = "Promises")]
 struct Apply {
     settings: Arc<Settings>,
     tokens: TokenBook,
@@ -40,6 +57,23 @@ struct Apply {
 struct Settle {
     settings: Arc<Settings>,
     failed: BTreeMap<BuilderName, String>,
+}
+
+/// What builders will answer.
+type Promises = Vec<(BuilderName, oneshot::Receiver<Result<(), String>>)>;
+
+/// Waits for all; what failed, and why.
+async fn failures(promises: Promises) -> BTreeMap<BuilderName, String> {
+    let mut failed = BTreeMap::new();
+    for (name, done) in promises {
+        let why = match done.await {
+            Ok(Ok(())) => continue,
+            Ok(Err(why)) => why,
+            Err(_) => "the builder went away meanwhile".into(),
+        };
+        failed.insert(name, why);
+    }
+    failed
 }
 
 impl BotMaster {
@@ -81,71 +115,123 @@ impl Handler<Reload> for BotMaster {
         if self.draining {
             return Box::pin(async { Err(Refusal::Stopping) });
         }
-        let (me, store) = (ctx.address(), self.world.store.clone());
-        let (one_at_a_time, read) = (self.reloads.clone(), self.read_settings.clone());
-        let file = self.settings.file.display().to_string();
-        let clock = self.world.clock.clone();
+        let way = Way {
+            me: ctx.address(),
+            store: self.world.store.clone(),
+            read: self.read_settings.clone(),
+            file: self.settings.file.display().to_string(),
+            clock: self.world.clock.clone(),
+        };
+        let turns = self.reloads.clone();
+        if message.dry {
+            return Box::pin(async move {
+                let _turn = turns.alone().await;
+                way.go(message).await
+            });
+        }
+        let number = turns.draw();
         Box::pin(async move {
-            let _turn = one_at_a_time.lock().await;
-            let began = clock.now().mono;
-            let settings = match message.settings {
-                Some(settings) => *settings,
-                None => {
-                    let loaded = tokio::task::spawn_blocking(move || read()).await;
-                    match loaded.map_err(|_| Refusal::Gone)? {
-                        Ok(loaded) => loaded.settings,
-                        // A bad file changes nothing and says why.
-                        Err(problems) => {
-                            return Ok(ReloadReport { file, problems, ..ReloadReport::default() });
-                        }
+            let work = async {
+                let _turn = match turns.take(number).await {
+                    Turn::Mine(turn) => turn,
+                    Turn::Done(outcome) => return outcome,
+                };
+                let outcome = way.go(message).await;
+                turns.end(number, &outcome);
+                outcome
+            };
+            saying(SAY_EVERY, work, |passed| {
+                tracing::warn!(seconds = passed.as_secs(), "a reload is still under way");
+            })
+            .await
+        })
+    }
+}
+
+/// What a reload needs on its way.
+struct Way {
+    me: Addr<BotMaster>,
+    store: Arc<dyn StateStore>,
+    read: Arc<ReadSettings>,
+    file: String,
+    clock: Clock,
+}
+
+impl Way {
+    async fn go(self, message: Reload) -> Result<ReloadReport, Refusal> {
+        let Self { me, store, read, file, clock } = self;
+        let began = clock.now().mono;
+        let settings = match message.settings {
+            Some(settings) => *settings,
+            None => {
+                let loaded = tokio::task::spawn_blocking(move || read()).await;
+                match loaded.map_err(|_| Refusal::Gone)? {
+                    Ok(loaded) => loaded.settings,
+                    // A bad file changes nothing and says why.
+                    Err(problems) => {
+                        return Ok(ReloadReport { file, problems, ..ReloadReport::default() });
                     }
                 }
-            };
-            let settings = Arc::new(settings);
-            let gone = |_| Refusal::Gone;
-            let (mut report, ops) = me.send(Prepare(settings.clone())).await.map_err(gone)?;
-            if message.dry {
-                // A plan tells what would change, and that would not.
-                report.entries.iter_mut().for_each(|entry| entry.error = None);
-                return Ok(report);
             }
-            let (tell, told) = oneshot::channel();
-            store.write(
-                Transaction { ops },
-                Box::new(move |written| {
-                    let _ = tell.send(written);
-                }),
-            );
-            let outcomes = told.await.map_err(|_| Refusal::Gone)?;
-            let known = declared(&settings, outcomes.map_err(|error| refusal(&error))?);
-            let files = settings.clone();
-            let read = tokio::task::spawn_blocking(move || TokenBook::read(&files)).await;
-            let (tokens, problems) = read.map_err(|_| Refusal::Gone)?;
-            for problem in problems {
-                tracing::warn!("{problem}");
+        };
+        let settings = Arc::new(settings);
+        let gone = |_| Refusal::Gone;
+        let (mut report, ops) = me.send(Prepare(settings.clone())).await.map_err(gone)?;
+        if message.dry {
+            // A plan tells what would change, and that would not.
+            report.entries.iter_mut().for_each(|entry| entry.error = None);
+            return Ok(report);
+        }
+        let standing = me.send(Stand(settings.clone())).await.map_err(gone)?;
+        let failed = failures(standing).await;
+        if let Some((name, why)) = failed.first_key_value() {
+            let all = format!("nothing was changed: builder `{name}` could not be: {why}");
+            me.send(Abandon(all.clone())).await.map_err(gone)?;
+            for entry in report.entries.iter_mut().filter(|e| e.action != Action::Keep.word()) {
+                let own = failed.get(&BuilderName::from(entry.name.as_str()));
+                let own = own.filter(|_| entry.what == "builder").cloned();
+                entry.error = Some(own.unwrap_or_else(|| all.clone()));
             }
-            let apply = Apply { settings: settings.clone(), tokens, known };
-            let takeovers = me.send(apply).await.map_err(gone)?;
-            let mut failed = BTreeMap::new();
-            for (name, done) in takeovers {
-                let why = match done.await {
-                    Ok(Ok(())) => continue,
-                    Ok(Err(why)) => why,
-                    Err(_) => "the builder went away meanwhile".into(),
-                };
-                failed.insert(name, why);
+            return Ok(report);
+        }
+        let (tell, told) = oneshot::channel();
+        store.write(
+            Transaction { ops },
+            Box::new(move |written| {
+                let _ = tell.send(written);
+            }),
+        );
+        let outcomes = match told.await {
+            Ok(Ok(outcomes)) => outcomes,
+            Ok(Err(error)) => {
+                me.send(Abandon(error.to_string())).await.map_err(gone)?;
+                return Err(refusal(&error));
             }
-            for entry in &mut report.entries {
-                if entry.what == "builder" {
-                    let why = failed.get(&BuilderName::from(entry.name.as_str()));
-                    entry.error = why.cloned().or(entry.error.take());
-                }
+            Err(_) => return Err(Refusal::Gone),
+        };
+        let known = declared(&settings, outcomes);
+        let files = settings.clone();
+        let read = tokio::task::spawn_blocking(move || {
+            let made = make_tokens_of_latent_workers(&files);
+            let (tokens, problems) = TokenBook::read(&files);
+            (tokens, made.into_iter().chain(problems))
+        });
+        let (tokens, problems) = read.await.map_err(|_| Refusal::Gone)?;
+        for problem in problems {
+            tracing::warn!("{problem}");
+        }
+        let apply = Apply { settings: settings.clone(), tokens, known };
+        let failed = failures(me.send(apply).await.map_err(gone)?).await;
+        for entry in &mut report.entries {
+            if entry.what == "builder" {
+                let why = failed.get(&BuilderName::from(entry.name.as_str()));
+                entry.error = why.cloned().or(entry.error.take());
             }
-            me.send(Settle { settings, failed }).await.map_err(gone)?;
-            let took = clock.now().mono.since(began).as_millis();
-            report.took_ms = u64::try_from(took).unwrap_or(u64::MAX).max(1);
-            Ok(report)
-        })
+        }
+        me.send(Settle { settings, failed }).await.map_err(gone)?;
+        let took = clock.now().mono.since(began).as_millis();
+        report.took_ms = u64::try_from(took).unwrap_or(u64::MAX).max(1);
+        Ok(report)
     }
 }
 
@@ -177,6 +263,36 @@ impl Handler<Prepare> for BotMaster {
             }
         }
         actix::MessageResult((report, ops))
+    }
+}
+
+impl Handler<Stand> for BotMaster {
+    type Result = actix::MessageResult<Stand>;
+    fn handle(&mut self, message: Stand, ctx: &mut Context<Self>) -> Self::Result {
+        let settings = message.0;
+        let mut standing = Vec::new();
+        for entry in self.plan(&settings).builders {
+            let config = settings.builders.iter().find(|b| b.name == entry.name);
+            if let (Action::Change, Some(config)) = (entry.action, config)
+                && !self.is_broken(&entry.name)
+                && let Some(stands) = self.make_successor(config, ctx)
+            {
+                standing.push((entry.name, stands));
+            }
+        }
+        actix::MessageResult(standing)
+    }
+}
+
+impl Handler<Abandon> for BotMaster {
+    type Result = ();
+    fn handle(&mut self, message: Abandon, _: &mut Context<Self>) {
+        for (name, (_, successor)) in std::mem::take(&mut self.successors) {
+            successor.do_send(GiveUp);
+            if let Some(entry) = self.builders.get(&name) {
+                entry.addr.do_send(SuccessorFailed(message.0.clone()));
+            }
+        }
     }
 }
 
@@ -217,14 +333,17 @@ impl Handler<Apply> for BotMaster {
             let config = settings.builders.iter().find(|b| b.name == entry.name);
             match (entry.action, config) {
                 (Action::Add, Some(config)) => self.start_builder(config, ctx),
+                (Action::Change, _) if self.successors.contains_key(&entry.name) => {
+                    let workers = self.worker_handles();
+                    let (done, told) = oneshot::channel();
+                    if let Some(builder) = self.builders.get(&entry.name) {
+                        builder.addr.do_send(Commit { workers, done });
+                    }
+                    takeovers.push((entry.name, told));
+                }
                 // The cause may have been in the settings.
                 (Action::Change, Some(config)) if self.is_broken(&entry.name) => {
                     self.start_builder(config, ctx);
-                }
-                (Action::Change, Some(config)) => {
-                    if let Some(done) = self.succeed(config, ctx) {
-                        takeovers.push((entry.name, done));
-                    }
                 }
                 (Action::Remove, _) => {
                     if let Some(builder) = self.builders.remove(&entry.name) {
@@ -287,15 +406,16 @@ impl BotMaster {
         self.builders.get(name).is_some_and(|entry| entry.broken.is_some())
     }
 
-    /// A new Builder actor takes over from the one in charge.
-    fn succeed(
+    /// A new Builder actor that is to take over from the one in charge. Answers
+    /// whether it stands.
+    fn make_successor(
         &mut self,
         config: &Arc<BuilderConfig>,
         ctx: &mut Context<Self>,
     ) -> Option<oneshot::Receiver<Result<(), String>>> {
         let name = config.name.clone();
         let entry = self.builders.get(&name)?;
-        let (done, told) = oneshot::channel();
+        let (stands, told) = oneshot::channel();
         let (id, route, old) = (entry.id, entry.route.clone(), entry.addr.clone());
         let may_restart = MayRestart::new(false);
         let child = self.child();
@@ -309,7 +429,7 @@ impl BotMaster {
             move |_| Builder::successor(parts),
         );
         self.successors.insert(name, (child, successor.clone()));
-        old.do_send(TakeOver { successor, config: config.clone(), done });
+        old.do_send(TakeOver { successor, config: config.clone(), stands: Some(stands) });
         Some(told)
     }
 }

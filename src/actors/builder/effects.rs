@@ -105,7 +105,8 @@ impl Builder {
             Effect::AskSlot { worker, claim } => self.ask_slot(&worker, claim, ctx),
             Effect::GiveBackSlot { worker, claim } => {
                 if let Some(handle) = self.worker(&worker) {
-                    handle.give_back.do_send(GiveBackSlot(claim));
+                    let builder = self.name().clone();
+                    handle.give_back.do_send(GiveBackSlot { builder, claim });
                 }
             }
             Effect::Claim { claim, worker_id, incarnation, requests, config } => {
@@ -138,6 +139,17 @@ impl Builder {
                 if let Some(seat) = self.seats.remove(&worker) {
                     seat.addr.do_send(LetGo);
                 }
+            }
+            Effect::NewLatent { worker } => self.new_latent(&worker, ctx),
+            Effect::DropLatent { worker } => self.drop_latent(&worker),
+            Effect::Substantiate { worker, claim } => self.substantiate(&worker, claim, ctx),
+            Effect::CallBackSubstantiation { worker, claim } => {
+                self.call_back_substantiation(&worker, claim);
+            }
+            Effect::TellLatent { worker, news } => self.tell_latent(&worker, news),
+            Effect::PingLatent { worker } => self.ping_latent(worker, ctx),
+            Effect::FailBuild { claim, worker, requests, state_string, config } => {
+                self.fail_build(claim, &worker, requests, state_string, &config, ctx);
             }
             Effect::StartOnSeat { worker, order } => match self.seat(&worker) {
                 Some(seat) => seat.addr.do_send(StartBuild {
@@ -546,6 +558,13 @@ impl Builder {
         }
     }
 
+    /// What is to be told after this is told by somebody else.
+    pub(super) fn flush_now(&mut self, ctx: &mut Context<Self>) {
+        if !self.notes.is_empty() {
+            self.write(Vec::new(), |_| None, ctx);
+        }
+    }
+
     pub(super) fn show_soon(&mut self, ctx: &mut Context<Self>) {
         if !self.show_due {
             self.show_due = true;
@@ -640,9 +659,7 @@ impl Handler<FlushNotes> for Builder {
     type Result = ();
     fn handle(&mut self, _: FlushNotes, ctx: &mut Context<Self>) {
         self.notes_due = false;
-        if !self.notes.is_empty() {
-            self.write(Vec::new(), |_| None, ctx);
-        }
+        self.flush_now(ctx);
     }
 }
 

@@ -13,12 +13,14 @@ use tokio::sync::oneshot;
 
 mod burial;
 mod effects;
+mod latent;
 mod rebuild;
 mod takeover;
 
-pub use takeover::{GiveUp, RetireBuilder, SuccessorFailed, TakeOver};
+pub use takeover::{Commit, GiveUp, RetireBuilder, SuccessorFailed, TakeOver};
 
 use super::build::Build;
+use super::latent_slave_builder::LatentSlaveBuilder;
 use super::runtime::{Alarm, MayRestart, World};
 use super::slave_builder::SlaveBuilder;
 use crate::core::builder::{BuilderCore, Event, ReplyId};
@@ -30,8 +32,9 @@ use crate::faults;
 use crate::messages::*;
 use crate::store::Op;
 
+/// A SlaveBuilder, and what it speaks with.
 #[derive(Clone)]
-struct Seat {
+pub(super) struct Seat {
     addr: Addr<SlaveBuilder>,
     link: WorkerLink,
     worker: Arc<WorkerHandle>,
@@ -41,6 +44,13 @@ struct Seat {
 struct Claimed {
     properties: Properties,
     incarnation: Incarnation,
+}
+
+/// A LatentSlaveBuilder, and what it was made from.
+#[derive(Clone)]
+struct LatentSeat {
+    addr: Addr<LatentSlaveBuilder>,
+    add: AddLatent,
 }
 
 enum Input {
@@ -118,6 +128,11 @@ pub struct Builder {
     seats: BTreeMap<WorkerName, Seat>,
     /// Seats that moved to the successor while our own builds were using them.
     lent: BTreeMap<WorkerName, Seat>,
+    latents: BTreeMap<WorkerName, LatentSeat>,
+    /// Those that moved to the successor while our own builds waited for them.
+    lent_latents: BTreeMap<WorkerName, LatentSeat>,
+    /// Latent workers that wait for the core's word.
+    latent_adds: BTreeMap<WorkerName, AddLatent>,
     /// Somebody else is in charge; a builder that was removed has no successor.
     succeeded: bool,
     /// Whoever is in charge came by another route, where the senders of ours
@@ -182,6 +197,9 @@ impl Builder {
             mine,
             seats: BTreeMap::new(),
             lent: BTreeMap::new(),
+            latents: BTreeMap::new(),
+            lent_latents: BTreeMap::new(),
+            latent_adds: BTreeMap::new(),
             succeeded: false,
             yielded: false,
             backlog: VecDeque::new(),
@@ -290,6 +308,12 @@ impl Builder {
                 self.attaches.insert(worker.clone(), attach);
                 Event::Attach { worker, session }
             }
+            BuilderMail::AddLatent(add) => {
+                faults::point("builder.add_latent");
+                let worker = add.worker.clone();
+                self.latent_adds.insert(worker.clone(), add);
+                Event::AddLatent { worker }
+            }
             BuilderMail::Event(event) => {
                 point_of(&event);
                 event
@@ -375,6 +399,7 @@ impl Builder {
         self.show_due = false;
         self.over_due = false;
         self.attaches.clear();
+        self.latent_adds.clear();
         // Those who wait learn at once that nobody will answer.
         self.replies.clear();
         let generation = self.core.generation();
@@ -385,7 +410,9 @@ impl Builder {
         // the predecessor: it stays in charge, and the reload reports it.
         let waiting = match mode {
             Mode::HandingOver { waiting, take_over, .. } => {
-                let _ = take_over.done.send(Err("the builder had to be started again".into()));
+                if let Some(stands) = take_over.stands {
+                    let _ = stands.send(Err("the builder had to be started again".into()));
+                }
                 waiting
             }
             Mode::Loading { waiting } | Mode::Succeeding { waiting, .. } => waiting,

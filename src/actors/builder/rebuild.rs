@@ -151,6 +151,7 @@ impl Builder {
         let inherited = self.inherited.keys().copied().collect();
         let mut effects = Vec::new();
         let now = self.world().clock.now();
+        self.forget_substantiations();
         self.core.rebuild(now, core_records, reports, &running, &inherited, &mut effects);
         if retired.is_some() {
             self.core.retire(&BTreeSet::new(), self.succeeded, &mut effects);

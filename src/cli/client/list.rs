@@ -130,12 +130,16 @@ pub fn workers(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientErr
         let flag = |key: &str| row.get(key) == Some(&Value::Bool(true));
         let attached =
             row.get("connected_to").and_then(Value::as_array).is_some_and(|to| !to.is_empty());
-        let mut state = vec![if attached { "attached" } else { "away" }];
+        let instance = view.and_then(|view| view.get("instance"));
+        let mut state = vec![match instance {
+            Some(instance) => instance_state(instance),
+            None => if attached { "attached" } else { "away" }.to_owned(),
+        }];
         if flag("paused") {
-            state.push("paused");
+            state.push("paused".into());
         }
         if flag("graceful") {
-            state.push("leaving");
+            state.push("leaving".into());
         }
         let slots = view.map_or_else(
             || "-".into(),
@@ -152,6 +156,33 @@ pub fn workers(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientErr
         ]);
     }
     finished(output, &table, "No worker is configured.")
+}
+
+/// Where a latent worker's instance stands: `latent`, `up for 3 min`,
+/// `destroying (4 tries: …)`.
+fn instance_state(instance: &Value) -> String {
+    let state = text(instance, "state");
+    let since = number(instance, "since").map_or(0, |micros| micros / 1_000_000);
+    let how_long = span((now() - since).max(0));
+    let mut shown = match state.as_str() {
+        "up" => format!("up for {how_long}"),
+        "idle" => format!("up for {how_long}, idle"),
+        "away" => "up, connection lost".into(),
+        "substantiating" => format!("substantiating for {how_long}"),
+        _ => state,
+    };
+    let tries = number(instance, "tries").unwrap_or(0);
+    match instance.get("error").and_then(Value::as_str) {
+        Some(error) => shown += &format!(" ({tries} tries: {})", printable(error)),
+        None if tries > 1 => shown += &format!(" ({tries} tries)"),
+        None => {}
+    }
+    // A former instance beside the present one.
+    let going = number(instance, "going").unwrap_or(0);
+    if going > 0 && !shown.starts_with("destroying") {
+        shown += &format!(", {going} to be destroyed");
+    }
+    shown
 }
 
 /// The requests that wait.

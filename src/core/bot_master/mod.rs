@@ -10,6 +10,7 @@ pub use plan::{Action, Entry, Plan};
 pub use restart_policy::RestartPolicy;
 
 use super::ids::{BuilderName, BuildsetId};
+use super::planted;
 
 /// The order in which "every builder is tried" (row B32).
 #[derive(Clone, PartialEq, Debug, Default)]
@@ -52,7 +53,9 @@ impl Roster {
                 self.oldest.get(name).map(|set| (*set, place, name))
             })
             .collect();
-        waiting.sort();
+        if !planted::is("b32_in_order_of_names") {
+            waiting.sort();
+        }
         waiting.into_iter().map(|(_, _, name)| name.clone()).collect()
     }
 }

@@ -121,6 +121,40 @@ pub enum Event {
         /// Its incarnation.
         incarnation: Incarnation,
     },
+    /// A latent worker serves this builder (row B26).
+    AddLatent {
+        /// Which.
+        worker: WorkerName,
+    },
+    /// A worker is no latent one any more.
+    NotLatent {
+        /// Which.
+        worker: WorkerName,
+    },
+    /// The worker keeps a slot for the build, and its instance is not there.
+    SlotReserved {
+        /// Whose.
+        claim: ClaimId,
+    },
+    /// The instance that the build waits for is there for this builder.
+    Substantiated {
+        /// Whose.
+        claim: ClaimId,
+    },
+    /// The instance that the build waits for will not be there.
+    NotSubstantiated {
+        /// Whose.
+        claim: ClaimId,
+        /// Why; none when it was not tried.
+        error: Option<String>,
+        /// Asking again is no use.
+        permanent: bool,
+    },
+    /// The end of a build without a worker is durable, or not ours to write.
+    FailedBuild {
+        /// Whose.
+        claim: ClaimId,
+    },
     /// The worker has no slot just now. It will say when it has one.
     SlotRefused {
         /// Whose.
@@ -266,6 +300,20 @@ pub struct StartOrder {
     pub config: Arc<BuilderConfig>,
 }
 
+/// News of a latent worker's connection, for its LatentSlaveBuilder.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum LatentNews {
+    /// It is attached for this builder.
+    Attached,
+    /// It cannot serve this builder.
+    AttachFailed {
+        /// Why.
+        error: String,
+    },
+    /// It ended.
+    Detached,
+}
+
 /// What a builder wants done.
 #[derive(Clone, PartialEq, Debug)]
 pub enum Effect {
@@ -359,6 +407,58 @@ pub enum Effect {
     DropSeat {
         /// Which.
         worker: WorkerName,
+    },
+    /// Have a LatentSlaveBuilder for the worker; one that is there stays, and
+    /// waits for no build of an actor that panicked.
+    NewLatent {
+        /// Which.
+        worker: WorkerName,
+    },
+    /// Let the LatentSlaveBuilder go.
+    DropLatent {
+        /// Which.
+        worker: WorkerName,
+    },
+    /// Have the instance of a latent worker made; answered `Substantiated` or
+    /// `NotSubstantiated`.
+    Substantiate {
+        /// Which.
+        worker: WorkerName,
+        /// For whom.
+        claim: ClaimId,
+    },
+    /// The build does not wait for the instance any more.
+    CallBackSubstantiation {
+        /// Which worker.
+        worker: WorkerName,
+        /// Whose.
+        claim: ClaimId,
+    },
+    /// News for the LatentSlaveBuilder.
+    TellLatent {
+        /// Which worker.
+        worker: WorkerName,
+        /// What.
+        news: LatentNews,
+    },
+    /// A person's ping of a latent worker without an instance.
+    PingLatent {
+        /// Which.
+        worker: WorkerName,
+    },
+    /// Write down a build that never had a worker, with its requests' end;
+    /// answered `FailedBuild`.
+    FailBuild {
+        /// For whom.
+        claim: ClaimId,
+        /// The worker that could not be had.
+        worker: WorkerName,
+        /// In their present epochs.
+        requests: Vec<(RequestId, Epoch)>,
+        /// For people.
+        state_string: String,
+        /// The builder as it was when the build was chosen.
+        config: Arc<BuilderConfig>,
     },
     /// Ping the worker and start the build there.
     StartOnSeat {

@@ -3,11 +3,11 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use super::BuilderCore;
 use super::event::Effect;
 use super::expectations::Expectations;
 use super::queue::Queue;
 use super::seat::{Pause, Seat, SeatUse};
+use super::{BuilderCore, Phase};
 use crate::core::ids::*;
 use crate::core::planted;
 use crate::core::rng::Rng;
@@ -83,7 +83,8 @@ impl BuilderCore {
             .seats
             .iter()
             .filter(|(worker, seat)| {
-                new.workers.contains(worker) && seat.used != SeatUse::Attaching
+                let attached = seat.used != SeatUse::Attaching;
+                new.workers.contains(worker) && (attached || planted::is("t06_attaching_ones_move"))
             })
             .map(|(worker, seat)| (worker.clone(), seat.clone()))
             .collect();
@@ -110,6 +111,9 @@ impl BuilderCore {
     }
 
     fn queue_to_hand_over(&self) -> Queue {
+        if planted::is("t01_queue_stays_behind") {
+            return Queue::default();
+        }
         let mut queue = self.queue.clone();
         if planted::is("takeover_forgets_a_request") {
             let head = queue.iter().next().map(|request| request.id);
@@ -130,6 +134,14 @@ impl BuilderCore {
             self.inherited.clear();
         }
         self.seats.retain(|worker, _| !moved.contains(worker));
+        // Their instance will not attach for a builder that does not list the
+        // worker: their requests wait again where the queue is (row T09).
+        let stuck = self.builds.iter().filter(|(_, build)| {
+            build.phase == Phase::Substantiating && !moved.contains(&build.worker)
+        });
+        for claim in stuck.map(|(claim, _)| *claim).collect::<Vec<_>>() {
+            self.call_back_substantiation(claim, fx);
+        }
         self.settle(fx);
     }
 
@@ -178,10 +190,13 @@ impl BuilderCore {
                 let has_build = matches!(&seat.used, SeatUse::Taken(claim) if is_ours(claim));
                 !has_build && !seat.pinging
             })
+            .filter(|_| !planted::is("t05_idle_ones_stay_for_ever"))
             .map(|(worker, _)| worker.clone())
             .collect();
         for worker in idle {
-            self.seats.remove(&worker);
+            if self.seats.remove(&worker).is_some_and(|seat| seat.latent.is_some()) {
+                fx.push(Effect::DropLatent { worker: worker.clone() });
+            }
             fx.push(Effect::DropSeat { worker });
         }
         if self.builds.is_empty() && self.inherited.is_empty() && self.pings.is_empty() {

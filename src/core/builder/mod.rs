@@ -11,6 +11,7 @@ mod eta;
 mod event;
 mod expectations;
 mod handover;
+mod latent;
 mod queue;
 mod rebuild;
 mod requests;
@@ -27,15 +28,16 @@ use std::sync::Arc;
 
 pub use compare::compare_to_setup;
 pub use eta::{Accuracy, Left, QUEUED, QueuedEta, SeatFree, schedule};
-pub use event::{Answer, Effect, Event, ReplyId, StartFailure, StartOrder};
+pub use event::{Answer, Effect, Event, LatentNews, ReplyId, StartFailure, StartOrder};
 pub use expectations::{Estimate, Expectations, Prediction, StepTimes, WINDOW, seconds};
 pub use handover::{Handover, InheritedBuild};
 pub use queue::{Queue, Request, WORKER_PROPERTY, named_worker};
 pub use rebuild::{OpenBuild, Records, SeatReport, SeatReportUse};
-pub use seat::{Pause, Seat, SeatUse};
+pub use seat::{Latent, Pause, Seat, SeatRank, SeatUse};
 pub use table::{CAUSES, Cause, STAGE_TABLE, STAGES, Stage};
 
 use super::ids::*;
+use super::planted;
 use super::rng::Rng;
 use super::time::{Now, Timestamp};
 use super::transitions::{self, Word};
@@ -47,6 +49,11 @@ use super::views::{ActiveBuildView, BigState, BuilderView};
 enum Phase {
     /// The worker was asked for a slot; it answers in the same process.
     Reserving,
+    /// The instance of a latent worker is waited for, its slot is kept, and
+    /// nothing is claimed. The LatentSlaveBuilder has the deadline.
+    Substantiating,
+    /// Its end without a worker is being written; the store answers or closes.
+    Failing,
     /// The store was asked; it answers or closes.
     Claiming { worker_id: WorkerId, incarnation: Incarnation },
     /// The SlaveBuilder pings and starts, with deadlines of its own.
@@ -219,6 +226,14 @@ impl BuilderCore {
             Event::SlotGranted { claim, worker_id, incarnation } => {
                 self.on_slot_granted(claim, worker_id, incarnation, fx);
             }
+            Event::AddLatent { worker } => self.on_add_latent(worker, fx),
+            Event::NotLatent { worker } => self.on_not_latent(&worker, fx),
+            Event::SlotReserved { claim } => self.on_slot_reserved(claim, fx),
+            Event::Substantiated { claim } => self.on_substantiated(claim, fx),
+            Event::NotSubstantiated { claim, error, permanent } => {
+                self.on_not_substantiated(claim, error, permanent, fx);
+            }
+            Event::FailedBuild { claim } => self.on_failed_build(claim, fx),
             Event::SlotRefused { claim } => self.on_slot_refused(claim, fx),
             Event::Claimed { claim, build, requests } => {
                 self.on_claimed(claim, build, &requests, fx);
@@ -290,7 +305,8 @@ impl BuilderCore {
     /// Row B17.
     fn refresh_big_state(&mut self, fx: &mut Vec<Effect>) {
         let attached = self.has_worker();
-        let building = !self.builds.is_empty() || !self.inherited.is_empty();
+        let theirs = !self.inherited.is_empty() && !planted::is("t03_predecessors_builds_unseen");
+        let building = !self.builds.is_empty() || theirs;
         let state = if !attached && !building {
             BigState::Offline
         } else if building {
@@ -298,7 +314,13 @@ impl BuilderCore {
         } else {
             BigState::Idle
         };
-        if state != self.big_state {
+        // Nothing to tell when the next build begins in this very moment, with
+        // the answer to the slot that was given back.
+        let in_turn = self.seats.values().any(|seat| seat.in_turn);
+        if state == BigState::Idle && in_turn && !self.queue.is_empty() {
+            return;
+        }
+        if state != self.big_state || planted::is("b17_told_without_a_change") {
             self.big_state = state;
             fx.push(Effect::Note { worker: None, text: state.word().into(), error: None });
         }
@@ -349,6 +371,16 @@ impl BuilderCore {
         })
     }
 
+    fn seat_word(&self, seat: &Seat) -> &'static str {
+        match seat.used {
+            SeatUse::Taken(claim) => match self.builds.get(&claim).map(|build| build.phase) {
+                Some(Phase::Substantiating) => "substantiating",
+                _ => seat.word(),
+            },
+            SeatUse::Attaching | SeatUse::Free => seat.word(),
+        }
+    }
+
     /// What people may see.
     #[must_use]
     pub fn view(&self) -> BuilderView {
@@ -378,7 +410,7 @@ impl BuilderCore {
             workers: self
                 .seats
                 .iter()
-                .map(|(worker, seat)| (worker.clone(), seat.word()))
+                .map(|(worker, seat)| (worker.clone(), self.seat_word(seat)))
                 .collect(),
             max_builds: self.config.max_builds,
             expected: self.expectations.total(),

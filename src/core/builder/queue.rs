@@ -56,8 +56,11 @@ struct Place(Reverse<bool>, Reverse<i64>, RequestId);
 
 impl Place {
     fn of(request: &Request) -> Self {
-        let first = request.requeued && !planted::is("requeued_to_the_tail");
-        Self(Reverse(first), Reverse(request.priority), request.id)
+        let requeued = request.requeued && !planted::is("requeued_to_the_tail");
+        if planted::is("b08_requeue_in_submit_order") {
+            return Self(Reverse(false), Reverse(request.priority), request.id);
+        }
+        Self(Reverse(requeued), Reverse(request.priority), request.id)
     }
 }
 

@@ -180,7 +180,9 @@ impl BuilderCore {
                     used,
                     order,
                     worker_full: false,
+                    in_turn: false,
                     pinging: report.pinging,
+                    latent: None,
                 },
             );
         }

@@ -33,6 +33,9 @@ impl BuilderCore {
         fx: &mut Vec<Effect>,
     ) {
         if let Some(request) = self.queue.remove(id) {
+            if planted::is("b07_cancelled_one_waits_on") {
+                self.queue.push(request.clone());
+            }
             fx.push(Effect::CancelWaiting { request, reply: Some(reply) });
             return;
         }
@@ -94,6 +97,14 @@ impl BuilderCore {
                     fx.push(Effect::CancelWaiting { request, reply });
                 }
             }
+            Phase::Substantiating => {
+                if let Some(request) = build.take(id) {
+                    fx.push(Effect::CancelWaiting { request, reply });
+                }
+                if self.builds.get(&claim).is_some_and(|build| build.requests.is_empty()) {
+                    self.call_back_substantiation(claim, fx);
+                }
+            }
             Phase::Claiming { .. } | Phase::Unclaiming => build.leaving.push(leaving),
             Phase::Starting => {
                 let asked = build.leaves(id);
@@ -103,7 +114,7 @@ impl BuilderCore {
                     fx.push(Effect::LeaveStart { worker, claim, request: id });
                 }
             }
-            Phase::Running | Phase::Orphaned => {
+            Phase::Failing | Phase::Running | Phase::Orphaned => {
                 fx.extend(reply.map(|reply| Effect::Answer(reply, Answer::Done(false))));
             }
         }

@@ -39,17 +39,26 @@ impl BuilderCore {
             fx.push(Effect::Ignored("end of a build that is gone"));
             return;
         };
+        let stopped = build.stop.is_some();
         // Whoever waits for a cancel that was never settled: it came too late.
         for reply in std::mem::take(&mut build.leaving).into_iter().filter_map(|l| l.reply) {
             fx.push(Effect::Answer(reply, Answer::Done(false)));
         }
-        self.end_start(claim, fx);
+        self.leave(claim, true, fx);
         let success = result == BuildResult::Success;
         let times = times.filter(|_| success || planted::is("expectations_learn_from_failures"));
         if !self.retired
             && let Some(times) = &times
         {
             self.learn(times, fx);
+        }
+        if stopped {
+            // The stop came while the build was being queued again: nothing of
+            // it runs once more (fault row FF05).
+            let unwanted = requeued.into_iter();
+            fx.extend(unwanted.map(|request| Effect::CancelWaiting { request, reply: None }));
+            self.give_back(claim, Vec::new(), times, fx);
+            return;
         }
         self.give_back(claim, requeued, times, fx);
     }

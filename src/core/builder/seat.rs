@@ -4,6 +4,7 @@
 use std::time::Duration;
 
 use crate::core::ids::{ClaimId, SessionId};
+use crate::core::planted;
 use crate::core::time::Timestamp;
 
 /// First pause after a failed start, doubled with each further one.
@@ -32,12 +33,25 @@ pub enum SeatUse {
 pub enum SeatRank {
     /// The worker is connected and idle.
     Idle,
+    /// A latent worker whose instance has to be made first.
+    Unsubstantiated,
+}
+
+/// Where a latent worker's place stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Latent {
+    /// There is no connection (row L01).
+    Away,
+    /// The attach is on its way; ends as that of every worker.
+    Attaching,
+    /// Attached: as every worker.
+    Up,
 }
 
 /// One worker's place at one builder.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Seat {
-    /// The connection it belongs to.
+    /// The connection it belongs to; a latent worker's last one.
     pub session: SessionId,
     /// What it is used for.
     pub used: SeatUse,
@@ -45,21 +59,35 @@ pub struct Seat {
     pub order: u64,
     /// The worker refused a slot and has not said since that it has one.
     pub worker_full: bool,
+    /// A build here has just ended, and every builder is tried before this one
+    /// takes the worker again (row B16).
+    pub in_turn: bool,
     /// A person's ping is under way: no start joins it (row S09).
     pub pinging: bool,
+    /// Where it stands, when the worker is a latent one: its place is there
+    /// without a connection, too, and is never `SeatUse::Attaching`.
+    pub latent: Option<Latent>,
 }
 
 impl Seat {
     /// Whether a build may be put here now, as far as the builder knows.
     #[must_use]
     pub fn is_available(&self) -> bool {
-        matches!(self.used, SeatUse::Free) && !self.worker_full && !self.pinging
+        let pinging = self.pinging && !planted::is("s09_a_start_joins_a_persons_ping");
+        matches!(self.used, SeatUse::Free)
+            && !self.worker_full
+            && !self.in_turn
+            && !pinging
+            && self.latent != Some(Latent::Attaching)
     }
 
     /// How soon a build can begin here.
     #[must_use]
     pub fn rank(&self) -> SeatRank {
-        SeatRank::Idle
+        match self.latent {
+            Some(Latent::Away) => SeatRank::Unsubstantiated,
+            None | Some(Latent::Attaching | Latent::Up) => SeatRank::Idle,
+        }
     }
 
     /// The word for people.
@@ -68,8 +96,10 @@ impl Seat {
         match self.used {
             SeatUse::Attaching => "attaching",
             SeatUse::Taken(_) => "building",
+            SeatUse::Free if self.latent == Some(Latent::Attaching) => "attaching",
             SeatUse::Free if self.pinging => "pinging",
             SeatUse::Free if self.worker_full => "busy",
+            SeatUse::Free if self.latent == Some(Latent::Away) => "latent",
             SeatUse::Free => "idle",
         }
     }

@@ -2,7 +2,7 @@
 
 use super::event::{Effect, Event, StartFailure, StartOrder};
 use super::expectations::StepTimes;
-use super::seat::{Pause, SeatUse};
+use super::seat::{Pause, SeatRank, SeatUse};
 use super::{ActiveBuild, BuilderCore, Leaving, MERGE_LIMIT, Phase, Request, STORE_PAUSE, Stage};
 use crate::core::ids::*;
 use crate::core::planted;
@@ -20,7 +20,10 @@ impl BuilderCore {
             let Some((request, worker)) = self.choose() else { return };
             let requests = self.merged(request, &worker);
             let claim = ClaimId(self.rng.bits());
-            if let Some(seat) = self.seats.get_mut(&worker) {
+            if let Some(seat) = self.seats.get_mut(&worker)
+                && !planted::is("b29_choosing_is_a_look")
+                && !(seat.rank() == SeatRank::Unsubstantiated && planted::is("latent_chosen_twice"))
+            {
                 seat.used = SeatUse::Taken(claim);
             }
             fx.push(Effect::AskSlot { worker: worker.clone(), claim });
@@ -37,6 +40,9 @@ impl BuilderCore {
                     stop: None,
                 },
             );
+            if planted::is("b11_one_start_a_time") {
+                return;
+            }
         }
     }
 
@@ -96,6 +102,13 @@ impl BuilderCore {
             self.give_back(claim, Vec::new(), None, fx);
             return;
         }
+        let worker = build.worker.clone();
+        if self.must_substantiate(&worker) {
+            // The worker is there, and this builder has not got hold of it.
+            self.substantiate(claim, fx);
+            return;
+        }
+        let Some(build) = self.builds.get_mut(&claim) else { return };
         build.enter(Phase::Claiming { worker_id, incarnation });
         fx.push(Effect::Claim {
             claim,
@@ -341,9 +354,22 @@ impl BuilderCore {
 
     /// The build leaves `builds`; its seat and its slot are free again.
     pub(super) fn end_start(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
+        self.leave(claim, false, fx);
+    }
+
+    /// As [`Self::end_start`]. With `in_turn` this builder does not take the
+    /// worker again by itself: every builder is tried, the one with the oldest
+    /// request first (rows B16 and B32), or those that share the worker with a
+    /// busy builder would starve.
+    pub(super) fn leave(&mut self, claim: ClaimId, in_turn: bool, fx: &mut Vec<Effect>) {
         let Some(build) = self.builds.remove(&claim) else { return };
         build.check(Stage::Away);
-        self.free_seat(&build.worker, claim, false);
+        if !planted::is("b16_worker_stays_taken") {
+            self.free_seat(&build.worker, claim, false);
+        }
+        if let Some(seat) = self.seats.get_mut(&build.worker) {
+            seat.in_turn |= in_turn;
+        }
         fx.push(Effect::BuildOver { worker: build.worker.clone(), claim });
         fx.push(Effect::GiveBackSlot { worker: build.worker, claim });
     }
@@ -357,7 +383,7 @@ impl BuilderCore {
         times: Option<StepTimes>,
         fx: &mut Vec<Effect>,
     ) {
-        if self.retired {
+        if self.retired && !planted::is("t09_stranded_in_the_predecessor") {
             fx.push(Effect::TellSuccessor(Event::InheritedFinished {
                 claim,
                 requeued: requests,

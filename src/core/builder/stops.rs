@@ -48,7 +48,13 @@ impl BuilderCore {
                     fx.push(Effect::CancelWaiting { request, reply: None });
                 }
             }
-            Phase::Claiming { .. } | Phase::Unclaiming => {}
+            Phase::Substantiating => {
+                for request in std::mem::take(&mut build.requests) {
+                    fx.push(Effect::CancelWaiting { request, reply: None });
+                }
+                self.call_back_substantiation(claim, fx);
+            }
+            Phase::Failing | Phase::Claiming { .. } | Phase::Unclaiming => {}
             Phase::Starting => {
                 fx.push(Effect::CallBackStart { worker: build.worker.clone(), claim });
             }

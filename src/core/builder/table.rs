@@ -11,6 +11,10 @@ pub enum Stage {
     Away,
     /// Its worker is chosen and was asked for a slot.
     Reserving,
+    /// The instance of its latent worker is waited for; nothing is claimed.
+    Substantiating,
+    /// Its end without a worker is being written.
+    Failing,
     /// The store was asked for the claim.
     Claiming,
     /// Its worker is being pinged, and told to start.
@@ -26,7 +30,7 @@ pub enum Stage {
 /// All of them, in order.
 pub const STAGES: &[Stage] = {
     use Stage::*;
-    &[Away, Reserving, Claiming, Starting, Returning, Running, Orphaned]
+    &[Away, Reserving, Substantiating, Failing, Claiming, Starting, Returning, Running, Orphaned]
 };
 
 impl Word for Stage {
@@ -34,6 +38,8 @@ impl Word for Stage {
         match self {
             Self::Away => "not there",
             Self::Reserving => "reserving",
+            Self::Substantiating => "substantiating",
+            Self::Failing => "failing",
             Self::Claiming => "claiming",
             Self::Starting => "starting",
             Self::Returning => "returning",
@@ -47,6 +53,8 @@ impl From<Phase> for Stage {
     fn from(phase: Phase) -> Self {
         match phase {
             Phase::Reserving => Self::Reserving,
+            Phase::Substantiating => Self::Substantiating,
+            Phase::Failing => Self::Failing,
             Phase::Claiming { .. } => Self::Claiming,
             Phase::Starting => Self::Starting,
             Phase::Unclaiming => Self::Returning,
@@ -65,6 +73,16 @@ pub enum Cause {
     SlotGranted,
     /// It has none.
     SlotRefused,
+    /// The worker keeps one, and its instance is not there.
+    SlotReserved,
+    /// The instance is there for this builder.
+    Substantiated,
+    /// It will not be there, or nobody waits for it any more.
+    NotSubstantiated,
+    /// It cannot be there, whoever asks.
+    NeverSubstantiated,
+    /// The end without a worker is durable, or not ours to write.
+    FailedBuild,
     /// The claim is durable.
     Claimed,
     /// It changed nothing.
@@ -90,6 +108,11 @@ pub const CAUSES: &[Cause] = {
         Chosen,
         SlotGranted,
         SlotRefused,
+        SlotReserved,
+        Substantiated,
+        NotSubstantiated,
+        NeverSubstantiated,
+        FailedBuild,
         Claimed,
         ClaimLost,
         StartFailed,
@@ -107,6 +130,11 @@ impl Word for Cause {
             Self::Chosen => "chosen",
             Self::SlotGranted => "slot granted",
             Self::SlotRefused => "slot refused",
+            Self::SlotReserved => "slot reserved",
+            Self::Substantiated => "substantiated",
+            Self::NotSubstantiated => "not substantiated",
+            Self::NeverSubstantiated => "no use to try again",
+            Self::FailedBuild => "end is stored",
             Self::Claimed => "claimed",
             Self::ClaimLost => "claim lost",
             Self::StartFailed => "start failed",
@@ -126,8 +154,23 @@ pub const STAGE_TABLE: &[Row<Stage, Cause>] = {
     use Stage::*;
     &[
         row(Away, Chosen, &[Reserving], "the seat is marked at once (B29)"),
-        row(Reserving, SlotGranted, &[Claiming, Away], "over when all was cancelled meanwhile"),
+        row(
+            Reserving,
+            SlotGranted,
+            &[Claiming, Substantiating, Away],
+            "a latent worker may not be attached here; over when all was cancelled meanwhile",
+        ),
         row(Reserving, SlotRefused, &[Away], "the requests stay where they were (B29)"),
+        row(
+            Reserving,
+            SlotReserved,
+            &[Substantiating, Reserving, Away],
+            "asked again when it came meanwhile; over when all was cancelled (B14)",
+        ),
+        row(Substantiating, Substantiated, &[Reserving], "asks for its slot again (B14)"),
+        row(Substantiating, NotSubstantiated, &[Away], "the requests stay where they were (B14)"),
+        row(Substantiating, NeverSubstantiated, &[Failing], "people see it as a build (FX01)"),
+        row(Failing, FailedBuild, &[Away], "its requests are done"),
         row(
             Claiming,
             Claimed,

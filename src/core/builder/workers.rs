@@ -3,7 +3,7 @@
 use std::collections::BTreeSet;
 
 use super::event::{Answer, Effect, Event, ReplyId};
-use super::seat::{Seat, SeatRank, SeatUse};
+use super::seat::{Latent, Seat, SeatRank, SeatUse};
 use super::{BuilderCore, PingRound};
 use crate::core::ids::*;
 use crate::core::planted;
@@ -27,7 +27,12 @@ impl BuilderCore {
             if let Some(seat) = self.seats.get_mut(worker) {
                 seat.pinging = true;
             }
-            fx.push(Effect::PingSeat { worker: worker.clone() });
+            let worker = worker.clone();
+            fx.push(if self.must_substantiate(&worker) {
+                Effect::PingLatent { worker }
+            } else {
+                Effect::PingSeat { worker }
+            });
         }
         self.pings.push(PingRound { reply, waiting: workers, ok: true });
     }
@@ -42,7 +47,7 @@ impl BuilderCore {
         }
         for round in &mut self.pings {
             if round.waiting.remove(worker) {
-                round.ok &= ok;
+                round.ok &= ok || planted::is("c03_true_if_any_answers");
             }
         }
         self.pings.retain(|round| {
@@ -61,14 +66,24 @@ impl BuilderCore {
         fx: &mut Vec<Effect>,
     ) {
         match self.seats.get(&worker) {
+            Some(seat) if seat.latent == Some(Latent::Away) && seat.session <= session => {
+                self.latent_attaches(&worker, session, fx);
+                return;
+            }
             Some(seat) if seat.session == session => return,
+            Some(_) if planted::is("b21_newer_connection_is_refused") => return,
             Some(seat) if seat.session > session => {
                 fx.push(Effect::Ignored("attach of an older connection"));
                 return;
             }
             Some(seat) => {
                 let old = seat.session;
+                let latent = seat.latent.is_some();
                 self.on_detach(&worker, old, fx);
+                if latent {
+                    self.latent_attaches(&worker, session, fx);
+                    return;
+                }
             }
             None => {}
         }
@@ -76,7 +91,15 @@ impl BuilderCore {
         self.next_order += 1;
         self.seats.insert(
             worker.clone(),
-            Seat { session, used: SeatUse::Attaching, order, worker_full: false, pinging: false },
+            Seat {
+                session,
+                used: SeatUse::Attaching,
+                order,
+                worker_full: false,
+                in_turn: false,
+                pinging: false,
+                latent: None,
+            },
         );
         fx.push(Effect::NewSeat { worker, session });
     }
@@ -89,6 +112,9 @@ impl BuilderCore {
         fx: &mut Vec<Effect>,
     ) {
         match self.seats.get_mut(worker) {
+            Some(seat) if seat.session == session && seat.latent == Some(Latent::Attaching) => {
+                self.latent_attached(worker, building, fx);
+            }
             Some(seat) if seat.session == session && seat.used == SeatUse::Attaching => {
                 let ours = building.filter(|claim| {
                     self.builds.contains_key(claim) || self.inherited.contains_key(claim)
@@ -116,8 +142,13 @@ impl BuilderCore {
         fx: &mut Vec<Effect>,
     ) {
         match self.seats.get(worker) {
+            Some(seat) if seat.session == session && seat.latent == Some(Latent::Attaching) => {
+                self.latent_attach_failed(worker, error, fx);
+            }
             Some(seat) if seat.session == session && seat.used == SeatUse::Attaching => {
-                self.seats.remove(worker);
+                if !planted::is("b23_failed_attach_attaches_for_ever") {
+                    self.seats.remove(worker);
+                }
                 fx.push(Effect::DropSeat { worker: worker.clone() });
                 fx.push(Effect::Note {
                     worker: Some(worker.clone()),
@@ -137,7 +168,16 @@ impl BuilderCore {
         fx: &mut Vec<Effect>,
     ) {
         match self.seats.get(worker) {
-            Some(seat) if seat.session == session => {
+            Some(seat)
+                if seat.session == session
+                    && matches!(seat.latent, Some(Latent::Attaching | Latent::Up)) =>
+            {
+                self.latent_detached(worker, fx);
+            }
+            Some(seat)
+                if seat.latent.is_none()
+                    && (seat.session == session || planted::is("b24_any_detach_counts")) =>
+            {
                 // `disconnect` only ever follows `connect`.
                 let (text, error) = if seat.used == SeatUse::Attaching {
                     (format!("failed connect {worker}"), Some("the worker left".to_owned()))
@@ -176,10 +216,12 @@ impl BuilderCore {
         match worker {
             Some(worker) => {
                 if let Some(seat) = self.seats.get_mut(worker) {
-                    seat.worker_full = false;
+                    (seat.worker_full, seat.in_turn) = (false, false);
                 }
             }
-            None => self.seats.values_mut().for_each(|seat| seat.worker_full = false),
+            None => self.seats.values_mut().for_each(|seat| {
+                (seat.worker_full, seat.in_turn) = (false, false);
+            }),
         }
     }
 

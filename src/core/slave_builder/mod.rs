@@ -12,6 +12,7 @@ pub use versions::CommandVersions;
 
 use super::builder::{ReplyId, SeatReportUse, StartFailure, StartOrder};
 use super::ids::*;
+use super::planted;
 use super::time::Timestamp;
 use super::transitions;
 
@@ -252,7 +253,8 @@ impl SlaveBuilderCore {
     fn on_ready(&mut self, building: Option<ClaimId>, fx: &mut Vec<Effect>) {
         match self.state {
             State::Attaching { .. } => {
-                self.state = building.map_or(State::Idle, |claim| State::Building { claim });
+                let kept = building.filter(|_| !planted::is("s02_brought_build_is_forgotten"));
+                self.state = kept.map_or(State::Idle, |claim| State::Building { claim });
                 fx.push(Effect::TellAttached { building });
             }
             // The list is sent again when it changes, and answered again.
@@ -276,7 +278,7 @@ impl SlaveBuilderCore {
 
     /// Rows B13 and S09: only an idle one starts; a start never joins a
     /// person's ping.
-    fn on_start(&mut self, _now: Timestamp, order: Box<StartOrder>, fx: &mut Vec<Effect>) {
+    fn on_start(&mut self, now: Timestamp, order: Box<StartOrder>, fx: &mut Vec<Effect>) {
         match self.state {
             State::Idle if let Some(command) = self.versions.lacks(&order.config) => {
                 // It would fail there for certain; another worker may have it.
@@ -287,6 +289,11 @@ impl SlaveBuilderCore {
                         message: format!("the worker does not have the command `{command}`"),
                     }),
                 });
+            }
+            State::Idle if planted::is("b13_start_without_a_ping") => {
+                let until = now + order.ping_timeout;
+                fx.push(Effect::SendStart(order.clone()));
+                self.state = State::Starting { order, until };
             }
             State::Idle if self.exchange.is_none() => {
                 let timeout = order.ping_timeout;
@@ -354,7 +361,9 @@ impl SlaveBuilderCore {
             | State::Building { .. } => {}
         }
         if let Some(exchange) = &mut self.exchange {
-            exchange.persons.push(reply);
+            if !planted::is("s04_joiners_are_forgotten") {
+                exchange.persons.push(reply);
+            }
             fx.push(Effect::TightenPing(now + self.person_timeout));
             return;
         }
@@ -371,7 +380,7 @@ impl SlaveBuilderCore {
             fx.push(Effect::Ignored("answer to a ping that is over"));
             return;
         };
-        if exchange.published {
+        if exchange.published && !planted::is("s05_no_end_is_published") {
             let text = if ok { "ping success" } else { "ping failed" };
             fx.push(Effect::NoteEnds { begun: PINGING, text });
         }
@@ -435,7 +444,9 @@ impl SlaveBuilderCore {
 
     fn on_build_over(&mut self, claim: ClaimId, fx: &mut Vec<Effect>) {
         match &self.state {
-            State::Building { claim: mine } if *mine == claim => {
+            State::Building { claim: mine }
+                if *mine == claim || planted::is("s06_any_end_frees_the_seat") =>
+            {
                 self.state = self.at_rest();
             }
             // A start that failed is over already; a detached one stays so.

@@ -79,13 +79,14 @@ fn end(run: &Run) -> Micros {
     run.end.unwrap_or(Micros::MAX)
 }
 
-/// No worker has more builds than it may, when one of them begins something.
+/// No worker has more builds than it may, when one of them begins something. A
+/// second machine under a worker's name is counted by itself.
 fn limits(history: &History, leeway: &Leeway, findings: &mut Vec<Finding>) {
-    let mut by_worker: BTreeMap<&WorkerName, Vec<&Run>> = BTreeMap::new();
+    let mut by_worker: BTreeMap<(&WorkerName, &str), Vec<&Run>> = BTreeMap::new();
     for run in &history.ran {
-        by_worker.entry(&run.worker).or_default().push(run);
+        by_worker.entry((&run.worker, &run.instance)).or_default().push(run);
     }
-    for (worker, runs) in by_worker {
+    for ((worker, _), runs) in by_worker {
         for run in &runs {
             let Some(limit) = limit(history, worker, run.begin, leeway.limit) else { continue };
             let now = |other: &&&Run| other.begin <= run.begin && end(other) > run.begin;

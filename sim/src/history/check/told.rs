@@ -43,6 +43,7 @@ pub fn check(
                     found(findings, Invariant::I7, text);
                 }
             }
+            Told::Stopped { .. } => {}
             Told::Cancelled { at, request, done } => {
                 let again = |moment: &&super::timeline::Moment<'_>| {
                     moment.turn == Turn::Claimed && moment.at > at + leeway.order
@@ -54,8 +55,40 @@ pub fn check(
             }
         }
     }
+    stops(history, lines, leeway, findings);
     keys(history, findings);
     store(history, lines, findings);
+}
+
+/// A build that was stopped ends; its requests are not given to another one
+/// (fault row FF05).
+fn stops(history: &History, lines: &Timelines<'_>, leeway: &Leeway, findings: &mut Vec<Finding>) {
+    // When each life of the master began, as far as its events tell.
+    let began: Vec<i64> = history
+        .lives
+        .iter()
+        .filter_map(|first| history.events.iter().find(|event| event.seq >= *first))
+        .map(|event| event.at)
+        .collect();
+    for told in &history.told {
+        let Told::Stopped { at, build } = told else { continue };
+        let held = history.builds.get(build).map_or(&[][..], |build| &build.requests);
+        for (request, epoch) in held {
+            let again = lines.moments(*request).iter().find(|moment| {
+                moment.turn == Turn::Claimed
+                    && moment.row.epoch > *epoch
+                    && moment.at > at + leeway.order
+            });
+            let Some(again) = again else { continue };
+            let crashed = began.iter().any(|began| began > at && *began <= again.at);
+            if !(crashed && leeway.forgotten_stops) {
+                let text = format!(
+                    "request {request} was given to a build after {build}, which had it, was stopped"
+                );
+                found(findings, Invariant::I7, text);
+            }
+        }
+    }
 }
 
 /// A submission that is sent again with its key is answered with the same.
