@@ -17,7 +17,7 @@ mod latent;
 mod rebuild;
 mod takeover;
 
-pub use takeover::{GiveUp, RetireBuilder, SuccessorFailed, TakeOver};
+pub use takeover::{Commit, GiveUp, RetireBuilder, SuccessorFailed, TakeOver};
 
 use super::build::Build;
 use super::latent_slave_builder::LatentSlaveBuilder;
@@ -158,6 +158,8 @@ pub struct Builder {
     alarm: Alarm,
     restarts: u32,
     over_due: bool,
+    /// Builds of workers that are not configured any more, which end later.
+    ending: BTreeSet<BuildId>,
 }
 
 /// Something about a build that was inherited.
@@ -215,6 +217,7 @@ impl Builder {
             alarm: Alarm::default(),
             restarts: 0,
             over_due: false,
+            ending: BTreeSet::new(),
         }
     }
 
@@ -407,7 +410,9 @@ impl Builder {
         // the predecessor: it stays in charge, and the reload reports it.
         let waiting = match mode {
             Mode::HandingOver { waiting, take_over, .. } => {
-                let _ = take_over.done.send(Err("the builder had to be started again".into()));
+                if let Some(stands) = take_over.stands {
+                    let _ = stands.send(Err("the builder had to be started again".into()));
+                }
                 waiting
             }
             Mode::Loading { waiting } | Mode::Succeeding { waiting, .. } => waiting,
