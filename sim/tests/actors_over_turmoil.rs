@@ -86,7 +86,7 @@ fn i01_to_i12_hold_seeds_41_to_50() {
 }
 
 /// What seeds with latent workers have to see.
-const OF_INSTANCES: [&str; 24] = [
+const OF_INSTANCES: [&str; 27] = [
     "crash_in_between",
     "crash_while_an_instance_builds",
     "crash_while_created",
@@ -111,6 +111,9 @@ const OF_INSTANCES: [&str; 24] = [
     "instance_turned_away",
     "instance_vanishes_idle",
     "instance_vanishes_building",
+    "latent_worker_made_ordinary",
+    "latent_worker_removed",
+    "latent_worker_restored",
 ];
 
 #[test]

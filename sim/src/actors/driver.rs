@@ -176,6 +176,8 @@ impl World<'_> {
         self.crash_when = false;
         if let Some(cloud) = self.cloud() {
             cloud.calm();
+            self.restore_all();
+            self.order(Order::Reload);
         }
         self.settle()
     }
@@ -271,7 +273,7 @@ impl World<'_> {
         }
     }
 
-    fn count(&self, what: &'static str) {
+    pub fn count(&self, what: &'static str) {
         self.door.borrow_mut().count(what);
     }
 

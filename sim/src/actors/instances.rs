@@ -1,12 +1,15 @@
 //! Machines of latent workers in the driver's hands: they begin and end as the
 //! cloud says, and things happen to them as to every machine.
 
+use std::sync::Arc;
+
 use botmaster::core::ids::*;
+use botmaster::core::values::LatentConfig;
 use botmaster::store::InstanceState;
 
 use super::cloud::Due;
 use super::driver::World;
-use super::plan::terms;
+use super::plan::{Dice, terms};
 use super::shared::{Order, at};
 use super::worker::{self, Machine};
 use crate::history::Run;
@@ -125,16 +128,82 @@ impl World<'_> {
         found.map_or_else(|| host.into(), |(_, worker)| worker)
     }
 
-    /// A latent worker's settings change.
+    /// A latent worker gets other settings, is removed, or becomes an ordinary
+    /// one; one that is either comes back.
     pub fn other_terms(&mut self) {
-        let mut settings = self.settings();
-        let latent = settings.workers.iter_mut().filter(|one| one.config.latent.is_some());
-        let mut latent: Vec<_> = latent.collect();
-        let place = self.dice.between(0, latent.len() as u64);
-        let Some(one) = latent.get_mut(usize::try_from(place).unwrap_or(0)) else { return };
-        one.config.latent = Some(terms(&mut self.dice));
-        self.door.borrow_mut().settings = Some(settings);
+        let all = self.plan.settings.workers.iter().filter(|one| one.config.latent.is_some());
+        let all: Vec<_> = all.map(|one| one.config.name.clone()).collect();
+        let Some(name) = self.dice.one_of(&all).cloned() else { return };
+        let settings = self.settings();
+        let present = settings.workers.iter().find(|one| one.config.name == name);
+        if !present.is_some_and(|one| one.config.latent.is_some()) {
+            self.restore(&name);
+            return self.order(Order::Reload);
+        }
+        match self.dice.between(0, 6) {
+            0 => self.remove_worker(&name),
+            1 => {
+                self.count("latent_worker_made_ordinary");
+                self.change(&name, |_| None);
+            }
+            _ => self.change(&name, |dice| Some(terms(dice))),
+        }
         self.order(Order::Reload);
+    }
+
+    /// All latent workers are what they were.
+    pub fn restore_all(&mut self) {
+        let names: Vec<_> = self.worker_names().into_iter().map(WorkerName::from).collect();
+        for name in &names {
+            if self.is_ordinary(name.as_str()) {
+                continue;
+            }
+            let settings = self.settings();
+            let present = settings.workers.iter().find(|one| one.config.name == *name);
+            if !present.is_some_and(|one| one.config.latent.is_some()) {
+                self.restore(name);
+            }
+        }
+    }
+
+    fn change(&mut self, name: &WorkerName, terms: impl FnOnce(&mut Dice) -> Option<LatentConfig>) {
+        let mut settings = self.settings();
+        if let Some(one) = settings.workers.iter_mut().find(|one| one.config.name == *name) {
+            one.config.latent = terms(&mut self.dice);
+        }
+        self.door.borrow_mut().settings = Some(settings);
+    }
+
+    /// It is configured no more, unless a builder had nobody left.
+    fn remove_worker(&mut self, name: &WorkerName) {
+        let mut settings = self.settings();
+        settings.workers.retain(|one| one.config.name != *name);
+        for builder in &mut settings.builders {
+            Arc::make_mut(builder).workers.retain(|worker| worker != name);
+        }
+        if settings.builders.iter().all(|builder| !builder.workers.is_empty()) {
+            self.count("latent_worker_removed");
+            self.door.borrow_mut().settings = Some(settings);
+        }
+    }
+
+    /// It is a latent worker again, of the builders that it had at first.
+    fn restore(&mut self, name: &WorkerName) {
+        self.count("latent_worker_restored");
+        let mut settings = self.settings();
+        let mut first = self.plan.settings.workers.iter();
+        let Some(mut one) = first.find(|one| one.config.name == *name).cloned() else { return };
+        one.config.latent = Some(terms(&mut self.dice));
+        settings.workers.retain(|one| one.config.name != *name);
+        settings.workers.push(one);
+        for builder in &mut settings.builders {
+            let mut first = self.plan.settings.builders.iter();
+            let had = first.any(|one| one.name == builder.name && one.workers.contains(name));
+            if had && !builder.workers.contains(name) {
+                Arc::make_mut(builder).workers.push(name.clone());
+            }
+        }
+        self.door.borrow_mut().settings = Some(settings);
     }
 
     /// Whether nothing is left of any instance.
