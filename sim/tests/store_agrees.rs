@@ -31,7 +31,7 @@ struct Wish {
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
-    (0..68_u8, any::<[u8; 4]>(), prop::bool::weighted(0.85)).prop_map(|(kind, picks, right)| Wish {
+    (0..69_u8, any::<[u8; 4]>(), prop::bool::weighted(0.85)).prop_map(|(kind, picks, right)| Wish {
         kind,
         picks,
         right,
@@ -151,7 +151,7 @@ fn operation(store: &MemoryStore, wish: &Wish, second: usize) -> Op {
     match wish.kind {
         0..10 => Op::AddBuildset(submission(wish.picks, at)),
         10..20 => claim(store, wish, at),
-        20..30 => builds(store, wish, at),
+        20..30 | 68 => builds(store, wish, at),
         30..36 => {
             let (build, _) = some_build(store, BuildState::Running, wish);
             let names = ["stdio", "st dio", "", "st_dio"];
@@ -233,6 +233,11 @@ fn builds(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
         },
         27 => Op::AdoptBuild { build: running.0, incarnation: Incarnation(u64::from(a % 4)) },
         28 => Op::DescribeBuild { build: running.0, state_string: format!("step {a}") },
+        68 => {
+            let build = if a.is_multiple_of(4) { claimed.0 } else { running.0 };
+            let build = if wish.right { build } else { BuildId(pick(20, b)) };
+            Op::WantStop { build, reason: format!("enough {c}") }
+        }
         _ => Op::SetProperties { build: running.0, properties: properties(a) },
     }
 }

@@ -29,6 +29,7 @@ const SCHEMA: [&str; 4] = [
     include_str!("../../migrations/sqlite/0002_instances.sql"),
     include_str!("../../migrations/sqlite/0003_expectations.sql"),
     include_str!("../../migrations/sqlite/0004_notes.sql"),
+    include_str!("../../migrations/sqlite/0005_stop.sql"),
 ];
 
 const ROWS: &str = r#"
