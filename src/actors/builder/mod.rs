@@ -344,6 +344,7 @@ fn point_of(event: &Event) {
         Event::SlotGranted { .. } => "builder.slot_granted",
         Event::MaybeStart { .. } => "builder.maybe_start",
         Event::PingDone { .. } => "builder.ping_done",
+        Event::StopSaved { .. } => "builder.stop_saved",
         _ => "builder.event",
     });
 }
