@@ -6,6 +6,7 @@ use std::time::{Duration, Instant};
 
 use botmaster::core::bot_master::{Action, Plan};
 use botmaster::core::values::{BuilderConfig, WorkerConfig};
+use botmaster::faults;
 use botmaster::messages::Reload;
 use botmaster::settings::Settings;
 
@@ -114,6 +115,56 @@ fn fc10_when_the_store_cannot_take_it_nothing_is_applied() {
         house.all_built(&ids, &[&w1]).await;
         house.close();
     });
+}
+
+#[test]
+fn fc10_when_one_successor_panics_nothing_is_applied() {
+    for point in ["builder.succeed", "builder.hand_over"] {
+        story_with_faults(move || async move {
+            let workers = [("w1", 1), ("w2", 1)];
+            let builders = vec![builder("a", &["w1", "w2"]), builder("b", &["w2"])];
+            let house = House::open(&workers, builders).await;
+            let [w1, w2] = house.robots(["w1", "w2"]).await;
+            w1.hold(Say::Finish);
+            let mut ids = house.submit("a", 3).await;
+            house.until("one runs", || w1.held_back(Say::Finish) == 1).await;
+            let before = house.settings.clone();
+            let mut settings = before.clone();
+            edit(&mut settings, "a").env.insert("NEW".into(), "1".into());
+            edit(&mut settings, "a").workers = vec!["w2".into()];
+            edit(&mut settings, "b").env.insert("NEW".into(), "1".into());
+            settings.builders.push(Arc::new(builder("c", &["w2"])));
+            settings.workers.retain(|worker| worker.config.name.as_str() == "w2");
+            faults::arm(point, 1);
+            let report = house.handle.reload(asked(&settings)).await.unwrap();
+            for entry in &report.entries {
+                let told = entry.error.is_some();
+                assert_eq!(told, entry.action != "unchanged", "{report:?}");
+            }
+            // Nothing of it: no change, no new builder, and no worker less.
+            let plan = house.handle.reload(Reload { dry: true, ..asked(&before) }).await.unwrap();
+            assert!(plan.entries.iter().all(|entry| entry.action == "unchanged"), "{plan:?}");
+            assert_eq!(generation(&house, "b"), 1, "the other one was not swapped either");
+            assert!(house.try_submit("c").await.is_err());
+            assert_eq!(house.number("SELECT count(*) FROM builders"), 2);
+            assert_eq!(house.number("SELECT count(*) FROM workers WHERE configured = 1"), 2);
+            w1.release(Say::Finish);
+            ids.extend(house.submit("b", 1).await);
+            house.all_built(&ids, &[&w1, &w2]).await;
+            // The cause is gone: the same reload goes through, whole.
+            let report = house.handle.reload(asked(&settings)).await.unwrap();
+            assert!(report.entries.iter().all(|entry| entry.error.is_none()), "{report:?}");
+            assert_eq!(generation(&house, "b"), 2);
+            let mut ids = house.submit("a", 1).await;
+            ids.extend(house.submit("c", 1).await);
+            house
+                .until("both are built", || {
+                    house.number("SELECT count(*) FROM requests WHERE state = 2") == 6
+                })
+                .await;
+            house.close();
+        });
+    }
 }
 
 /// Fault row FC11 has 1,000 builders and 10,000 workers: here what a reload

@@ -211,26 +211,6 @@ fn a_successor_that_panics_leaves_its_predecessor_in_charge() {
 }
 
 #[test]
-fn a_failed_takeover_does_not_strand_requests_on_a_worker_that_was_removed() {
-    story_with_faults(|| async {
-        let workers = [("w1", 1), ("w2", 1)];
-        let mut house = House::open(&workers, vec![builder("a", &["w1", "w2"])]).await;
-        let [_w1, w2] = house.robots(["w1", "w2"]).await;
-        faults::arm("builder.succeed", 1);
-        let report = house
-            .reload(|settings| {
-                settings.workers.retain(|worker| worker.config.name.as_str() == "w2");
-                edit(settings, "a").workers = vec!["w2".into()];
-            })
-            .await;
-        assert!(report.entries[0].error.is_some());
-        let ids = house.submit("a", 4).await;
-        house.all_built(&ids, &[&w2]).await;
-        house.close();
-    });
-}
-
-#[test]
 fn a_predecessor_that_panics_at_the_end_of_its_build_still_frees_its_seat() {
     story_with_faults(|| async {
         let mut house = House::open(&[("w1", 1)], vec![builder("a", &["w1"])]).await;

@@ -1,7 +1,10 @@
-//! Reloads: read and check, work out, store, do, and tell what was done.
+//! Reloads: read and check, work out, make the successors, store, do, and tell
+//! what was done.
 //!
 //! One runs at a time; others wait their turn. What is changed is worked out
-//! before anything is touched, and a bad file touches nothing.
+//! before anything is touched, and a bad file touches nothing. The successors
+//! are built beside the builders in charge, and only when all of them stand,
+//! and the store has what is new, is anything swapped (fault row FC10).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -11,7 +14,7 @@ use tokio::sync::oneshot;
 
 use super::turns::{SAY_EVERY, Turn, saying};
 use super::{BotMaster, Known, ReadSettings, declare, declared, refusal};
-use crate::actors::builder::{Builder, GiveUp, RetireBuilder, TakeOver};
+use crate::actors::builder::{Builder, Commit, GiveUp, RetireBuilder, SuccessorFailed, TakeOver};
 use crate::actors::runtime::{MayRestart, start_supervised};
 use crate::clock::Clock;
 use crate::core::bot_master::{Action, Plan};
@@ -26,10 +29,22 @@ use crate::store::{Op, StateStore, Transaction};
 #[rtype(result = "(ReloadReport, Vec<Op>)")]
 struct Prepare(Arc<Settings>);
 
-/// Third step: everything is stored; now it is done. Answers the takeovers
-/// that are under way.
+/// Third step: a successor for each builder that changed, which takes over
+/// nothing yet. Answers when each of them stands.
 #[derive(actix::Message)]
-#[rtype(result = "Vec<(BuilderName, oneshot::Receiver<Result<(), String>>)>")]
+#[rtype(result = "Promises")]
+struct Stand(Arc<Settings>);
+
+/// One of them does not stand, or the store cannot have it: everything stays
+/// as it is.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct Abandon(String);
+
+/// Fourth step: everything is stored and every successor stands; now it is
+/// done. Answers the takeovers that are under way.
+#[derive(actix::Message)]
+#[rtype(result = "Promises")]
 struct Apply {
     settings: Arc<Settings>,
     tokens: TokenBook,
@@ -42,6 +57,23 @@ struct Apply {
 struct Settle {
     settings: Arc<Settings>,
     failed: BTreeMap<BuilderName, String>,
+}
+
+/// What builders will answer.
+type Promises = Vec<(BuilderName, oneshot::Receiver<Result<(), String>>)>;
+
+/// Waits for all; what failed, and why.
+async fn failures(promises: Promises) -> BTreeMap<BuilderName, String> {
+    let mut failed = BTreeMap::new();
+    for (name, done) in promises {
+        let why = match done.await {
+            Ok(Ok(())) => continue,
+            Ok(Err(why)) => why,
+            Err(_) => "the builder went away meanwhile".into(),
+        };
+        failed.insert(name, why);
+    }
+    failed
 }
 
 impl BotMaster {
@@ -150,6 +182,18 @@ impl Way {
             report.entries.iter_mut().for_each(|entry| entry.error = None);
             return Ok(report);
         }
+        let standing = me.send(Stand(settings.clone())).await.map_err(gone)?;
+        let failed = failures(standing).await;
+        if let Some((name, why)) = failed.first_key_value() {
+            let all = format!("nothing was changed: builder `{name}` could not be: {why}");
+            me.send(Abandon(all.clone())).await.map_err(gone)?;
+            for entry in report.entries.iter_mut().filter(|e| e.action != Action::Keep.word()) {
+                let own = failed.get(&BuilderName::from(entry.name.as_str()));
+                let own = own.filter(|_| entry.what == "builder").cloned();
+                entry.error = Some(own.unwrap_or_else(|| all.clone()));
+            }
+            return Ok(report);
+        }
         let (tell, told) = oneshot::channel();
         store.write(
             Transaction { ops },
@@ -157,8 +201,15 @@ impl Way {
                 let _ = tell.send(written);
             }),
         );
-        let outcomes = told.await.map_err(|_| Refusal::Gone)?;
-        let known = declared(&settings, outcomes.map_err(|error| refusal(&error))?);
+        let outcomes = match told.await {
+            Ok(Ok(outcomes)) => outcomes,
+            Ok(Err(error)) => {
+                me.send(Abandon(error.to_string())).await.map_err(gone)?;
+                return Err(refusal(&error));
+            }
+            Err(_) => return Err(Refusal::Gone),
+        };
+        let known = declared(&settings, outcomes);
         let files = settings.clone();
         let read = tokio::task::spawn_blocking(move || {
             let made = make_tokens_of_latent_workers(&files);
@@ -170,16 +221,7 @@ impl Way {
             tracing::warn!("{problem}");
         }
         let apply = Apply { settings: settings.clone(), tokens, known };
-        let takeovers = me.send(apply).await.map_err(gone)?;
-        let mut failed = BTreeMap::new();
-        for (name, done) in takeovers {
-            let why = match done.await {
-                Ok(Ok(())) => continue,
-                Ok(Err(why)) => why,
-                Err(_) => "the builder went away meanwhile".into(),
-            };
-            failed.insert(name, why);
-        }
+        let failed = failures(me.send(apply).await.map_err(gone)?).await;
         for entry in &mut report.entries {
             if entry.what == "builder" {
                 let why = failed.get(&BuilderName::from(entry.name.as_str()));
@@ -224,6 +266,36 @@ impl Handler<Prepare> for BotMaster {
     }
 }
 
+impl Handler<Stand> for BotMaster {
+    type Result = actix::MessageResult<Stand>;
+    fn handle(&mut self, message: Stand, ctx: &mut Context<Self>) -> Self::Result {
+        let settings = message.0;
+        let mut standing = Vec::new();
+        for entry in self.plan(&settings).builders {
+            let config = settings.builders.iter().find(|b| b.name == entry.name);
+            if let (Action::Change, Some(config)) = (entry.action, config)
+                && !self.is_broken(&entry.name)
+                && let Some(stands) = self.make_successor(config, ctx)
+            {
+                standing.push((entry.name, stands));
+            }
+        }
+        actix::MessageResult(standing)
+    }
+}
+
+impl Handler<Abandon> for BotMaster {
+    type Result = ();
+    fn handle(&mut self, message: Abandon, _: &mut Context<Self>) {
+        for (name, (_, successor)) in std::mem::take(&mut self.successors) {
+            successor.do_send(GiveUp);
+            if let Some(entry) = self.builders.get(&name) {
+                entry.addr.do_send(SuccessorFailed(message.0.clone()));
+            }
+        }
+    }
+}
+
 impl Handler<Apply> for BotMaster {
     type Result = actix::MessageResult<Apply>;
     fn handle(&mut self, message: Apply, ctx: &mut Context<Self>) -> Self::Result {
@@ -256,14 +328,17 @@ impl Handler<Apply> for BotMaster {
             let config = settings.builders.iter().find(|b| b.name == entry.name);
             match (entry.action, config) {
                 (Action::Add, Some(config)) => self.start_builder(config, ctx),
+                (Action::Change, _) if self.successors.contains_key(&entry.name) => {
+                    let workers = self.worker_handles();
+                    let (done, told) = oneshot::channel();
+                    if let Some(builder) = self.builders.get(&entry.name) {
+                        builder.addr.do_send(Commit { workers, done });
+                    }
+                    takeovers.push((entry.name, told));
+                }
                 // The cause may have been in the settings.
                 (Action::Change, Some(config)) if self.is_broken(&entry.name) => {
                     self.start_builder(config, ctx);
-                }
-                (Action::Change, Some(config)) => {
-                    if let Some(done) = self.succeed(config, ctx) {
-                        takeovers.push((entry.name, done));
-                    }
                 }
                 (Action::Remove, _) => {
                     if let Some(builder) = self.builders.remove(&entry.name) {
@@ -317,15 +392,16 @@ impl BotMaster {
         self.builders.get(name).is_some_and(|entry| entry.broken.is_some())
     }
 
-    /// A new Builder actor takes over from the one in charge.
-    fn succeed(
+    /// A new Builder actor that is to take over from the one in charge. Answers
+    /// whether it stands.
+    fn make_successor(
         &mut self,
         config: &Arc<BuilderConfig>,
         ctx: &mut Context<Self>,
     ) -> Option<oneshot::Receiver<Result<(), String>>> {
         let name = config.name.clone();
         let entry = self.builders.get(&name)?;
-        let (done, told) = oneshot::channel();
+        let (stands, told) = oneshot::channel();
         let (id, route, old) = (entry.id, entry.route.clone(), entry.addr.clone());
         let may_restart = MayRestart::new(false);
         let child = self.child();
@@ -339,7 +415,7 @@ impl BotMaster {
             move |_| Builder::successor(parts),
         );
         self.successors.insert(name, (child, successor.clone()));
-        old.do_send(TakeOver { successor, config: config.clone(), done });
+        old.do_send(TakeOver { successor, config: config.clone(), stands: Some(stands) });
         Some(told)
     }
 }

@@ -17,7 +17,7 @@ mod latent;
 mod rebuild;
 mod takeover;
 
-pub use takeover::{GiveUp, RetireBuilder, SuccessorFailed, TakeOver};
+pub use takeover::{Commit, GiveUp, RetireBuilder, SuccessorFailed, TakeOver};
 
 use super::build::Build;
 use super::latent_slave_builder::LatentSlaveBuilder;
@@ -408,7 +408,9 @@ impl Builder {
         // the predecessor: it stays in charge, and the reload reports it.
         let waiting = match mode {
             Mode::HandingOver { waiting, take_over, .. } => {
-                let _ = take_over.done.send(Err("the builder had to be started again".into()));
+                if let Some(stands) = take_over.stands {
+                    let _ = stands.send(Err("the builder had to be started again".into()));
+                }
                 waiting
             }
             Mode::Loading { waiting } | Mode::Succeeding { waiting, .. } => waiting,

@@ -1,9 +1,11 @@
 //! A new Builder actor takes over from the one in charge (rows T01 to T10).
 //!
 //! The predecessor hands over a copy of its state and waits, with all that
-//! arrives, until the successor stands; then it gives it the seats, the order
-//! of everybody's mail and what arrived, and only then does anybody learn the
-//! successor's address. A successor that fails before that changes nothing.
+//! arrives, until the successor stands and the BotMaster says that all of the
+//! reload's successors do; then it gives it the seats, the order of everybody's
+//! mail and what arrived, and only then does anybody learn the successor's
+//! address. A successor that fails before that changes nothing, here or
+//! elsewhere (fault row FC10).
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -18,7 +20,7 @@ use crate::core::ids::*;
 use crate::core::inbox::Inbox;
 use crate::core::values::BuilderConfig;
 use crate::faults;
-use crate::messages::BuilderMail;
+use crate::messages::{BuilderMail, WorkerHandle};
 
 /// How long a successor may take to stand.
 const TAKEOVER_LIMIT: Duration = Duration::from_secs(10);
@@ -31,7 +33,17 @@ pub struct TakeOver {
     pub successor: Addr<Builder>,
     /// Its settings.
     pub config: Arc<BuilderConfig>,
-    /// Told whether it did.
+    /// Told whether it stands; none once it does.
+    pub stands: Option<oneshot::Sender<Result<(), String>>>,
+}
+
+/// All successors of a reload stand: this one is in charge from now on.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+pub struct Commit {
+    /// All workers, those included that came with the reload.
+    pub workers: Arc<BTreeMap<WorkerName, Arc<WorkerHandle>>>,
+    /// Told whether it is.
     pub done: oneshot::Sender<Result<(), String>>,
 }
 
@@ -52,6 +64,7 @@ struct Stands;
 #[derive(actix::Message)]
 #[rtype(result = "()")]
 struct Go {
+    workers: Arc<BTreeMap<WorkerName, Arc<WorkerHandle>>>,
     inbox: Inbox<BuilderMail>,
     seats: BTreeMap<WorkerName, Seat>,
     latents: BTreeMap<WorkerName, LatentSeat>,
@@ -83,9 +96,12 @@ impl Builder {
         self.mode = Mode::HandingOver { waiting: Vec::new(), take_over, moved };
         let generation = self.core.generation();
         ctx.run_later(TAKEOVER_LIMIT, move |builder, ctx| {
-            if matches!(builder.mode, Mode::HandingOver { .. })
-                && builder.core.generation() == generation
-            {
+            // One that stands waits for the others, and for the store.
+            let not_yet = matches!(
+                &builder.mode,
+                Mode::HandingOver { take_over, .. } if take_over.stands.is_some()
+            );
+            if not_yet && builder.core.generation() == generation {
                 builder.stay(format!("the successor did not stand within {TAKEOVER_LIMIT:?}"), ctx);
             }
         });
@@ -99,7 +115,9 @@ impl Builder {
             self.mode = mode;
             return;
         };
-        let _ = take_over.done.send(Err(why));
+        if let Some(stands) = take_over.stands {
+            let _ = stands.send(Err(why));
+        }
         self.go_live(waiting, ctx);
     }
 
@@ -132,12 +150,28 @@ impl Handler<Soul> for Builder {
 
 impl Handler<Stands> for Builder {
     type Result = ();
+    fn handle(&mut self, _: Stands, ctx: &mut Context<Self>) {
+        let Mode::HandingOver { take_over, .. } = &mut self.mode else { return };
+        let told = take_over.stands.take().is_some_and(|stands| stands.send(Ok(())).is_ok());
+        if !told {
+            // Nobody would ever tell it to go on.
+            self.stay("the reload is over".into(), ctx);
+        }
+    }
+}
+
+impl Handler<Commit> for Builder {
+    type Result = ();
     /// From here on the successor is in charge: it gets what arrived meanwhile
     /// before anybody learns its address.
-    fn handle(&mut self, _: Stands, ctx: &mut Context<Self>) {
+    fn handle(&mut self, commit: Commit, ctx: &mut Context<Self>) {
         let mode = std::mem::replace(&mut self.mode, Mode::Live);
         let Mode::HandingOver { waiting, take_over, moved } = mode else {
+            // It, or its successor, panicked since the successor stood.
             self.mode = mode;
+            let why = "it had to be started again while the others were swapped; it goes on as \
+                       it was, and another reload changes it";
+            let _ = commit.done.send(Err(why.into()));
             return;
         };
         let (moving, staying): (BTreeMap<_, _>, _) = std::mem::take(&mut self.seats)
@@ -158,6 +192,7 @@ impl Handler<Stands> for Builder {
             inherited.insert(claim, ctx.address());
         }
         take_over.successor.do_send(Go {
+            workers: commit.workers,
             inbox: std::mem::take(&mut self.inbox),
             seats: moving,
             latents: moving_latents,
@@ -166,7 +201,7 @@ impl Handler<Stands> for Builder {
         self.parts.route.lead_to(take_over.successor.clone().recipient());
         self.succeeded = true;
         self.retire(&moved, ctx);
-        let _ = take_over.done.send(Ok(()));
+        let _ = commit.done.send(Ok(()));
         self.backlog.extend(waiting);
         while let Some(input) = self.backlog.pop_front() {
             self.take(input, ctx);
@@ -182,6 +217,7 @@ impl Handler<Go> for Builder {
         if let Some(core) = core {
             self.core = *core;
         }
+        self.parts.workers = go.workers;
         self.inbox = go.inbox;
         self.seats = go.seats;
         self.latents = go.latents;
