@@ -7,5 +7,21 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 pub mod actors;
+pub mod faults;
 pub mod history;
+pub mod invariants;
 pub mod memory;
+pub mod report;
+pub mod run;
+pub mod trace;
+pub mod world;
+
+mod bus;
+mod client;
+mod logs_desk;
+mod machine;
+mod master;
+mod message;
+mod network;
+mod setup;
+mod watch;

@@ -51,6 +51,8 @@ pub struct Worker {
     /// Who waits for an order to be durable.
     ordered: Option<oneshot::Sender<Result<(), Refusal>>>,
     handle: Option<Arc<WorkerHandle>>,
+    /// Who is in charge of the name now, when it was removed and came back.
+    successor: Option<Arc<WorkerHandle>>,
     alarm: Alarm,
     latent: latent::LatentParts,
 }
@@ -61,6 +63,16 @@ pub struct Worker {
 struct AttachWritten {
     session: SessionId,
     outcome: Result<Incarnation, String>,
+}
+
+/// The store answered an order.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct OrderWritten {
+    written: Result<(), String>,
+    /// What follows when it is durable.
+    then: Event,
+    ordered: Option<oneshot::Sender<Result<(), Refusal>>>,
 }
 
 impl Worker {
@@ -89,6 +101,7 @@ impl Worker {
             askers: BTreeMap::new(),
             ordered: None,
             handle: None,
+            successor: None,
             alarm: Alarm::default(),
             latent: latent::LatentParts::default(),
         }
@@ -154,16 +167,15 @@ impl Worker {
         }
     }
 
-    /// Keeps an order; whoever gave it hears of it when it is durable.
-    fn write_order(&mut self, op: Op) {
-        let ordered = self.ordered.take();
+    /// Keeps an order; it counts, and whoever gave it hears of it, when it is
+    /// durable.
+    fn write_order(&mut self, op: Op, then: Event, ctx: &mut Context<Self>) {
+        let (ordered, me) = (self.ordered.take(), ctx.address());
         self.world.store.write(
             Transaction::of(op),
             Box::new(move |written| {
-                let told = written.map(|_| ()).map_err(|error| Refusal::Store(error.to_string()));
-                if let Some(ordered) = ordered {
-                    let _ = ordered.send(told);
-                }
+                let written = written.map(|_| ()).map_err(|error| error.to_string());
+                me.do_send(OrderWritten { written, then, ordered });
             }),
         );
     }
@@ -269,16 +281,18 @@ impl Worker {
             Effect::TryBuilders(builders) => {
                 self.master.do_send(WorkerAvailable { worker: self.name.clone(), builders })
             }
-            Effect::StorePaused { paused, reason } => self.write_order(Op::SetWorker {
-                worker: self.id,
-                paused: Some((paused, reason)),
-                graceful: None,
-            }),
-            Effect::StoreGraceful(graceful) => self.write_order(Op::SetWorker {
-                worker: self.id,
-                paused: None,
-                graceful: Some(graceful),
-            }),
+            Effect::StorePaused { paused, reason } => {
+                let paused_op = Some((paused, reason));
+                let op = Op::SetWorker { worker: self.id, paused: paused_op, graceful: None };
+                self.write_order(op, Event::PauseStored { paused }, ctx);
+            }
+            Effect::StoreLeave { shutdown, reason } => {
+                let op = Op::SetWorker { worker: self.id, paused: None, graceful: Some(true) };
+                self.write_order(op, Event::LeaveStored { shutdown, reason }, ctx);
+            }
+            Effect::StoreStays => {
+                self.write(Op::SetWorker { worker: self.id, paused: None, graceful: Some(false) });
+            }
             Effect::SendLeave { shutdown, reason } => self.send(&if shutdown {
                 MasterFrame::Shutdown { reason }
             } else {
@@ -287,6 +301,12 @@ impl Worker {
             Effect::CloseConnection { session, reason } => {
                 if let Some(link) = self.link(session) {
                     link.close(reason);
+                }
+            }
+            Effect::YieldBuild { build, claim, builder } => {
+                if let (Some(door), Some(to)) = (self.builds.get(&build), &self.successor) {
+                    let (door, session) = (door.clone(), None);
+                    to.build.do_send(RegisterBuild { build, claim, builder, session, door });
                 }
             }
             Effect::Ignored(kind) => self.world.ignored(kind),
@@ -572,6 +592,19 @@ impl Handler<AttachWritten> for Worker {
     }
 }
 
+impl Handler<OrderWritten> for Worker {
+    type Result = ();
+    fn handle(&mut self, order: OrderWritten, ctx: &mut Context<Self>) {
+        if order.written.is_ok() {
+            self.step(order.then, ctx);
+        }
+        if let Some(ordered) = order.ordered {
+            // Whoever gave it may have gone; that changes nothing.
+            let _ = ordered.send(order.written.map_err(Refusal::Store));
+        }
+    }
+}
+
 impl Handler<FrameArrived> for Worker {
     type Result = ();
     fn handle(&mut self, message: FrameArrived, ctx: &mut Context<Self>) {
@@ -606,6 +639,9 @@ impl Handler<GiveBackSlot> for Worker {
     type Result = ();
     fn handle(&mut self, message: GiveBackSlot, ctx: &mut Context<Self>) {
         let GiveBackSlot { builder, claim } = message;
+        if let Some(to) = &self.successor {
+            to.give_back.do_send(GiveBackSlot { builder: builder.clone(), claim });
+        }
         self.step(Event::GiveBackSlot { builder, claim }, ctx);
         self.forget_waiting();
     }
@@ -631,7 +667,10 @@ impl Handler<RegisterSeat> for Worker {
 impl Handler<RegisterStart> for Worker {
     type Result = ();
     fn handle(&mut self, register: RegisterStart, _: &mut Context<Self>) {
-        self.starts.insert(register.build, register.builder);
+        // Nobody answers a start whose connection is gone.
+        if self.core.is_up() {
+            self.starts.insert(register.build, register.builder);
+        }
     }
 }
 
@@ -639,6 +678,10 @@ impl Handler<RegisterBuild> for Worker {
     type Result = ();
     fn handle(&mut self, register: RegisterBuild, ctx: &mut Context<Self>) {
         let RegisterBuild { build, claim, builder, session, door } = register;
+        if let Some(to) = &self.successor {
+            let (builder, door, session) = (builder.clone(), door.clone(), None);
+            to.build.do_send(RegisterBuild { build, claim, builder, session, door });
+        }
         self.builds.insert(build, door);
         self.step(Event::BuildRegistered { build, claim, builder, session }, ctx);
     }
@@ -647,6 +690,9 @@ impl Handler<RegisterBuild> for Worker {
 impl Handler<ForgetBuild> for Worker {
     type Result = ();
     fn handle(&mut self, forget: ForgetBuild, ctx: &mut Context<Self>) {
+        if let Some(to) = &self.successor {
+            to.forget.do_send(ForgetBuild { build: forget.build, result: forget.result });
+        }
         self.builds.remove(&forget.build);
         if self.ended.len() >= REMEMBERED {
             self.ended.pop_front();
@@ -742,6 +788,14 @@ impl Handler<BuilderBroken> for Worker {
         self.starts.retain(|_, builder| *builder != message.0);
         self.seats.remove(&message.0);
         self.step(Event::BuilderBroken(message.0), ctx);
+    }
+}
+
+impl Handler<YieldBuilds> for Worker {
+    type Result = ();
+    fn handle(&mut self, message: YieldBuilds, ctx: &mut Context<Self>) {
+        self.successor = Some(message.0);
+        self.step(Event::Yield, ctx);
     }
 }
 

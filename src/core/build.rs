@@ -360,10 +360,16 @@ impl BuildCore {
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let grace = match (self.away, self.order.config.on_lost) {
-            (Some(since), OnLost::Requeue | OnLost::Fail) => Some(since + self.order.config.grace),
+            (Some(since), OnLost::Requeue | OnLost::Fail) => Some(since + self.grace()),
             _ => None,
         };
         [grace, self.kill_by, self.retry_at].into_iter().flatten().min()
+    }
+
+    /// How long the worker may be away.
+    fn grace(&self) -> Duration {
+        let none = planted::is("requeue_before_grace");
+        if none { Duration::ZERO } else { self.order.config.grace }
     }
 
     fn steps(&self) -> &[StepSpec] {
@@ -679,7 +685,7 @@ impl BuildCore {
         let config = &self.order.config;
         if let Some(since) = self.away
             && config.on_lost != OnLost::Wait
-            && (since + config.grace <= now || planted::is("b25_lost_before_the_grace"))
+            && (since + self.grace() <= now || planted::is("b25_lost_before_the_grace"))
         {
             let away = config.grace.as_secs();
             self.lose(&format!("the worker was away for more than {away} s"), fx);

@@ -127,15 +127,29 @@ pub enum Event {
         /// Which.
         build: BuildId,
     },
-    /// A person's order: no more starts, or starts again.
+    /// A person's order: no more starts, or starts again. It counts once it is
+    /// stored.
     Pause {
         /// Which of them.
         paused: bool,
         /// For people.
         reason: Option<String>,
     },
-    /// Leave once the builds have ended; with the end of the program.
+    /// It is stored.
+    PauseStored {
+        /// Which of them.
+        paused: bool,
+    },
+    /// Leave once the builds have ended; with the end of the program. It counts
+    /// once it is stored.
     Leave {
+        /// End the program, too.
+        shutdown: bool,
+        /// For people.
+        reason: String,
+    },
+    /// It is stored.
+    LeaveStored {
         /// End the program, too.
         shutdown: bool,
         /// For people.
@@ -155,6 +169,9 @@ pub enum Event {
     },
     /// It is no longer configured: it goes when its builds have ended.
     Retire,
+    /// It is configured again, and another actor is in charge of its name: the
+    /// worker comes back to that one, so its builds must be known there.
+    Yield,
     /// A connection that is none of the present instance's (fault row FX04).
     Unexpected {
         /// Which.
@@ -303,15 +320,22 @@ pub enum Effect {
     Instance(instance::Effect),
     /// These builders were refused and may try again (row B16).
     TryBuilders(Vec<BuilderName>),
-    /// Keep paused or not.
+    /// Keep paused or not; answered `PauseStored`, or not at all.
     StorePaused {
         /// Which of them.
         paused: bool,
         /// For people.
         reason: Option<String>,
     },
-    /// Keep leaving or not.
-    StoreGraceful(bool),
+    /// Keep that it leaves; answered `LeaveStored`, or not at all.
+    StoreLeave {
+        /// End the program, too.
+        shutdown: bool,
+        /// For people.
+        reason: String,
+    },
+    /// Keep that it stays.
+    StoreStays,
     /// Tell the worker to leave once its builds have ended.
     SendLeave {
         /// End the program, too.
@@ -325,6 +349,15 @@ pub enum Effect {
         session: SessionId,
         /// For people.
         reason: &'static str,
+    },
+    /// Make a build known to the actor that is in charge of the name now.
+    YieldBuild {
+        /// Which.
+        build: BuildId,
+        /// Its claim.
+        claim: ClaimId,
+        /// Its builder.
+        builder: BuilderName,
     },
     /// Something stale was ignored.
     Ignored(&'static str),
@@ -483,10 +516,11 @@ impl WorkerCore {
                     fx.push(Effect::Ignored("confirmation of an abandon that was not asked for"));
                 }
             }
-            Event::Pause { paused, reason } => self.on_pause(paused, reason, fx),
-            Event::Leave { shutdown, reason } => {
+            Event::Pause { paused, reason } => fx.push(Effect::StorePaused { paused, reason }),
+            Event::PauseStored { paused } => self.on_pause_stored(paused, fx),
+            Event::Leave { shutdown, reason } => fx.push(Effect::StoreLeave { shutdown, reason }),
+            Event::LeaveStored { shutdown, reason } => {
                 self.leaving = true;
-                fx.push(Effect::StoreGraceful(true));
                 fx.push(Effect::SendLeave { shutdown, reason });
             }
             Event::Draining => self.leaving = true,
@@ -501,6 +535,7 @@ impl WorkerCore {
                     self.over_if_retired(fx);
                 }
             }
+            Event::Yield => self.on_yield(fx),
             Event::Unexpected { session } => self.on_unexpected(session, fx),
             Event::Want { builder, claim, tag } => self.on_want(builder, claim, tag, fx),
             Event::Instance(event) => self.on_instance(event, fx),
@@ -581,7 +616,7 @@ impl WorkerCore {
         // A worker that left on request and came back is welcome again.
         if self.leaving {
             self.leaving = false;
-            fx.push(Effect::StoreGraceful(false));
+            fx.push(Effect::StoreStays);
         }
         fx.push(Effect::SendAttached { session, incarnation });
     }
@@ -755,7 +790,7 @@ impl WorkerCore {
             && (!self.paused || planted::is("b28_paused_ones_start"))
             && !self.leaving
             && !self.retired
-            && self.used() < self.limit()
+            && (self.used() < self.limit() || planted::is("slot_given_twice"))
     }
 
     fn used(&self) -> usize {
@@ -768,19 +803,21 @@ impl WorkerCore {
 
     fn freed(&mut self, fx: &mut Vec<Effect>) {
         self.over_if_retired(fx);
-        if (self.can_start() || self.can_reserve()) && !self.refused.is_empty() {
+        let tells = !planted::is("freed_tells_nobody");
+        if (self.can_start() || self.can_reserve()) && !self.refused.is_empty() && tells {
             let builders = std::mem::take(&mut self.refused).into_iter().collect();
             fx.push(Effect::TryBuilders(builders));
         }
     }
 
-    fn on_pause(&mut self, paused: bool, reason: Option<String>, fx: &mut Vec<Effect>) {
+    /// Only now: whoever ordered it would hear that it failed, and it would be
+    /// gone after a restart (rows FA13, invariant I12).
+    fn on_pause_stored(&mut self, paused: bool, fx: &mut Vec<Effect>) {
         self.paused = paused;
-        fx.push(Effect::StorePaused { paused, reason });
         if !paused {
             if self.leaving {
                 self.leaving = false;
-                fx.push(Effect::StoreGraceful(false));
+                fx.push(Effect::StoreStays);
             }
             self.freed(fx);
         }
@@ -826,6 +863,21 @@ impl WorkerCore {
             }
         }
         self.freed(fx);
+    }
+
+    /// The connection ends first: its builds hear that their worker is away
+    /// before they hear anything from the other actor.
+    fn on_yield(&mut self, fx: &mut Vec<Effect>) {
+        self.retired = true;
+        if let Some(session) = self.session() {
+            let reason = "this worker is configured again";
+            fx.push(Effect::CloseConnection { session, reason });
+            self.on_connection_lost(session, fx);
+        }
+        for (build, (claim, builder)) in &self.builds {
+            let (build, claim, builder) = (*build, *claim, builder.clone());
+            fx.push(Effect::YieldBuild { build, claim, builder });
+        }
     }
 
     /// Over once its builds have ended and its connection, too, so that

@@ -8,7 +8,6 @@ use serde::{Deserialize, Serialize};
 
 use super::WorkerHandle;
 use crate::core::ids::*;
-use crate::core::time::WallTime;
 use crate::core::values::{Properties, SourceStamp};
 use crate::settings::{Problem, Settings};
 
@@ -253,8 +252,8 @@ pub struct WorkerAvailable {
 pub struct OldestChanged {
     /// Whose.
     pub builder: BuilderName,
-    /// Its submit time.
-    pub oldest: Option<WallTime>,
+    /// The submission that made it.
+    pub oldest: Option<BuildsetId>,
 }
 
 /// A builder stands.

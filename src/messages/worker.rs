@@ -276,6 +276,12 @@ pub struct WorkerOrdered {
     pub reason: String,
 }
 
+/// It is configured again, and this is its actor now: the builds that it still
+/// has are made known there.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct YieldBuilds(pub Arc<WorkerHandle>);
+
 /// It is no longer configured.
 #[derive(Message)]
 #[rtype(result = "()")]

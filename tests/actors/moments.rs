@@ -64,7 +64,6 @@ fn b27_b30_attach_detach_last_detach_and_idle_are_told_in_order_with_their_error
         heard.until(&house, &["failed connect w1"]).await;
         let error = heard.rows[0].error.as_deref();
         assert_eq!(error, Some("the worker did not answer in time"), "b30: with the error text");
-        w1.hang_up();
         w1.release(Say::Ready);
         heard.until(&house, &["connect w1", "idle"]).await;
         house.submit("a", 1).await;

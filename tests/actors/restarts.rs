@@ -98,6 +98,35 @@ fn a_build_whose_worker_is_not_configured_any_more_is_lost_after_the_grace() {
     without_its_worker(OnLost::Requeue, "5,0", 1);
 }
 
+/// The actor that waits for the grace is succeeded meanwhile, and has nothing
+/// else left to do: it must not go before that build has ended.
+#[test]
+fn b25_t02_such_a_build_ends_although_its_builder_is_changed_meanwhile() {
+    story(|| async {
+        let mut a = builder("a", &["w1", "w2"]);
+        // Longer than a predecessor with nothing left listens for late mail.
+        a.grace = std::time::Duration::from_secs(6);
+        let house = House::open(&[("w1", 1), ("w2", 1)], vec![a]).await;
+        let w1 = house.robot("w1");
+        w1.hold(Say::Finish);
+        let ids = house.submit("a", 1).await;
+        house.until("it runs", || w1.held_back(Say::Finish) == 1).await;
+        w1.go();
+        let mut house = house
+            .next_master(|settings| {
+                settings.workers.retain(|worker| worker.config.name.as_str() == "w2");
+                edit(settings, "a").workers = vec!["w2".into()];
+            })
+            .await;
+        house.reload(|settings| drop(edit(settings, "a").env.insert("A".into(), "1".into()))).await;
+        let w2 = house.robot("w2");
+        house.until("its request is done", || house.requests_in(2) == 1).await;
+        assert_eq!(w2.ran(), ids);
+        house.nothing_is_taken().await;
+        house.close();
+    });
+}
+
 #[test]
 fn fr19_a_deploy_whose_worker_is_not_configured_any_more_does_not_run_again() {
     without_its_worker(OnLost::Fail, "4", 0);

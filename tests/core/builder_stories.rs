@@ -48,7 +48,7 @@ fn b06_oldest_request_time_is_the_heads() {
     assert_eq!(desk.core.view().oldest_request_time, None);
     let effects = desk.submit(&[3, 2]);
     assert_eq!(desk.core.view().oldest_request_time, Some(WallTime(2_000_000)));
-    assert!(effects.contains(&Effect::OldestChanged(Some(WallTime(2_000_000)))));
+    assert!(effects.contains(&Effect::OldestChanged(Some(BuildsetId(2)))));
 }
 
 #[test]
@@ -516,4 +516,12 @@ fn b18_a_running_build_is_found_by_its_number_an_own_one_first() {
     assert_eq!(desk.core.get_build(BuildNumber(5)), None);
     desk.finish(claim);
     assert_eq!(desk.core.get_build(BuildNumber(4)), None, "a finished one is not found here");
+}
+
+#[test]
+fn ft01_a_wall_clock_that_is_set_back_changes_no_order() {
+    let mut desk = Desk::new(config(&["w1"]));
+    let set_back = Request { submitted_at: WallTime(-5), ..request(2) };
+    desk.hear(Event::Enqueue(vec![request(1), set_back, request(3)]));
+    assert_eq!(desk.pending(), [1, 2, 3], "the first one that came goes first");
 }

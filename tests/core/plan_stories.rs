@@ -7,7 +7,7 @@ use std::time::Duration;
 use botmaster::core::bot_master::{Action, Plan, RestartPolicy, Roster};
 use botmaster::core::builder::compare_to_setup;
 use botmaster::core::ids::*;
-use botmaster::core::time::{Timestamp, WallTime};
+use botmaster::core::time::Timestamp;
 use botmaster::core::values::*;
 
 use crate::kit::*;
@@ -89,7 +89,7 @@ pub fn b32_the_oldest_waiting_request_goes_first_and_ties_follow_the_configurati
     let mut roster = Roster::default();
     roster.configure(names.iter());
     for (name, at) in [("a", 5), ("b", 2), ("c", 5)] {
-        roster.oldest_changed(name.into(), Some(WallTime(at)));
+        roster.oldest_changed(name.into(), Some(BuildsetId(at)));
     }
     let all: BTreeSet<_> = names.iter().cloned().collect();
     let order: Vec<_> = roster.in_order(&all).iter().map(ToString::to_string).collect();

@@ -87,7 +87,7 @@ impl Model {
         if self.0.iter().all(|known| known.id != request.id) {
             self.0.push(request);
         }
-        self.0.sort_by_key(|r| (Reverse(r.requeued), Reverse(r.priority), r.submitted_at, r.id));
+        self.0.sort_by_key(|r| (Reverse(r.requeued), Reverse(r.priority), r.id));
     }
 
     fn remove(&mut self, id: RequestId) -> Option<Request> {

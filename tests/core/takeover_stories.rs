@@ -234,3 +234,19 @@ fn a_persons_ping_that_crosses_a_takeover_is_answered() {
     assert_eq!(answers(&told), [(ReplyId(4), true)]);
     assert_eq!(asked(&pass_on(told, &mut new)).len(), 1);
 }
+
+/// The seat of a build that an earlier predecessor runs, whose worker the
+/// latest successor does not list: nobody would ever let it go.
+#[test]
+fn t05_a_seat_of_an_inherited_build_does_not_stay_behind_for_ever() {
+    let mut first = Desk::new(config(&["w1", "w2"]));
+    first.attach("w1", 1);
+    let (_, claim) = asked(&first.submit(&[1]))[0];
+    first.start(claim, &[1], 5);
+    let mut middle = take_over(&mut first, config(&["w1", "w2", "w3"]));
+    let _latest = take_over(&mut middle, config(&["w2"]));
+    let dropped = Effect::DropSeat { worker: "w1".into() };
+    assert!(middle.effects.contains(&dropped), "{:?}", middle.effects);
+    assert!(middle.effects.contains(&Effect::Over));
+    assert!(!first.effects.contains(&Effect::Over), "the build goes on");
+}

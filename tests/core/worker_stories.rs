@@ -186,14 +186,31 @@ fn i03_a_second_machine_in_the_place_of_a_worker_that_builds_does_not_lose_the_b
 pub fn b28_a_paused_or_leaving_worker_gets_no_starts() {
     let mut desk = Desk::new(2);
     desk.attach(1, Vec::new());
-    desk.hear(Event::Pause { paused: true, reason: None });
+    desk.hear(Event::PauseStored { paused: true });
     assert!(!desk.ask("a", 1));
-    let effects = desk.hear(Event::Pause { paused: false, reason: None });
+    let effects = desk.hear(Event::PauseStored { paused: false });
     assert_eq!(tried(&effects), ["a"], "fa14: at once");
-    let leave = Event::Leave { shutdown: true, reason: "x".into() };
+    let leave = Event::LeaveStored { shutdown: true, reason: "x".into() };
     let effects = desk.hear(leave);
     assert!(effects.iter().any(|e| matches!(e, Effect::SendLeave { shutdown: true, .. })));
     assert!(!desk.ask("a", 2));
+}
+
+#[test]
+fn fa13_an_order_that_could_not_be_stored_changes_nothing() {
+    let mut desk = Desk::new(1);
+    desk.attach(1, Vec::new());
+    let effects = desk.hear(Event::Pause { paused: true, reason: None });
+    assert_eq!(effects, [Effect::StorePaused { paused: true, reason: None }]);
+    assert!(desk.ask("a", 1), "the store has not said yes, so it is not paused");
+    desk.hear(Event::PauseStored { paused: true });
+    desk.hear(Event::GiveBackSlot { builder: "a".into(), claim: ClaimId(1) });
+    let effects = desk.hear(Event::Pause { paused: false, reason: None });
+    assert_eq!(effects, [Effect::StorePaused { paused: false, reason: None }]);
+    assert!(!desk.ask("a", 2), "the store has not said yes, so it is paused still");
+    let reason = String::from("x");
+    let effects = desk.hear(Event::Leave { shutdown: true, reason: reason.clone() });
+    assert_eq!(effects, [Effect::StoreLeave { shutdown: true, reason }], "nor told to leave");
 }
 
 #[test]
@@ -205,9 +222,9 @@ fn s01_a_worker_can_start_when_connected_below_its_limit_not_paused_and_not_leav
     assert!(desk.ask("a", 1));
     assert!(!desk.0.can_start(), "at max_builds");
     desk.hear(Event::GiveBackSlot { builder: "a".into(), claim: ClaimId(1) });
-    desk.hear(Event::Pause { paused: true, reason: None });
+    desk.hear(Event::PauseStored { paused: true });
     assert!(!desk.0.can_start(), "paused");
-    desk.hear(Event::Pause { paused: false, reason: None });
+    desk.hear(Event::PauseStored { paused: false });
     assert!(desk.0.can_start());
     desk.hear(Event::Draining);
     assert!(!desk.0.can_start(), "shutting down");
@@ -325,4 +342,43 @@ fn i14_a_broken_builder_keeps_no_slot_but_those_of_its_running_builds() {
     assert!(desk.ask("b", 4));
     desk.hear(Event::BuildForgotten { build: BuildId(7) });
     assert!(desk.ask("b", 5), "the build gave its slot back itself");
+}
+
+/// The worker was removed and came back while a build of it was running: the
+/// old actor still has the build, the worker itself attaches to the new one.
+#[test]
+fn fa18_builds_of_a_worker_that_came_back_are_known_to_its_new_actor() {
+    let mut old = Desk::new(1);
+    old.attach(1, Vec::new());
+    old.ask("a", 1);
+    old.hear(Event::BuildRegistered {
+        build: BuildId(7),
+        claim: ClaimId(1),
+        builder: "a".into(),
+        session: Some(SessionId(1)),
+    });
+    old.hear(Event::Retire);
+    let effects = old.hear(Event::Yield);
+    let place = |wanted: &dyn Fn(&Effect) -> bool| effects.iter().position(wanted).unwrap();
+    let away = place(&|e| *e == Effect::TellBuildAway { build: BuildId(7) });
+    let told = place(&|e| matches!(e, Effect::YieldBuild { build: BuildId(7), .. }));
+    assert!(away < told, "it hears that its worker is away before the new actor has it");
+    assert!(effects.iter().any(|e| matches!(e, Effect::CloseConnection { .. })));
+
+    let mut new = Desk::new(1);
+    let registered = Event::BuildRegistered {
+        build: BuildId(7),
+        claim: ClaimId(1),
+        builder: "a".into(),
+        session: None,
+    };
+    assert_eq!(new.hear(registered), [Effect::TellBuildAway { build: BuildId(7) }]);
+    let effects = new.attach(2, vec![brought(7)]);
+    assert!(effects.iter().any(|e| matches!(e, Effect::TellBuildBack { build: BuildId(7), .. })));
+    assert!(!effects.iter().any(|e| matches!(e, Effect::SendAbandon { .. })));
+    assert!(!new.ask("b", 2), "its slot is taken");
+    new.hear(Event::BuildForgotten { build: BuildId(7) });
+    assert!(new.ask("b", 2));
+    let effects = old.hear(Event::BuildForgotten { build: BuildId(7) });
+    assert!(effects.contains(&Effect::Over), "the old one goes with its last build");
 }

@@ -18,6 +18,9 @@ well, 1 something failed, 2 the command could not be understood or begun.
   cargo xtask diagrams
       Draws the transition tables in docs/transitions.md.
 
+  cargo xtask simulate [--seeds N] [--seed S]
+      Whole masters and workers in virtual time, with faults, from N seeds.
+
   cargo xtask bench WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot]
       Measures the program, and Buildbot beside it, on the workloads of
       bench/peer/workloads.md.
@@ -38,8 +41,9 @@ Runs these stages, in this order, and goes on after one that failed:
   doctest   cargo test --workspace --doc
   doc       cargo doc --workspace --no-deps     (warnings are errors)
   deny      cargo deny check bans licenses sources
+  simulate  cargo xtask simulate --seeds 1000
 
-  --quick        leaves out `doc` and `deny`
+  --quick        leaves out `doc`, `deny` and `simulate`
   --only STAGE   runs that stage alone; may be given several times
 
 Needs git and a C compiler, and says so when one is missing. rustfmt and clippy
@@ -75,6 +79,23 @@ cargo xtask diagrams
 
 Writes docs/transitions.md from the transition tables in src/core. A test fails
 while the file and the tables differ.
+";
+
+const SIMULATE: &str = "\
+cargo xtask simulate [--seeds N] [--seed S]
+
+Runs masters and workers in virtual time, with faults, from N seeds (1,000), of
+which S (1) is the first. The same seed does the same. What is found is told
+with the last lines of what happened and the command that repeats it. See
+docs/simulation.md.
+
+The last line is one JSON object: `seeds`, `virtual_hours`, `faults` (how often
+each kind struck), `saw` (how many seeds saw an adoption, a requeue, a takeover
+with a running build, a duplicate attach), `violations`, `digest` (over all
+traces; the same seeds and the same code have the same one).
+
+Ends with 1 when something was found; from 100 seeds on also when a kind of
+fault never struck, or fewer than a tenth of the seeds saw one of the four.
 ";
 
 const BENCH: &str = "\
@@ -115,6 +136,7 @@ fn text(command: &str) -> Result<&'static str, String> {
         "help" => Ok(ALL),
         "test" => Ok(TEST),
         "rows" => Ok(ROWS),
+        "simulate" => Ok(SIMULATE),
         "diagrams" => Ok(DIAGRAMS),
         "bench" => Ok(BENCH),
         other => Err(format!("there is no command `{other}`\n\n{ALL}")),
@@ -134,7 +156,7 @@ mod tests {
 
     #[test]
     fn every_command_has_help_of_its_own() {
-        for command in ["test", "rows", "diagrams", "bench", "help"] {
+        for command in ["test", "rows", "diagrams", "simulate", "bench", "help"] {
             assert!(text(command).unwrap().contains(&format!("cargo xtask {command}")));
             assert!(ALL.contains(&format!("cargo xtask {command}")), "{command}");
         }

@@ -12,6 +12,7 @@ mod help;
 mod report;
 mod root;
 mod rows;
+mod simulate;
 mod test;
 mod tools;
 
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     let outcome = match command {
         "test" => test::run(rest),
         "rows" => rows::run(rest),
+        "simulate" => simulate::run(rest),
         "diagrams" => diagrams::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => help::run(rest),

@@ -34,6 +34,7 @@ pub const STAGES: &[Stage] = &[
     Stage { name: "doctest", quick: true, prepare: doctest },
     Stage { name: "doc", quick: false, prepare: doc },
     Stage { name: "deny", quick: false, prepare: deny },
+    Stage { name: "simulate", quick: false, prepare: simulate },
 ];
 
 /// What was asked for.
@@ -208,6 +209,10 @@ fn deny() -> Prepared {
     Ok((command, None))
 }
 
+fn simulate() -> Prepared {
+    Ok((crate::simulate::stage()?, None))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -223,7 +228,8 @@ mod tests {
 
     #[test]
     fn all_stages_run_unless_told_otherwise() {
-        assert_eq!(chosen(""), ["format", "clippy", "nextest", "rows", "doctest", "doc", "deny"]);
+        let all = ["format", "clippy", "nextest", "rows", "doctest", "doc", "deny", "simulate"];
+        assert_eq!(chosen(""), all);
         assert_eq!(chosen("--quick"), ["format", "clippy", "nextest", "rows", "doctest"]);
         assert_eq!(chosen("--only deny --only format"), ["format", "deny"]);
     }
@@ -233,7 +239,7 @@ mod tests {
         assert_eq!(
             parse(&words("--only tests")),
             Err("there is no stage `tests`; there are format, clippy, nextest, rows, doctest, \
-                 doc, deny"
+                 doc, deny, simulate"
                 .to_owned())
         );
         assert!(parse(&words("--only")).unwrap_err().contains("needs a stage"));

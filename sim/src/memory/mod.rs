@@ -16,6 +16,7 @@ mod tables;
 use std::sync::Arc;
 
 use botmaster::core::ids::*;
+use botmaster::core::planted;
 use botmaster::core::time::WallTime;
 use botmaster::events::Event;
 use botmaster::store::*;
@@ -66,6 +67,16 @@ impl MemoryStore {
         (Ok(outcomes), changes)
     }
 
+    /// A fault that tests plant: what a transaction would change is told
+    /// although it is not carried out.
+    pub fn leak(&mut self, transaction: &Transaction) {
+        let (_, changes) = self.clone().apply(transaction);
+        for change in changes {
+            let seq = self.events.len() as u64 + 1;
+            self.events.push(Arc::new(Event { seq, change }));
+        }
+    }
+
     /// What the start of a master does to the rows: nobody is attached.
     pub fn reopen(&mut self) {
         let attached: Vec<_> = self.workers().filter(|worker| worker.row.connected).collect();
@@ -75,6 +86,14 @@ impl MemoryStore {
                 let mut record = WorkerRecord::clone(record);
                 record.row.connected = false;
                 self.tables.workers.put(id, record);
+            }
+        }
+        if planted::is("sim_store_loses_a_request") {
+            let waits = |row: &&Arc<RequestRow>| row.state == RequestState::Queued;
+            let first = self.requests().find(waits).map(|row| (row.builder, row.id));
+            if let Some(key) = first {
+                self.tables.requests.remove(&key.1);
+                self.tables.queued.remove(&key);
             }
         }
         self.tables.keep();

@@ -105,6 +105,8 @@ pub struct BotMaster {
     successors: BTreeMap<BuilderName, (u64, Addr<Builder>)>,
     /// Builders that were removed and may still have builds.
     removed: BTreeMap<BuilderName, BuilderEntry>,
+    /// Workers that were removed and may still have builds.
+    retired: BTreeMap<WorkerName, Addr<Worker>>,
     /// What builders left that gave up.
     remains: BTreeMap<BuilderName, Remains>,
     /// Who waits for a builder that is started again.
@@ -183,6 +185,7 @@ impl BotMaster {
             former: BTreeSet::new(),
             successors: BTreeMap::new(),
             removed: BTreeMap::new(),
+            retired: BTreeMap::new(),
             remains: BTreeMap::new(),
             again: BTreeMap::new(),
             next_child: 1,

@@ -308,7 +308,10 @@ impl Handler<Apply> for BotMaster {
             let config =
                 settings.workers.iter().find(|w| w.config.name == entry.name).map(|w| &w.config);
             match (entry.action, config) {
-                (Action::Add, Some(config)) => self.start_worker(config, ctx),
+                (Action::Add, Some(config)) => {
+                    self.start_worker(config, ctx);
+                    self.yield_builds(&entry.name);
+                }
                 (Action::Change, Some(config)) => {
                     if let Some(worker) = self.workers.get_mut(&entry.name) {
                         worker.config = config.clone();
@@ -318,6 +321,8 @@ impl Handler<Apply> for BotMaster {
                     if let Some(worker) = self.workers.remove(&entry.name) {
                         self.handles = None;
                         worker.addr.do_send(RetireWorker);
+                        self.retired.retain(|_, old| old.connected());
+                        self.retired.insert(entry.name.clone(), worker.addr);
                     }
                 }
                 _ => {}
@@ -388,6 +393,15 @@ impl Handler<Settle> for BotMaster {
 }
 
 impl BotMaster {
+    /// A worker that was removed comes back while its old actor still has
+    /// builds: the worker itself will be the new actor's (row FA18).
+    fn yield_builds(&mut self, name: &WorkerName) {
+        let old = self.retired.remove(name).filter(Addr::connected);
+        if let (Some(old), Some(new)) = (old, self.workers.get(name)) {
+            old.do_send(YieldBuilds(new.handle.clone()));
+        }
+    }
+
     fn is_broken(&self, name: &BuilderName) -> bool {
         self.builders.get(name).is_some_and(|entry| entry.broken.is_some())
     }

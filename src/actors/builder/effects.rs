@@ -624,6 +624,7 @@ impl Builder {
                 if builder.core.is_retired()
                     && builder.builds.is_empty()
                     && builder.inherited.is_empty()
+                    && builder.ending.is_empty()
                 {
                     ctx.stop();
                 }

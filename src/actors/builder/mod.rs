@@ -158,6 +158,8 @@ pub struct Builder {
     alarm: Alarm,
     restarts: u32,
     over_due: bool,
+    /// Builds of workers that are not configured any more, which end later.
+    ending: BTreeSet<BuildId>,
 }
 
 /// Something about a build that was inherited.
@@ -215,6 +217,7 @@ impl Builder {
             alarm: Alarm::default(),
             restarts: 0,
             over_due: false,
+            ending: BTreeSet::new(),
         }
     }
 

@@ -11,12 +11,12 @@ use tokio::sync::oneshot;
 use super::{Builder, Claimed, Input, Mode};
 use crate::actors::build::{Build, BuildOrder, NewParent};
 use crate::actors::convert::request;
-use crate::core::builder::{Effect, Event, OpenBuild, Records, SeatReport, SeatReportUse};
+use crate::core::builder::{Effect, Event, OpenBuild, Records, Request, SeatReport, SeatReportUse};
 use crate::core::ids::*;
 use crate::core::values::{BuildResult, OnLost};
-use crate::messages::{BuilderHandle, BuilderRoute, BuilderShown, DescribeSeat, KeepSlots};
+use crate::messages::{BuilderHandle, BuilderRoute, BuilderShown, DescribeSeat, KeepSlots, LetGo};
 use crate::settings::factory_digest;
-use crate::store::{BuilderRecords, Op, OpOutcome, RequestsAfter, StoreError, Written};
+use crate::store::{BuilderRecords, Op, OpOutcome, RequestsAfter, StoreError};
 
 /// The store answered a load, with what the seats reported.
 #[derive(actix::Message)]
@@ -96,6 +96,8 @@ impl Builder {
     ) {
         // The end of one of these may be the message that is lost.
         self.builds.retain(|_, build| build.connected());
+        let open: BTreeSet<ClaimId> = records.builds.iter().map(|open| open.claim).collect();
+        self.claimed.retain(|claim, _| open.contains(claim));
         let retired = self.own.clone();
         let mut core_records = Records {
             queued: Vec::new(),
@@ -141,6 +143,7 @@ impl Builder {
                 recovered.push(open);
             }
         }
+        self.drop_silent_seats(&reports);
         let reports = reports.into_iter().filter(|report| self.concerns(report)).collect();
         for open in recovered {
             self.recover_build(open, ctx);
@@ -178,6 +181,18 @@ impl Builder {
                 worker.keep.do_send(KeepSlots { builder, claims });
             }
         }
+    }
+
+    /// Seats that report nothing have lost their worker while nobody was in
+    /// charge: the core does not hear of them, so they are let go here.
+    fn drop_silent_seats(&mut self, reports: &[SeatReport]) {
+        self.seats.retain(|worker, seat| {
+            let reports = reports.iter().any(|report| report.worker == *worker);
+            if !reports {
+                seat.addr.do_send(LetGo);
+            }
+            reports
+        });
     }
 
     /// Whether a seat's report is about something of this builder's: all of an
@@ -240,11 +255,41 @@ impl Builder {
         };
         tracing::warn!(builder.name = %self.name(), build = %open.row.id, worker.name = %open.worker, %result, "the worker of a running build is not configured any more");
         let (build, incarnation) = (open.row.id, open.row.incarnation);
+        self.ending.insert(build);
         ctx.run_later(wait, move |builder, ctx| {
             let at = builder.world().clock.now().wall;
             let op = Op::FinishBuild { build, incarnation, result, state_string, requests, at };
-            builder.write(vec![op], returned, ctx);
+            builder.end_now(build, op, ctx);
         });
+    }
+
+    /// Ends the build, however long the store takes: a successor does not know
+    /// of it, so this actor stays until it is done.
+    fn end_now(&mut self, build: BuildId, op: Op, ctx: &mut Context<Self>) {
+        let (me, again) = (ctx.address(), op.clone());
+        self.write(
+            vec![op],
+            move |written| {
+                let requests = match written.as_deref() {
+                    Ok([OpOutcome::Requeued { requests }, ..]) => {
+                        requests.iter().map(request).collect()
+                    }
+                    Ok(_) => Vec::new(),
+                    Err(error) if !error.is_final() => {
+                        tracing::warn!(%error, "a build without a worker was not ended; trying again");
+                        me.do_send(EndAgain { build, op: again });
+                        return None;
+                    }
+                    Err(error) => {
+                        tracing::error!(%error, "a build without a worker could not be ended");
+                        Vec::new()
+                    }
+                };
+                me.do_send(EndedWithoutWorker { build, requests });
+                None
+            },
+            ctx,
+        );
     }
 
     pub(super) fn go_live(&mut self, waiting: Vec<Input>, ctx: &mut Context<Self>) {
@@ -262,17 +307,36 @@ impl Builder {
     }
 }
 
-/// What comes back from a build that was ended without its worker.
-fn returned(written: Written) -> Option<Event> {
-    match written.as_deref() {
-        Ok([OpOutcome::Requeued { requests }, ..]) => {
-            Some(Event::Return(requests.iter().map(request).collect()))
-        }
-        Ok(_) => None,
-        Err(error) => {
-            tracing::error!(%error, "a build without a worker could not be ended");
-            None
-        }
+/// A build without a worker could not be ended just then.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct EndAgain {
+    build: BuildId,
+    op: Op,
+}
+
+/// A build without a worker has ended; these requests wait again.
+#[derive(actix::Message)]
+#[rtype(result = "()")]
+struct EndedWithoutWorker {
+    build: BuildId,
+    requests: Vec<Request>,
+}
+
+impl Handler<EndAgain> for Builder {
+    type Result = ();
+    fn handle(&mut self, again: EndAgain, ctx: &mut Context<Self>) {
+        ctx.run_later(Duration::from_secs(1), move |builder, ctx| {
+            builder.end_now(again.build, again.op, ctx);
+        });
+    }
+}
+
+impl Handler<EndedWithoutWorker> for Builder {
+    type Result = ();
+    fn handle(&mut self, ended: EndedWithoutWorker, ctx: &mut Context<Self>) {
+        self.ending.remove(&ended.build);
+        self.take(Input::Event(Event::Return(ended.requests)), ctx);
     }
 }
 

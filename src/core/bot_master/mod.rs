@@ -9,14 +9,13 @@ use std::collections::{BTreeMap, BTreeSet};
 pub use plan::{Action, Entry, Plan};
 pub use restart_policy::RestartPolicy;
 
-use super::ids::BuilderName;
+use super::ids::{BuilderName, BuildsetId};
 use super::planted;
-use super::time::WallTime;
 
 /// The order in which "every builder is tried" (row B32).
 #[derive(Clone, PartialEq, Debug, Default)]
 pub struct Roster {
-    oldest: BTreeMap<BuilderName, WallTime>,
+    oldest: BTreeMap<BuilderName, BuildsetId>,
     place: BTreeMap<BuilderName, usize>,
 }
 
@@ -27,10 +26,12 @@ impl Roster {
         self.place = builders.enumerate().map(|(place, name)| (name.clone(), place)).collect();
     }
 
-    /// A builder's oldest waiting request changed.
-    pub fn oldest_changed(&mut self, builder: BuilderName, oldest: Option<WallTime>) {
+    /// A builder's oldest waiting request changed: which submission made it.
+    /// Submissions are numbered as they come; their times would be wrong after
+    /// the wall clock was set (I18).
+    pub fn oldest_changed(&mut self, builder: BuilderName, oldest: Option<BuildsetId>) {
         match oldest {
-            Some(at) => self.oldest.insert(builder, at),
+            Some(set) => self.oldest.insert(builder, set),
             None => self.oldest.remove(&builder),
         };
     }
@@ -49,7 +50,7 @@ impl Roster {
             .iter()
             .filter_map(|name| {
                 let place = self.place.get(name).copied().unwrap_or(usize::MAX);
-                self.oldest.get(name).map(|at| (*at, place, name))
+                self.oldest.get(name).map(|set| (*set, place, name))
             })
             .collect();
         if !planted::is("b32_in_order_of_names") {

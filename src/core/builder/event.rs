@@ -6,7 +6,6 @@ use std::time::Duration;
 use super::expectations::{Prediction, StepTimes};
 use super::queue::Request;
 use crate::core::ids::*;
-use crate::core::time::WallTime;
 use crate::core::values::{BuildResult, BuilderConfig};
 
 /// Names somebody who waits for an answer.
@@ -582,7 +581,7 @@ pub enum Effect {
     },
     /// The head of the queue changed: this orders "every builder is tried"
     /// (row B32).
-    OldestChanged(Option<WallTime>),
+    OldestChanged(Option<BuildsetId>),
     /// A build of the predecessor's ended; tell the latest successor.
     TellSuccessor(Event),
     /// The expectations changed.

@@ -11,7 +11,7 @@ use super::{BuilderCore, Phase};
 use crate::core::ids::*;
 use crate::core::planted;
 use crate::core::rng::Rng;
-use crate::core::time::{Now, WallTime};
+use crate::core::time::Now;
 use crate::core::values::BuilderConfig;
 use crate::core::views::BigState;
 
@@ -54,7 +54,7 @@ pub struct Handover {
     /// Published last.
     pub big_state: BigState,
     /// Told last.
-    pub oldest: Option<WallTime>,
+    pub oldest: Option<BuildsetId>,
     /// Seed for the successor's generator.
     pub seed: u64,
     /// No more starts: the master is about to stop.
@@ -96,11 +96,7 @@ impl BuilderCore {
         Handover {
             id: self.id,
             generation: self.generation,
-            queue: if planted::is("t01_queue_stays_behind") {
-                Queue::default()
-            } else {
-                self.queue.clone()
-            },
+            queue: self.queue_to_hand_over(),
             loaded_through: self.loaded_through,
             seats,
             next_order: self.next_order,
@@ -112,6 +108,18 @@ impl BuilderCore {
             seed,
             draining: self.draining,
         }
+    }
+
+    fn queue_to_hand_over(&self) -> Queue {
+        if planted::is("t01_queue_stays_behind") {
+            return Queue::default();
+        }
+        let mut queue = self.queue.clone();
+        if planted::is("takeover_forgets_a_request") {
+            let head = queue.iter().next().map(|request| request.id);
+            head.and_then(|id| queue.remove(id));
+        }
+        queue
     }
 
     /// The successor is in charge: this one keeps its builds, starts nothing
@@ -169,13 +177,19 @@ impl BuilderCore {
     }
 
     /// A retired builder drops the seats that nobody uses any more (row T05),
-    /// and is over when nothing is left.
+    /// and is over when nothing is left. A seat that an earlier predecessor's
+    /// build has goes, too: its end is told to the successor, who does not have
+    /// the seat.
     pub(super) fn let_go(&mut self, fx: &mut Vec<Effect>) {
+        let is_ours = |claim| self.builds.contains_key(claim) || self.inherited.contains_key(claim);
         let idle: Vec<WorkerName> = self
             .seats
             .iter()
             // Somebody waits for the end of a person's ping.
-            .filter(|(_, seat)| !matches!(seat.used, SeatUse::Taken(_)) && !seat.pinging)
+            .filter(|(_, seat)| {
+                let has_build = matches!(&seat.used, SeatUse::Taken(claim) if is_ours(claim));
+                !has_build && !seat.pinging
+            })
             .filter(|_| !planted::is("t05_idle_ones_stay_for_ever"))
             .map(|(worker, _)| worker.clone())
             .collect();

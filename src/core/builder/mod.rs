@@ -39,7 +39,7 @@ pub use table::{CAUSES, Cause, STAGE_TABLE, STAGES, Stage};
 use super::ids::*;
 use super::planted;
 use super::rng::Rng;
-use super::time::{Now, Timestamp, WallTime};
+use super::time::{Now, Timestamp};
 use super::transitions::{self, Word};
 use super::values::BuilderConfig;
 use super::views::{ActiveBuildView, BigState, BuilderView};
@@ -169,7 +169,7 @@ pub struct BuilderCore {
     alone: BTreeSet<RequestId>,
     expectations: Expectations,
     big_state: BigState,
-    oldest: Option<WallTime>,
+    oldest: Option<BuildsetId>,
     retired: bool,
     draining: bool,
     /// Claims are held back until then, after the store could not write.
@@ -322,7 +322,7 @@ impl BuilderCore {
         }
         self.maybe_start_build(fx);
         self.refresh_big_state(fx);
-        let oldest = self.queue.oldest_request_time();
+        let oldest = self.queue.oldest_submission();
         if oldest != self.oldest {
             self.oldest = oldest;
             fx.push(Effect::OldestChanged(oldest));

@@ -49,14 +49,18 @@ pub fn named_worker(properties: &Properties) -> Option<WorkerName> {
 }
 
 /// Requeued requests first (row B08), then higher priority, then older
-/// (invariant I10). The id settles equal times, since ids grow.
+/// (invariant I10). Ids grow with the order of submission; submit times do not
+/// when the wall clock is set back, and so they order nothing (I18).
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
-struct Place(Reverse<bool>, Reverse<i64>, WallTime, RequestId);
+struct Place(Reverse<bool>, Reverse<i64>, RequestId);
 
 impl Place {
     fn of(request: &Request) -> Self {
-        let requeued = request.requeued && !planted::is("b08_requeue_in_submit_order");
-        Self(Reverse(requeued), Reverse(request.priority), request.submitted_at, request.id)
+        let requeued = request.requeued && !planted::is("requeued_to_the_tail");
+        if planted::is("b08_requeue_in_submit_order") {
+            return Self(Reverse(false), Reverse(request.priority), request.id);
+        }
+        Self(Reverse(requeued), Reverse(request.priority), request.id)
     }
 }
 
@@ -219,12 +223,12 @@ impl Queue {
             .both(worker)
             .into_iter()
             .flatten()
-            .flat_map(|places| places.iter().filter(|place| may(place.3)).take(most))
+            .flat_map(|places| places.iter().filter(|place| may(place.2)).take(most))
             .copied()
             .collect();
         found.sort_unstable();
         found.truncate(most);
-        found.into_iter().map(|place| place.3).collect()
+        found.into_iter().map(|place| place.2).collect()
     }
 
     /// Gives a waiting request another priority. True when it waits.
@@ -245,6 +249,13 @@ impl Queue {
     #[must_use]
     pub fn oldest_request_time(&self) -> Option<WallTime> {
         self.head().map(|request| request.submitted_at)
+    }
+
+    /// The submission that made the head, or none when the queue is empty: it
+    /// orders builders (row B32).
+    #[must_use]
+    pub fn oldest_submission(&self) -> Option<BuildsetId> {
+        self.waiting.first_key_value().map(|(_, request)| request.buildset)
     }
 
     /// How many wait.

@@ -188,6 +188,13 @@ impl BuilderCore {
                 self.seats.remove(worker);
                 fx.push(Effect::DropSeat { worker: worker.clone() });
                 fx.push(Effect::Note { worker: Some(worker.clone()), text, error });
+                if planted::is("loss_spreads")
+                    && let Some((other, _)) = self.seats.pop_first()
+                {
+                    let text = format!("disconnect {other}");
+                    fx.push(Effect::DropSeat { worker: other.clone() });
+                    fx.push(Effect::Note { worker: Some(other), text, error: None });
+                }
                 if attached && !self.retired && !self.has_worker() {
                     // Row B27. No word of the big state says it while a build
                     // waits for its worker.
@@ -241,6 +248,10 @@ impl BuilderCore {
         let best = free.iter().map(|(rank, _, _)| *rank).min()?;
         free.retain(|(rank, _, _)| *rank == best);
         let index = match self.config.choose {
+            ChooseWorker::Random if planted::is("wall_clock_used") => {
+                let oldest = self.queue.oldest_request_time().unwrap_or_default();
+                usize::try_from(oldest.seconds() / 3600).unwrap_or_default() % free.len()
+            }
             ChooseWorker::Random => self.rng.index(free.len()),
             ChooseWorker::First => {
                 free.sort_by_key(|(_, order, _)| *order);

@@ -494,6 +494,9 @@ impl SlaveBuilderCore {
         match &self.state {
             State::Attaching { until } if *until <= now => {
                 self.state = State::Detached;
+                // A late answer would find nobody: the worker comes back and is
+                // asked again (fault row FA07).
+                fx.push(Effect::DropConnection("it did not answer an attach in time"));
                 fx.push(Effect::TellAttachFailed {
                     error: "the worker did not answer in time".into(),
                 });

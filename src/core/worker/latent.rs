@@ -216,7 +216,7 @@ impl WorkerCore {
         self.foreign = false;
         if self.latent.is_some() && self.leaving {
             self.leaving = false;
-            fx.push(Effect::StoreGraceful(false));
+            fx.push(Effect::StoreStays);
         }
         if self.latent.is_some() {
             self.freed(fx);

@@ -17,6 +17,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::core::ids::{BuildId, BuilderName, Epoch, RequestId};
+use crate::core::planted;
 use crate::core::rng::Rng;
 use crate::core::time::Timestamp;
 use crate::protocol::json_v1::WorkerFrame;
@@ -187,7 +188,9 @@ impl Agent {
     fn check_lease(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
         if self.lease.ends().is_some_and(|end| now >= end) {
             self.lease.out = true;
-            self.end_builds_for_lease(effects);
+            if !planted::is("lease_not_kept") {
+                self.end_builds_for_lease(effects);
+            }
         }
     }
 
