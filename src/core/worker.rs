@@ -767,6 +767,12 @@ impl WorkerCore {
                 self.wanting.remove(&claim);
                 Some(incarnation)
             }
+            // The instance is being let go. Its connection is there for a moment
+            // yet, and asking until it is not would be asking in circles.
+            Link::Up { .. } if has_it => {
+                self.slots.remove(&claim);
+                None
+            }
             _ if has_it || self.can_reserve() => {
                 self.slots.insert(claim, builder.clone());
                 fx.push(Effect::SlotReserved { builder, claim });

@@ -173,6 +173,11 @@ impl MemoryStore {
         self.tables.sets.iter().map(|(_, record)| record)
     }
 
+    /// Rows of all instances of latent workers.
+    pub fn instances(&self) -> impl Iterator<Item = &Arc<InstanceRow>> {
+        self.tables.instances.iter().map(|(_, row)| row)
+    }
+
     /// All requests, by id.
     pub fn requests(&self) -> impl Iterator<Item = &Arc<RequestRow>> {
         self.tables.requests.iter().map(|(_, row)| row)
