@@ -144,6 +144,7 @@ impl MemoryStore {
             claim: build.claim,
             worker: self.tables.worker(build.row.worker)?.row.name.clone(),
             requests: requests.into_iter().map(|row| self.tables.with_set(row)).collect(),
+            stop: build.stop.clone(),
             factory: factory.clone(),
             steps: steps.collect(),
         })
@@ -280,6 +281,7 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
         Op::DescribeBuild { build, state_string } => {
             running::describe(tables, changes, *build, state_string)
         }
+        Op::WantStop { build, reason } => running::want_stop(tables, changes, *build, reason),
         Op::SetProperties { build, properties } => {
             running::set_properties(tables, changes, *build, properties)
         }
