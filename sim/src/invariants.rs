@@ -47,6 +47,17 @@ struct Live {
     command: CommandId,
 }
 
+/// A slot that was given, and whose claim is not stored yet.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Slot {
+    /// Whose.
+    pub worker: WorkerId,
+    /// To whom.
+    pub builder: BuilderName,
+    /// The worker's number.
+    pub incarnation: Incarnation,
+}
+
 /// What the invariants remember.
 #[derive(Default)]
 pub struct Checks {
@@ -59,7 +70,7 @@ pub struct Checks {
     told_requests: BTreeMap<RequestId, RequestState>,
     told_builds: BTreeMap<BuildId, (bool, Option<BuildResult>)>,
     claimed_at: BTreeMap<BuildId, Timestamp>,
-    grants: BTreeMap<ClaimId, (WorkerId, Incarnation)>,
+    grants: BTreeMap<ClaimId, Slot>,
     last_event: u64,
     mail_sent: BTreeMap<(u64, u64), u64>,
     mail_read: BTreeMap<(u64, u64), u64>,
@@ -455,14 +466,8 @@ impl Checks {
 
     /// I5: with the slot that is given now the worker has no more builds than
     /// it may have.
-    pub fn i5_slots(
-        &mut self,
-        store: &MemoryStore,
-        worker: WorkerId,
-        claim: ClaimId,
-        incarnation: Incarnation,
-        limit: u32,
-    ) {
+    pub fn i5_slots(&mut self, store: &MemoryStore, claim: ClaimId, slot: Slot, limit: u32) {
+        let (worker, incarnation) = (slot.worker, slot.incarnation);
         let open = store.builds().filter(|build| {
             build.row.worker == worker
                 && build.row.state == BuildState::Running
@@ -477,10 +482,12 @@ impl Checks {
         let granted = self
             .grants
             .iter()
-            .filter(|(other, at)| **other != claim && **at == (worker, incarnation))
+            .filter(|(other, at)| {
+                **other != claim && (at.worker, at.incarnation) == (worker, incarnation)
+            })
             .count();
         let used = open.count() + fresh.count() + granted;
-        self.grants.insert(claim, (worker, incarnation));
+        self.grants.insert(claim, slot);
         self.hold(used < limit as usize, "I5", || {
             format!("worker {worker} has {used} builds of {limit} and was given one more")
         });
@@ -489,6 +496,18 @@ impl Checks {
     /// A slot came back before its claim was made.
     pub fn slot_back(&mut self, claim: ClaimId) {
         self.grants.remove(&claim);
+    }
+
+    /// A builder that was started again told which slots it knows.
+    pub fn slots_kept(
+        &mut self,
+        worker: WorkerId,
+        builder: &BuilderName,
+        claims: &BTreeSet<ClaimId>,
+    ) {
+        self.grants.retain(|claim, slot| {
+            slot.worker != worker || slot.builder != *builder || claims.contains(claim)
+        });
     }
 
     // I6: nothing wedges.

@@ -1,5 +1,7 @@
 //! What the shells tell the invariants while they work.
 
+use std::collections::BTreeSet;
+
 use botmaster::core::ids::*;
 
 use crate::bus::Addr;
@@ -22,7 +24,15 @@ pub enum Seen {
     /// A worker came back with a build that is its own.
     Adopted,
     /// A worker gave a slot.
-    SlotGranted { worker: WorkerId, claim: ClaimId, incarnation: Incarnation, limit: u32 },
+    SlotGranted {
+        worker: WorkerId,
+        builder: BuilderName,
+        claim: ClaimId,
+        incarnation: Incarnation,
+        limit: u32,
+    },
+    /// Of a builder's slots only these are in use.
+    SlotsKept { worker: WorkerId, builder: BuilderName, claims: BTreeSet<ClaimId> },
     /// It has it back.
     SlotBack { claim: ClaimId },
     /// Something stale was ignored.

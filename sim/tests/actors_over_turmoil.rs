@@ -204,6 +204,17 @@ fn i03_a_lease_that_outlasts_the_grace_is_found() {
     is_found(Sabotage::LongLease, Invariant::I3, 20..80);
 }
 
+#[test]
+fn i12_a_stop_that_only_memory_knows_is_found() {
+    let planted = botmaster::core::planted::plant("i12_stop_told_before_kept");
+    let forgotten = |outcome: Outcome| {
+        outcome.findings.iter().any(|finding| finding.text.ends_with("which had it, was stopped"))
+    };
+    let finder = (44..60).find(|seed| forgotten(actors::run(*seed)));
+    println!("it is met {} times and found by seed {finder:?}", planted.met());
+    assert!(finder.is_some(), "it is not found");
+}
+
 /// One of these seeds finds this fault of the core's own.
 fn planted_is_found(name: &'static str, row: &str) {
     let finder = (LATENT..LATENT + 60).find(|seed| {

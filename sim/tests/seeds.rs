@@ -9,10 +9,15 @@ use botmaster_sim::run;
 const FOUND: &[(u64, &str)] = &[
     (1, "the log of a build that ended without its worker was stored as whole (I9)"),
     (10, "a set-back wall clock put younger requests before older ones (I10, I18)"),
+    (15, "a build whose worker is not configured any more never ended after a takeover (I6)"),
     (26, "a pause that could not be stored was in force until the next start (I12)"),
     (61, "a worker that was removed and came back was not given the build that waits for it (I6)"),
+    (80, "the same as seed 15, with a builder that was removed and came back (I6)"),
+    (115, "a builder that was started again kept claims of builds that had ended (I15)"),
     (159, "a seat that an earlier predecessor's build had was never let go (I6)"),
     (218, "a seat that lost its worker while its builder was started again stayed (I6)"),
+    (597, "a pair whose attach took too long was never tried again (I6, FA07)"),
+    (3899, "a start that was sent over a lost connection was remembered (I15)"),
 ];
 
 fn runs_well(seed: u64) {

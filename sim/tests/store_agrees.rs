@@ -31,7 +31,7 @@ struct Wish {
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
-    (0..68_u8, any::<[u8; 4]>(), prop::bool::weighted(0.85)).prop_map(|(kind, picks, right)| Wish {
+    (0..76_u8, any::<[u8; 4]>(), prop::bool::weighted(0.85)).prop_map(|(kind, picks, right)| Wish {
         kind,
         picks,
         right,
@@ -151,7 +151,7 @@ fn operation(store: &MemoryStore, wish: &Wish, second: usize) -> Op {
     match wish.kind {
         0..10 => Op::AddBuildset(submission(wish.picks, at)),
         10..20 => claim(store, wish, at),
-        20..30 => builds(store, wish, at),
+        20..30 | 70.. => builds(store, wish, at),
         30..36 => {
             let (build, _) = some_build(store, BuildState::Running, wish);
             let names = ["stdio", "st dio", "", "st_dio"];
@@ -233,6 +233,11 @@ fn builds(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
         },
         27 => Op::AdoptBuild { build: running.0, incarnation: Incarnation(u64::from(a % 4)) },
         28 => Op::DescribeBuild { build: running.0, state_string: format!("step {a}") },
+        70.. => {
+            let build = if a.is_multiple_of(4) { claimed.0 } else { running.0 };
+            let build = if wish.right { build } else { BuildId(pick(20, b)) };
+            Op::WantStop { build, reason: format!("enough {c}") }
+        }
         _ => Op::SetProperties { build: running.0, properties: properties(a) },
     }
 }
@@ -454,9 +459,25 @@ fn the_random_transactions_reach_every_change() {
         memory.apply(&first()).0.unwrap();
         for (second, wishes) in cases.iter().enumerate() {
             let transaction = made(&memory, wishes, second);
+            let lost = transaction.ops.iter().filter(|op| {
+                let Op::FinishBuild { build, requests: RequestsAfter::Requeue { .. }, .. } = op
+                else {
+                    return false;
+                };
+                memory.build(*build).is_some_and(|build| build.stop.is_some())
+            });
+            let lost = lost.count();
             let (written, changes) = memory.apply(&transaction);
             match &written {
-                Ok(_) => done += 1,
+                Ok(outcomes) => {
+                    done += 1;
+                    let kept = outcomes.iter().filter_map(|outcome| match outcome {
+                        OpOutcome::StopWanted(kept) => Some(format!("stop {kept}")),
+                        _ => None,
+                    });
+                    kept.for_each(|kept| *seen.entry(kept).or_default() += 1);
+                    *seen.entry("stopped and lost".into()).or_default() += lost;
+                }
                 Err(error) => {
                     refused += 1;
                     *seen.entry(word(error)).or_default() += 1;
@@ -473,9 +494,12 @@ fn the_random_transactions_reach_every_change() {
         "StepFinished LogNew LogFinished WorkerConnected WorkerDisconnected WorkerUpdated",
         "BuilderUpdated Note NoteEnded Fenced WorkerChanged Missing Failed",
     ];
-    for name in wanted.iter().flat_map(|names| names.split(' ')) {
+    let wanted = wanted.iter().flat_map(|names| names.split(' '));
+    for name in wanted.chain(["stop true", "stop false"]) {
         assert!(seen.get(name).is_some_and(|count| *count >= 20), "{name}: {seen:?}");
     }
+    // Rare, for it takes a build that runs, is stopped and is lost.
+    assert!(seen.get("stopped and lost").is_some_and(|count| *count >= 3), "{seen:?}");
     assert!(refused * 10 > done && done * 2 > refused, "{done} done, {refused} refused");
 }
 

@@ -667,7 +667,10 @@ impl Handler<RegisterSeat> for Worker {
 impl Handler<RegisterStart> for Worker {
     type Result = ();
     fn handle(&mut self, register: RegisterStart, _: &mut Context<Self>) {
-        self.starts.insert(register.build, register.builder);
+        // Nobody answers a start whose connection is gone.
+        if self.core.is_up() {
+            self.starts.insert(register.build, register.builder);
+        }
     }
 }
 

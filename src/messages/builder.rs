@@ -11,7 +11,7 @@ use std::time::Duration;
 use actix::{Message, Recipient};
 use tokio::sync::oneshot;
 
-use super::{WorkerHandle, WorkerLink};
+use super::{Refusal, WorkerHandle, WorkerLink};
 use crate::core::builder::{Event, Request, StepTimes};
 use crate::core::ids::*;
 use crate::core::inbox::SenderId;
@@ -53,7 +53,7 @@ pub enum BuilderMail {
         /// For people.
         reason: String,
         /// True when it did something.
-        reply: oneshot::Sender<bool>,
+        reply: oneshot::Sender<Result<bool, Refusal>>,
     },
     /// Change a waiting request's priority.
     SetPriority {
@@ -62,7 +62,7 @@ pub enum BuilderMail {
         /// Higher first.
         priority: i64,
         /// True when it waited.
-        reply: oneshot::Sender<bool>,
+        reply: oneshot::Sender<Result<bool, Refusal>>,
     },
     /// Stop a build.
     Stop {
@@ -71,12 +71,12 @@ pub enum BuilderMail {
         /// For people.
         reason: String,
         /// True when it ran.
-        reply: oneshot::Sender<bool>,
+        reply: oneshot::Sender<Result<bool, Refusal>>,
     },
     /// Ping all workers.
     Ping {
         /// True when each answered.
-        reply: oneshot::Sender<bool>,
+        reply: oneshot::Sender<Result<bool, Refusal>>,
     },
     /// A worker is there.
     Attach(Attach),

@@ -254,6 +254,8 @@ pub struct OpenBuild {
     /// Its requests, the one that it is built for first, then by age, with the
     /// epochs it holds.
     pub requests: Vec<RequestWithSet>,
+    /// Why somebody wants it stopped, when somebody does.
+    pub stop: Option<String>,
     /// The steps as they were when it was claimed.
     pub factory: Arc<Factory>,
     /// Steps begun so far, each with its logs.
@@ -402,7 +404,8 @@ pub enum Op {
         at: WallTime,
     },
     /// Undoes a claim whose build never started: the build goes, its requests
-    /// go to the head of the queue. Requests in `cancelled` end instead.
+    /// go to the head of the queue. Requests in `cancelled` end instead; when
+    /// the build is wanted stopped, all of them do.
     Unclaim {
         /// Which build.
         build: BuildId,
@@ -452,6 +455,16 @@ pub enum Op {
         /// The text.
         state_string: String,
     },
+    /// Somebody wants the build stopped: whoever has it, now or later, shall
+    /// know. The first reason counts. People read of it at once if the build
+    /// runs. A build that has ended, or is not there, stays as it is. Answered
+    /// `StopWanted`.
+    WantStop {
+        /// Which.
+        build: BuildId,
+        /// For people.
+        reason: String,
+    },
     /// The build sets properties while it runs.
     SetProperties {
         /// Which build.
@@ -461,7 +474,9 @@ pub enum Op {
     },
     /// The build ended, and with it its requests, and whatever of its steps
     /// and logs was still open: such a step has the build's result, or
-    /// `exception` when that is a good one; such a log is incomplete.
+    /// `exception` when that is a good one; such a log is incomplete. A build
+    /// that is wanted stopped is not queued again: it is `cancelled` instead,
+    /// and its requests with it (fault row FF05).
     FinishBuild {
         /// Which.
         build: BuildId,
@@ -739,6 +754,9 @@ pub enum OpOutcome {
     },
     /// Which requests the cancel ended.
     Cancelled(Vec<RequestId>),
+    /// Whether the store keeps the wish, or one that came before it. Not when
+    /// the build has ended or is not there.
+    StopWanted(bool),
     /// The worker's new incarnation.
     Attached(Incarnation),
     /// All instances, by tag.

@@ -21,4 +21,5 @@ mod reloads;
 mod removals;
 mod restarts;
 mod robot;
+mod stops;
 mod store;

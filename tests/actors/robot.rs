@@ -46,6 +46,8 @@ struct State {
     lists: u32,
     absent: bool,
     refuse: bool,
+    deaf: bool,
+    interrupts: u32,
     complaints: Vec<String>,
     most: usize,
     outcomes: VecDeque<Outcome>,
@@ -203,7 +205,11 @@ impl Robot {
                 self.take(build, epoch, &requests, builder);
             }
             MasterFrame::StartCommand { build, command, .. } => self.run(build, command),
+            MasterFrame::Interrupt { .. } if self.state.borrow().deaf => {
+                self.state.borrow_mut().interrupts += 1;
+            }
             MasterFrame::Interrupt { build, command, .. } => {
+                self.state.borrow_mut().interrupts += 1;
                 let running = self.state.borrow().journal.get(&build).is_some_and(|journal| {
                     journal.command.as_ref() == Some(&command) && journal.ended.is_none()
                 });
@@ -426,6 +432,16 @@ impl Robot {
     /// Connections so far.
     pub fn connections(&self) -> u32 {
         self.state.borrow().connections
+    }
+
+    /// Does not heed what it is told to end, from now on.
+    pub fn be_deaf(&self) {
+        self.state.borrow_mut().deaf = true;
+    }
+
+    /// How often it was told to end a command.
+    pub fn interrupts(&self) -> u32 {
+        self.state.borrow().interrupts
     }
 
     /// Lists of builders so far.

@@ -24,11 +24,12 @@ use botmaster::web::{LogText, RawPieces, WebContext, WebState, serve};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-const SCHEMA: [&str; 4] = [
+const SCHEMA: [&str; 5] = [
     include_str!("../../migrations/sqlite/0001_first.sql"),
     include_str!("../../migrations/sqlite/0002_instances.sql"),
     include_str!("../../migrations/sqlite/0003_expectations.sql"),
     include_str!("../../migrations/sqlite/0004_notes.sql"),
+    include_str!("../../migrations/sqlite/0005_stop.sql"),
 ];
 
 const ROWS: &str = r#"

@@ -256,6 +256,7 @@ fn b20_queue_and_running_build_come_back_from_the_records() {
         number: Some(BuildNumber(3)),
         worker: "w1".into(),
         requests: vec![request(1)],
+        stop: None,
     };
     let records = Records {
         queued: vec![request(2), request(3)],
@@ -288,6 +289,7 @@ fn b20_a_claim_whose_start_is_lost_goes_back_to_the_queue() {
         number: None,
         worker: "w1".into(),
         requests: vec![request(1)],
+        stop: None,
     };
     let records = Records {
         queued: Vec::new(),

@@ -1,6 +1,6 @@
 //! Row B07: what a cancel does, from the queue to the running build.
 
-use botmaster::core::builder::{Effect, Event, ReplyId, Request, StartFailure};
+use botmaster::core::builder::{Effect, Event, ReplyId, Request, StartFailure, StopSaved};
 use botmaster::core::ids::*;
 use botmaster::core::values::*;
 
@@ -215,7 +215,10 @@ fn b07_a_second_cancel_of_one_that_is_leaving_hears_the_same() {
 #[test]
 fn ff03_a_stop_before_the_start_was_sent_ends_all_and_frees_the_worker() {
     let (mut desk, claim, build) = pinging();
-    let effects = desk.hear(Event::Stop { build, reason: "no".into(), reply: ReplyId(1) });
+    let effects = desk.stop(build, 1);
+    assert!(effects.contains(&Effect::SaveStop { claim, build, reason: "enough".into() }));
+    assert_eq!(effects.len(), 1, "nothing else before it is durable");
+    let effects = desk.stop_saved(claim, StopSaved::Kept);
     assert_eq!(answers(&effects), [(ReplyId(1), true)]);
     assert!(effects.iter().any(|effect| matches!(effect, Effect::CallBackStart { .. })));
     let effects = desk.hear(Event::StartFailed { claim, failure: StartFailure::CalledBack });
@@ -228,7 +231,8 @@ fn ff03_a_stop_before_the_start_was_sent_ends_all_and_frees_the_worker() {
 #[test]
 fn ff03_a_stop_after_the_start_was_sent_stops_the_build_when_it_runs() {
     let (mut desk, claim, build) = pinging();
-    desk.hear(Event::Stop { build, reason: "no".into(), reply: ReplyId(1) });
+    desk.stop(build, 1);
+    desk.stop_saved(claim, StopSaved::Kept);
     let effects = desk.hear(Event::StartAccepted { claim });
-    assert!(effects.contains(&Effect::StopBuild { claim, reason: "no".into() }));
+    assert!(effects.contains(&Effect::StopBuild { claim, reason: "enough".into() }));
 }

@@ -1,8 +1,7 @@
 //! What people ask of a builder.
 
-use botmaster::core::builder::{Effect, Event, ReplyId, Request};
+use botmaster::core::builder::{Effect, Event, ReplyId};
 use botmaster::core::ids::*;
-use botmaster::core::values::BuildResult;
 
 use crate::kit::*;
 
@@ -58,42 +57,6 @@ pub fn s09_no_start_joins_a_persons_ping() {
     assert!(asked(&desk.submit(&[1])).is_empty());
     let effects = desk.hear(Event::PingDone { worker: "w1".into(), ok: true });
     assert_eq!(asked(&effects).len(), 1, "its end lets the request start");
-}
-
-#[test]
-fn ff04_stop_clicked_many_times_has_one_effect() {
-    let mut desk = Desk::new(config(&["w1"]));
-    desk.attach("w1", 1);
-    let (_, claim) = asked(&desk.submit(&[1]))[0];
-    let build = desk.start(claim, &[1], 1);
-    let mut stops = 0;
-    for reply in 0..5 {
-        let effects =
-            desk.hear(Event::Stop { build, reason: "enough".into(), reply: ReplyId(reply) });
-        stops += effects.iter().filter(|e| matches!(e, Effect::StopBuild { .. })).count();
-        assert_eq!(answers(&effects), [(ReplyId(reply), true)]);
-    }
-    assert_eq!(stops, 1);
-}
-
-#[test]
-fn ff05_a_build_that_is_stopped_while_it_is_being_queued_again_is_not_queued_again() {
-    let mut desk = Desk::new(config(&["w1"]));
-    desk.attach("w1", 1);
-    let (_, claim) = asked(&desk.submit(&[1]))[0];
-    let build = desk.start(claim, &[1], 1);
-    // Its worker is lost, and the disk is full: the end is not written yet.
-    let stop = Event::Stop { build, reason: "enough".into(), reply: ReplyId(1) };
-    assert_eq!(answers(&desk.hear(stop)), [(ReplyId(1), true)]);
-    let again = Request { requeued: true, ..request(1) };
-    let effects = desk.hear(Event::Finished {
-        claim,
-        result: BuildResult::Retry,
-        requeued: vec![again.clone()],
-        times: None,
-    });
-    assert!(effects.contains(&Effect::CancelWaiting { request: again, reply: None }));
-    assert!(desk.pending().is_empty() && asked(&effects).is_empty(), "{effects:?}");
 }
 
 #[test]

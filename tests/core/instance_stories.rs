@@ -593,7 +593,7 @@ fn a_latent_workers_slots_are_those_of_its_settings() {
     let failure = Failure::Permanent("no".into());
     let effects = desk.hear(Event::Instance(News::CreateFailed { tag: tag(1), failure }));
     assert_eq!(failures(&effects).len(), 2, "both are told");
-    desk.hear(Event::Pause { paused: true, reason: None });
+    desk.hear(Event::PauseStored { paused: true });
     desk.hear(Event::GiveBackSlot { builder: "a".into(), claim: ClaimId(1) });
     desk.destroy(1);
     desk.pass(10 * SECOND);

@@ -4,7 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use botmaster::core::builder::{BuilderCore, Effect, Event, ReplyId, Request, StepTimes};
+use botmaster::core::builder::{
+    BuilderCore, Effect, Event, ReplyId, Request, StepTimes, StopSaved,
+};
 use botmaster::core::ids::*;
 use botmaster::core::planted;
 use botmaster::core::rng::Rng;
@@ -170,6 +172,16 @@ impl Desk {
         self.hear(Event::StartAccepted { claim });
         self.hear(Event::Started { claim, number: BuildNumber(number) });
         build
+    }
+
+    /// Somebody wants the build stopped.
+    pub fn stop(&mut self, build: BuildId, reply: u64) -> Vec<Effect> {
+        self.hear(Event::Stop { build, reason: "enough".into(), reply: ReplyId(reply) })
+    }
+
+    /// The store answers that it keeps the stop, or why not.
+    pub fn stop_saved(&mut self, claim: ClaimId, saved: StopSaved) -> Vec<Effect> {
+        self.hear(Event::StopSaved { claim, reason: "enough".into(), saved })
     }
 
     pub fn finish(&mut self, claim: ClaimId) -> Vec<Effect> {

@@ -17,6 +17,7 @@ mod planted_rows;
 mod queue_model;
 mod slave_builder_stories;
 mod slave_builder_table;
+mod stop_stories;
 mod takeover_stories;
 mod transition_stories;
 mod worker_stories;

@@ -3,7 +3,9 @@
 use std::collections::BTreeSet;
 use std::sync::Arc;
 
-use botmaster::core::builder::{BuilderCore, Effect, Event, ReplyId, Request, StartFailure};
+use botmaster::core::builder::{
+    BuilderCore, Effect, Event, ReplyId, Request, StartFailure, StopSaved,
+};
 use botmaster::core::ids::*;
 use botmaster::core::values::*;
 use botmaster::core::views::BigState;
@@ -54,8 +56,17 @@ fn t02_running_builds_stay_and_their_end_is_told_to_the_latest_successor() {
     let mut new = take_over(&mut middle, config(&["w1", "w3"]));
     assert_eq!(new.core.get_build(BuildNumber(5)), Some(build));
     let effects = new.hear(Event::Stop { build, reason: "x".into(), reply: ReplyId(1) });
-    assert!(effects.iter().any(|e| matches!(e, Effect::StopInherited { .. })));
-    assert_eq!(answers(&effects), [(ReplyId(1), true)]);
+    let [Effect::StopInherited { claim: whose, request: None, reply, .. }] = &effects[..] else {
+        panic!("{effects:?}")
+    };
+    assert_eq!((*whose, *reply), (claim, Some(ReplyId(1))), "its owner answers");
+    let reason = "x".to_owned();
+    let effects =
+        old.hear(Event::StopOwn { claim, request: None, reason, reply: Some(ReplyId(9)) });
+    assert_eq!(effects, [Effect::SaveStop { claim, build, reason: "x".into() }], "i12");
+    let effects = old.stop_saved(claim, StopSaved::Kept);
+    assert_eq!(answers(&effects), [(ReplyId(9), true)]);
+    assert!(effects.iter().any(|e| matches!(e, Effect::StopBuild { .. })));
 
     new.submit(&[2]);
     let told = old.finish(claim);
@@ -65,9 +76,10 @@ fn t02_running_builds_stay_and_their_end_is_told_to_the_latest_successor() {
     assert_eq!(new.core.get_build(BuildNumber(5)), None);
     assert!(effects.contains(&Effect::BuildOver { worker: "w1".into(), claim }));
     assert_eq!(asked(&effects).len(), 1, "the freed worker starts the successor's next build");
-    let late =
-        old.hear(Event::StopOwn { claim, request: None, reason: "late".into(), reply: None });
-    assert_eq!(late[0], Effect::Ignored("stop of a build that is over"));
+    let (reason, reply) = ("late".to_owned(), Some(ReplyId(10)));
+    let late = old.hear(Event::StopOwn { claim, request: None, reason, reply });
+    assert_eq!(answers(&late), [(ReplyId(10), false)]);
+    assert_eq!(late[1], Effect::Ignored("stop of a build that is over"));
 }
 
 #[test]

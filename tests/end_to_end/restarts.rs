@@ -90,6 +90,35 @@ fn i20_sigterm_ends_a_master_in_time_and_its_build_goes_on() {
 }
 
 #[test]
+fn i12_a_stop_that_was_told_survives_the_death_of_the_master() {
+    // A process that heeds no TERM: the stop cannot have come through yet.
+    let line = "trap '' TERM; echo $$ >> @DIR@/pids; echo begun; \
+        while [ -d @DIR@ ]; do sleep 0.1; done";
+    let place = Place::new(&format!("{}{}", worker("w", 1), builder("b", "w", &[line, "true"])));
+    let mut master = place.master();
+    let worker = master.worker("w", 1);
+    let request = master.force("b");
+    master.said("b", 1, 0, "begun");
+    let pid: i32 = place.written("pids").trim().parse().unwrap();
+    // Its worker is as good as away, so that nobody but the store knows.
+    worker.signal(Signal::SIGSTOP);
+    master.cli(&["stop", "b/1", "--reason", "no need"]).expect(0);
+    master.process.kill();
+    worker.signal(Signal::SIGCONT);
+
+    let master = master.again();
+    let build = master.ended_as("b", 1, 6);
+    assert_eq!(build["state_string"], "cancelled (no need)");
+    assert_eq!(master.request(request)["results"], 6);
+    master.attached("w");
+    let gone = within(Duration::from_secs(30), || (!is_alive(pid)).then_some(()));
+    assert!(gone.is_some(), "process {pid} outlived its build");
+    assert_eq!(master.list("builders/b/builds").len(), 1);
+    assert_eq!(place.written("pids").lines().count(), 1, "nothing ran twice");
+    assert_eq!(master.one("builders/b/builds/1/steps/1"), None, "no step after a stop");
+}
+
+#[test]
 fn fr10_a_build_that_ends_while_the_master_is_away_is_delivered_later() {
     let place = Place::new(&format!("{}{}", worker("w", 1), builder("b", "w", &[&counting("go")])));
     let mut master = place.master();

@@ -13,5 +13,6 @@ mod logs_lines;
 mod logs_model;
 mod merging;
 mod people;
+mod stops;
 mod transitions;
 mod world;

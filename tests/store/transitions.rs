@@ -42,6 +42,7 @@ fn kinds(op: &Op) -> (Option<RequestEvent>, Option<BuildEvent>) {
         | Op::RetireWorker { .. }
         | Op::SaveFactory { .. }
         | Op::DescribeBuild { .. }
+        | Op::WantStop { .. }
         | Op::SetProperties { .. }
         | Op::StartStep { .. }
         | Op::FinishStep { .. }
@@ -83,10 +84,25 @@ enum Life {
     WaitsAgain,
     WaitsAfterALoss,
     Claimed,
+    ClaimedAndUnwanted,
     Running,
+    RunningAndUnwanted,
     Done,
     Cancelled,
     CancelledAtStart,
+}
+
+impl Life {
+    /// Of a build that is wanted stopped nothing goes back to the queue.
+    fn kinds(self, op: &Op) -> (Option<RequestEvent>, Option<BuildEvent>) {
+        use RequestEvent as R;
+        let unwanted = matches!(self, Self::ClaimedAndUnwanted | Self::RunningAndUnwanted);
+        match kinds(op) {
+            (Some(R::Unclaim), build) if unwanted => (Some(R::UnclaimCancelled), build),
+            (Some(R::FinishRequeue), build) if unwanted => (Some(R::Finish), build),
+            usual => usual,
+        }
+    }
 }
 
 const LIVES: &[Life] = &[
@@ -94,7 +110,9 @@ const LIVES: &[Life] = &[
     Life::WaitsAgain,
     Life::WaitsAfterALoss,
     Life::Claimed,
+    Life::ClaimedAndUnwanted,
     Life::Running,
+    Life::RunningAndUnwanted,
     Life::Done,
     Life::Cancelled,
     Life::CancelledAtStart,
@@ -154,8 +172,13 @@ impl Shop {
         match life {
             Life::WaitsAgain => drop(self.one(unclaim(Vec::new()))),
             Life::CancelledAtStart => drop(self.one(unclaim(vec![request]))),
-            Life::Running | Life::Done | Life::WaitsAfterALoss => drop(self.one(start_op(build))),
-            Life::Claimed | Life::Waits | Life::Cancelled => {}
+            Life::Running | Life::RunningAndUnwanted | Life::Done | Life::WaitsAfterALoss => {
+                drop(self.one(start_op(build)));
+            }
+            Life::Claimed | Life::ClaimedAndUnwanted | Life::Waits | Life::Cancelled => {}
+        }
+        if matches!(life, Life::ClaimedAndUnwanted | Life::RunningAndUnwanted) {
+            self.one(Op::WantStop { build, reason: "enough".into() });
         }
         let (result, after) = match life {
             Life::Done => (BuildResult::Success, RequestsAfter::Done),
@@ -205,6 +228,7 @@ impl Shop {
             Op::RetireWorker { worker: w2 },
             Op::SaveFactory { digest: "d1".into(), factory: factory() },
             Op::DescribeBuild { build, state_string: "on its way".into() },
+            Op::WantStop { build, reason: "no more".into() },
             Op::SetProperties { build, properties: Properties::new() },
             Op::StartStep {
                 build,
@@ -288,7 +312,7 @@ fn s08_every_operation_meets_every_state_as_the_tables_say() {
     for (life, place) in LIVES.iter().flat_map(|life| (0..count).map(move |place| (*life, place))) {
         let case = shop.case(life);
         let op = shop.ops(case).swap_remove(place);
-        let (to_request, to_build) = kinds(&op);
+        let (to_request, to_build) = life.kinds(&op);
         let before = (shop.request(case.request), shop.build(case.build));
         let written = write(&shop.store, vec![op.clone()]);
         let after = (shop.request(case.request), shop.build(case.build));

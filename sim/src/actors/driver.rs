@@ -43,8 +43,6 @@ const LEEWAY: Leeway = Leeway {
     overtakes: 2,
     late: 20_000_000,
     limit: 10_000_000,
-    // A stop is stored with the build's end, so a crash before that forgets it.
-    forgotten_stops: true,
     events_may_miss: false,
 };
 
@@ -110,7 +108,7 @@ pub fn run(seed: u64, sabotage: Option<Sabotage>) -> Outcome {
     }
     let door = Door::default();
     door.borrow_mut().sabotage = sabotage;
-    door.borrow_mut().cloud = latent.then(|| Cloud::new(seed ^ 0x0c10_0d));
+    door.borrow_mut().cloud = latent.then(|| Cloud::new(seed ^ 0x000c_100d));
     let _planted = match sabotage {
         Some(Sabotage::Planted(name)) => Some(planted::plant(name)),
         _ => None,
@@ -579,11 +577,6 @@ impl World<'_> {
             .collect();
         let leeway = if seed < LATENT { LEEWAY } else { LATENT_LEEWAY };
         let findings = check(&recorder.history, &leeway);
-        let strict = Leeway { forgotten_stops: false, ..leeway };
-        let forgotten = check(&recorder.history, &strict).len() - findings.len();
-        if forgotten > 0 {
-            counts.insert("forgotten_stops", forgotten as u64);
-        }
         let mut lines = Vec::new();
         recorder.history.write(&mut lines).unwrap();
         counts.insert("requests", store.requests().count() as u64);

@@ -6,9 +6,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use botmaster::core::build::{Event as ToBuild, Order};
-use botmaster::core::builder::{Answer, Effect, Event, Prediction, ReplyId, Request, StartFailure};
+use botmaster::core::builder::{
+    Answer, Effect, Event, Prediction, ReplyId, Request, StartFailure, StopSaved,
+};
 use botmaster::core::ids::*;
 use botmaster::core::values::{BuildResult, BuilderConfig, Properties};
+use botmaster::messages::Refusal;
 use botmaster::store::{BuilderNote, Op, OpOutcome, RequestsAfter, Transaction, Written};
 
 use crate::bus::Supervision;
@@ -45,11 +48,15 @@ impl Builder {
 
     fn perform(&mut self, effect: Effect) {
         match effect {
-            Effect::Answer(id, Answer::Done(done)) => {
+            Effect::Answer(id, answer) => {
                 if let Some(reply) = self.replies.remove(&id) {
+                    let told = match answer {
+                        Answer::Done(done) => Ok(done),
+                        Answer::Failed { error } => Err(Refusal::Store(error)),
+                    };
                     // After what was noted before.
                     self.write(Vec::new(), move |_| {
-                        reply.done(Ok(done));
+                        reply.done(told);
                         None
                     });
                 }
@@ -71,6 +78,7 @@ impl Builder {
             Effect::CancelClaimed { claim, build, requests, head } => {
                 self.cancel_claimed(claim, build, requests, head);
             }
+            Effect::SaveStop { claim, build, reason } => self.save_stop(claim, build, reason),
             Effect::CancelWaiting { request, reply } => self.cancel_waiting(request, reply),
             Effect::SavePriority { request, priority, reply } => {
                 let reply = self.replies.remove(&reply);
@@ -356,6 +364,18 @@ impl Builder {
                 let done = written.is_ok();
                 Some(Event::CancelledClaimed { claim, requests, done })
             }
+        });
+    }
+
+    fn save_stop(&mut self, claim: ClaimId, build: BuildId, reason: String) {
+        let op = Op::WantStop { build, reason: reason.clone() };
+        self.write(vec![op], move |written| {
+            let saved = match written.as_deref() {
+                Ok([OpOutcome::StopWanted(true), ..]) => StopSaved::Kept,
+                Ok(_) => StopSaved::TooLate,
+                Err(error) => StopSaved::Failed { error: error.to_string() },
+            };
+            Some(Event::StopSaved { claim, reason, saved })
         });
     }
 

@@ -156,6 +156,7 @@ impl Builder {
                 number: open.row.number,
                 worker: open.worker.clone(),
                 requests: open.requests.iter().map(request).collect(),
+                stop: open.stop.clone(),
             };
             if self.inherited.contains_key(&open.claim) {
                 core_records.inherited.push(core_build);
@@ -263,7 +264,9 @@ impl Builder {
         let tries = open.requests.iter().map(|request| request.row.infra_tries).max();
         let again =
             config.on_lost == OnLost::Requeue && tries.unwrap_or_default() < config.infra_retries;
-        let (result, requests, wait) = if again {
+        let (result, requests, wait) = if open.stop.is_some() {
+            (BuildResult::Cancelled, RequestsAfter::Done, Duration::ZERO)
+        } else if again {
             (BuildResult::Retry, RequestsAfter::Requeue { infra: true }, config.grace)
         } else {
             (BuildResult::Exception, RequestsAfter::Done, Duration::ZERO)

@@ -162,10 +162,11 @@ impl Worker {
             }
             Effect::TellBuildGone { build } => self.tell_build(build, ToBuild::Gone),
             Effect::SendAbandon { build, command } => self.abandon(build, command),
-            Effect::Slot { builder: _, claim, granted } => {
+            Effect::Slot { builder, claim, granted } => {
                 if let (Some(reply), Some(incarnation)) = (self.askers.remove(&claim), granted) {
                     self.bus.see(Seen::SlotGranted {
                         worker: self.id,
+                        builder,
                         claim,
                         incarnation,
                         limit: self.core.slots().1,
@@ -495,13 +496,22 @@ impl Worker {
                 }
                 self.step(Event::GiveBackSlot { builder, claim });
             }
-            Msg::KeepSlots { builder, claims } => self.step(Event::KeepSlots { builder, claims }),
+            Msg::KeepSlots { builder, claims } => {
+                self.bus.see(Seen::SlotsKept {
+                    worker: self.id,
+                    builder: builder.clone(),
+                    claims: claims.clone(),
+                });
+                self.step(Event::KeepSlots { builder, claims });
+            }
             Msg::RegisterSeat { session, builder, to } => {
                 self.seats.insert(builder.clone(), (session, to));
                 self.step(Event::SeatRegistered { session, builder });
             }
             Msg::RegisterStart { build, builder } => {
-                self.starts.insert(build, builder);
+                if self.core.is_up() {
+                    self.starts.insert(build, builder);
+                }
             }
             Msg::RegisterBuild { build, claim, builder, session, to } => {
                 if let Some(door) = &self.successor {

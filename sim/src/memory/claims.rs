@@ -61,6 +61,7 @@ pub(super) fn claim(tables: &mut Tables, changes: &mut Vec<Change>, wanted: &Wan
     let record = BuildRecord {
         row: build.clone(),
         claim: wanted.claim,
+        stop: None,
         factory_digest: wanted.factory_digest.to_owned(),
         requests: held,
     };
@@ -118,7 +119,7 @@ pub(super) fn unclaim(
     }
     let mut back = Vec::new();
     for (request, epoch) in &record.requests {
-        if cancelled.contains(request) {
+        if record.stop.is_some() || cancelled.contains(request) {
             let (state, result) = (RequestState::Cancelled, BuildResult::Cancelled);
             end_request(tables, changes, (*request, *epoch), state, result, at)?;
         } else {

@@ -60,6 +60,10 @@ impl MemoryStore {
         }
         self.tables.keep();
         self.writes += 1;
+        if planted::is("sim_event_left_out") {
+            let left_out = |change: &Change| matches!(change, Change::RequestClaimed(row) if row.id.0.is_multiple_of(3));
+            changes.retain(|change| !left_out(change));
+        }
         for change in &changes {
             let seq = self.events.len() as u64 + 1;
             self.events.push(Arc::new(Event { seq, change: change.clone() }));
@@ -140,6 +144,7 @@ impl MemoryStore {
             claim: build.claim,
             worker: self.tables.worker(build.row.worker)?.row.name.clone(),
             requests: requests.into_iter().map(|row| self.tables.with_set(row)).collect(),
+            stop: build.stop.clone(),
             factory: factory.clone(),
             steps: steps.collect(),
         })
@@ -281,6 +286,7 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
         Op::DescribeBuild { build, state_string } => {
             running::describe(tables, changes, *build, state_string)
         }
+        Op::WantStop { build, reason } => running::want_stop(tables, changes, *build, reason),
         Op::SetProperties { build, properties } => {
             running::set_properties(tables, changes, *build, properties)
         }

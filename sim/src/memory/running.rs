@@ -8,7 +8,7 @@ use botmaster::core::time::WallTime;
 use botmaster::core::values::{BuildResult, Properties};
 use botmaster::store::*;
 
-use super::tables::{BuilderRecord, Tables, fenced};
+use super::tables::{BuildRecord, BuilderRecord, Tables, fenced};
 use super::{Done, claims, steps};
 
 /// How a build ended.
@@ -92,6 +92,29 @@ pub(super) fn describe(
     Ok(OpOutcome::Done)
 }
 
+pub(super) fn want_stop(
+    tables: &mut Tables,
+    changes: &mut Vec<Change>,
+    build: BuildId,
+    reason: &str,
+) -> Done {
+    let open = |record: &&Arc<BuildRecord>| record.row.state != BuildState::Finished;
+    let Some(record) = tables.builds.get(&build).filter(open) else {
+        return Ok(OpOutcome::StopWanted(false));
+    };
+    if record.stop.is_none() {
+        let mut record = BuildRecord::clone(record);
+        record.stop = Some(reason.to_owned());
+        if record.row.state == BuildState::Running {
+            let state_string = format!("stopping ({reason})");
+            record.row = Arc::new(BuildRow { state_string, ..BuildRow::clone(&record.row) });
+            changes.push(Change::BuildUpdate(record.row.clone()));
+        }
+        tables.builds.put(build, record);
+    }
+    Ok(OpOutcome::StopWanted(true))
+}
+
 pub(super) fn set_properties(
     tables: &mut Tables,
     changes: &mut Vec<Change>,
@@ -120,6 +143,16 @@ pub(super) fn finish(
     if fenced && !planted::is("sim_end_without_fence") {
         return Err(not_the_owner(&record.row, incarnation));
     }
+    let stopped = record.stop.as_ref().map(|reason| format!("cancelled ({reason})"));
+    let end = &match (&stopped, end.requests) {
+        (Some(text), RequestsAfter::Requeue { .. }) => End {
+            result: BuildResult::Cancelled,
+            state_string: text,
+            requests: RequestsAfter::Done,
+            at: end.at,
+        },
+        _ => End { ..*end },
+    };
     let mut row = BuildRow::clone(&record.row);
     row.state = BuildState::Finished;
     row.results = Some(end.result);

@@ -47,6 +47,8 @@ pub struct BuildRecord {
     pub row: Arc<BuildRow>,
     /// The claim that made it.
     pub claim: ClaimId,
+    /// Why somebody wants it stopped.
+    pub stop: Option<String>,
     /// Names its steps.
     pub factory_digest: String,
     /// Its requests with the epochs in which it has them, oldest first.

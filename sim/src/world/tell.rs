@@ -99,7 +99,6 @@ impl Told {
             late: Micros::try_from(late.as_micros()).unwrap_or(Micros::MAX),
             limit: Micros::MAX / 4,
             events_may_miss: false,
-            forgotten_stops: true,
         };
         let found = check(&self.recorder.history, &leeway).into_iter().find(|finding| {
             judges_runs || !matches!(finding.invariant, Invariant::I3 | Invariant::I2)

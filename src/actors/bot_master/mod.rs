@@ -498,8 +498,8 @@ impl Handler<SubmitWritten> for BotMaster {
 
 type Done = ResponseFuture<Result<bool, Refusal>>;
 
-fn when_told(told: Result<oneshot::Receiver<bool>, Refusal>) -> Done {
-    Box::pin(async move { told?.await.map_err(|_| Refusal::Gone) })
+fn when_told(told: Result<oneshot::Receiver<Result<bool, Refusal>>, Refusal>) -> Done {
+    Box::pin(async move { told?.await.unwrap_or(Err(Refusal::Gone)) })
 }
 
 impl Handler<CancelRequest> for BotMaster {
@@ -524,7 +524,7 @@ impl Handler<CancelRequest> for BotMaster {
                 let waited =
                     matches!(outcomes.first(), Some(OpOutcome::Cancelled(ids)) if !ids.is_empty());
                 // One that does not wait may have a build that goes on.
-                Ok(waited || (told.is_ok() && stopped.await.unwrap_or(false)))
+                Ok(waited || (told.is_ok() && matches!(stopped.await, Ok(Ok(true)))))
             });
         }
         let (reply, answer) = oneshot::channel();

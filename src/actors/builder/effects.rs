@@ -11,7 +11,9 @@ use crate::actors::convert::request;
 use crate::actors::runtime::{MayRestart, Parent, start_supervised};
 use crate::actors::slave_builder::SlaveBuilder;
 use crate::core::build::{Event as ToBuild, Order};
-use crate::core::builder::{Answer, Effect, Event, Prediction, ReplyId, Request, WORKER_PROPERTY};
+use crate::core::builder::{
+    Answer, Effect, Event, Prediction, ReplyId, Request, StopSaved, WORKER_PROPERTY,
+};
 use crate::core::ids::*;
 use crate::core::values::{BuildResult, BuilderConfig, Properties, Property, WORKER_SOURCE};
 use crate::messages::*;
@@ -90,13 +92,17 @@ impl Builder {
 
     pub(super) fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
         match effect {
-            Effect::Answer(id, Answer::Done(done)) => {
+            Effect::Answer(id, answer) => {
                 if let Some(reply) = self.replies.remove(&id) {
+                    let told = match answer {
+                        Answer::Done(done) => Ok(done),
+                        Answer::Failed { error } => Err(Refusal::Store(error)),
+                    };
                     // After what was noted before: nobody is told what a crash
                     // could still undo. Whoever asked may have gone; that
                     // changes nothing.
                     let tell = move |_| {
-                        let _ = reply.send(done);
+                        let _ = reply.send(told);
                         None
                     };
                     self.write(Vec::new(), tell, ctx);
@@ -127,7 +133,7 @@ impl Builder {
                     vec![op],
                     |written| {
                         if let (Some(reply), Ok(_)) = (reply, written) {
-                            let _ = reply.send(true);
+                            let _ = reply.send(Ok(true));
                         }
                         None
                     },
@@ -180,6 +186,7 @@ impl Builder {
                 let order = RunOrder { claim, build, config, expected };
                 self.run_build(order, &worker, &requests, ctx);
             }
+            Effect::SaveStop { claim, build, reason } => self.save_stop(claim, build, reason, ctx),
             Effect::StopBuild { claim, reason } => {
                 if let Some(build) = self.builds.get(&claim) {
                     build.do_send(BuildEvent(ToBuild::Stop { reason }));
@@ -403,6 +410,31 @@ impl Builder {
         );
     }
 
+    fn save_stop(
+        &mut self,
+        claim: ClaimId,
+        build: BuildId,
+        reason: String,
+        ctx: &mut Context<Self>,
+    ) {
+        let op = Op::WantStop { build, reason: reason.clone() };
+        self.write(
+            vec![op],
+            move |written| {
+                let saved = match written.as_deref() {
+                    Ok([OpOutcome::StopWanted(true), ..]) => StopSaved::Kept,
+                    Ok(_) => StopSaved::TooLate,
+                    Err(error) => {
+                        tracing::warn!(%build, %error, "that a build shall stop could not be stored; it goes on");
+                        StopSaved::Failed { error: error.to_string() }
+                    }
+                };
+                Some(Event::StopSaved { claim, reason, saved })
+            },
+            ctx,
+        );
+    }
+
     pub(super) fn cancel_waiting(
         &mut self,
         request: Request,
@@ -417,7 +449,7 @@ impl Builder {
             move |written| match written.as_deref() {
                 Ok([OpOutcome::Cancelled(ids), ..]) => {
                     if let Some(reply) = reply {
-                        let _ = reply.send(!ids.is_empty());
+                        let _ = reply.send(Ok(!ids.is_empty()));
                     }
                     None
                 }

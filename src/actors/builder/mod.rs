@@ -150,7 +150,7 @@ pub struct Builder {
     /// A retired builder's own builds, the only ones that it may load again.
     own: Option<BTreeSet<ClaimId>>,
     claimed: BTreeMap<ClaimId, Claimed>,
-    replies: BTreeMap<ReplyId, oneshot::Sender<bool>>,
+    replies: BTreeMap<ReplyId, oneshot::Sender<Result<bool, Refusal>>>,
     next_reply: u64,
     notes: Vec<Op>,
     notes_due: bool,
@@ -169,7 +169,7 @@ struct Inherited {
     claim: ClaimId,
     request: Option<RequestId>,
     reason: String,
-    reply: Option<oneshot::Sender<bool>>,
+    reply: Option<oneshot::Sender<Result<bool, Refusal>>>,
 }
 
 impl Builder {
@@ -325,7 +325,7 @@ impl Builder {
         self.step(event, ctx);
     }
 
-    fn await_reply(&mut self, reply: oneshot::Sender<bool>) -> ReplyId {
+    fn await_reply(&mut self, reply: oneshot::Sender<Result<bool, Refusal>>) -> ReplyId {
         let id = ReplyId(self.next_reply);
         self.next_reply += 1;
         self.replies.insert(id, reply);
@@ -347,6 +347,7 @@ fn point_of(event: &Event) {
         Event::SlotGranted { .. } => "builder.slot_granted",
         Event::MaybeStart { .. } => "builder.maybe_start",
         Event::PingDone { .. } => "builder.ping_done",
+        Event::StopSaved { .. } => "builder.stop_saved",
         _ => "builder.event",
     });
 }

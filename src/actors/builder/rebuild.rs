@@ -119,6 +119,7 @@ impl Builder {
                 number: open.row.number,
                 worker: open.worker.clone(),
                 requests: open.requests.iter().map(request).collect(),
+                stop: open.stop.clone(),
             };
             if self.inherited.contains_key(&open.claim) {
                 core_records.inherited.push(core_build);
@@ -241,15 +242,19 @@ impl Builder {
         let tries = open.requests.iter().map(|request| request.row.infra_tries).max();
         let again =
             config.on_lost == OnLost::Requeue && tries.unwrap_or_default() < config.infra_retries;
-        let (result, requests, wait, then) = if again {
+        let lost = format!("worker lost: {} is not configured any more", open.worker);
+        let (result, requests, wait, state_string) = if let Some(reason) = &open.stop {
+            // Whoever asked was told that it stops: it is not queued again.
+            let text = format!("cancelled ({reason})");
+            (BuildResult::Cancelled, RequestsAfter::Done, Duration::ZERO, text)
+        } else if again {
             let after = RequestsAfter::Requeue { infra: true };
-            (BuildResult::Retry, after, config.grace, "; queued again")
+            (BuildResult::Retry, after, config.grace, format!("{lost}; queued again"))
         } else {
-            (BuildResult::Exception, RequestsAfter::Done, Duration::ZERO, "")
+            (BuildResult::Exception, RequestsAfter::Done, Duration::ZERO, lost)
         };
         tracing::warn!(builder.name = %self.name(), build = %open.row.id, worker.name = %open.worker, %result, "the worker of a running build is not configured any more");
         let (build, incarnation) = (open.row.id, open.row.incarnation);
-        let state_string = format!("worker lost: {} is not configured any more{then}", open.worker);
         self.ending.insert(build);
         ctx.run_later(wait, move |builder, ctx| {
             let at = builder.world().clock.now().wall;

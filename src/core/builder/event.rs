@@ -62,6 +62,15 @@ pub enum Event {
         /// Who waits.
         reply: ReplyId,
     },
+    /// The store answered a `SaveStop`.
+    StopSaved {
+        /// Whose.
+        claim: ClaimId,
+        /// For people.
+        reason: String,
+        /// What became of it.
+        saved: StopSaved,
+    },
     /// Somebody wants all workers pinged (row C03).
     Ping {
         /// Who waits.
@@ -278,11 +287,30 @@ pub enum Event {
     Drain,
 }
 
+/// What became of a stop that was to be kept.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum StopSaved {
+    /// It is durable: whoever has the build, now or later, knows it.
+    Kept,
+    /// The build had ended before, or its claim was undone (row T02).
+    TooLate,
+    /// The store could not keep it: it is as if nobody had asked.
+    Failed {
+        /// Why.
+        error: String,
+    },
+}
+
 /// What a builder answers.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Answer {
     /// Whether it did something.
     Done(bool),
+    /// The store could not do it.
+    Failed {
+        /// Why.
+        error: String,
+    },
 }
 
 /// A build to be started on a worker.
@@ -500,6 +528,16 @@ pub enum Effect {
         /// What is expected of it, as it is known now (row B15).
         expected: Option<Prediction>,
     },
+    /// Keep that a build of ours shall stop; answered `StopSaved`. Nobody is
+    /// told before (invariant I12).
+    SaveStop {
+        /// Whose.
+        claim: ClaimId,
+        /// The build.
+        build: BuildId,
+        /// For people.
+        reason: String,
+    },
     /// Stop a build of ours.
     StopBuild {
         /// Whose.
@@ -517,7 +555,7 @@ pub enum Effect {
         request: Option<RequestId>,
         /// For people.
         reason: String,
-        /// Who waits, when it is about a request: its owner answers.
+        /// Who waits: the build's owner answers.
         reply: Option<ReplyId>,
     },
     /// The seat's build is over (row S06).

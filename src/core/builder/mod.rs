@@ -28,7 +28,7 @@ use std::sync::Arc;
 
 pub use compare::compare_to_setup;
 pub use eta::{Accuracy, Left, QUEUED, QueuedEta, SeatFree, schedule};
-pub use event::{Answer, Effect, Event, LatentNews, ReplyId, StartFailure, StartOrder};
+pub use event::{Answer, Effect, Event, LatentNews, ReplyId, StartFailure, StartOrder, StopSaved};
 pub use expectations::{Estimate, Expectations, Prediction, StepTimes, WINDOW, seconds};
 pub use handover::{Handover, InheritedBuild};
 pub use queue::{Queue, Request, WORKER_PROPERTY, named_worker};
@@ -79,9 +79,29 @@ struct ActiveBuild {
     /// Requests that were cancelled while the start was on its way, and whose
     /// cancel is not settled yet.
     leaving: Vec<Leaving>,
-    /// Why it shall stop, when it shall: its start is called back, or it is
-    /// stopped once it runs.
-    stop: Option<String>,
+    /// That it shall stop: its start is called back, or it is stopped once it
+    /// runs.
+    stop: Option<Stop>,
+}
+
+/// That a build shall stop.
+#[derive(Clone, PartialEq, Eq, Debug)]
+struct Stop {
+    /// For people.
+    reason: String,
+    wish: Wish,
+}
+
+/// Where the wish that a build stops stands.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+enum Wish {
+    /// The store was asked to keep it: nothing has come of it yet.
+    Asked,
+    /// It is durable.
+    Kept,
+    /// The store has nothing to keep it with: the build was not claimed yet,
+    /// or it had ended.
+    Unkept,
 }
 
 /// A request that somebody wants out of a build that has not started.
@@ -139,6 +159,9 @@ pub struct BuilderCore {
     builds: BTreeMap<ClaimId, ActiveBuild>,
     inherited: BTreeMap<ClaimId, InheritedBuild>,
     pings: Vec<PingRound>,
+    /// Who waits until the stop of a build is durable. The build may be over
+    /// before the store answers.
+    stops: BTreeMap<ClaimId, Vec<ReplyId>>,
     /// Why workers refused to start these requests, in order.
     refusals: BTreeMap<RequestId, Vec<String>>,
     /// Requests whose claim together with others was refused: each is claimed
@@ -184,6 +207,7 @@ impl BuilderCore {
             builds: BTreeMap::new(),
             inherited: BTreeMap::new(),
             pings: Vec::new(),
+            stops: BTreeMap::new(),
             refusals: BTreeMap::new(),
             alone: BTreeSet::new(),
             expectations,
@@ -212,6 +236,9 @@ impl BuilderCore {
                 }
             }
             Event::Stop { build, reason, reply } => self.on_stop(build, reason, reply, fx),
+            Event::StopSaved { claim, reason, saved } => {
+                self.on_stop_saved(claim, reason, &saved, fx);
+            }
             Event::Ping { reply } => self.on_ping(reply, fx),
             Event::Attach { worker, session } => self.on_attach(worker, session, fx),
             Event::Attached { worker, session, building } => {

@@ -6,8 +6,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use super::expectations::Expectations;
 use super::queue::Request;
 use super::seat::{Seat, SeatUse};
-use super::{ActiveBuild, BuilderCore, Effect, InheritedBuild, Phase};
+use super::{ActiveBuild, BuilderCore, Effect, InheritedBuild, Phase, Stop, Wish};
 use crate::core::ids::*;
+use crate::core::planted;
 use crate::core::time::Now;
 
 /// A build that had not ended.
@@ -23,6 +24,8 @@ pub struct OpenBuild {
     pub worker: WorkerName,
     /// Its requests.
     pub requests: Vec<Request>,
+    /// Why somebody wants it stopped, when somebody does.
+    pub stop: Option<String>,
 }
 
 /// What the store has of a builder.
@@ -110,6 +113,7 @@ impl BuilderCore {
             .collect();
         let mut accepted = Vec::new();
         let mut lost = Vec::new();
+        let mut stopped = Vec::new();
         for open in records.builds {
             let phase = match reported.get(&open.claim) {
                 _ if running.contains(&open.claim) => Phase::Running,
@@ -124,6 +128,10 @@ impl BuilderCore {
                     Phase::Starting
                 }
             };
+            if !accepted.contains(&open.claim) && !lost.contains(&open.claim) {
+                stopped.push(open.claim);
+            }
+            let kept = open.stop.filter(|_| !planted::is("i12_stop_forgotten_in_a_restart"));
             self.builds.insert(
                 open.claim,
                 ActiveBuild {
@@ -134,11 +142,15 @@ impl BuilderCore {
                     requests: open.requests,
                     config: self.config.clone(),
                     leaving: Vec::new(),
-                    stop: None,
+                    stop: kept.map(|reason| Stop { reason, wish: Wish::Kept }),
                 },
             );
         }
         self.take_seats(reports, inherited, fx);
+        // What somebody was told before is still so (invariant I12).
+        for claim in stopped {
+            self.carry_out_stop(claim, fx);
+        }
         for claim in accepted {
             self.on_start_accepted(claim, fx);
         }

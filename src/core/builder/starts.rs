@@ -347,9 +347,7 @@ impl BuilderCore {
             expected: self.expectations.snapshot(),
         });
         // A stop that came too late to call the start back.
-        if let Some(reason) = build.stop.clone() {
-            fx.push(Effect::StopBuild { claim, reason });
-        }
+        self.carry_out_stop(claim, fx);
     }
 
     /// The build leaves `builds`; its seat and its slot are free again.

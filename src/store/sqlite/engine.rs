@@ -17,6 +17,7 @@ pub(super) const MIGRATIONS: &[Migration] = &[
     include_str!("../../../migrations/sqlite/0002_instances.sql"),
     include_str!("../../../migrations/sqlite/0003_expectations.sql"),
     include_str!("../../../migrations/sqlite/0004_notes.sql"),
+    include_str!("../../../migrations/sqlite/0005_stop.sql"),
 ];
 
 /// One connection and the changes that its commits made.

@@ -40,27 +40,39 @@ pub(super) fn builder(conn: &Connection, builder: BuilderId) -> Result<BuilderRe
         .prepare_cached(concat!(
             "SELECT ",
             build_columns!(),
-            ", claim, factory_digest, (SELECT name FROM workers WHERE id = worker_id) \
-             FROM builds INDEXED BY builds_open WHERE builder_id = ?1 AND state < 2 ORDER BY id"
+            ", claim, factory_digest, stop_reason, \
+             (SELECT name FROM workers WHERE id = worker_id) FROM builds INDEXED BY builds_open WHERE builder_id = ?1 AND state < 2 ORDER BY id"
         ))?
-        .query_map([id], |row| Ok((rows::build(row)?, row.get(12)?, row.get(13)?, row.get(14)?)))?
-        .collect::<rusqlite::Result<Vec<(BuildRow, String, String, Option<String>)>>>()?;
+        .query_map([id], |row| {
+            Ok(Head {
+                row: rows::build(row)?,
+                claim: row.get(12)?,
+                digest: row.get(13)?,
+                stop: row.get(14)?,
+                worker: row.get(15)?,
+            })
+        })?
+        .collect::<rusqlite::Result<Vec<_>>>()?;
     let mut builds = Vec::with_capacity(heads.len());
-    for (row, claim, digest, worker) in heads {
-        builds.push(open_build(conn, row, &claim, &digest, worker)?);
+    for head in heads {
+        builds.push(open_build(conn, head)?);
     }
     Ok(BuilderRecords { builder, queued, builds, loaded_through, expectations })
 }
 
-fn open_build(
-    conn: &Connection,
+/// What the row of an open build tells.
+struct Head {
     row: BuildRow,
-    claim: &str,
-    digest: &str,
+    claim: String,
+    digest: String,
+    stop: Option<String>,
     worker: Option<String>,
-) -> Result<OpenBuild, OpError> {
+}
+
+fn open_build(conn: &Connection, head: Head) -> Result<OpenBuild, OpError> {
+    let Head { row, claim, digest, stop, worker } = head;
     let id = row.id;
-    let claim = u128::from_str_radix(claim, 16)
+    let claim = u128::from_str_radix(&claim, 16)
         .map_err(|_| OpError::wrong(format!("build {id} has the claim `{claim}`, no number")))?;
     let worker = worker.ok_or_else(|| OpError::missing(format!("worker {}", row.worker)))?;
     let mut steps = Vec::new();
@@ -77,7 +89,8 @@ fn open_build(
         claim: ClaimId(claim),
         worker: worker.into(),
         requests,
-        factory: factory(conn, id, digest)?,
+        stop,
+        factory: factory(conn, id, &digest)?,
         steps,
         row,
     })

@@ -82,8 +82,6 @@ pub struct Leeway {
     pub late: Micros,
     /// A new limit of a worker's builds holds after so long.
     pub limit: Micros,
-    /// A stop that was told is forgotten in a crash.
-    pub forgotten_stops: bool,
     /// What became true in the moment of a crash may have no event.
     pub events_may_miss: bool,
 }
@@ -91,14 +89,7 @@ pub struct Leeway {
 impl Default for Leeway {
     /// Everything is judged strictly, at once.
     fn default() -> Self {
-        Self {
-            order: 0,
-            overtakes: 0,
-            late: 0,
-            limit: 0,
-            forgotten_stops: false,
-            events_may_miss: false,
-        }
+        Self { order: 0, overtakes: 0, late: 0, limit: 0, events_may_miss: false }
     }
 }
 

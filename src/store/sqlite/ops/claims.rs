@@ -203,9 +203,10 @@ pub(super) fn unclaim(
 ) -> Done {
     not_started(conn, build)?;
     let held = held_requests(conn, build)?;
+    let stopped = super::running::stop_reason(conn, build)?.is_some();
     let mut back = Vec::new();
     for (request, epoch) in held {
-        if cancelled.contains(&request) {
+        if stopped || cancelled.contains(&request) {
             if let Some(row) = end_request(
                 conn,
                 request,

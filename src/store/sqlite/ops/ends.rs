@@ -30,6 +30,16 @@ pub(super) fn finish(
     if row.incarnation != incarnation || row.state != BuildState::Running {
         return Err(running::not_the_owner(&row, incarnation));
     }
+    let stopped = running::stop_reason(conn, build)?.map(|reason| format!("cancelled ({reason})"));
+    let end = &match (&stopped, end.requests) {
+        (Some(text), RequestsAfter::Requeue { .. }) => End {
+            result: BuildResult::Cancelled,
+            state_string: text,
+            requests: RequestsAfter::Done,
+            at: end.at,
+        },
+        _ => End { ..*end },
+    };
     row.state = BuildState::Finished;
     row.results = Some(end.result);
     row.state_string = end.state_string.into();

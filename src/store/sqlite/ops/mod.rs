@@ -31,6 +31,7 @@ pub(super) fn is_one_statement(op: &Op) -> bool {
             | Op::SaveFactory { .. }
             | Op::AdoptBuild { .. }
             | Op::DescribeBuild { .. }
+            | Op::WantStop { .. }
             | Op::SetProperties { .. }
             | Op::FinishStep { .. }
             | Op::FinishLog { .. }
@@ -86,6 +87,7 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
         Op::DescribeBuild { build, state_string } => {
             running::describe(conn, changes, *build, state_string)
         }
+        Op::WantStop { build, reason } => running::want_stop(conn, changes, *build, reason),
         Op::SetProperties { build, properties } => {
             running::set_properties(conn, changes, *build, properties)
         }

@@ -115,6 +115,39 @@ pub(super) fn describe(
     Ok(OpOutcome::Done)
 }
 
+pub(super) fn want_stop(
+    conn: &Connection,
+    changes: &mut Vec<Change>,
+    build: BuildId,
+    reason: &str,
+) -> Done {
+    let row = conn
+        .prepare_cached(concat!(
+            "UPDATE builds SET stop_reason = ?2, \
+             state_string = CASE state WHEN 1 THEN ?3 ELSE state_string END \
+             WHERE id = ?1 AND state < 2 AND stop_reason IS NULL RETURNING ",
+            build_columns!()
+        ))?
+        .query_row(params![int(build.0), reason, format!("stopping ({reason})")], rows::build)
+        .optional()?;
+    let Some(row) = row else {
+        return Ok(OpOutcome::StopWanted(stop_reason(conn, build)?.is_some()));
+    };
+    if row.state == BuildState::Running {
+        changes.push(Change::BuildUpdate(Arc::new(row)));
+    }
+    Ok(OpOutcome::StopWanted(true))
+}
+
+/// Why a build that has not ended is wanted stopped, when it is.
+pub(super) fn stop_reason(conn: &Connection, build: BuildId) -> rusqlite::Result<Option<String>> {
+    let reason = conn
+        .prepare_cached("SELECT stop_reason FROM builds WHERE id = ?1 AND state < 2")?
+        .query_row([int(build.0)], |row| row.get(0))
+        .optional()?;
+    Ok(reason.flatten())
+}
+
 pub(super) fn set_properties(
     conn: &Connection,
     changes: &mut Vec<Change>,

@@ -3,6 +3,7 @@ use super::*;
 const SCHEMA: &str = concat!(
     include_str!("../../../../../migrations/sqlite/0001_first.sql"),
     include_str!("../../../../../migrations/sqlite/0004_notes.sql"),
+    include_str!("../../../../../migrations/sqlite/0005_stop.sql"),
 );
 
 fn plan(table: &Table, page: &Page) -> String {
