@@ -310,8 +310,16 @@ impl Worker {
                 }
             }
             Effect::Ignored(kind) => self.world.ignored(kind),
+            Effect::YieldInstances(known) => {
+                if let Some(door) = &self.successor {
+                    let made_with = self.core.config().clone();
+                    door.take.do_send(TakeInstances { known, made_with });
+                }
+            }
             Effect::Over => {
-                self.world.board.forget_worker(&self.name);
+                if self.successor.is_none() {
+                    self.world.board.forget_worker(&self.name);
+                }
                 ctx.stop();
             }
         }

@@ -6,10 +6,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ids::*;
-use super::instance::{self, InstanceCore};
+use super::instance::{self, InstanceCore, Known};
 use super::planted;
 use super::time::Timestamp;
-use super::values::WorkerConfig;
+use super::values::{Provider, WorkerConfig};
 
 mod latent;
 mod looks;
@@ -173,6 +173,13 @@ pub enum Event {
     /// It is configured again, and another actor is in charge of its name: the
     /// worker comes back to that one, so its builds must be known there.
     Yield,
+    /// The worker's former actor says which instances it left.
+    TakeInstances {
+        /// All of them.
+        known: Vec<Known>,
+        /// The settings that they were made with.
+        made_with: WorkerConfig,
+    },
     /// A connection that is none of the present instance's (fault row FX04).
     Unexpected {
         /// Which.
@@ -360,6 +367,8 @@ pub enum Effect {
         /// Its builder.
         builder: BuilderName,
     },
+    /// Tell the actor in charge which instances there are.
+    YieldInstances(Vec<Known>),
     /// Something stale was ignored.
     Ignored(&'static str),
     /// A retired worker has nothing left to do.
@@ -537,6 +546,9 @@ impl WorkerCore {
                 }
             }
             Event::Yield => self.on_yield(fx),
+            Event::TakeInstances { known, made_with } => {
+                self.on_take_instances(known, &made_with, fx);
+            }
             Event::Unexpected { session } => self.on_unexpected(session, fx),
             Event::Want { builder, claim, tag } => self.on_want(builder, claim, tag, fx),
             Event::Instance(event) => self.on_instance(event, fx),
@@ -842,9 +854,6 @@ impl WorkerCore {
     ) {
         let before = std::mem::replace(&mut self.config, config);
         let was_latent = before.latent.is_some();
-        let made_with = |config: &WorkerConfig| {
-            (config.max_builds, config.latent.as_ref().map(|latent| latent.provider.clone()))
-        };
         let outdated = made_with(&before) != made_with(&self.config);
         self.configure_instance(self.config.latent.clone(), outdated, fx);
         let old = std::mem::replace(&mut self.builders, builders);
@@ -891,4 +900,9 @@ impl WorkerCore {
             }),
         }
     }
+}
+
+/// Those settings that an instance keeps as long as it is there.
+fn made_with(config: &WorkerConfig) -> (u32, Option<Provider>) {
+    (config.max_builds, config.latent.as_ref().map(|latent| latent.provider.clone()))
 }

@@ -11,7 +11,7 @@ use super::{
 };
 use crate::core::builder::Event;
 use crate::core::ids::*;
-use crate::core::instance::Found;
+use crate::core::instance::{Found, Known};
 use crate::core::values::WorkerConfig;
 use crate::protocol::json_v1::{Attach as AttachFrame, WorkerFrame};
 
@@ -282,6 +282,16 @@ pub struct WorkerOrdered {
 #[rtype(result = "()")]
 pub struct YieldBuilds(pub Arc<WorkerHandle>);
 
+/// The worker's former actor has these instances, and leaves them to this one.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct TakeInstances {
+    /// All of them.
+    pub known: Vec<Known>,
+    /// The settings that they were made with.
+    pub made_with: WorkerConfig,
+}
+
 /// It is no longer configured.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -310,6 +320,8 @@ pub struct WorkerHandle {
     pub build: Recipient<RegisterBuild>,
     /// For [`ForgetBuild`].
     pub forget: Recipient<ForgetBuild>,
+    /// For [`TakeInstances`].
+    pub take: Recipient<TakeInstances>,
     /// For [`RegisterPing`].
     pub ping: Recipient<RegisterPing>,
     /// For [`ForgetPing`].
@@ -336,6 +348,7 @@ impl WorkerHandle {
             + actix::Handler<RegisterStart>
             + actix::Handler<RegisterBuild>
             + actix::Handler<ForgetBuild>
+            + actix::Handler<TakeInstances>
             + actix::Handler<RegisterPing>
             + actix::Handler<ForgetPing>
             + actix::Handler<Hello>
@@ -353,6 +366,7 @@ impl WorkerHandle {
             start: addr.clone().recipient(),
             build: addr.clone().recipient(),
             forget: addr.clone().recipient(),
+            take: addr.clone().recipient(),
             ping: addr.clone().recipient(),
             forget_ping: addr.clone().recipient(),
             hello: addr.clone().recipient(),

@@ -216,6 +216,11 @@ impl Worker {
             | Effect::Instance(_) => {
                 self.bus.see(Seen::Oddity("latent workers are not played"));
             }
+            Effect::YieldInstances(known) => {
+                if !known.is_empty() {
+                    self.bus.see(Seen::Oddity("latent workers are not played"));
+                }
+            }
             Effect::Ignored(kind) => self.bus.see(Seen::Ignored(kind)),
             Effect::Over => self.bus.stop(self.me),
         }

@@ -72,7 +72,7 @@ impl BotMaster {
             move |_| Worker::new(world, id, config, false, master).with_instances(rows),
         );
         addr.do_send(RetireWorker);
-        self.former.insert(id);
+        self.former.insert(id, addr);
     }
 }
 
@@ -97,7 +97,7 @@ impl Handler<Swept> for BotMaster {
         }
         for (worker, found) in by_worker {
             // Its rows name the same ones.
-            if self.former.contains(&worker) {
+            if self.former.contains_key(&worker) {
                 continue;
             }
             let name = self.rows.iter().find(|(_, row)| row.id == worker);

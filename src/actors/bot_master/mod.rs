@@ -100,7 +100,7 @@ pub struct BotMaster {
     /// Instances that an earlier master left and nobody has looked at.
     instances: Vec<InstanceRow>,
     /// Workers of an earlier configuration whose instances are let go.
-    former: BTreeSet<WorkerId>,
+    former: BTreeMap<WorkerId, Addr<Worker>>,
     /// Successors that do not stand yet.
     successors: BTreeMap<BuilderName, (u64, Addr<Builder>)>,
     /// Builders that were removed and may still have builds.
@@ -182,7 +182,7 @@ impl BotMaster {
             ids: parts.builder_ids,
             rows: parts.worker_rows,
             instances: parts.instances,
-            former: BTreeSet::new(),
+            former: BTreeMap::new(),
             successors: BTreeMap::new(),
             removed: BTreeMap::new(),
             retired: BTreeMap::new(),
@@ -229,6 +229,7 @@ impl BotMaster {
         let Some(row) = self.rows.get(&config.name) else { return };
         let (world, id, paused) = (self.world.clone(), row.id, row.paused);
         let instances = self.take_instances(id);
+        let heir = self.predecessor(&config.name).is_some();
         let master = ctx.address().recipient();
         let made = config.clone();
         let addr = start_supervised(
@@ -237,7 +238,11 @@ impl BotMaster {
             ctx.address().recipient(),
             world.clock.clone(),
             MayRestart::new(true),
-            move |_| Worker::new(world, id, made, paused, master).with_instances(instances),
+            move |_| {
+                Worker::new(world, id, made, paused, master)
+                    .with_instances(instances)
+                    .with_heritage(heir)
+            },
         );
         let handle = Arc::new(WorkerHandle::new(config.name.clone(), id, &addr));
         let entry = WorkerEntry { config: config.clone(), child, addr, handle };

@@ -16,6 +16,7 @@ use super::turns::{SAY_EVERY, Turn, saying};
 use super::{BotMaster, Known, ReadSettings, declare, declared, refusal};
 use crate::actors::builder::{Builder, Commit, GiveUp, RetireBuilder, SuccessorFailed, TakeOver};
 use crate::actors::runtime::{MayRestart, start_supervised};
+use crate::actors::worker::Worker;
 use crate::clock::Clock;
 use crate::core::bot_master::{Action, Plan};
 use crate::core::ids::*;
@@ -393,10 +394,21 @@ impl Handler<Settle> for BotMaster {
 }
 
 impl BotMaster {
+    /// The actor that has what is left of a worker that was removed.
+    pub(super) fn predecessor(&self, name: &WorkerName) -> Option<Addr<Worker>> {
+        let row = self.rows.get(name);
+        let former = row.and_then(|row| self.former.get(&row.id));
+        self.retired.get(name).or(former).filter(|old| old.connected()).cloned()
+    }
+
     /// A worker that was removed comes back while its old actor still has
     /// builds: the worker itself will be the new actor's (row FA18).
     fn yield_builds(&mut self, name: &WorkerName) {
-        let old = self.retired.remove(name).filter(Addr::connected);
+        let old = self.predecessor(name);
+        self.retired.remove(name);
+        if let Some(row) = self.rows.get(name) {
+            self.former.remove(&row.id);
+        }
         if let (Some(old), Some(new)) = (old, self.workers.get(name)) {
             old.do_send(YieldBuilds(new.handle.clone()));
         }

@@ -19,6 +19,8 @@ use crate::store::{InstanceRow, InstanceState, Op, Transaction};
 pub(super) struct LatentParts {
     /// What an earlier master left, until it was looked at.
     known: Option<Vec<Known>>,
+    /// A former actor will tell of its own.
+    waits: bool,
     /// Builds that wait for the instance.
     waiting: BTreeMap<ClaimId, Recipient<InstanceNews>>,
     watches: BTreeMap<InstanceTag, Watch>,
@@ -42,11 +44,21 @@ impl Worker {
         self
     }
 
+    /// The same worker, which gets the instances of a former actor.
+    #[must_use]
+    pub fn with_heritage(mut self, waits: bool) -> Self {
+        self.latent.waits = waits;
+        self
+    }
+
     pub(super) fn take_over(&mut self, ctx: &mut Context<Self>) {
         if let Some(known) = self.latent.known.take() {
             let mut effects = Vec::new();
             self.core.take_over(self.world.clock.now().mono, known, &mut effects);
             self.perform_all(effects, ctx);
+        }
+        if std::mem::take(&mut self.latent.waits) {
+            self.core.wait_for_heritage(self.world.clock.now().mono);
         }
     }
 
@@ -213,5 +225,13 @@ impl Handler<LetInstanceGo> for Worker {
     type Result = ();
     fn handle(&mut self, message: LetInstanceGo, ctx: &mut Context<Self>) {
         self.on_instance(Event::LetGo { even_used: message.even_used }, ctx);
+    }
+}
+
+impl Handler<TakeInstances> for Worker {
+    type Result = ();
+    fn handle(&mut self, message: TakeInstances, ctx: &mut Context<Self>) {
+        let TakeInstances { known, made_with } = message;
+        self.step(WorkerEvent::TakeInstances { known, made_with }, ctx);
     }
 }

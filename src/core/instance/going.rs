@@ -147,6 +147,10 @@ impl Going {
         self.step != Step::Forgetting && (self.tries <= PATIENCE || (self.lost && builds))
     }
 
+    pub(super) fn into_id(self) -> Option<String> {
+        self.id
+    }
+
     pub(super) fn next_deadline(&self) -> Timestamp {
         self.due
     }

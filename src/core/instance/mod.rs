@@ -25,6 +25,8 @@ use super::values::LatentConfig;
 const FIRST_RETRY: Duration = Duration::from_secs(1);
 /// Longest pause between two tries to create.
 const LONGEST_RETRY: Duration = Duration::from_secs(60);
+/// Longest wait for what an earlier actor left.
+const HERITAGE: Duration = Duration::from_secs(60);
 /// First pause after an instance came to nothing, doubled with each further
 /// one (row B14).
 const FIRST_PAUSE: Duration = Duration::from_secs(10);
@@ -54,6 +56,8 @@ pub struct InstanceCore {
     /// How often in a row an instance came to nothing.
     failures: u32,
     not_before: Option<Timestamp>,
+    /// An earlier actor of this worker has yet to say which instances there are.
+    heir_until: Option<Timestamp>,
     details: String,
     since: Timestamp,
     /// Builds were last told that they may ask.
@@ -82,21 +86,67 @@ impl InstanceCore {
             retired: false,
             failures: 0,
             not_before: None,
+            heir_until: None,
             details: String::new(),
             since: now,
             open: true,
         };
-        for Known { tag, id, wanted } in known {
-            if wanted && core.state == State::Absent {
-                let until = now + core.config.substantiate_timeout;
-                core.state = State::Waiting { tag, id, until };
-                core.adopted = true;
-            } else {
-                core.let_go_of(now, tag, id, Step::Noting, false, fx);
-            }
-        }
+        core.take_in(now, known, fx);
         core.open = core.may_be_asked(now);
         core
+    }
+
+    fn take_in(&mut self, now: Timestamp, known: Vec<Known>, fx: &mut Vec<Effect>) {
+        for Known { tag, id, wanted } in known {
+            if self.going.contains_key(&tag) {
+                continue;
+            }
+            if wanted && self.state == State::Absent {
+                let until = now + self.config.substantiate_timeout;
+                self.state = State::Waiting { tag, id, until };
+                self.adopted = true;
+            } else {
+                self.let_go_of(now, tag, id, Step::Noting, false, fx);
+            }
+        }
+    }
+
+    /// What an earlier actor of this worker leaves.
+    pub fn inherit(&mut self, now: Timestamp, known: Vec<Known>, fx: &mut Vec<Effect>) {
+        self.heir_until = None;
+        self.take_in(now, known, fx);
+        if let State::Waiting { tag, id: Some(id), .. } = &self.state {
+            fx.push(Effect::Watch { tag: tag.clone(), id: id.clone() });
+        }
+    }
+
+    /// An earlier actor of this worker will say which instances it left: until
+    /// then none is asked for. It may die before it does.
+    pub fn wait_for_heritage(&mut self, now: Timestamp) {
+        self.heir_until = Some(now + HERITAGE);
+        self.open = false;
+    }
+
+    /// Another actor is in charge of this worker: it takes what there is.
+    #[must_use]
+    pub fn hand_over(&mut self) -> Vec<Known> {
+        let mut all: Vec<_> = std::mem::take(&mut self.going)
+            .into_iter()
+            .map(|(tag, going)| Known { tag, id: going.into_id(), wanted: false })
+            .collect();
+        match std::mem::replace(&mut self.state, State::Absent) {
+            State::Absent => {}
+            // Nothing was made of it yet.
+            State::Wishing { tag, .. } | State::Pausing { tag, .. } => {
+                all.push(Known { tag, id: None, wanted: false });
+            }
+            State::Creating { tag, .. } => all.push(Known { tag, id: None, wanted: true }),
+            State::Waiting { tag, id, .. }
+            | State::Up { tag, id }
+            | State::Idle { tag, id, .. }
+            | State::Away { tag, id } => all.push(Known { tag, id, wanted: true }),
+        }
+        all
     }
 
     /// Takes in one event.
@@ -363,6 +413,9 @@ impl InstanceCore {
     }
 
     fn on_deadline(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
+        if self.heir_until.is_some_and(|until| until <= now) {
+            self.heir_until = None;
+        }
         if self.not_before.is_some_and(|until| until <= now) {
             self.not_before = None;
         }
@@ -463,7 +516,10 @@ impl InstanceCore {
         let paused = self.not_before.is_some_and(|until| until > now);
         match self.state {
             State::Absent => {
-                !self.retired && !paused && !self.going.values().any(|one| one.blocks(self.builds))
+                !self.retired
+                    && self.heir_until.is_none()
+                    && !paused
+                    && !self.going.values().any(|one| one.blocks(self.builds))
             }
             State::Wishing { .. }
             | State::Creating { .. }
@@ -547,7 +603,7 @@ impl InstanceCore {
             State::Pausing { again, .. } => Some(*again),
         };
         let going = self.going.values().map(Going::next_deadline);
-        going.chain(own).chain(self.not_before).min()
+        going.chain(own).chain(self.not_before).chain(self.heir_until).min()
     }
 
     /// What people may see.

@@ -6,12 +6,12 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Effect, Event, Link, WorkerCore};
+use super::{Effect, Event, Link, WorkerCore, made_with};
 use crate::core::ids::*;
 use crate::core::instance::{self, InstanceCore, InstanceView, Known};
 use crate::core::planted;
 use crate::core::time::{Now, Timestamp};
-use crate::core::values::{LatentConfig, ProcessOptions, Provider};
+use crate::core::values::{LatentConfig, ProcessOptions, Provider, WorkerConfig};
 
 /// Settings of a worker that was a latent one under an earlier master, and
 /// whose instances only have to go.
@@ -47,6 +47,43 @@ impl WorkerCore {
                 self.on_instance(instance::Event::Retire, fx);
             }
         }
+    }
+
+    /// A former actor of this worker is there yet: until it says which instances
+    /// it leaves, no other is asked for.
+    pub fn wait_for_heritage(&mut self, now: Timestamp) {
+        self.now = self.now.max(now);
+        if let Some(instance) = &mut self.latent {
+            instance.wait_for_heritage(self.now);
+        }
+    }
+
+    /// The actor in charge gets the instances with the builds.
+    pub(super) fn yield_instances(&mut self, fx: &mut Vec<Effect>) {
+        for claim in std::mem::take(&mut self.wanting).into_keys() {
+            let error = "the worker is configured anew".into();
+            fx.push(Effect::TellNoInstance { claim, error, permanent: false });
+        }
+        let known = self.latent.as_mut().map(InstanceCore::hand_over).unwrap_or_default();
+        fx.push(Effect::YieldInstances(known));
+    }
+
+    pub(super) fn on_take_instances(
+        &mut self,
+        known: Vec<Known>,
+        old: &WorkerConfig,
+        fx: &mut Vec<Effect>,
+    ) {
+        if let (Some(config), Some(instance)) = (self.config.latent.clone(), &mut self.latent) {
+            let outdated = made_with(old) != made_with(&self.config);
+            let mut inner = Vec::new();
+            instance.inherit(self.now, known, &mut inner);
+            self.pass_on(inner, fx);
+            self.on_instance(instance::Event::Configure { config, outdated }, fx);
+        } else {
+            self.take_over(self.now, known, fx);
+        }
+        self.freed(fx);
     }
 
     /// Takes in one event at `now`, which only a latent worker needs to know.

@@ -1,5 +1,5 @@
 //! A worker that was removed and comes back while its old actor still has
-//! builds: another actor is in charge of the name, and of the worker itself.
+//! builds or instances: another actor is in charge of the name, and of the worker itself.
 
 use super::{Effect, WorkerCore};
 
@@ -17,5 +17,6 @@ impl WorkerCore {
             let (build, claim, builder) = (*build, *claim, builder.clone());
             fx.push(Effect::YieldBuild { build, claim, builder });
         }
+        self.yield_instances(fx);
     }
 }
