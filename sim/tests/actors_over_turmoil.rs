@@ -142,7 +142,7 @@ fn fx01_to_fx10_hold_with_latent_workers_seeds_1070_to_1079() {
 
 /// Seeds that found something, with what it was. They find it again when its
 /// mending is undone.
-const FOUND: [(u64, &str); 3] = [
+const FOUND: [(u64, &str); 6] = [
     (
         3,
         "A second machine took a worker's name while the first one was connected. The first one's \
@@ -154,10 +154,24 @@ const FOUND: [(u64, &str); 3] = [
         "A build was stopped while its end as lost could not be written, for the disk was full; \
          the stop was granted, and then its requests ran again.",
     ),
+    (
+        1001,
+        "An instance attached before its provider had said that it was made. Until it said so, \
+         builder and worker asked each other for the slot, without a pause.",
+    ),
+    (
+        1053,
+        "A latent worker was removed and came back while its instance was there. Its new actor \
+         wished for another one, beside the first.",
+    ),
+    (
+        1219,
+        "The same while the first one was being destroyed: for a time there were two in one place.",
+    ),
 ];
 
 #[test]
-fn i03_i09_hold_in_the_seeds_that_found_something() {
+fn i03_i04_i06_i09_hold_in_the_seeds_that_found_something() {
     for (seed, what) in FOUND {
         println!("{what}");
         run(seed);

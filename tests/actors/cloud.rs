@@ -13,7 +13,7 @@ use botmaster::provisioning::{Call, CreateOrder, Created, Limits, Provider, Prov
 use botmaster::settings::WorkerSettings;
 
 use crate::house::*;
-use crate::robot::Robot;
+use crate::robot::{Robot, Say};
 
 /// What the provider does with a wish.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -43,6 +43,9 @@ struct Script {
     resists: u32,
     held: bool,
     silent: bool,
+    held_back: Option<Say>,
+    /// Most instances at the same time.
+    most: usize,
 }
 
 /// A scripted provider. Clones are the same one.
@@ -70,6 +73,11 @@ impl Cloud {
         self.script().silent = silent;
     }
 
+    /// Workers of instances that come from now on keep this back, or nothing.
+    pub fn workers_hold(&self, say: Option<Say>) {
+        self.script().held_back = say;
+    }
+
     /// It says no to so many of the next destroys.
     pub fn resist(&self, times: u32) {
         self.script().resists = times;
@@ -88,6 +96,11 @@ impl Cloud {
     /// Instances that it destroyed, in order.
     pub fn destroyed(&self) -> Vec<InstanceTag> {
         self.script().destroyed.clone()
+    }
+
+    /// Most instances that it had at the same time.
+    pub fn most(&self) -> usize {
+        self.script().most
     }
 
     /// How often it was asked to destroy.
@@ -128,7 +141,10 @@ impl Provider for Cloud {
                 Does::SayNotNow => Err(Failure::Transient("no room just now".into())),
                 Does::SayNever => Err(Failure::Permanent("no such image".into())),
                 Does::Make | Does::MakeDead => {
-                    cloud.script().there.insert(order.tag.clone(), does == Does::Make);
+                    let mut script = cloud.script();
+                    script.there.insert(order.tag.clone(), does == Does::Make);
+                    script.most = script.most.max(script.there.len());
+                    drop(script);
                     Ok(Created { id: order.tag.to_string(), details: "made".into() })
                 }
             }
@@ -186,9 +202,11 @@ impl Fleet {
                 };
                 for tag in there.iter().filter(|_| !silent) {
                     let mut robots = own.robots.borrow_mut();
-                    robots
-                        .entry(tag.clone())
-                        .or_insert_with(|| Robot::instance(&name, &token, tag, greeter.clone()));
+                    robots.entry(tag.clone()).or_insert_with(|| {
+                        let robot = Robot::instance(&name, &token, tag, greeter.clone());
+                        own.cloud.script().held_back.map(|say| robot.hold(say));
+                        robot
+                    });
                 }
                 for (tag, robot) in own.robots.borrow().iter() {
                     if !there.contains(tag) {

@@ -210,12 +210,11 @@ fn fr05_a_build_on_an_instance_that_dies_is_built_again_without_waiting_for_the_
         let mut a = builder("a", &["l1"]);
         a.grace = LONG;
         let (house, fleet) = open(&cloud, LONG, SHORT, vec![a]).await;
+        cloud.workers_hold(Some(Say::Finish));
         house.submit("a", 1).await;
-        house.until("it is there", || cloud.there().len() == 1).await;
-        let tag = cloud.there()[0].clone();
-        house.until("it comes", || fleet.robot(&tag).is_some()).await;
-        fleet.robot(&tag).unwrap().hold(Say::Finish);
         house.until("it builds", || fleet.ran().len() == 1).await;
+        let tag = cloud.there()[0].clone();
+        cloud.workers_hold(None);
         cloud.dies(&tag);
         house.until("it is built again", || house.requests_in(2) == 1).await;
         assert_eq!((cloud.wishes().len(), fleet.ran().len()), (2, 2));
@@ -384,6 +383,74 @@ fn a_worker_that_is_removed_lets_its_instance_go() {
             })
             .await;
         house.until("nothing is shown of it", || house.board.worker(&"l1".into()).is_none()).await;
+        house.close();
+    });
+}
+
+#[test]
+fn fa18_fx08_a_worker_that_is_removed_and_comes_back_has_its_instance_and_builds_go_on() {
+    story(|| async {
+        let cloud = Cloud::default();
+        let (mut house, fleet) = open(&cloud, LONG, LONG, vec![builder("a", &["l1"])]).await;
+        cloud.workers_hold(Some(Say::Finish));
+        house.submit("a", 1).await;
+        house.until("it is there", || cloud.there().len() == 1).await;
+        let tag = cloud.there()[0].clone();
+        house.until("it comes", || fleet.robot(&tag).is_some()).await;
+        let robot = fleet.robot(&tag).unwrap();
+        house.until("it builds", || robot.held_back(Say::Finish) == 1).await;
+        let mut kept = None;
+        house
+            .reload(|settings| {
+                kept = Some(settings.workers.remove(0));
+                edit(settings, "a").workers = vec!["w1".into()];
+            })
+            .await;
+        house
+            .reload(|settings| {
+                settings.workers.insert(0, kept.take().unwrap());
+                edit(settings, "a").workers = vec!["l1".into()];
+            })
+            .await;
+        house.until("its old connection is closed", || !robot.attached()).await;
+        robot.come_back();
+        house.until("it is back with its build", || state(&house) == "up").await;
+        robot.release(Say::Finish);
+        house.until("it is built", || house.requests_in(2) == 1).await;
+        house.submit("a", 1).await;
+        house.until("and the next", || house.requests_in(2) == 2).await;
+        assert_eq!(fleet.ran().len(), 2, "none was built twice");
+        assert_eq!(cloud.wishes().len(), 1, "there was one instance all the time");
+        house.close();
+    });
+}
+
+#[test]
+fn fx10_a_worker_that_comes_back_waits_until_its_former_instance_is_gone() {
+    story(|| async {
+        let cloud = Cloud::default();
+        let (mut house, _fleet) = open(&cloud, LONG, LONG, vec![builder("a", &["l1"])]).await;
+        house.submit("a", 1).await;
+        house.until("it is built", || house.requests_in(2) == 1).await;
+        cloud.resist(1);
+        let mut kept = None;
+        house
+            .reload(|settings| {
+                kept = Some(settings.workers.remove(0));
+                edit(settings, "a").workers = vec!["w1".into()];
+            })
+            .await;
+        house.until("it resists", || cloud.destroys() == 1).await;
+        house
+            .reload(|settings| {
+                settings.workers.insert(0, kept.take().unwrap());
+                edit(settings, "a").workers = vec!["l1".into()];
+            })
+            .await;
+        house.submit("a", 1).await;
+        house.until("it is built, too", || house.requests_in(2) == 2).await;
+        assert_eq!(cloud.wishes().len(), 2);
+        assert_eq!(cloud.most(), 1, "never two at the same time");
         house.close();
     });
 }

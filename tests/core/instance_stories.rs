@@ -678,3 +678,83 @@ fn b16_builders_hear_of_a_free_worker_whatever_of_the_old_one_ends_last() {
     let effects = desk.lose();
     assert!(effects.contains(&Effect::TryBuilders(vec!["a".into()])), "{effects:?}");
 }
+
+/// What the former actor of a worker says of its instances.
+fn yielded(desk: &mut Desk) -> Vec<Known> {
+    desk.hear(Event::Retire);
+    let effects = desk.hear(Event::Yield);
+    let told = effects.into_iter().find_map(|effect| match effect {
+        Effect::YieldInstances(known) => Some(known),
+        _ => None,
+    });
+    told.expect("it says which instances there are")
+}
+
+/// A new actor of a worker whose former one is there yet.
+fn heir() -> Desk {
+    let mut desk = Desk::new(30 * SECOND);
+    desk.core.wait_for_heritage(desk.now);
+    assert_eq!(desk.ask(1), "refused", "there may be an instance");
+    desk
+}
+
+fn take(desk: &mut Desk, known: Vec<Known>, made_with: WorkerConfig) -> Vec<Effect> {
+    desk.hear(Event::TakeInstances { known, made_with })
+}
+
+#[test]
+fn fa18_fx08_an_instance_with_builds_goes_over_to_the_new_actor_with_them() {
+    let mut old = Desk::new(30 * SECOND);
+    old.build(1, 1);
+    let known = yielded(&mut old);
+    let id = Some("7".to_owned());
+    assert_eq!(known, [Known { tag: tag(1), id, wanted: true }]);
+    assert_eq!(old.word(), "latent", "it lets nothing go that is not its own any more");
+
+    let mut new = heir();
+    let effects = take(&mut new, known, settings(30 * SECOND));
+    assert_eq!(wants(&effects), [Wants::Watch { tag: tag(1), id: "7".into() }]);
+    assert!(effects.contains(&Effect::TryBuilders(vec!["a".into()])), "{effects:?}");
+    assert!(new.core.expects(Some(&tag(1))));
+    new.attach(Vec::new());
+    assert_eq!(new.word(), "idle");
+    assert_eq!(new.ask(2), "granted");
+}
+
+#[test]
+fn fx10_a_new_actor_makes_no_instance_beside_one_that_goes() {
+    let mut old = Desk::new(Duration::ZERO);
+    old.build(1, 1);
+    let released = old.end_build(1, 1);
+    assert_eq!(wants(&released), [Wants::StoreRelease(tag(1))]);
+    let known = yielded(&mut old);
+    assert!(!known[0].wanted);
+
+    let mut new = heir();
+    let effects = take(&mut new, known, settings(Duration::ZERO));
+    assert_eq!(wants(&effects), [Wants::StoreRelease(tag(1))], "it goes on with that");
+    assert_eq!(new.ask(1), "refused");
+    new.destroy(1);
+    assert_eq!(new.ask(1), "reserved");
+}
+
+#[test]
+fn fx08_an_instance_that_was_made_with_other_settings_goes_once_nobody_uses_it() {
+    let mut old = Desk::new(30 * SECOND);
+    old.build(1, 1);
+    let known = yielded(&mut old);
+    let mut new = heir();
+    take(&mut new, known, WorkerConfig { max_builds: 7, ..settings(30 * SECOND) });
+    let effects = new.attach(Vec::new());
+    assert_eq!(wants(&effects), [Wants::StoreRelease(tag(1))]);
+}
+
+#[test]
+fn fx08_a_new_actor_does_not_wait_for_ever_for_one_that_is_dead() {
+    let mut new = heir();
+    let due = new.core.next_deadline().expect("it waits for something");
+    assert_eq!(due.since(new.now), 60 * SECOND);
+    let effects = new.pass(60 * SECOND);
+    assert!(effects.contains(&Effect::TryBuilders(vec!["a".into()])), "{effects:?}");
+    assert_eq!(new.ask(1), "reserved");
+}
