@@ -132,6 +132,20 @@ fn in_its_session(pid: i32) -> bool {
 }
 
 #[tokio::test]
+async fn fx10_an_instance_that_is_destroyed_before_it_is_made_never_comes() {
+    let yard = Yard::new();
+    let provider = yard.provider();
+    let making = provider.create(yard.order(1));
+    provider.destroy(tag(1), None).await.unwrap();
+    let told = making.await;
+    assert!(matches!(&told, Err(Failure::Unknown(_))), "{told:?}");
+    assert_eq!(provider.find().await.unwrap(), []);
+    yard.make(&provider, 1).await;
+    provider.destroy(tag(1), None).await.unwrap();
+    assert_eq!(provider.find().await.unwrap(), []);
+}
+
+#[tokio::test]
 async fn a_process_instance_is_made_found_and_destroyed() {
     let yard = Yard::new();
     let provider = yard.provider();

@@ -8,7 +8,7 @@
 mod record;
 mod table;
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
 use std::io::{self, Read as _, Seek as _, SeekFrom};
 use std::net::SocketAddr;
@@ -67,6 +67,9 @@ pub struct ProcessProvider {
     records: Records,
     /// Those that this process started: they are to be waited for.
     children: Arc<Mutex<BTreeMap<InstanceTag, Child>>>,
+    /// Those that were asked for and have no process yet. One that is to be
+    /// destroyed is taken out, and never gets one.
+    making: Arc<Mutex<BTreeSet<InstanceTag>>>,
 }
 
 impl ProcessProvider {
@@ -74,7 +77,7 @@ impl ProcessProvider {
     #[must_use]
     pub fn new(setup: ProcessSetup) -> Self {
         let records = Records(setup.folder.join("records"));
-        Self { setup: Arc::new(setup), records, children: Arc::default() }
+        Self { setup: Arc::new(setup), records, children: Arc::default(), making: Arc::default() }
     }
 
     fn log(&self, worker: &WorkerName) -> PathBuf {
@@ -109,7 +112,15 @@ impl ProcessProvider {
         let mut record = Record { tag, worker, process: None };
         // Known before it is there, so that it is never there unknown.
         self.records.keep(&record).map_err(|error| disk(&self.records.0, &error))?;
-        let child = match self.command(order, options, said).spawn() {
+        let mut making = self.making();
+        if !making.remove(&order.tag) {
+            drop(making);
+            self.forget(&order.tag);
+            return Err(Failure::Unknown("it was destroyed before it was made".into()));
+        }
+        let spawned = self.command(order, options, said).spawn();
+        drop(making);
+        let child = match spawned {
             Ok(child) => child,
             Err(error) => {
                 self.forget(&order.tag);
@@ -151,6 +162,10 @@ impl ProcessProvider {
             Err(_) => command.stdout(Stdio::null()).stderr(said),
         };
         command
+    }
+
+    fn making(&self) -> std::sync::MutexGuard<'_, BTreeSet<InstanceTag>> {
+        self.making.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn children(&self) -> std::sync::MutexGuard<'_, BTreeMap<InstanceTag, Child>> {
@@ -202,6 +217,7 @@ impl ProcessProvider {
 
     fn end(&self, tag: &InstanceTag) -> Result<(), String> {
         let text = |error: io::Error| format!("{}: {error}", self.records.0.display());
+        self.making().remove(tag);
         // The first TERM lets builds end, of which there are none; the second
         // ends the program and all its processes at once.
         for patience in [self.setup.kill_time, AT_ONCE] {
@@ -317,6 +333,7 @@ fn apart<T: Send + 'static>(
 
 impl Provider for ProcessProvider {
     fn create(&self, order: CreateOrder) -> Call<Result<Created, Failure>> {
+        self.making().insert(order.tag.clone());
         apart(self, move |own| own.start(&order), |error| Err(Failure::Unknown(error)))
     }
 
