@@ -12,6 +12,8 @@ mod recorder;
 mod records;
 #[cfg(test)]
 mod tests;
+#[cfg(test)]
+mod tests_of_instances;
 
 pub use check::{Finding, Invariant, Leeway, check};
 pub use lines::ReadError;
