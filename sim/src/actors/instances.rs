@@ -136,7 +136,7 @@ impl World<'_> {
         let Some(name) = self.dice.one_of(&all).cloned() else { return };
         let settings = self.settings();
         let present = settings.workers.iter().find(|one| one.config.name == name);
-        if !present.is_some_and(|one| one.config.latent.is_some()) {
+        if present.is_none_or(|one| one.config.latent.is_none()) {
             self.restore(&name);
             return self.order(Order::Reload);
         }
@@ -160,7 +160,7 @@ impl World<'_> {
             }
             let settings = self.settings();
             let present = settings.workers.iter().find(|one| one.config.name == *name);
-            if !present.is_some_and(|one| one.config.latent.is_some()) {
+            if present.is_none_or(|one| one.config.latent.is_none()) {
                 self.restore(name);
             }
         }
