@@ -3,8 +3,8 @@
 
 use std::net::SocketAddr;
 use std::path::Path;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use actix::Addr;
@@ -148,6 +148,7 @@ impl Master {
             board: Board::default(),
             timers: settings.timers,
             tokens: Arc::new(AtomicU64::new(1)),
+            chance: Arc::new(Mutex::new(Rng::seeded(rand::random()))),
             provisioner: provisioner(&settings, &listener)?,
         };
         let board = world.board.clone();

@@ -6,7 +6,7 @@
 
 use std::collections::BTreeMap;
 
-use botmaster_sim::actors::{self, Outcome, Sabotage};
+use botmaster_sim::actors::{self, LATENT, Outcome, Sabotage};
 use botmaster_sim::history::Invariant;
 
 /// Seeds in one test: tests run side by side.
@@ -85,6 +85,58 @@ fn i01_to_i12_hold_seeds_41_to_50() {
     ten_from(41);
 }
 
+/// What seeds with latent workers have to see.
+const OF_INSTANCES: [&str; 24] = [
+    "crash_in_between",
+    "crash_while_an_instance_builds",
+    "crash_while_created",
+    "crash_while_destroying",
+    "crash_while_made",
+    "crash_while_wished",
+    "create_hangs",
+    "create_hangs_and_makes",
+    "create_panics",
+    "destroy_fails",
+    "destroy_hangs",
+    "destroy_works_and_fails",
+    "destroyed_while_made",
+    "exceptions_without_a_worker",
+    "find_fails",
+    "instance_dies_at_once",
+    "instance_dies_later",
+    "instance_never",
+    "instance_never_attaches",
+    "instance_not_now",
+    "instance_slow",
+    "instance_turned_away",
+    "instance_vanishes_idle",
+    "instance_vanishes_building",
+];
+
+#[test]
+fn fx01_to_fx10_hold_with_latent_workers_seeds_1000_to_1019() {
+    let mut seen = ten_from(LATENT);
+    // More follow while something is missing.
+    for first in (LATENT + 10..LATENT + 60).step_by(10) {
+        if first == LATENT + 10 || OF_INSTANCES.iter().any(|what| !seen.contains_key(what)) {
+            seen.extend(ten_from(first));
+        }
+    }
+    for what in OF_INSTANCES {
+        assert!(seen.contains_key(what), "no seed saw `{what}`: {seen:?}");
+    }
+}
+
+#[test]
+fn fx01_to_fx10_hold_with_latent_workers_seeds_1060_to_1069() {
+    ten_from(LATENT + 60);
+}
+
+#[test]
+fn fx01_to_fx10_hold_with_latent_workers_seeds_1070_to_1079() {
+    ten_from(LATENT + 70);
+}
+
 /// Seeds that found something, with what it was. They find it again when its
 /// mending is undone.
 const FOUND: [(u64, &str); 3] = [
@@ -158,6 +210,36 @@ fn i12_a_stop_that_only_memory_knows_is_found() {
     let finder = (44..60).find(|seed| forgotten(actors::run(*seed)));
     println!("it is met {} times and found by seed {finder:?}", planted.met());
     assert!(finder.is_some(), "it is not found");
+}
+
+/// One of these seeds finds this fault of the core's own.
+fn planted_is_found(name: &'static str, row: &str) {
+    let finder = (LATENT..LATENT + 60).find(|seed| {
+        let outcome = actors::run_with(*seed, Sabotage::Planted(name));
+        outcome.findings.iter().any(|finding| finding.text.contains(row))
+    });
+    println!("{name} is found by seed {finder:?}");
+    assert!(finder.is_some(), "{name} is not found");
+}
+
+#[test]
+fn fx09_an_instance_that_is_asked_for_before_it_is_stored_is_found() {
+    planted_is_found("create_before_wish", "FX09");
+}
+
+#[test]
+fn fx06_an_idle_timer_that_ends_a_build_is_found() {
+    planted_is_found("idle_timer_kills_a_given_build", "FX06");
+}
+
+#[test]
+fn fx04_an_instance_that_is_welcome_after_it_was_given_up_is_found() {
+    planted_is_found("fx04_any_instance_is_welcome", "FX04");
+}
+
+#[test]
+fn fx10_an_instance_that_is_forgotten_after_a_failed_destroy_is_found() {
+    planted_is_found("fx10_a_failed_destroy_is_enough", "FX10");
 }
 
 /// Does nothing unless a seed is asked for.

@@ -92,7 +92,13 @@ fn i10_requeued_requests_at_the_tail() {
 
 #[test]
 fn i11_events_of_what_never_was() {
-    is_found("sim_event_before_commit", &["I11"]);
+    // What is told too early is also told although it never was.
+    is_found("sim_event_before_commit", &["I11", "I12"]);
+}
+
+#[test]
+fn i11_an_event_that_is_left_out() {
+    is_found("sim_event_left_out", &["I11"]);
 }
 
 #[test]

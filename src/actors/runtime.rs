@@ -20,6 +20,7 @@ use actix::{Actor, Addr, AsyncContext, Context, Recipient, Supervised};
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::core::bot_master::RestartPolicy;
+use crate::core::rng::Rng;
 use crate::core::time::Timestamp;
 use crate::provisioning::Provisioner;
 use crate::settings::Timers;
@@ -41,6 +42,8 @@ pub struct World {
     pub timers: Timers,
     /// Hands out ping tokens.
     pub tokens: Arc<AtomicU64>,
+    /// Chance that makes names unique.
+    pub chance: Arc<Mutex<Rng>>,
     /// Instances of latent workers.
     pub provisioner: Provisioner,
 }
@@ -50,6 +53,13 @@ impl World {
     #[must_use]
     pub fn next_token(&self) -> u64 {
         self.tokens.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// Something that nobody else draws.
+    #[must_use]
+    pub fn draw(&self) -> u64 {
+        let bits = self.chance.lock().unwrap_or_else(PoisonError::into_inner).bits();
+        u64::try_from(bits >> 64).unwrap_or_default()
     }
 
     /// Counts something that was ignored, and says so for those who look.

@@ -13,6 +13,7 @@ use super::values::WorkerConfig;
 
 mod latent;
 mod looks;
+mod yields;
 
 /// One build of a worker's inventory.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -767,6 +768,12 @@ impl WorkerCore {
                 self.wanting.remove(&claim);
                 Some(incarnation)
             }
+            // The instance is being let go. Its connection is there for a moment
+            // yet, and asking until it is not would be asking in circles.
+            Link::Up { .. } if has_it => {
+                self.slots.remove(&claim);
+                None
+            }
             _ if has_it || self.can_reserve() => {
                 self.slots.insert(claim, builder.clone());
                 fx.push(Effect::SlotReserved { builder, claim });
@@ -863,21 +870,6 @@ impl WorkerCore {
             }
         }
         self.freed(fx);
-    }
-
-    /// The connection ends first: its builds hear that their worker is away
-    /// before they hear anything from the other actor.
-    fn on_yield(&mut self, fx: &mut Vec<Effect>) {
-        self.retired = true;
-        if let Some(session) = self.session() {
-            let reason = "this worker is configured again";
-            fx.push(Effect::CloseConnection { session, reason });
-            self.on_connection_lost(session, fx);
-        }
-        for (build, (claim, builder)) in &self.builds {
-            let (build, claim, builder) = (*build, *claim, builder.clone());
-            fx.push(Effect::YieldBuild { build, claim, builder });
-        }
     }
 
     /// Over once its builds have ended and its connection, too, so that

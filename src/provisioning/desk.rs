@@ -4,7 +4,7 @@
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
 
-use tokio::runtime::{Builder, Runtime};
+use tokio::runtime::{Builder, Handle, Runtime};
 use tokio::task::{AbortHandle, JoinError, JoinHandle};
 use tokio::time::{Instant, sleep, timeout_at};
 
@@ -39,15 +39,36 @@ pub struct Provisioner(Arc<Desk>);
 struct Desk {
     provider: Option<Arc<dyn Provider>>,
     limits: Limits,
-    /// Made when it is needed first; none when the system has no thread left.
-    runtime: OnceLock<Option<Runtime>>,
+    threads: Threads,
+}
+
+/// Where a provider's calls are carried out.
+enum Threads {
+    /// On own ones, made when they are needed first; none when the system has
+    /// no thread left.
+    Own(OnceLock<Option<Runtime>>),
+    /// On that of whoever asks.
+    #[cfg(feature = "testing")]
+    Asking,
+}
+
+impl Default for Threads {
+    fn default() -> Self {
+        Self::Own(OnceLock::new())
+    }
 }
 
 impl Drop for Desk {
     /// Nobody waits for a provider that hangs (fault row FX11).
     fn drop(&mut self) {
-        if let Some(Some(runtime)) = self.runtime.take() {
-            runtime.shutdown_background();
+        match &mut self.threads {
+            Threads::Own(runtime) => {
+                if let Some(Some(runtime)) = runtime.take() {
+                    runtime.shutdown_background();
+                }
+            }
+            #[cfg(feature = "testing")]
+            Threads::Asking => {}
         }
     }
 }
@@ -92,18 +113,31 @@ impl Provisioner {
     /// Asks `provider`.
     #[must_use]
     pub fn new(provider: Arc<dyn Provider>, limits: Limits) -> Self {
-        Self(Arc::new(Desk { provider: Some(provider), limits, runtime: OnceLock::new() }))
+        Self(Arc::new(Desk { provider: Some(provider), limits, threads: Threads::default() }))
+    }
+
+    /// Asks `provider` on the thread of whoever asks, in its runtime: for
+    /// worlds that are played on one thread.
+    #[cfg(feature = "testing")]
+    #[must_use]
+    pub fn on_this_thread(provider: Arc<dyn Provider>, limits: Limits) -> Self {
+        Self(Arc::new(Desk { provider: Some(provider), limits, threads: Threads::Asking }))
     }
 
     /// Has no provider: every wish fails for good, and there are no instances.
     #[must_use]
     pub fn none() -> Self {
         let limits = Limits::default();
-        Self(Arc::new(Desk { provider: None, limits, runtime: OnceLock::new() }))
+        Self(Arc::new(Desk { provider: None, limits, threads: Threads::default() }))
     }
 
-    fn runtime(&self) -> Option<&Runtime> {
-        let made = self.0.runtime.get_or_init(|| {
+    fn runtime(&self) -> Option<Handle> {
+        let own = match &self.0.threads {
+            Threads::Own(own) => own,
+            #[cfg(feature = "testing")]
+            Threads::Asking => return Handle::try_current().ok(),
+        };
+        let made = own.get_or_init(|| {
             let mut builder = Builder::new_multi_thread();
             builder.worker_threads(2).max_blocking_threads(16).thread_name("provisioning");
             match builder.enable_all().build() {
@@ -114,7 +148,7 @@ impl Provisioner {
                 }
             }
         });
-        made.as_ref()
+        made.as_ref().map(|runtime| runtime.handle().clone())
     }
 
     /// Asks for an instance; `done` is called on another thread, within

@@ -48,7 +48,7 @@ pub trait Provider: Send + Sync + 'static {
     fn find(&self) -> Call<Result<Vec<Found>, String>>;
 
     /// Ends an instance, politely if it can be, and answers when it is gone.
-    /// One that is not there is gone.
+    /// One that is not there is gone; one that is still being made never comes.
     ///
     /// # Errors
     /// When it is not known to be gone; asked again, it goes on.

@@ -6,7 +6,7 @@ use std::future::Future;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Once, PoisonError, RwLock, mpsc};
+use std::sync::{Arc, Mutex, Once, PoisonError, RwLock, mpsc};
 use std::time::{Duration, Instant};
 
 use actix::{Actor, Addr};
@@ -243,6 +243,7 @@ impl House {
             board: Board::default(),
             timers: settings.timers,
             tokens: Arc::new(AtomicU64::new(1)),
+            chance: Arc::new(Mutex::new(Rng::seeded(1))),
             provisioner: provisioner.clone(),
         };
         let (book, problems) = TokenBook::read(&settings);

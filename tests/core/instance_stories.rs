@@ -257,6 +257,60 @@ fn fx09_a_wish_that_cannot_be_stored_fails() {
     assert!(wants(&effects).is_empty());
 }
 
+#[test]
+fn fx09_an_instance_may_attach_before_the_provider_says_that_it_made_it() {
+    let mut desk = Desk::new(30 * SECOND);
+    assert_eq!(desk.ask(1), "reserved");
+    desk.want(1, 1);
+    desk.news(News::WishStored { tag: tag(1) });
+    assert!(desk.core.expects(Some(&tag(1))));
+    desk.attach(Vec::new());
+    assert_eq!(desk.word(), "up");
+    assert_eq!(desk.ask(1), "granted", "the build is not sent in circles until it does");
+    let made = News::Created { tag: tag(1), id: "7".into(), details: "process 7".into() };
+    let id = "7".to_owned();
+    let noted = Wants::NoteCreated { tag: tag(1), id: id.clone() };
+    assert_eq!(desk.news(made), [noted, Wants::Watch { tag: tag(1), id: id.clone() }]);
+    assert_eq!(desk.word(), "up");
+    assert_eq!(desk.core.next_deadline(), None, "it is not waited for any more");
+    desk.hear(Event::GiveBackSlot { builder: "a".into(), claim: ClaimId(1) });
+    desk.pass(30 * SECOND);
+    let asked = desk.news(News::ReleaseStored { tag: tag(1) });
+    assert_eq!(asked, [Wants::Destroy { tag: tag(1), id: Some(id) }]);
+}
+
+#[test]
+fn fx01_a_failure_that_is_told_of_an_instance_that_is_attached_changes_nothing() {
+    let mut desk = Desk::new(30 * SECOND);
+    desk.ask(1);
+    desk.want(1, 1);
+    desk.news(News::WishStored { tag: tag(1) });
+    desk.attach(Vec::new());
+    let failure = Failure::Unknown("the provider did not answer in time".into());
+    let effects = desk.hear(Event::Instance(News::CreateFailed { tag: tag(1), failure }));
+    assert_eq!(desk.word(), "up");
+    assert_eq!(failures(&effects), []);
+    assert_eq!(desk.ask(1), "granted");
+}
+
+#[test]
+fn fx03_a_build_is_not_sent_in_circles_while_its_instance_is_let_go() {
+    let mut desk = Desk::new(30 * SECOND);
+    desk.create(1, 1);
+    assert_eq!(desk.ask(2), "reserved");
+    desk.attach(Vec::new());
+    let effects = desk.hear(Event::Instance(News::Died { tag: tag(1), how: "it burnt".into() }));
+    assert!(closes(&effects), "and it is there until that is done");
+    assert_eq!(desk.ask(1), "refused");
+    let effects = desk.want(2, 2);
+    assert_eq!(failures(&effects), [(2, "the instance is being let go".to_owned(), false)]);
+    desk.hear(Event::GiveBackSlot { builder: "a".into(), claim: ClaimId(2) });
+    desk.lose();
+    let effects = desk.destroy(1);
+    assert!(effects.contains(&Effect::TryBuilders(vec!["a".into()])), "{effects:?}");
+    assert_eq!(desk.ask(3), "reserved");
+}
+
 fn known(n: u64, wanted: bool) -> Known {
     Known { tag: tag(n), id: None, wanted }
 }
@@ -539,7 +593,7 @@ fn a_latent_workers_slots_are_those_of_its_settings() {
     let failure = Failure::Permanent("no".into());
     let effects = desk.hear(Event::Instance(News::CreateFailed { tag: tag(1), failure }));
     assert_eq!(failures(&effects).len(), 2, "both are told");
-    desk.hear(Event::Pause { paused: true, reason: None });
+    desk.hear(Event::PauseStored { paused: true });
     desk.hear(Event::GiveBackSlot { builder: "a".into(), claim: ClaimId(1) });
     desk.destroy(1);
     desk.pass(10 * SECOND);

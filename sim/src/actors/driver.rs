@@ -8,17 +8,19 @@ use std::time::Duration;
 
 use botmaster::actors::runtime::panic_text;
 use botmaster::core::ids::*;
+use botmaster::core::planted;
 use botmaster::core::values::{Property, SourceStamp};
 use botmaster::messages::{Submission, WorkerOrder};
 use botmaster::settings::Settings;
 use botmaster::store::{BuildState, RequestState};
 use turmoil::Sim;
 
+use super::cloud::{Cloud, MADE_TO_PANIC};
 use super::logs::StoredLog;
 use super::plan::{Dice, Fault, Plan, TIMERS, some_of};
 use super::shared::{Door, Order, Shared, at};
 use super::worker::Machine;
-use super::{Outcome, Sabotage, master, worker};
+use super::{LATENT, Outcome, Sabotage, master, worker};
 use crate::history::{Leeway, Log, check};
 
 /// The world moves in steps of this.
@@ -29,6 +31,9 @@ const TICK: Duration = Duration::from_millis(10);
 const CALM: Duration = Duration::from_secs(300);
 /// How long the world goes on once everything has ended.
 const AFTER: Duration = Duration::from_secs(3);
+/// How long instances may be there after that: they are idle for a while, and
+/// the pause before one that resisted is destroyed again has grown to this.
+const INSTANCES: Duration = Duration::from_secs(200);
 /// How often submissions are sent again that nobody was told of.
 const AGAIN: Duration = Duration::from_secs(2);
 
@@ -40,6 +45,10 @@ const LEEWAY: Leeway = Leeway {
     limit: 10_000_000,
     events_may_miss: false,
 };
+
+/// A request that waits for an instance is claimed only when that is there;
+/// meanwhile others go on, on workers that are there.
+const LATENT_LEEWAY: Leeway = Leeway { overtakes: 12, ..LEEWAY };
 
 thread_local! {
     static PANICS: RefCell<Vec<String>> = const { RefCell::new(Vec::new()) };
@@ -54,6 +63,9 @@ fn listen_for_panics() {
             let place = info.location().map(ToString::to_string).unwrap_or_default();
             let text = format!("{} at {place}", panic_text(info.payload()));
             // Fails only in a panic within a panic.
+            if text.starts_with(MADE_TO_PANIC) {
+                return;
+            }
             let _ = PANICS.try_with(|panics| panics.borrow_mut().push(text));
             usual(info);
         }));
@@ -72,13 +84,16 @@ enum Mend {
     Unpause(WorkerName),
 }
 
-struct World<'a> {
-    sim: Sim<'a>,
-    dice: Dice,
-    plan: Plan,
-    door: Door,
+/// The world of a seed.
+pub struct World<'a> {
+    pub sim: Sim<'a>,
+    pub dice: Dice,
+    pub plan: Plan,
+    pub door: Door,
     mends: Vec<(Duration, Mend)>,
     sent: u64,
+    /// The master crashes as soon as an instance comes or goes.
+    pub crash_when: bool,
 }
 
 /// Runs one seed.
@@ -86,12 +101,18 @@ pub fn run(seed: u64, sabotage: Option<Sabotage>) -> Outcome {
     listen_for_panics();
     let folder = tempfile::tempdir().unwrap();
     let mut dice = Dice::seeded(seed);
-    let mut plan = Plan::draw(&mut dice, folder.path());
+    let latent = seed >= LATENT;
+    let mut plan = Plan::draw(&mut dice, folder.path(), latent);
     if sabotage == Some(Sabotage::LongLease) {
         plan.settings.timers.lease = TIMERS.grace * 5;
     }
     let door = Door::default();
     door.borrow_mut().sabotage = sabotage;
+    door.borrow_mut().cloud = latent.then(|| Cloud::new(seed ^ 0x000c_100d));
+    let _planted = match sabotage {
+        Some(Sabotage::Planted(name)) => Some(planted::plant(name)),
+        _ => None,
+    };
     door.borrow_mut().settings = Some(plan.settings.clone());
     let sim = turmoil::Builder::new()
         .rng_seed(seed)
@@ -101,7 +122,7 @@ pub fn run(seed: u64, sabotage: Option<Sabotage>) -> Outcome {
         .min_message_latency(Duration::from_millis(1))
         .max_message_latency(plan.latency)
         .build();
-    let mut world = World { sim, dice, plan, door, mends: Vec::new(), sent: 0 };
+    let mut world = World { sim, dice, plan, door, mends: Vec::new(), sent: 0, crash_when: false };
     world.populate(seed);
     let ended = world.live();
     world.judge(seed, ended)
@@ -111,7 +132,8 @@ impl World<'_> {
     fn populate(&mut self, seed: u64) {
         let (door, commit) = (self.door.clone(), self.plan.commit);
         self.sim.host("master", move || master::run(door.clone(), commit, seed));
-        for settings in self.plan.settings.workers.clone() {
+        let workers = self.plan.settings.workers.clone();
+        for settings in workers.into_iter().filter(|one| one.config.latent.is_none()) {
             let name = settings.config.name.as_str().to_owned();
             let machine = Machine {
                 host: name.clone(),
@@ -120,6 +142,7 @@ impl World<'_> {
                 slots: settings.config.max_builds,
                 longest: self.plan.command,
                 seed: self.dice.seed(),
+                tag: None,
             };
             let twin = Machine { host: format!("twin-{}", machine.name), ..machine.clone() };
             let door = self.door.clone();
@@ -148,6 +171,10 @@ impl World<'_> {
             }
         }
         self.mend(true);
+        self.crash_when = false;
+        if let Some(cloud) = self.cloud() {
+            cloud.calm();
+        }
         self.settle()
     }
 
@@ -174,7 +201,9 @@ impl World<'_> {
                 continue;
             }
             let since = *done_at.get_or_insert(self.sim.elapsed());
-            if self.sim.elapsed() >= since + AFTER {
+            // What is left of instances then is for the checker.
+            let patience = if self.is_rid_of_instances() { AFTER } else { INSTANCES };
+            if self.sim.elapsed() >= since + patience {
                 return true;
             }
         }
@@ -182,6 +211,7 @@ impl World<'_> {
     }
 
     fn step(&mut self) -> bool {
+        self.serve_instances();
         match self.sim.step() {
             Ok(_) => true,
             Err(error) => {
@@ -197,9 +227,8 @@ impl World<'_> {
         for submission in untold {
             self.order(Order::Submit(submission));
         }
-        let names: Vec<_> = self.worker_names();
-        for name in &names {
-            if !self.sim.is_host_running(name.as_str()) {
+        for name in &self.worker_names() {
+            if self.is_ordinary(name) && !self.sim.is_host_running(name.as_str()) {
                 self.sim.bounce(name.as_str());
             }
             let (name, order) = (WorkerName::from(name.as_str()), WorkerOrder::Unpause);
@@ -224,12 +253,16 @@ impl World<'_> {
             && !shared.store.builds().any(|build| build.row.state != BuildState::Finished)
     }
 
-    fn worker_names(&self) -> Vec<String> {
+    pub fn cloud(&self) -> Option<Cloud> {
+        self.door.borrow().cloud.clone()
+    }
+
+    pub fn worker_names(&self) -> Vec<String> {
         let workers = self.plan.settings.workers.iter();
         workers.map(|worker| worker.config.name.as_str().to_owned()).collect()
     }
 
-    fn order(&mut self, order: Order) {
+    pub fn order(&mut self, order: Order) {
         if let Some(orders) = &self.door.borrow().orders {
             // A master that is just dead hears nothing.
             let _ = orders.send(order);
@@ -240,7 +273,7 @@ impl World<'_> {
         self.door.borrow_mut().count(what);
     }
 
-    fn settings(&self) -> Settings {
+    pub fn settings(&self) -> Settings {
         self.door.borrow().settings.clone().unwrap()
     }
 
@@ -285,7 +318,8 @@ impl World<'_> {
     }
 
     fn strike(&mut self, fault: Fault) {
-        let Some(name) = self.dice.one_of(&self.worker_names()).cloned() else { return };
+        let Some(name) = self.dice.one_of(&self.machines()).cloned() else { return };
+        let worker = self.worker_of(&name);
         let span = self.dice.millis(200, 40_000);
         let end = self.sim.elapsed() + span;
         let master = || "master".to_owned();
@@ -301,7 +335,11 @@ impl World<'_> {
         match fault {
             Fault::Partition | Fault::OneWay | Fault::Hold if is_busy => return,
             Fault::WorkerCrash | Fault::WorkerVanishes if is_busy => return,
-            Fault::MasterCrash | Fault::MasterVanishes if master_is_down => return,
+            Fault::MasterCrash | Fault::MasterVanishes | Fault::CrashInBetween
+                if master_is_down =>
+            {
+                return;
+            }
             _ => {}
         }
         match fault {
@@ -342,23 +380,28 @@ impl World<'_> {
                 self.door.borrow_mut().is_full = true;
                 self.mends.push((end, Mend::Disk));
             }
+            // An instance has no other machine, and is made by nobody else.
+            Fault::Twin if !self.is_ordinary(&name) => return,
             Fault::Twin => {
                 self.door.borrow_mut().twins.insert(name.clone(), true);
                 self.mends.push((end, Mend::Twin(name)));
             }
             Fault::Reload => self.reload(),
             Fault::Pause => {
-                let worker = WorkerName::from(name.as_str());
                 self.order(Order::Worker(worker.clone(), WorkerOrder::Pause));
                 self.mends.push((end, Mend::Unpause(worker)));
             }
             Fault::Leave => {
                 let order =
                     if self.dice.percent(50) { WorkerOrder::Drain } else { WorkerOrder::Shutdown };
-                self.order(Order::Worker(name.as_str().into(), order));
-                self.mends.push((end, Mend::Bounce(name)));
+                self.order(Order::Worker(worker, order));
+                if self.is_ordinary(&name) {
+                    self.mends.push((end, Mend::Bounce(name)));
+                }
             }
             Fault::People => self.people(),
+            Fault::CrashInBetween => self.crash_when = true,
+            Fault::OtherTerms => self.other_terms(),
         }
         self.count(fault.name());
     }
@@ -372,15 +415,16 @@ impl World<'_> {
                 Mend::Bounce(_) | Mend::Disk | Mend::Twin(_) | Mend::Unpause(_) => false,
             })
         };
-        self.worker_names().into_iter().filter(|name| !broken(name)).collect()
+        self.machines().into_iter().filter(|name| !broken(name)).collect()
     }
 
-    fn is_down(&self, host: &str) -> bool {
+    pub fn is_down(&self, host: &str) -> bool {
         let is = |mend: &Mend| matches!(mend, Mend::Bounce(name) if name == host);
         self.mends.iter().any(|(_, mend)| is(mend))
     }
 
-    fn crash_master(&mut self, end: Duration) {
+    pub fn crash_master(&mut self, end: Duration) {
+        self.count_moments();
         {
             let mut shared = self.door.borrow_mut();
             shared.orders = None;
@@ -391,10 +435,16 @@ impl World<'_> {
     }
 
     fn crash_worker(&mut self, name: &str, end: Duration) {
+        if !self.is_ordinary(name) {
+            self.count_vanishing(name);
+        }
         self.sim.crash(name);
         let now = at(self.sim.elapsed());
         self.door.borrow_mut().machine_ends(&format!("{name}/"), now);
-        self.mends.push((end, Mend::Bounce(name.to_owned())));
+        match self.cloud().filter(|_| !self.is_ordinary(name)) {
+            Some(cloud) => cloud.dies(&name.into(), self.sim.elapsed()),
+            None => self.mends.push((end, Mend::Bounce(name.to_owned()))),
+        }
     }
 
     fn reload(&mut self) {
@@ -496,9 +546,14 @@ impl World<'_> {
         // All that lived is gone with it.
         drop(self.sim);
         let mut shared = self.door.borrow_mut();
-        let Shared { recorder, store, logs, written, held, counts, .. } = &mut *shared;
+        let Shared { recorder, store, logs, written, held, counts, cloud, .. } = &mut *shared;
         recorder.history.calm = true;
         recorder.keep_store(store);
+        if let Some(cloud) = cloud {
+            let (notes, more) = cloud.take();
+            recorder.history.instances = notes;
+            counts.extend(more);
+        }
         recorder.history.logs = store
             .logs()
             .filter_map(|log| {
@@ -518,7 +573,8 @@ impl World<'_> {
                 })
             })
             .collect();
-        let findings = check(&recorder.history, &LEEWAY);
+        let leeway = if seed < LATENT { LEEWAY } else { LATENT_LEEWAY };
+        let findings = check(&recorder.history, &leeway);
         let mut lines = Vec::new();
         recorder.history.write(&mut lines).unwrap();
         counts.insert("requests", store.requests().count() as u64);
@@ -556,6 +612,9 @@ fn describe(shared: &Shared) -> String {
         if build.row.state != BuildState::Finished {
             text += &format!("    {:?}\n", build.row);
         }
+    }
+    for row in shared.store.instances() {
+        text += &format!("    {row:?}\n");
     }
     text += &format!("    untold: {:?}\n", shared.untold.keys());
     if let Some(board) = &shared.board {

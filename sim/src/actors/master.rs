@@ -1,8 +1,8 @@
 //! The master's host: the real actors, without HTTP.
 
 use std::rc::Rc;
-use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use botmaster::actors::runtime::{World, start_vital};
@@ -11,9 +11,9 @@ use botmaster::board::Board;
 use botmaster::clock::Clock;
 use botmaster::core::rng::Rng;
 use botmaster::messages::*;
-use botmaster::provisioning::Provisioner;
+use botmaster::provisioning::{Limits, Provisioner};
 use botmaster::settings::{Settings, TokenBook};
-use botmaster::store::{StateStore, StoreError, Transaction, Written};
+use botmaster::store::*;
 use tokio::sync::{mpsc, oneshot};
 use turmoil::net::TcpListener;
 
@@ -41,7 +41,12 @@ pub async fn run(door: Door, commit: Duration, seed: u64) -> turmoil::Result {
     };
     let seed = seed.wrapping_mul(1009).wrapping_add(life);
     let store = Arc::new(Held(store::start(door.clone(), commit, Dice::seeded(seed)), held));
-    let written = declare_all(store.as_ref(), &settings).await?;
+    let written = write(store.as_ref(), declare(&settings)).await?;
+    let listed = write(store.as_ref(), vec![Op::ListInstances]).await?;
+    let instances = rows(listed);
+    if instances.iter().any(|row| row.state != InstanceState::Destroying) {
+        door.borrow_mut().count("instances_adopted");
+    }
     note_limits(&door, &settings);
     let (builder_ids, worker_rows) = declared(&settings, written);
     let world = World {
@@ -51,7 +56,8 @@ pub async fn run(door: Door, commit: Duration, seed: u64) -> turmoil::Result {
         board: Board::default(),
         timers: settings.timers,
         tokens: Arc::new(AtomicU64::new(1)),
-        provisioner: Provisioner::none(),
+        chance: Arc::new(Mutex::new(Rng::seeded(seed ^ 0x7a65))),
+        provisioner: provisioner(&door),
     };
     let (tokens, _) = TokenBook::read(&settings);
     let bot_master = BotMaster::new(Parts {
@@ -61,7 +67,7 @@ pub async fn run(door: Door, commit: Duration, seed: u64) -> turmoil::Result {
         tokens,
         builder_ids,
         worker_rows,
-        instances: Vec::new(),
+        instances,
         rng: Rng::seeded(seed),
     });
     let addr = start_vital(bot_master, |_| {});
@@ -100,20 +106,33 @@ impl<S: StateStore> StateStore for Held<S> {
 
 /// As the real program does at its start; but it waits for the disk, where that
 /// one ends and is started again.
-async fn declare_all(
-    store: &impl StateStore,
-    settings: &Settings,
-) -> Result<Vec<botmaster::store::OpOutcome>, StoreError> {
+async fn write(store: &impl StateStore, ops: Vec<Op>) -> Result<Vec<OpOutcome>, StoreError> {
     loop {
         let (tell, told) = oneshot::channel::<Written>();
         let done = Box::new(move |written| {
             let _ = tell.send(written);
         });
-        store.write(Transaction { ops: declare(settings) }, done);
+        store.write(Transaction { ops: ops.clone() }, done);
         match told.await.unwrap_or(Err(StoreError::Closed)) {
             Err(StoreError::Unwritable(_)) => tokio::time::sleep(Duration::from_secs(1)).await,
             written => return written,
         }
+    }
+}
+
+fn rows(outcomes: Vec<OpOutcome>) -> Vec<InstanceRow> {
+    let rows = outcomes.into_iter().filter_map(|outcome| match outcome {
+        OpOutcome::Instances(rows) => Some(rows),
+        _ => None,
+    });
+    rows.flatten().collect()
+}
+
+fn provisioner(door: &Door) -> Provisioner {
+    let limits = Limits { find: Duration::from_secs(5), destroy: Duration::from_secs(5) };
+    match door.borrow().cloud.clone() {
+        Some(cloud) => Provisioner::on_this_thread(Arc::new(cloud), limits),
+        None => Provisioner::none(),
     }
 }
 

@@ -7,7 +7,9 @@
 //! virtual time on one thread, so a seed is the whole story. First come faults,
 //! then calm, in which everything has to end; then the history is checked.
 
+mod cloud;
 mod driver;
+mod instances;
 mod logs;
 mod master;
 mod plan;
@@ -80,7 +82,13 @@ pub enum Sabotage {
     LosesText,
     /// Some events are left out of the stream (I11).
     LosesEvents,
+    /// A fault of the core's own.
+    Planted(&'static str),
 }
+
+/// Worlds of seeds from here on have latent workers, too. Those below are what
+/// they were when they found something.
+pub const LATENT: u64 = 1000;
 
 /// Runs one seed to its end.
 #[must_use]

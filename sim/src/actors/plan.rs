@@ -71,6 +71,10 @@ pub enum Fault {
     Leave,
     /// Somebody cancels, stops or pings.
     People,
+    /// The master's process ends while an instance comes or goes.
+    CrashInBetween,
+    /// A latent worker gets other settings.
+    OtherTerms,
 }
 
 impl Fault {
@@ -90,6 +94,9 @@ impl Fault {
         Self::People,
     ];
 
+    /// Those that only worlds with latent workers have.
+    const LATENT: [Self; 2] = [Self::CrashInBetween, Self::OtherTerms];
+
     /// Whether a worker may live on while the master takes it for gone.
     fn hides_machines(self) -> bool {
         match self {
@@ -97,7 +104,8 @@ impl Fault {
             | Self::OneWay
             | Self::Hold
             | Self::MasterCrash
-            | Self::MasterVanishes => true,
+            | Self::MasterVanishes
+            | Self::CrashInBetween => true,
             Self::WorkerCrash
             | Self::WorkerVanishes
             | Self::Outage
@@ -105,7 +113,8 @@ impl Fault {
             | Self::Reload
             | Self::Pause
             | Self::Leave
-            | Self::People => false,
+            | Self::People
+            | Self::OtherTerms => false,
         }
     }
 
@@ -124,6 +133,8 @@ impl Fault {
             Self::Pause => "pause",
             Self::Leave => "leave",
             Self::People => "people",
+            Self::CrashInBetween => "crash_in_between",
+            Self::OtherTerms => "other_terms",
         }
     }
 }
@@ -159,9 +170,15 @@ pub const TIMERS: Timers = Timers {
 
 impl Plan {
     /// Draws it. The token files of its workers are written to the folder.
-    pub fn draw(dice: &mut Dice, folder: &Path) -> Self {
-        let workers: Vec<WorkerSettings> =
+    pub fn draw(dice: &mut Dice, folder: &Path, latent: bool) -> Self {
+        let mut workers: Vec<WorkerSettings> =
             (0..dice.between(2, 5)).map(|n| worker(&format!("w{n}"), dice)).collect();
+        if latent {
+            let ordinary = dice.between(0, workers.len() as u64);
+            for worker in workers.iter_mut().skip(usize::try_from(ordinary).unwrap_or(0)) {
+                worker.config.latent = Some(terms(dice));
+            }
+        }
         let builders = (0..dice.between(1, 4))
             .map(|n| Arc::new(builder(&format!("b{n}"), &workers, dice)))
             .collect();
@@ -188,6 +205,9 @@ impl Plan {
             up: UpSettings::default(),
         };
         let mut faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| dice.percent(45)).collect();
+        if latent {
+            faults.extend(Fault::LATENT.into_iter().filter(|_| dice.percent(60)));
+        }
         if faults.contains(&Fault::Twin) {
             // A master that cannot hear whether the first machine is gone, or
             // has forgotten it, cannot tell the second one from its restart.
@@ -218,6 +238,21 @@ fn worker(name: &str, dice: &mut Dice) -> WorkerSettings {
     WorkerSettings {
         config: WorkerConfig { name: name.into(), max_builds, latent: None },
         token_file: format!("{name}.token").into(),
+    }
+}
+
+/// What a latent worker is told to be.
+pub fn terms(dice: &mut Dice) -> LatentConfig {
+    let idle = if dice.percent(15) { Duration::ZERO } else { dice.millis(300, 8_000) };
+    let env = [("ROUND".to_owned(), dice.between(0, 3).to_string())].into();
+    LatentConfig {
+        provider: Provider::Process(ProcessOptions {
+            dir: "work".into(),
+            token_file: "token".into(),
+            env,
+        }),
+        substantiate_timeout: dice.millis(5_000, 15_000),
+        idle_timeout: idle,
     }
 }
 

@@ -16,8 +16,9 @@ use botmaster::store::{Op, Written};
 use tokio::sync::mpsc;
 
 use super::Sabotage;
+use super::cloud::Cloud;
 use super::logs::StoredLog;
-use crate::history::{Micros, Recorder, Run};
+use crate::history::{Deed, Micros, Recorder, Run};
 use crate::memory::MemoryStore;
 
 /// The wall clock when a world begins: microseconds since 1970.
@@ -72,6 +73,8 @@ pub struct Shared {
     pub twins: BTreeMap<String, bool>,
     /// How often something happened.
     pub counts: BTreeMap<&'static str, u64>,
+    /// Where instances of latent workers come from.
+    pub cloud: Option<Cloud>,
     /// What is wrong on purpose.
     pub sabotage: Option<Sabotage>,
 }
@@ -108,9 +111,19 @@ impl Shared {
                     {
                         self.count("requeues");
                     }
+                    Op::WishInstance { tag, .. } => self.note(tag, Deed::Wished),
+                    Op::ReleaseInstance { tag, .. } => self.note(tag, Deed::Released),
+                    Op::RemoveInstance { tag } => self.note(tag, Deed::Forgotten),
+                    Op::FailBuild { .. } => self.count("exceptions_without_a_worker"),
                     _ => {}
                 }
             }
+        }
+    }
+
+    fn note(&self, tag: &InstanceTag, deed: Deed) {
+        if let Some(cloud) = &self.cloud {
+            cloud.note(tag, deed);
         }
     }
 

@@ -16,8 +16,8 @@ use turmoil::net::TcpStream;
 use super::master::PORT;
 use super::plan::{Dice, TIMERS};
 use super::process::{self, Handle, Job};
-use super::shared::Door;
-use crate::history::Run;
+use super::shared::{Door, now};
+use crate::history::{Deed, Micros, Run};
 
 /// Events that may wait for the loop.
 const EVENT_QUEUE: usize = 256;
@@ -35,6 +35,8 @@ pub struct Machine {
     pub slots: u32,
     pub longest: Duration,
     pub seed: u64,
+    /// The instance of a latent worker that it is.
+    pub tag: Option<InstanceTag>,
 }
 
 struct Program {
@@ -47,6 +49,9 @@ struct Program {
     commands: BTreeMap<(BuildId, CommandId), Handle>,
     requests: BTreeMap<BuildId, Vec<(RequestId, Epoch)>>,
     begun: Instant,
+    /// When the present connection was asked for.
+    dialled: Micros,
+    attached: bool,
 }
 
 /// Runs a worker's program until it ends by itself.
@@ -64,7 +69,7 @@ pub async fn run(door: Door, machine: Machine) -> turmoil::Result {
         version: "0".into(),
         slots: machine.slots,
         caps: vec!["shell/1".into()],
-        labels: BTreeMap::new(),
+        labels: machine.tag.iter().map(|tag| ("instance".into(), tag.to_string())).collect(),
         info: BTreeMap::new(),
         kill_time: TIMERS.kill_time,
         seed: machine.seed ^ number,
@@ -80,6 +85,8 @@ pub async fn run(door: Door, machine: Machine) -> turmoil::Result {
         commands: BTreeMap::new(),
         requests: BTreeMap::new(),
         begun: Instant::now(),
+        dialled: now(),
+        attached: false,
     };
     program.serve(incoming).await;
     Ok(())
@@ -127,7 +134,18 @@ impl Program {
             }
             Event::Frame { frame: MasterFrame::StartBuild { build, requests, .. }, .. } => {
                 self.requests.insert(*build, requests.clone());
+                self.note(Deed::Started { build: *build, dialled: self.dialled });
             }
+            Event::Frame { frame: MasterFrame::Attached { .. }, .. } => {
+                self.attached = true;
+                self.note(Deed::Attached);
+            }
+            Event::Frame { frame: MasterFrame::Rejected { .. }, .. }
+                if self.machine.tag.is_some() =>
+            {
+                self.door.borrow_mut().count("instance_turned_away");
+            }
+            Event::Closed { .. } => self.detached(),
             Event::Frame { frame: MasterFrame::Error(error), .. } => {
                 tracing::warn!(worker = self.instance, ?error, "the master complains");
                 self.door.borrow_mut().count("complaints");
@@ -136,9 +154,22 @@ impl Program {
         }
     }
 
+    fn note(&self, deed: Deed) {
+        if let (Some(tag), Some(cloud)) = (&self.machine.tag, &self.door.borrow().cloud) {
+            cloud.note(tag, deed);
+        }
+    }
+
+    fn detached(&mut self) {
+        if std::mem::take(&mut self.attached) {
+            self.note(Deed::Detached);
+        }
+    }
+
     fn carry_out(&mut self, effect: Effect) -> Option<Event> {
         match effect {
             Effect::Connect { link } => {
+                self.dialled = now();
                 let dial = async {
                     let connecting = TcpStream::connect(("master", PORT));
                     match tokio::time::timeout(Duration::from_secs(10), connecting).await {
@@ -150,6 +181,7 @@ impl Program {
                 self.connection = Some((link, link::talk(dial, link, self.events.clone())));
             }
             Effect::Close { link } => {
+                self.detached();
                 self.connection.take_if(|(present, _)| *present == link);
             }
             Effect::Send { link, lane, frame } => {

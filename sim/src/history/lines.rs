@@ -18,6 +18,7 @@ enum Line {
     Request(Request),
     Build(Build),
     Log(Log),
+    Instance(InstanceNote),
     Calm,
 }
 
@@ -61,6 +62,7 @@ impl History {
                 Line::Request(request) => drop(history.requests.insert(request.id, request)),
                 Line::Build(build) => drop(history.builds.insert(build.id, build)),
                 Line::Log(log) => history.logs.push(log),
+                Line::Instance(note) => history.instances.push(note),
                 Line::Calm => history.calm = true,
             }
         }
@@ -80,8 +82,9 @@ impl History {
         let requests = self.requests.values().cloned().map(Line::Request);
         let builds = self.builds.values().cloned().map(Line::Build);
         let logs = self.logs.iter().cloned().map(Line::Log);
+        let instances = self.instances.iter().cloned().map(Line::Instance);
         let calm = self.calm.then_some(Line::Calm);
-        let lines = limits.chain(lives).chain(told).chain(ran).chain(events);
+        let lines = limits.chain(lives).chain(told).chain(ran).chain(events).chain(instances);
         for line in lines.chain(requests).chain(builds).chain(logs).chain(calm) {
             serde_json::to_writer(&mut to, &line)?;
             to.write_all(b"\n")?;

@@ -30,6 +30,8 @@ pub struct History {
     pub builds: BTreeMap<BuildId, Build>,
     /// What was written to logs, and what the log store held at the end.
     pub logs: Vec<Log>,
+    /// What became of instances of latent workers, in order.
+    pub instances: Vec<InstanceNote>,
     /// Nothing went wrong for long enough before the end that everything must
     /// have ended.
     pub calm: bool,
@@ -205,4 +207,49 @@ pub struct Log {
     pub complete: bool,
     /// Why it is not whole, when the store says so.
     pub incomplete: Option<String>,
+}
+
+/// Something that happened to an instance of a latent worker.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct InstanceNote {
+    /// When.
+    pub at: Micros,
+    /// Which. Its commands' `instance` begins with this and a slash.
+    pub tag: InstanceTag,
+    /// What.
+    #[serde(flatten)]
+    pub deed: Deed,
+}
+
+/// What happened to an instance.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+#[serde(tag = "deed", rename_all = "snake_case")]
+pub enum Deed {
+    /// The store keeps the wish for it.
+    Wished,
+    /// The provider was asked for it.
+    Asked,
+    /// The provider has it.
+    Made,
+    /// It ended by itself.
+    Dead,
+    /// The store keeps that it is to be destroyed.
+    Released,
+    /// The provider could not destroy it, or did not say that it could.
+    Resisted,
+    /// The provider has it no more, and will not have it.
+    Gone,
+    /// The store keeps nothing of it.
+    Forgotten,
+    /// The master took it.
+    Attached,
+    /// Its connection ended.
+    Detached,
+    /// A build was started on it.
+    Started {
+        /// Which.
+        build: BuildId,
+        /// When it began to connect to the master that started the build.
+        dialled: Micros,
+    },
 }

@@ -60,6 +60,10 @@ impl MemoryStore {
         }
         self.tables.keep();
         self.writes += 1;
+        if planted::is("sim_event_left_out") {
+            let left_out = |change: &Change| matches!(change, Change::RequestClaimed(row) if row.id.0.is_multiple_of(3));
+            changes.retain(|change| !left_out(change));
+        }
         for change in &changes {
             let seq = self.events.len() as u64 + 1;
             self.events.push(Arc::new(Event { seq, change: change.clone() }));
@@ -171,6 +175,11 @@ impl MemoryStore {
     /// All buildsets, by id.
     pub fn buildsets(&self) -> impl Iterator<Item = &Arc<SetRecord>> {
         self.tables.sets.iter().map(|(_, record)| record)
+    }
+
+    /// Rows of all instances of latent workers.
+    pub fn instances(&self) -> impl Iterator<Item = &Arc<InstanceRow>> {
+        self.tables.instances.iter().map(|(_, row)| row)
     }
 
     /// All requests, by id.

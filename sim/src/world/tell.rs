@@ -108,6 +108,7 @@ impl Told {
                 Invariant::I1 => "I1",
                 Invariant::I2 => "I2",
                 Invariant::I3 => "I3",
+                Invariant::I4 => "I4",
                 Invariant::I5 => "I5",
                 Invariant::I6 => "I6",
                 Invariant::I7 => "I7",
@@ -116,6 +117,7 @@ impl Told {
                 Invariant::I10 => "I10",
                 Invariant::I11 => "I11",
                 Invariant::I12 => "I12",
+                Invariant::I15 => "I15",
             };
             (id, format!("the history: {}", finding.text))
         })

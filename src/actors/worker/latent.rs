@@ -197,7 +197,7 @@ impl Handler<WantInstance> for Worker {
     fn handle(&mut self, want: WantInstance, ctx: &mut Context<Self>) {
         let WantInstance { builder, claim, to } = want;
         self.latent.waiting.insert(claim, to);
-        let tag = InstanceTag::new(self.id, rand::random());
+        let tag = InstanceTag::new(self.id, self.world.draw());
         self.step(WorkerEvent::Want { builder, claim, tag }, ctx);
     }
 }

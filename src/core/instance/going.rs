@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::growing;
 use super::parts::Effect;
 use crate::core::ids::InstanceTag;
+use crate::core::planted;
 use crate::core::time::Timestamp;
 
 /// First pause after a failed try, doubled with each further one.
@@ -112,7 +113,11 @@ impl Going {
         self.enter(now, Step::Forgetting, fx);
     }
 
-    pub(super) fn on_failed(&mut self, now: Timestamp, error: String) {
+    pub(super) fn on_failed(&mut self, now: Timestamp, error: String, fx: &mut Vec<Effect>) {
+        if planted::is("fx10_a_failed_destroy_is_enough") {
+            self.on_destroyed(now, fx);
+            return;
+        }
         if self.step == Step::Asking {
             self.error = Some(error);
             self.due = now + growing(FIRST_PAUSE, LONGEST_PAUSE, self.tries);

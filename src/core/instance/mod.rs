@@ -120,7 +120,7 @@ impl InstanceCore {
             Event::ReleaseStored { tag } => self.on_going(now, &tag, Going::on_noted, fx),
             Event::Destroyed { tag } => self.on_going(now, &tag, Going::on_destroyed, fx),
             Event::DestroyFailed { tag, error } => {
-                self.on_going(now, &tag, |going, now, _| going.on_failed(now, error), fx);
+                self.on_going(now, &tag, |going, now, fx| going.on_failed(now, error, fx), fx);
             }
             Event::StoreFailed { tag } => {
                 self.on_going(now, &tag, |going, now, _| going.on_store_failed(now), fx)
@@ -157,6 +157,11 @@ impl InstanceCore {
     fn look(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
         let (used, up) = (self.used, self.up);
         match std::mem::replace(&mut self.state, State::Absent) {
+            // It may attach before the provider says that it made it.
+            State::Creating { tag, until, .. } if up => {
+                self.state = State::Waiting { tag, id: None, until };
+                self.look(now, fx);
+            }
             State::Waiting { tag, id, .. } if up => {
                 self.failures = 0;
                 self.not_before = None;
@@ -255,16 +260,28 @@ impl InstanceCore {
             going.on_made(now, Some(id), fx);
             return;
         }
-        match &self.state {
-            State::Creating { tag, until, .. } if tag == made => {
-                fx.push(Effect::NoteCreated { tag: tag.clone(), id: id.clone() });
-                fx.push(Effect::Watch { tag: tag.clone(), id: id.clone() });
-                fx.push(Effect::Details(details.clone()));
-                self.details = details;
-                self.state = State::Waiting { tag: tag.clone(), id: Some(id), until: *until };
-            }
-            _ => fx.push(Effect::Ignored("an instance that nobody waits for")),
+        if self.tag() != Some(made) {
+            fx.push(Effect::Ignored("an instance that nobody waits for"));
+            return;
         }
+        match &mut self.state {
+            State::Creating { tag, until, .. } => {
+                self.state =
+                    State::Waiting { tag: tag.clone(), id: Some(id.clone()), until: *until };
+            }
+            State::Waiting { id: name, .. }
+            | State::Up { id: name, .. }
+            | State::Idle { id: name, .. }
+            | State::Away { id: name, .. } => *name = Some(id.clone()),
+            State::Absent | State::Wishing { .. } | State::Pausing { .. } => {
+                fx.push(Effect::Ignored("an instance that was not asked for"));
+                return;
+            }
+        }
+        fx.push(Effect::NoteCreated { tag: made.clone(), id: id.clone() });
+        fx.push(Effect::Watch { tag: made.clone(), id });
+        fx.push(Effect::Details(details.clone()));
+        self.details = details;
     }
 
     fn on_create_failed(

@@ -2,6 +2,7 @@
 //! it breaks (`docs/fault-matrix.md`, section 3).
 
 mod events;
+mod instances;
 mod logs;
 mod order;
 mod runs;
@@ -24,6 +25,8 @@ pub enum Invariant {
     I2,
     /// Never two at once.
     I3,
+    /// Only what is idle starts, and a start is not cut off.
+    I4,
     /// Limits hold.
     I5,
     /// Nothing wedges.
@@ -40,6 +43,8 @@ pub enum Invariant {
     I11,
     /// Durable before told.
     I12,
+    /// Nothing grows for ever.
+    I15,
 }
 
 impl fmt::Display for Invariant {
@@ -98,6 +103,7 @@ pub fn check(history: &History, leeway: &Leeway) -> Vec<Finding> {
     order::check(history, leeway, &mut findings);
     events::check(history, &lines, leeway, &mut findings);
     logs::check(history, &mut findings);
+    instances::check(history, leeway, &mut findings);
     findings.sort();
     findings.dedup();
     findings
