@@ -180,7 +180,8 @@ fn fm05_the_builds_of_a_predecessor_that_gives_up_are_its_successors() {
         let (build, reason) = (BuildId(1), "story".to_owned());
         for left in (0..6).rev() {
             let stop = StopBuild { build, builder: "a".into(), reason: reason.clone() };
-            house.handle.stop(stop).await.unwrap();
+            // Nobody has kept it, so nobody is told that it stops (I12).
+            assert_eq!(house.handle.stop(stop).await, Err(Refusal::Gone));
             house.until("it panicked", || faults::left("builder.event") == left).await;
         }
         let view = || house.board.builder(&"a".into()).unwrap();
