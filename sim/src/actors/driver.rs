@@ -175,7 +175,6 @@ impl World<'_> {
         if let Some(cloud) = self.cloud() {
             cloud.calm();
             self.restore_all();
-            self.order(Order::Reload);
         }
         self.settle()
     }
@@ -228,6 +227,14 @@ impl World<'_> {
         let untold: Vec<_> = self.door.borrow().untold.values().cloned().collect();
         for submission in untold {
             self.order(Order::Submit(submission));
+        }
+        // An order to a master that just starts is lost.
+        let is_behind = self.cloud().is_some() && {
+            let shared = self.door.borrow();
+            shared.goes_by < shared.edition
+        };
+        if is_behind {
+            self.order(Order::Reload);
         }
         for name in &self.worker_names() {
             if self.is_ordinary(name) && !self.sim.is_host_running(name.as_str()) {
@@ -462,7 +469,7 @@ impl World<'_> {
             1 => drop(builder.env.insert("ROUND".into(), round.to_string())),
             _ => drop(builder.properties.insert("round".into(), round.to_string())),
         }
-        self.door.borrow_mut().settings = Some(settings);
+        self.door.borrow_mut().configure(settings);
         self.order(Order::Reload);
         if busy {
             self.count("takeovers_with_a_build");

@@ -171,7 +171,7 @@ impl World<'_> {
         if let Some(one) = settings.workers.iter_mut().find(|one| one.config.name == *name) {
             one.config.latent = terms(&mut self.dice);
         }
-        self.door.borrow_mut().settings = Some(settings);
+        self.door.borrow_mut().configure(settings);
     }
 
     /// It is configured no more, unless a builder had nobody left.
@@ -183,7 +183,7 @@ impl World<'_> {
         }
         if settings.builders.iter().all(|builder| !builder.workers.is_empty()) {
             self.count("latent_worker_removed");
-            self.door.borrow_mut().settings = Some(settings);
+            self.door.borrow_mut().configure(settings);
         }
     }
 
@@ -203,7 +203,7 @@ impl World<'_> {
                 Arc::make_mut(builder).workers.push(name.clone());
             }
         }
-        self.door.borrow_mut().settings = Some(settings);
+        self.door.borrow_mut().configure(settings);
     }
 
     /// Whether nothing is left of any instance.

@@ -33,6 +33,7 @@ pub async fn run(door: Door, commit: Duration, seed: u64) -> turmoil::Result {
         let mut shared = door.borrow_mut();
         shared.lives += 1;
         shared.store.reopen();
+        shared.goes_by = shared.edition;
         let held = Arc::new(());
         shared.held.push(Arc::downgrade(&held));
         let first = shared.store.events().len() as u64 + 1;
@@ -206,7 +207,10 @@ async fn submit(door: &Door, handle: &BotMasterHandle, submission: Submission) -
 }
 
 async fn reload(door: &Door, handle: &BotMasterHandle) -> Option<Refusal> {
-    let settings = door.borrow().settings.clone()?;
+    let (settings, edition) = {
+        let shared = door.borrow();
+        (shared.settings.clone()?, shared.edition)
+    };
     note_limits(door, &settings);
     let settings = Some(Box::new(settings));
     match handle.reload(Reload { dry: false, settings }).await {
@@ -215,6 +219,8 @@ async fn reload(door: &Door, handle: &BotMasterHandle) -> Option<Refusal> {
             shared.count("reloads_done");
             if report.entries.iter().any(|entry| entry.error.is_some()) {
                 shared.count("reload_errors");
+            } else {
+                shared.goes_by = shared.goes_by.max(edition);
             }
             None
         }

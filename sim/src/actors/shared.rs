@@ -53,6 +53,10 @@ pub struct Shared {
     pub is_full: bool,
     /// The settings file.
     pub settings: Option<Settings>,
+    /// How often it changed.
+    pub edition: u64,
+    /// The edition that the master that lives goes by.
+    pub goes_by: u64,
     /// Lives of the master so far.
     pub lives: u64,
     /// Programs of workers so far.
@@ -83,6 +87,12 @@ pub struct Shared {
 pub type Door = Rc<RefCell<Shared>>;
 
 impl Shared {
+    /// The settings file changes.
+    pub fn configure(&mut self, settings: Settings) {
+        self.settings = Some(settings);
+        self.edition += 1;
+    }
+
     /// Counts something.
     pub fn count(&mut self, what: &'static str) {
         *self.counts.entry(what).or_default() += 1;
