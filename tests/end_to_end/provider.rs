@@ -91,8 +91,10 @@ impl Drop for Yard {
     }
 }
 
+/// Other stories run beside this one, and a provider finds by its tag whatever
+/// the machine runs: a tag is no other story's.
 fn tag(n: u64) -> InstanceTag {
-    InstanceTag::new(WorkerId(1), n)
+    InstanceTag::new(WorkerId(1), (u64::from(std::process::id()) << 8) + n)
 }
 
 /// A process of the story's own.
