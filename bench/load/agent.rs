@@ -201,7 +201,9 @@ impl Agent {
             MasterFrame::StartCommand { build, command, work, .. } => {
                 self.on_start_command(now, build, command, &work, effects);
             }
-            MasterFrame::LogConfirm { .. } => {}
+            MasterFrame::LogConfirm { .. }
+            | MasterFrame::LogAgain { .. }
+            | MasterFrame::Lease { .. } => {}
             MasterFrame::Interrupt { build, reason, .. } => {
                 if let Some(found) = self.builds.get_mut(&build) {
                     found.end(build, Outcome::Killed(reason), effects);
@@ -376,6 +378,7 @@ impl Build {
                 outcome: outcome.clone(),
                 usage: Usage::default(),
                 log_end: BTreeMap::from([(STDIO.to_owned(), 0)]),
+                log_digest: BTreeMap::new(),
                 properties: BTreeMap::new(),
                 note: String::new(),
             });

@@ -111,6 +111,7 @@ impl Peer {
             incarnation: Incarnation(1),
             caps: Vec::new(),
             heartbeat_s,
+            idle_heartbeat_s: None,
             lease_s: 90,
             window: 4096,
         });
@@ -126,6 +127,7 @@ impl Peer {
             requests: vec![(RequestId(build), Epoch(1))],
             builder: "b00000".into(),
             builddir: "b00000".into(),
+            lease_s: None,
         });
     }
 

@@ -130,6 +130,7 @@ impl SlaveBuilder {
                     epoch: epoch.unwrap_or_default(),
                     requests: order.requests,
                     builder: order.config.name.clone(),
+                    lease_s: None,
                     builddir: order.config.builddir.clone(),
                 });
             }

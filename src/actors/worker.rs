@@ -207,6 +207,7 @@ impl Worker {
                         incarnation,
                         caps: vec!["resume/1".into()],
                         heartbeat_s: self.world.timers.heartbeat.as_secs().max(1),
+                        idle_heartbeat_s: None,
                         lease_s: self.world.timers.lease.as_secs().max(1),
                         window: WINDOW,
                     });

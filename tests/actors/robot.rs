@@ -230,6 +230,8 @@ impl Robot {
             MasterFrame::Error(error) => self.note(format!("{}: {}", error.code, error.message)),
             MasterFrame::Heartbeat { .. }
             | MasterFrame::LogConfirm { .. }
+            | MasterFrame::LogAgain { .. }
+            | MasterFrame::Lease { .. }
             | MasterFrame::Drain { .. }
             | MasterFrame::Shutdown { .. } => {}
         }
@@ -477,6 +479,7 @@ fn ended(build: BuildId, command: CommandId, outcome: Outcome) -> WorkerFrame {
         outcome,
         usage: Usage::default(),
         log_end: BTreeMap::from([(STDIO.to_owned(), 0)]),
+        log_digest: BTreeMap::new(),
         properties: BTreeMap::new(),
         note: String::new(),
     }

@@ -91,8 +91,8 @@ fn log() -> BoxedStrategy<WorkerFrame> {
 }
 
 fn finished() -> BoxedStrategy<WorkerFrame> {
-    (build(), command(), outcome(), any::<u64>(), lengths(), texts(), text())
-        .prop_map(|(build, command, outcome, wall_ms, log_end, properties, note)| {
+    (build(), command(), outcome(), any::<u64>(), lengths(), texts(), texts(), text())
+        .prop_map(|(build, command, outcome, wall_ms, log_end, log_digest, properties, note)| {
             let usage = Usage { wall_ms };
             WorkerFrame::CommandFinished {
                 build,
@@ -100,6 +100,7 @@ fn finished() -> BoxedStrategy<WorkerFrame> {
                 outcome,
                 usage,
                 log_end,
+                log_digest,
                 properties,
                 note,
             }
@@ -170,13 +171,14 @@ fn work() -> BoxedStrategy<Work> {
 fn master_frame() -> BoxedStrategy<MasterFrame> {
     use MasterFrame as M;
     prop_oneof![
-        (any::<u32>(), any::<u64>(), vec(text(), 0..3), any::<u64>(), any::<u64>()).prop_map(
-            |(proto, incarnation, caps, lease_s, window)| M::Attached {
+        (any::<u32>(), any::<u64>(), vec(text(), 0..3), of(any::<u64>()), any::<u64>()).prop_map(
+            |(proto, incarnation, caps, idle_heartbeat_s, window)| M::Attached {
                 proto,
                 incarnation: Incarnation(incarnation),
                 caps,
                 heartbeat_s: 10,
-                lease_s,
+                idle_heartbeat_s,
+                lease_s: window / 2,
                 window
             }
         ),
@@ -198,20 +200,26 @@ fn master_frame() -> BoxedStrategy<MasterFrame> {
         }),
         any::<u64>().prop_map(|id| M::Ping { id: PingToken(id) }),
         any::<u64>().prop_map(|seq| M::Heartbeat { seq }),
-        (build(), any::<u64>(), vec((any::<u64>(), any::<u64>()), 0..3), text(), text()).prop_map(
-            |(build, epoch, requests, builder, builddir)| M::StartBuild {
+        (build(), vec((any::<u64>(), any::<u64>()), 0..3), text(), text(), of(any::<u64>()))
+            .prop_map(|(build, requests, builder, builddir, lease_s)| M::StartBuild {
                 build,
-                epoch: Epoch(epoch),
+                epoch: Epoch(build.0 / 2),
                 requests: requests.into_iter().map(|(r, e)| (RequestId(r), Epoch(e))).collect(),
                 builder: builder.into(),
-                builddir
-            }
-        ),
+                builddir,
+                lease_s
+            }),
         (build(), any::<u64>(), command(), work()).prop_map(|(build, epoch, command, work)| {
             M::StartCommand { build, epoch: Epoch(epoch), command, work }
         }),
         (build(), command(), text(), any::<u64>())
             .prop_map(|(build, command, log, have)| M::LogConfirm { build, command, log, have }),
+        (build(), command(), text()).prop_map(|(build, command, log)| M::LogAgain {
+            build,
+            command,
+            log
+        }),
+        any::<u64>().prop_map(|lease_s| M::Lease { lease_s }),
         (build(), command(), any::<u64>(), text()).prop_map(|(build, command, grace_s, reason)| {
             M::Interrupt { build, command, grace_s, reason }
         }),

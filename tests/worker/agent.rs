@@ -173,6 +173,7 @@ fn fb05_start_with_an_older_epoch_is_refused_as_stale() {
         requests: vec![(RequestId(1), Epoch(3))],
         builder: "a".into(),
         builddir: "a".into(),
+        lease_s: None,
     };
     let effects = desk.frame(older.clone());
     assert_eq!(refusal(&sent(&effects)), "stale");
@@ -394,6 +395,7 @@ fn without_a_lease_builds_go_on_for_ever() {
         incarnation: Incarnation(1),
         caps: vec![],
         heartbeat_s: 10,
+        idle_heartbeat_s: None,
         lease_s: 0,
         window: WINDOW_BYTES,
     });

@@ -109,6 +109,7 @@ impl Desk {
             incarnation: Incarnation(self.link),
             caps: vec![],
             heartbeat_s: HEARTBEAT_S,
+            idle_heartbeat_s: None,
             lease_s: LEASE_S.into(),
             window: WINDOW_BYTES,
         })
@@ -132,6 +133,7 @@ impl Desk {
             requests: vec![(RequestId(build), Epoch(epoch))],
             builder: builder.into(),
             builddir: builder.into(),
+            lease_s: None,
         });
         sent(&effects)
     }

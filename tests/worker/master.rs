@@ -74,6 +74,7 @@ impl Master {
             incarnation: Incarnation(1),
             caps: vec![],
             heartbeat_s: 1,
+            idle_heartbeat_s: None,
             lease_s: 90,
             window: self.window,
         };
@@ -126,6 +127,7 @@ impl Session {
             requests: vec![(RequestId(1), Epoch(1))],
             builder,
             builddir: "a".into(),
+            lease_s: None,
         })
         .await;
         self.expect("build_accepted").await;

@@ -181,6 +181,7 @@ impl Line {
             incarnation: Incarnation(1),
             caps: vec![],
             heartbeat_s: 60,
+            idle_heartbeat_s: None,
             lease_s: 0,
             window: WINDOW,
         })?;
@@ -219,6 +220,7 @@ impl Line {
             requests: vec![(RequestId(number), epoch)],
             builder: BuilderName::from("a"),
             builddir: "a".to_owned(),
+            lease_s: None,
         })?;
         self.expect("build_accepted")?;
         times.accepted.push(begun.elapsed());

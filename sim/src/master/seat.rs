@@ -124,6 +124,7 @@ impl Seat {
                         requests: order.requests,
                         builder: order.config.name.clone(),
                         builddir: order.config.builddir.clone(),
+                        lease_s: None,
                     },
                 );
             }

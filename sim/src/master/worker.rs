@@ -125,6 +125,7 @@ impl Worker {
                             incarnation,
                             caps: vec!["resume/1".into()],
                             heartbeat_s: self.bus.timers.heartbeat.as_secs().max(1),
+                            idle_heartbeat_s: None,
                             lease_s: self.bus.timers.lease.as_secs().max(1),
                             window: WINDOW,
                         },

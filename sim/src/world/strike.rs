@@ -209,6 +209,7 @@ impl World {
             outcome: Outcome::Exit(0),
             usage: Usage::default(),
             log_end: std::collections::BTreeMap::new(),
+            log_digest: std::collections::BTreeMap::new(),
             properties: std::collections::BTreeMap::new(),
             note: String::new(),
         };

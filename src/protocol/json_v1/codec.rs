@@ -137,6 +137,8 @@ pub fn decode_worker(line: &[u8]) -> Result<WorkerFrame, DecodeError> {
                 #[serde(default)]
                 log_end: BTreeMap<String, u64>,
                 #[serde(default)]
+                log_digest: BTreeMap<String, String>,
+                #[serde(default)]
                 properties: BTreeMap<String, String>,
                 #[serde(default)]
                 note: String,
@@ -148,6 +150,7 @@ pub fn decode_worker(line: &[u8]) -> Result<WorkerFrame, DecodeError> {
                 outcome: f.outcome,
                 usage: f.usage,
                 log_end: f.log_end,
+                log_digest: f.log_digest,
                 properties: f.properties,
                 note: f.note,
             })
@@ -175,6 +178,7 @@ pub fn decode_master(line: &[u8]) -> Result<MasterFrame, DecodeError> {
                 incarnation: Incarnation,
                 caps: Vec<String>,
                 heartbeat_s: u64,
+                idle_heartbeat_s: Option<u64>,
                 lease_s: u64,
                 window: u64
             }
@@ -194,7 +198,8 @@ pub fn decode_master(line: &[u8]) -> Result<MasterFrame, DecodeError> {
                 epoch: Epoch,
                 requests: Vec<(RequestId, Epoch)>,
                 builder: BuilderName,
-                builddir: String
+                builddir: String,
+                lease_s: Option<u64>
             }
         ),
         "start_command" => {
@@ -222,6 +227,11 @@ pub fn decode_master(line: &[u8]) -> Result<MasterFrame, DecodeError> {
             line,
             MasterFrame::LogConfirm { build: BuildId, command: CommandId, log: String, have: u64 }
         ),
+        "log_again" => variant_fields!(
+            line,
+            MasterFrame::LogAgain { build: BuildId, command: CommandId, log: String }
+        ),
+        "lease" => variant_fields!(line, MasterFrame::Lease { lease_s: u64 }),
         "interrupt" => variant_fields!(
             line,
             MasterFrame::Interrupt {

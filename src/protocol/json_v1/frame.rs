@@ -107,6 +107,9 @@ pub enum WorkerFrame {
         usage: Usage,
         /// Length of each log, in bytes of the worker's.
         log_end: BTreeMap<String, u64>,
+        /// SHA-256 of each log's bytes, in lower-case hexadecimal.
+        #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+        log_digest: BTreeMap<String, String>,
         /// Properties that the command found out, such as `got_revision`.
         #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
         properties: BTreeMap<String, String>,
@@ -185,6 +188,10 @@ pub enum MasterFrame {
         caps: Vec<String>,
         /// Seconds between heartbeats.
         heartbeat_s: u64,
+        /// Seconds between heartbeats while the worker has no build; none means
+        /// as many as with builds.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        idle_heartbeat_s: Option<u64>,
         /// Seconds a build may go on without a confirmed heartbeat.
         lease_s: u64,
         /// Unconfirmed log bytes per build.
@@ -228,6 +235,10 @@ pub enum MasterFrame {
         builder: BuilderName,
         /// Its builder's folder.
         builddir: String,
+        /// Seconds that this build may go on without a confirmed heartbeat;
+        /// 0 means without end, none as long as the connection says.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        lease_s: Option<u64>,
     },
     /// Gives a build one command. One at a time.
     StartCommand {
@@ -251,6 +262,21 @@ pub enum MasterFrame {
         log: String,
         /// Bytes.
         have: u64,
+    },
+    /// Asks for a log again from its first byte, once a command.
+    LogAgain {
+        /// Its build.
+        build: BuildId,
+        /// Its command.
+        command: CommandId,
+        /// Which log.
+        log: String,
+    },
+    /// A longer lease, for as long as the connection and what follows it until
+    /// the next `attached`: the master is about to go.
+    Lease {
+        /// Seconds a build may go on without a confirmed heartbeat.
+        lease_s: u64,
     },
     /// Ends a command's whole process tree.
     Interrupt {
@@ -296,6 +322,8 @@ impl MasterFrame {
         "start_build",
         "start_command",
         "log_confirm",
+        "log_again",
+        "lease",
         "interrupt",
         "build_finished",
         "drain",
@@ -316,6 +344,8 @@ impl MasterFrame {
             Self::StartBuild { .. } => "start_build",
             Self::StartCommand { .. } => "start_command",
             Self::LogConfirm { .. } => "log_confirm",
+            Self::LogAgain { .. } => "log_again",
+            Self::Lease { .. } => "lease",
             Self::Interrupt { .. } => "interrupt",
             Self::BuildFinished { .. } => "build_finished",
             Self::Drain { .. } => "drain",

@@ -20,7 +20,7 @@ impl Agent {
     pub(super) fn build_frame(&mut self, frame: MasterFrame, effects: &mut Vec<Effect>) {
         match frame {
             MasterFrame::Builders { list } => self.serve(list, effects),
-            MasterFrame::StartBuild { build, epoch, requests, builder, builddir } => {
+            MasterFrame::StartBuild { build, epoch, requests, builder, builddir, lease_s: _ } => {
                 match self.start_build(build, epoch, &requests, builder, &builddir) {
                     Ok(()) => self.say(WorkerFrame::BuildAccepted { build, epoch }, effects),
                     Err(Trouble { code, message }) => {

@@ -151,6 +151,7 @@ fn next_frame(build: BuildId, entry: &mut Entry) -> Option<WorkerFrame> {
         command: running.id.clone(),
         outcome: ended.outcome.clone(),
         usage: crate::protocol::json_v1::Usage { wall_ms: ended.wall_ms },
+        log_digest: std::collections::BTreeMap::new(),
         log_end: [(STDIO.to_owned(), running.log.end)].into(),
         properties: ended.properties.clone(),
         note: ended.note.clone(),

@@ -145,6 +145,7 @@ pub fn finished(build: BuildId, command: &CommandId, log_end: u64) -> WorkerFram
         outcome: Outcome::Exit(0),
         usage: Usage::default(),
         log_end: BTreeMap::from([(STDIO.to_owned(), log_end)]),
+        log_digest: BTreeMap::new(),
         properties: BTreeMap::new(),
         note: String::new(),
     }
