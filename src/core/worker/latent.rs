@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Effect, Event, Link, WorkerCore, made_with};
+use super::settings::made_with;
+use super::{Effect, Event, Link, WorkerCore};
 use crate::core::ids::*;
 use crate::core::instance::{self, InstanceCore, InstanceView, Known};
 use crate::core::planted;
