@@ -147,6 +147,8 @@ impl Master {
             logs: Arc::new(logs.clone()),
             board: Board::default(),
             timers: settings.timers,
+            limits: settings.limits,
+            outage: settings.store.outage,
             tokens: Arc::new(AtomicU64::new(1)),
             chance: Arc::new(Mutex::new(Rng::seeded(rand::random()))),
             provisioner: provisioner(&settings, &listener)?,

@@ -82,8 +82,6 @@ pub struct Machine {
     excused: Timestamp,
     /// Folders cannot be made.
     pub disk_full: bool,
-    /// They could not be at some time.
-    pub had_full_disk: bool,
     /// Commands take for ever, and do not listen to TERM.
     pub stuck: bool,
     /// Builds it takes side by side.
@@ -111,7 +109,6 @@ impl Machine {
             answers: Vec::new(),
             excused: Timestamp(0),
             disk_full: false,
-            had_full_disk: false,
             stuck: false,
             slots,
             longest: 20_000,

@@ -14,8 +14,8 @@ mod latent;
 
 use super::runtime::{Alarm, World};
 use crate::core::builder::Event as ToBuilder;
+use crate::core::heartbeats::Beat;
 use crate::core::ids::*;
-use crate::core::instance;
 use crate::core::slave_builder::CommandVersions;
 use crate::core::values::WorkerConfig;
 use crate::core::views::WorkerView;
@@ -32,13 +32,22 @@ use crate::store::{Op, OpOutcome, Transaction};
 /// from those about somebody else's build.
 const REMEMBERED: usize = 256;
 
+/// Whom a Worker tells.
+#[derive(Clone)]
+pub struct WorkerDoors {
+    /// That it may be given more.
+    pub master: Recipient<WorkerAvailable>,
+    /// That a heartbeat came.
+    pub heartbeats: Recipient<HeartbeatArrived>,
+}
+
 /// One worker as the master knows it.
 pub struct Worker {
     world: World,
     id: WorkerId,
     name: WorkerName,
     core: WorkerCore,
-    master: Recipient<WorkerAvailable>,
+    doors: WorkerDoors,
     builders: BTreeMap<BuilderName, Arc<BuilderHandle>>,
     links: BTreeMap<SessionId, (WorkerLink, Box<crate::protocol::json_v1::Attach>, String)>,
     seats: BTreeMap<BuilderName, (SessionId, Recipient<SeatNews>)>,
@@ -83,14 +92,16 @@ impl Worker {
         id: WorkerId,
         config: WorkerConfig,
         paused: bool,
-        master: Recipient<WorkerAvailable>,
+        doors: WorkerDoors,
     ) -> Self {
+        let name = config.name.clone();
+        let per_minute = world.limits.attaches_per_minute;
         Self {
             world,
             id,
-            name: config.name.clone(),
-            core: WorkerCore::new(config, paused),
-            master,
+            name,
+            core: WorkerCore::new(config, paused).attaching_at_most(per_minute),
+            doors,
             builders: BTreeMap::new(),
             links: BTreeMap::new(),
             seats: BTreeMap::new(),
@@ -125,7 +136,7 @@ impl Worker {
         let clock = self.world.clock.clone();
         self.alarm.set(ctx, &clock, at, |worker, ctx| {
             worker.alarm.rang();
-            worker.step(Event::Instance(instance::Event::DeadlineReached), ctx);
+            worker.step(Event::DeadlineReached, ctx);
         });
     }
 
@@ -280,7 +291,7 @@ impl Worker {
             }
             Effect::Instance(effect) => self.perform_instance(effect, ctx),
             Effect::TryBuilders(builders) => {
-                self.master.do_send(WorkerAvailable { worker: self.name.clone(), builders })
+                self.doors.master.do_send(WorkerAvailable { worker: self.name.clone(), builders })
             }
             Effect::StorePaused { paused, reason } => {
                 let paused_op = Some((paused, reason));
@@ -397,6 +408,7 @@ impl Worker {
                     .into_iter()
                     .map(|item| Brought {
                         build: item.build,
+                        builder: item.builder,
                         command: item.command,
                         lost: item.state == InventoryState::Lost,
                     })
@@ -415,8 +427,12 @@ impl Worker {
                 None => self.world.ignored("pong that nobody waits for"),
             },
             WorkerFrame::Heartbeat { seq, running: _ } => {
-                if let Some(link) = self.link(session) {
-                    link.send(&MasterFrame::Heartbeat { seq });
+                if let (Some(link), Some(incarnation)) =
+                    (self.link(session), self.core.incarnation())
+                {
+                    let beat = Beat { worker: self.id, incarnation, session, seq };
+                    let link = link.clone();
+                    self.doors.heartbeats.do_send(HeartbeatArrived { beat, link });
                 }
             }
             WorkerFrame::BuildAccepted { build, epoch: _ } => {
@@ -580,9 +596,10 @@ impl Handler<Hello> for Worker {
         let (session, slots) = (hello.link.session, hello.attach.slots);
         let instance = hello.attach.instance.clone();
         let tag = hello.attach.labels.get("instance").map(|tag| InstanceTag::from(tag.as_str()));
+        let address = hello.address.clone();
         self.links.insert(session, (hello.link, hello.attach, hello.address));
         if self.core.expects(tag.as_ref()) {
-            self.step(Event::Hello { session, slots, instance }, ctx);
+            self.step(Event::Hello { session, slots, instance, address }, ctx);
         } else {
             self.step(Event::Unexpected { session }, ctx);
         }

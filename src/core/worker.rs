@@ -14,11 +14,17 @@ mod attach;
 mod event;
 mod latent;
 mod looks;
+mod pairs;
 mod settings;
 mod slots;
+mod welcome;
 mod yields;
 
 pub use event::{Brought, Effect, Event};
+pub use welcome::TurnedAway;
+
+/// How often a minute a worker may attach, unless it is said (fault row FA11).
+const ATTACHES_PER_MINUTE: usize = 10;
 
 #[derive(Clone, PartialEq, Debug)]
 enum Link {
@@ -53,7 +59,13 @@ pub struct WorkerCore {
     /// The connection of such a program.
     replaced: Option<SessionId>,
     /// Told to abandon; each takes a slot until the worker confirms.
-    abandoning: BTreeSet<BuildId>,
+    abandoning: BTreeMap<BuildId, BuilderName>,
+    /// Builders that the worker could not be made ready for.
+    failing: BTreeMap<BuilderName, pairs::Failing>,
+    /// Connections that were replaced before they had a number.
+    superseded: Vec<SessionId>,
+    /// Who is let in.
+    welcome: welcome::Welcome,
     refused: BTreeSet<BuilderName>,
     paused: bool,
     leaving: bool,
@@ -91,12 +103,21 @@ impl WorkerCore {
             instance: String::new(),
             elsewhere: BTreeSet::new(),
             replaced: None,
-            abandoning: BTreeSet::new(),
+            abandoning: BTreeMap::new(),
+            failing: BTreeMap::new(),
+            superseded: Vec::new(),
+            welcome: welcome::Welcome::new(ATTACHES_PER_MINUTE),
             refused: BTreeSet::new(),
             paused,
             leaving: false,
             retired: false,
         }
+    }
+
+    /// The same one, which may attach so often a minute.
+    #[must_use]
+    pub fn attaching_at_most(self, per_minute: usize) -> Self {
+        Self { welcome: welcome::Welcome::new(per_minute), ..self }
     }
 
     /// Takes in one event at the time of the last one.
@@ -106,22 +127,14 @@ impl WorkerCore {
 
     fn take_in(&mut self, event: Event, fx: &mut Vec<Effect>) {
         match event {
-            Event::Hello { session, slots, instance } => {
-                self.on_hello(session, slots, instance, fx);
+            Event::Hello { session, slots, instance, address } => {
+                self.on_hello(attach::Caller { session, slots, instance, address }, fx);
             }
             Event::AttachStored { session, incarnation } => {
                 self.on_attach_stored(session, incarnation, fx);
             }
             Event::AttachRefused { session, error } => {
-                if self.link == (Link::Numbering { session }) {
-                    self.link = Link::Away;
-                }
-                fx.push(Effect::Reject {
-                    session,
-                    code: "busy",
-                    message: error,
-                    retry_after_s: Some(5),
-                });
+                self.on_attach_refused(session, error, fx);
             }
             Event::Inventory { session, builds, more } => {
                 self.on_inventory(session, builds, more, fx);
@@ -165,7 +178,8 @@ impl WorkerCore {
                 }
             }
             Event::Abandoned { build } => {
-                if self.abandoning.remove(&build) {
+                if let Some(builder) = self.abandoning.remove(&build) {
+                    self.tell_seat(&builder, fx);
                     self.freed(fx);
                 } else {
                     fx.push(Effect::Ignored("confirmation of an abandon that was not asked for"));
@@ -197,6 +211,12 @@ impl WorkerCore {
             Event::Unexpected { session } => self.on_unexpected(session, fx),
             Event::Want { builder, claim, tag } => self.on_want(builder, claim, tag, fx),
             Event::Instance(event) => self.on_instance(event, fx),
+            Event::DeadlineReached => {
+                self.ask_failing_again(fx);
+                if self.latent.is_some() {
+                    self.on_instance(instance::Event::DeadlineReached, fx);
+                }
+            }
         }
     }
 

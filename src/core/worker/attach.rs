@@ -1,18 +1,31 @@
 //! A worker's connection: how it comes, is numbered, tells its inventory, and
 //! goes (fault rows FA).
 
+use super::welcome::{self, Answer, seconds_until};
 use super::{Brought, Effect, Link, WorkerCore};
 use crate::core::ids::*;
 
+/// When one that was replaced by another program may come back. Soon, so that
+/// two that fight for a name are told apart from one that moved (FA03).
+const SUPERSEDED_AGAIN_S: u64 = 5;
+
+/// A connection that proved itself.
+pub(super) struct Caller {
+    pub(super) session: SessionId,
+    pub(super) slots: u32,
+    pub(super) instance: String,
+    pub(super) address: String,
+}
+
+fn superseded(session: SessionId, message: String) -> Effect {
+    let retry_after_s = Some(SUPERSEDED_AGAIN_S);
+    Effect::Reject { session, code: "superseded", message, retry_after_s }
+}
+
 impl WorkerCore {
     /// A new connection replaces the old one at once (fault row FA02).
-    pub(super) fn on_hello(
-        &mut self,
-        session: SessionId,
-        slots: u32,
-        instance: String,
-        fx: &mut Vec<Effect>,
-    ) {
+    pub(super) fn on_hello(&mut self, hello: Caller, fx: &mut Vec<Effect>) {
+        let Caller { session, slots, instance, address } = hello;
         if self.retired {
             fx.push(Effect::Reject {
                 session,
@@ -22,33 +35,83 @@ impl WorkerCore {
             });
             return;
         }
-        if instance != self.instance && self.session().is_some() {
+        let takes_over = instance != self.instance && self.session().is_some();
+        let caller = welcome::Caller { address: &address, takes_over };
+        let (away, both) = match self.welcome.ask(self.config.name.as_str(), self.now, &caller) {
+            Answer::In => {
+                if takes_over {
+                    self.elsewhere.extend(self.builds.keys());
+                    self.replaced = self.session();
+                }
+                self.instance = instance;
+                self.drop_link(fx);
+                self.offered = slots.max(1);
+                self.link = Link::Numbering { session };
+                fx.push(Effect::StoreAttach { session });
+                return;
+            }
+            Answer::Out(away) => (away, false),
+            Answer::BothOut(away) => (away, true),
+        };
+        let retry_after_s = Some(seconds_until(self.now, away.until));
+        let reject = |session| Effect::Reject {
+            session,
+            code: away.code,
+            message: away.reason.clone(),
+            retry_after_s,
+        };
+        if both {
             self.elsewhere.extend(self.builds.keys());
             self.replaced = self.session();
+            let (old, incarnation) = (self.session(), self.incarnation());
+            self.link = Link::Away;
+            fx.extend(self.superseded.drain(..).chain(old).map(reject));
+            if let Some(old) = old {
+                self.link_ended(old, incarnation, fx);
+                self.freed(fx);
+            }
         }
-        self.instance = instance;
-        self.drop_link("superseded by a newer connection", fx);
-        self.offered = slots.max(1);
-        self.link = Link::Numbering { session };
-        fx.push(Effect::StoreAttach { session });
+        fx.push(reject(session));
     }
 
-    fn drop_link(&mut self, reason: &'static str, fx: &mut Vec<Effect>) {
+    /// The one that was attached is told at once; one that was not numbered yet
+    /// hears which number came before its own (fault row FA04).
+    fn drop_link(&mut self, fx: &mut Vec<Effect>) {
         let old = std::mem::replace(&mut self.link, Link::Away);
         let (session, incarnation) = match old {
             Link::Away => return,
-            Link::Numbering { session } => (session, None),
+            Link::Numbering { session } => {
+                self.superseded.push(session);
+                (session, None)
+            }
             Link::Inventory { session, incarnation } | Link::Up { session, incarnation } => {
+                fx.push(superseded(session, "superseded by a newer connection".into()));
                 (session, Some(incarnation))
             }
         };
-        fx.push(Effect::Reject {
-            session,
-            code: "superseded",
-            message: reason.into(),
-            retry_after_s: Some(60),
-        });
         self.link_ended(session, incarnation, fx);
+    }
+
+    /// Nobody will get the number that they wait to be told of.
+    fn let_superseded_go(&mut self, fx: &mut Vec<Effect>) {
+        for older in std::mem::take(&mut self.superseded) {
+            fx.push(superseded(older, "superseded by a newer connection".into()));
+        }
+    }
+
+    pub(super) fn on_attach_refused(
+        &mut self,
+        session: SessionId,
+        error: String,
+        fx: &mut Vec<Effect>,
+    ) {
+        self.superseded.retain(|older| *older != session);
+        if self.link == (Link::Numbering { session }) {
+            self.link = Link::Away;
+            self.let_superseded_go(fx);
+        }
+        let retry_after_s = Some(5);
+        fx.push(Effect::Reject { session, code: "busy", message: error, retry_after_s });
     }
 
     fn link_ended(
@@ -58,6 +121,7 @@ impl WorkerCore {
         fx: &mut Vec<Effect>,
     ) {
         self.answers.clear();
+        self.failing.clear();
         self.brought.clear();
         // What was being abandoned is asked for again with the next inventory.
         self.abandoning.clear();
@@ -82,6 +146,9 @@ impl WorkerCore {
             return;
         }
         self.link = Link::Inventory { session, incarnation };
+        for older in std::mem::take(&mut self.superseded) {
+            fx.push(superseded(older, format!("superseded by incarnation {incarnation}")));
+        }
         // A worker that left on request and came back is welcome again.
         if self.leaving {
             self.leaving = false;
@@ -111,7 +178,7 @@ impl WorkerCore {
                 self.elsewhere.remove(&item.build);
                 fx.push(Effect::TellBuildBack { build: item.build, incarnation, brought: item });
             } else {
-                self.abandoning.insert(item.build);
+                self.abandoning.insert(item.build, item.builder);
                 fx.push(Effect::SendAbandon { build: item.build, command: item.command });
             }
         }
@@ -132,48 +199,11 @@ impl WorkerCore {
         }
     }
 
-    pub(super) fn on_builder_answer(
-        &mut self,
-        session: SessionId,
-        builder: BuilderName,
-        error: Option<String>,
-        fx: &mut Vec<Effect>,
-    ) {
-        if !matches!(self.link, Link::Up { session: current, .. } if current == session) {
-            fx.push(Effect::Ignored("builder answer of an older connection"));
-            return;
-        }
-        if !self.builders.iter().any(|(name, _)| *name == builder) {
-            fx.push(Effect::Ignored("answer for a builder that the worker does not serve"));
-            return;
-        }
-        let building = self.building(&builder);
-        fx.push(Effect::TellSeat { builder: builder.clone(), error: error.clone(), building });
-        self.answers.insert(builder, error);
-    }
-
-    pub(super) fn on_seat_registered(
-        &mut self,
-        session: SessionId,
-        builder: &BuilderName,
-        fx: &mut Vec<Effect>,
-    ) {
-        match self.link {
-            Link::Up { session: current, .. } if current == session => {
-                if let Some(error) = self.answers.get(builder) {
-                    let building = self.building(builder);
-                    fx.push(Effect::TellSeat {
-                        builder: builder.clone(),
-                        error: error.clone(),
-                        building,
-                    });
-                }
-            }
-            _ => fx.push(Effect::TellSeatsDetached { session }),
-        }
-    }
-
     pub(super) fn on_connection_lost(&mut self, session: SessionId, fx: &mut Vec<Effect>) {
+        if let Some(place) = self.superseded.iter().position(|older| *older == session) {
+            self.superseded.remove(place);
+            return;
+        }
         let incarnation = match self.link {
             Link::Numbering { session: current } if current == session => None,
             Link::Inventory { session: current, incarnation }
@@ -188,6 +218,7 @@ impl WorkerCore {
             }
         };
         self.link = Link::Away;
+        self.let_superseded_go(fx);
         self.link_ended(session, incarnation, fx);
         // A latent one may be asked for again without a connection.
         self.freed(fx);

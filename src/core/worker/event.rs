@@ -11,6 +11,8 @@ use crate::core::values::WorkerConfig;
 pub struct Brought {
     /// Which.
     pub build: BuildId,
+    /// Its builder, as the worker says.
+    pub builder: BuilderName,
     /// Its command, when there is one.
     pub command: Option<CommandId>,
     /// The processes are gone without a result.
@@ -28,6 +30,8 @@ pub enum Event {
         slots: u32,
         /// Which program it is: another one after each start.
         instance: String,
+        /// Where it comes from, for people.
+        address: String,
     },
     /// The store gave the connection its incarnation.
     AttachStored {
@@ -187,6 +191,8 @@ pub enum Event {
     },
     /// News of a latent worker's instance.
     Instance(instance::Event),
+    /// A deadline passed.
+    DeadlineReached,
 }
 
 /// What a worker's actor wants done.

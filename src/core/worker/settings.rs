@@ -33,6 +33,7 @@ impl WorkerCore {
         if let Link::Up { session, .. } = self.link {
             if old != self.builders {
                 let listed = &self.builders;
+                self.failing.retain(|builder, _| listed.iter().any(|(name, _)| name == builder));
                 self.answers.retain(|builder, _| listed.iter().any(|(name, _)| name == builder));
                 fx.push(Effect::SendBuilders { list: self.builders.clone() });
             }

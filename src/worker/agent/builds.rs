@@ -65,7 +65,7 @@ impl Agent {
     }
 
     fn serve(&mut self, list: Vec<BuilderEntry>, effects: &mut Vec<Effect>) {
-        self.builders.clear();
+        let before = std::mem::take(&mut self.builders);
         for BuilderEntry { builder, builddir } in list {
             if let Err(message) = folders::check_relative(&builddir) {
                 let code = "bad_args".to_owned();
@@ -73,7 +73,10 @@ impl Agent {
                 self.say(WorkerFrame::BuilderFailed { builder, code, message }, effects);
                 continue;
             }
-            let served = Served { builddir: builddir.clone(), ready: false };
+            // The list is sent again: starts for those that are ready go on.
+            let known = before.get(&builder).filter(|old| old.builddir == builddir);
+            let ready = known.is_some_and(|old| old.ready);
+            let served = Served { builddir: builddir.clone(), ready };
             self.builders.insert(builder.clone(), served);
             effects.push(Effect::MakeFolder { builder, builddir });
         }
