@@ -400,13 +400,15 @@ fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
 }
 
 async fn accept(listener: TcpListener, greeter: Greeter) {
-    loop {
+    // Without a place nothing is accepted: those that want in wait in the
+    // system's queue.
+    while let Some(place) = greeter.place().await {
         match listener.accept().await {
             Ok((stream, address)) => {
                 if let Err(error) = stream.set_nodelay(true) {
                     tracing::debug!(%error, "no nodelay");
                 }
-                greeter.greet(stream, address.to_string());
+                greeter.admit(stream, address, place);
             }
             // Out of descriptors, most likely: those connected go on (FM13).
             Err(error) => {

@@ -13,6 +13,7 @@ mod heartbeats;
 mod latent_slave_builder;
 mod ping;
 mod slave_builder;
+mod strangers;
 mod worker;
 mod worker_connection;
 
@@ -23,5 +24,6 @@ pub use heartbeats::Heartbeats;
 pub use latent_slave_builder::LatentSlaveBuilder;
 pub use ping::Ping;
 pub use slave_builder::SlaveBuilder;
+pub use strangers::Place;
 pub use worker::{Worker, WorkerDoors};
 pub use worker_connection::{Greeter, WorkerConnection};

@@ -10,22 +10,19 @@ use actix::{
 };
 use tokio::sync::oneshot;
 
+mod frames;
 mod latent;
 
 use super::runtime::{Alarm, World};
 use crate::core::builder::Event as ToBuilder;
-use crate::core::heartbeats::Beat;
 use crate::core::ids::*;
 use crate::core::slave_builder::CommandVersions;
 use crate::core::values::WorkerConfig;
 use crate::core::views::WorkerView;
-use crate::core::worker::{Brought, Effect, Event, WorkerCore};
+use crate::core::worker::{Effect, Event, WorkerCore};
 use crate::faults;
 use crate::messages::*;
-use crate::protocol::json_v1::{
-    BuilderEntry, Inventory, InventoryState, MasterFrame, PROTO, Resume, ResumeAction, WINDOW,
-    WireError, WorkerFrame,
-};
+use crate::protocol::json_v1::{BuilderEntry, MasterFrame};
 use crate::store::{Op, OpOutcome, Transaction};
 
 /// How many ended builds are remembered, so that their late frames are known
@@ -212,17 +209,8 @@ impl Worker {
                 at: self.world.clock.now().wall,
             }),
             Effect::SendAttached { session, incarnation } => {
-                if let Some(link) = self.link(session) {
-                    link.send(&MasterFrame::Attached {
-                        proto: PROTO,
-                        incarnation,
-                        caps: vec!["resume/1".into()],
-                        heartbeat_s: self.world.timers.heartbeat.as_secs().max(1),
-                        idle_heartbeat_s: None,
-                        lease_s: self.world.timers.lease.as_secs().max(1),
-                        window: WINDOW,
-                    });
-                }
+                self.world.board.forget_refused(&self.name);
+                self.send_attached(session, incarnation);
                 ctx.run_later(self.world.timers.handshake, move |worker, _| {
                     if worker.core.session() == Some(session)
                         && !worker.core.is_up()
@@ -233,6 +221,9 @@ impl Worker {
                 });
             }
             Effect::Reject { session, code, message, retry_after_s } => {
+                tracing::warn!(worker.name = %self.name, code, reason = %message, "worker turned away");
+                self.world.board.count_ignored("worker turned away");
+                self.show_turned_away(session);
                 if let Some(link) = self.link(session) {
                     let frame = MasterFrame::Rejected { code: code.into(), message, retry_after_s };
                     link.send(&frame);
@@ -399,146 +390,6 @@ impl Worker {
             }
             *theirs != session
         });
-    }
-
-    fn on_frame(&mut self, session: SessionId, frame: WorkerFrame, ctx: &mut Context<Self>) {
-        match frame {
-            WorkerFrame::Inventory(Inventory { builds, more }) => {
-                let builds = builds
-                    .into_iter()
-                    .map(|item| Brought {
-                        build: item.build,
-                        builder: item.builder,
-                        command: item.command,
-                        lost: item.state == InventoryState::Lost,
-                    })
-                    .collect();
-                self.step(Event::Inventory { session, builds, more }, ctx);
-            }
-            WorkerFrame::BuilderReady { builder } => {
-                self.step(Event::BuilderAnswer { session, builder, error: None }, ctx);
-            }
-            WorkerFrame::BuilderFailed { builder, code, message } => {
-                let error = Some(format!("{code}: {message}"));
-                self.step(Event::BuilderAnswer { session, builder, error }, ctx);
-            }
-            WorkerFrame::Pong { id } => match self.pings.remove(&id) {
-                Some((_, pong, _)) => pong.do_send(Pong),
-                None => self.world.ignored("pong that nobody waits for"),
-            },
-            WorkerFrame::Heartbeat { seq, running: _ } => {
-                if let (Some(link), Some(incarnation)) =
-                    (self.link(session), self.core.incarnation())
-                {
-                    let beat = Beat { worker: self.id, incarnation, session, seq };
-                    let link = link.clone();
-                    self.doors.heartbeats.do_send(HeartbeatArrived { beat, link });
-                }
-            }
-            WorkerFrame::BuildAccepted { build, epoch: _ } => {
-                self.on_start_answer(session, build, SeatNewsKind::Accepted(build));
-            }
-            WorkerFrame::Refused { build, epoch: _, code, message } => {
-                let news = SeatNewsKind::Refused { build, code, message };
-                self.on_start_answer(session, build, news);
-            }
-            WorkerFrame::CommandStarted { build, command: _ } => {
-                self.owned(session, build);
-            }
-            WorkerFrame::CommandRefused { build, command, code, message } => {
-                if self.owned(session, build) {
-                    self.tell_build(
-                        build,
-                        crate::core::build::Event::CommandEnded {
-                            command,
-                            end: crate::core::build::CommandEnd::Refused(format!(
-                                "{code}: {message}"
-                            )),
-                            properties: Vec::new(),
-                        },
-                    );
-                }
-            }
-            WorkerFrame::CommandFinished {
-                build, command, outcome, log_end, properties, ..
-            } => {
-                if self.owned(session, build)
-                    && let Some(door) = self.builds.get(&build)
-                {
-                    let properties = properties.into_iter().collect();
-                    door.finished.do_send(CommandFinished {
-                        command,
-                        outcome,
-                        log_end,
-                        properties,
-                    });
-                }
-            }
-            WorkerFrame::Abandoned { build } => self.step(Event::Abandoned { build }, ctx),
-            WorkerFrame::Draining { message } => {
-                tracing::info!(worker.name = %self.name, %message, "the worker leaves");
-                self.step(Event::Draining, ctx);
-            }
-            WorkerFrame::Error(error) => {
-                tracing::warn!(worker.name = %self.name, code = %error.code, message = %error.message, "the worker complains");
-            }
-            WorkerFrame::Attach(_) => self.world.ignored("attach on an attached connection"),
-            // Text that nobody waits for; the rest never comes here.
-            WorkerFrame::Log(data) => {
-                if self.owned(session, data.build) {
-                    self.world.ignored("log text that nobody waits for");
-                }
-            }
-        }
-    }
-
-    /// Whether the build is this worker's. An ended one's late frames are
-    /// nothing; anything else is a breach, and the connection is dropped
-    /// (fault rows FL11, FN09).
-    fn owned(&mut self, session: SessionId, build: BuildId) -> bool {
-        if self.core.has_build(build) {
-            return true;
-        }
-        if self.ended.contains(&build) || self.core.is_abandoning(build) {
-            self.world.ignored("frame of a build that ended");
-            return false;
-        }
-        tracing::warn!(worker.name = %self.name, build = %build, "frame for a build that is not the worker's: connection dropped");
-        self.world.board.count_ignored("frame for a build that is not the worker's");
-        if let Some(link) = self.link(session) {
-            link.send(&MasterFrame::Error(WireError {
-                code: "not_yours".into(),
-                message: format!("build {build} is not a build of this worker"),
-            }));
-            link.close("it spoke of a build that is not its own");
-        }
-        false
-    }
-
-    /// An acceptance that nobody waits for any more is called off, so that the
-    /// worker's slot does not stay taken.
-    fn on_start_answer(&mut self, session: SessionId, build: BuildId, news: SeatNewsKind) {
-        let seat = self.starts.remove(&build).and_then(|builder| self.seats.get(&builder));
-        match (seat, &news) {
-            // One that was let go with its broken builder hears nothing.
-            (Some((theirs, seat)), _) if *theirs == session && seat.connected() => {
-                seat.do_send(SeatNews(news));
-            }
-            (_, SeatNewsKind::Accepted(_)) if !self.core.has_build(build) => {
-                self.world.ignored("acceptance of a start that is over");
-                self.abandon(build, None);
-            }
-            _ => self.world.ignored("answer to a start that is over"),
-        }
-    }
-
-    fn abandon(&self, build: BuildId, command: Option<CommandId>) {
-        self.send(&MasterFrame::Resume(Resume {
-            build,
-            command,
-            r#do: ResumeAction::Abandon,
-            log_from: BTreeMap::new(),
-        }));
     }
 }
 

@@ -28,6 +28,7 @@ struct Failures {
     since: Timestamp,
     /// Failures in it, and in the ones before that did not end in peace.
     count: usize,
+    /// The last attempt, looked at or not.
     last: Timestamp,
     /// The last attempt that was looked at.
     looked: Timestamp,
@@ -74,9 +75,9 @@ impl Gate {
     pub fn ask(&mut self, now: Timestamp, attempt: &Attempt<'_>) -> Verdict {
         let mut wait = Duration::ZERO;
         for who in parties(attempt) {
-            let Some(failures) = self.failures.get(&who) else { continue };
-            // A minute without a failure, and all is forgotten.
-            if now.since(failures.last) >= MINUTE && now.since(failures.looked) >= MINUTE {
+            let Some(failures) = self.failures.get_mut(&who) else { continue };
+            // A minute without an attempt, and all is forgotten.
+            if now.since(std::mem::replace(&mut failures.last, now)) >= MINUTE {
                 self.failures.remove(&who);
             } else if failures.count >= self.per_minute {
                 wait = wait.max(MINUTE.saturating_sub(now.since(failures.looked)));

@@ -210,7 +210,8 @@ impl House {
                 drain: Duration::ZERO,
             },
             timers,
-            limits: Limits::default(),
+            // Robots come back at once, as often as a story wants.
+            limits: Limits { attaches_per_minute: 1_000_000, ..Limits::default() },
             store: StoreSettings::default(),
             workers,
             builders: builders.into_iter().map(Arc::new).collect(),

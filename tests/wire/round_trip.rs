@@ -61,8 +61,10 @@ fn item() -> BoxedStrategy<InventoryItem> {
 fn attach() -> BoxedStrategy<WorkerFrame> {
     let names = (vec(any::<u32>(), 0..3), text(), text(), text());
     let more = (any::<u32>(), of(vec(text(), 0..4)), texts(), texts());
-    (names, more)
-        .prop_map(|((proto, name, instance, token), (slots, caps, labels, info))| {
+    let last = (vec(text(), 0..2), of(any::<i64>()));
+    (names, more, last)
+        .prop_map(|((proto, name, instance, token), (slots, caps, labels, info), last)| {
+            let (requires, clock) = last;
             WorkerFrame::Attach(Attach {
                 proto,
                 name: name.into(),
@@ -75,6 +77,8 @@ fn attach() -> BoxedStrategy<WorkerFrame> {
                 caps,
                 labels,
                 info,
+                requires,
+                clock,
             })
         })
         .boxed()

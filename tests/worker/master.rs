@@ -59,6 +59,8 @@ impl Master {
             caps: None,
             labels: BTreeMap::new(),
             info: BTreeMap::new(),
+            requires: Vec::new(),
+            clock: None,
         };
         let mut session = Session { reader, writer, attach, inventory: vec![] };
         let WorkerFrame::Attach(attach) = session.expect("attach").await else { panic!() };

@@ -9,6 +9,7 @@ use tokio::sync::oneshot;
 
 mod again;
 mod instances;
+mod logins;
 mod reload;
 mod turns;
 
@@ -117,6 +118,7 @@ pub struct BotMaster {
     ready: Vec<oneshot::Sender<()>>,
     reloads: turns::Turns,
     draining: bool,
+    logins: logins::Logins,
     /// Who has the heartbeats of all workers confirmed, and that one's number.
     heartbeats: Option<(u64, Addr<Heartbeats>)>,
 }
@@ -171,6 +173,7 @@ impl BotMaster {
     /// A supervisor; its builders and workers start with it.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        let logins = logins::Logins::new(parts.world.limits.wrong_logins_per_minute);
         Self {
             world: parts.world,
             settings: parts.settings,
@@ -197,6 +200,7 @@ impl BotMaster {
             reloads: turns::Turns::default(),
             draining: false,
             heartbeats: None,
+            logins,
         }
     }
 
@@ -653,28 +657,6 @@ impl Handler<WaitReady> for BotMaster {
         Box::pin(async move {
             let _ = told.await;
         })
-    }
-}
-
-impl Handler<Introduce> for BotMaster {
-    type Result = Result<Arc<WorkerHandle>, Rejection>;
-    /// An unknown name and a wrong token get the same answer (FN06).
-    fn handle(&mut self, message: Introduce, _: &mut Context<Self>) -> Self::Result {
-        let known = self.tokens.verify(message.name.as_str(), &message.token);
-        match self.workers.get(&message.name) {
-            // Its actor gave up: nobody would answer.
-            Some(entry) if known && !entry.addr.connected() => Err(Rejection {
-                code: "busy",
-                message: "the master's part for this worker failed; it is made anew soon".into(),
-                retry_after_s: Some(self.world.timers.worker_again.as_secs()),
-            }),
-            Some(entry) if known => Ok(entry.handle.clone()),
-            _ => Err(Rejection {
-                code: "auth",
-                message: "unknown worker name or wrong token".into(),
-                retry_after_s: None,
-            }),
-        }
     }
 }
 

@@ -37,9 +37,15 @@ impl WorkerCore {
                 self.answers.retain(|builder, _| listed.iter().any(|(name, _)| name == builder));
                 fx.push(Effect::SendBuilders { list: self.builders.clone() });
             }
+            // With the list those are tried again that failed (fault row FA08).
+            let listed = old != self.builders;
             for (builder, _) in &self.builders {
                 let known = old.iter().any(|(name, _)| name == builder);
-                if !known || renewed.contains(builder) {
+                let failed = listed && matches!(self.answers.get(builder), Some(Some(_)));
+                if failed {
+                    self.answers.remove(builder);
+                }
+                if !known || failed || renewed.contains(builder) {
                     fx.push(Effect::TellBuilder { builder: builder.clone(), session });
                 }
             }

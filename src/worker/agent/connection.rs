@@ -85,6 +85,8 @@ impl Agent {
             caps: Some(config.caps.clone()),
             labels: config.labels.clone(),
             info: config.info.clone(),
+            requires: Vec::new(),
+            clock: None,
         };
         self.link = Link::Asking { sent: now, give_up: now + HANDSHAKE };
         let frame = WorkerFrame::Attach(attach);

@@ -165,5 +165,7 @@ pub fn attach(name: &str, token: &str) -> WorkerFrame {
         caps: Some(vec!["shell/1".into()]),
         labels: BTreeMap::new(),
         info: BTreeMap::new(),
+        requires: Vec::new(),
+        clock: None,
     })
 }
