@@ -46,10 +46,10 @@ pub struct Worker {
     core: WorkerCore,
     doors: WorkerDoors,
     builders: BTreeMap<BuilderName, Arc<BuilderHandle>>,
-    links: BTreeMap<SessionId, (WorkerLink, Box<crate::protocol::json_v1::Attach>, String)>,
+    links: BTreeMap<SessionId, Present>,
     seats: BTreeMap<BuilderName, (SessionId, Recipient<SeatNews>)>,
     /// Starts that were sent, and whose SlaveBuilder waits for the answer.
-    starts: BTreeMap<BuildId, BuilderName>,
+    starts: BTreeMap<BuildId, (BuilderName, Epoch)>,
     builds: BTreeMap<BuildId, BuildDoor>,
     ended: VecDeque<BuildId>,
     pings: BTreeMap<PingToken, (SessionId, Recipient<Pong>, Recipient<PingLost>)>,
@@ -61,6 +61,14 @@ pub struct Worker {
     successor: Option<Arc<WorkerHandle>>,
     alarm: Alarm,
     latent: latent::LatentParts,
+}
+
+/// A connection, and what it told of itself.
+struct Present {
+    link: WorkerLink,
+    attach: Box<crate::protocol::json_v1::Attach>,
+    address: String,
+    clock_skew_ms: Option<i64>,
 }
 
 /// The store answered an attach.
@@ -140,11 +148,9 @@ impl Worker {
     fn show(&self) {
         let (used, max_builds) = self.core.slots();
         let (paused, graceful) = self.core.standing();
-        let address = self
-            .core
-            .session()
-            .and_then(|session| self.links.get(&session))
-            .map(|(_, _, address)| address.clone());
+        let present = self.core.session().and_then(|session| self.links.get(&session));
+        let address = present.map(|present| present.address.clone());
+        let clock_skew_ms = present.and_then(|present| present.clock_skew_ms);
         self.world.board.show_worker(
             &self.name,
             WorkerView {
@@ -156,13 +162,14 @@ impl Worker {
                 paused,
                 graceful,
                 address,
+                clock_skew_ms,
                 instance: self.core.instance_view(self.world.clock.now()),
             },
         );
     }
 
     fn link(&self, session: SessionId) -> Option<&WorkerLink> {
-        self.links.get(&session).map(|(link, _, _)| link)
+        self.links.get(&session).map(|present| &present.link)
     }
 
     fn current(&self) -> Option<&WorkerLink> {
@@ -331,7 +338,7 @@ impl Worker {
     /// Durable before told: the incarnation is stored before the worker hears
     /// that it is attached.
     fn store_attach(&self, session: SessionId, ctx: &mut Context<Self>) {
-        let Some((_, attach, address)) = self.links.get(&session) else { return };
+        let Some(Present { attach, address, .. }) = self.links.get(&session) else { return };
         let mut info = attach.info.clone();
         for (key, value) in [
             ("version", attach.version.clone()),
@@ -357,7 +364,7 @@ impl Worker {
     }
 
     fn tell_builder(&self, builder: &BuilderName, session: SessionId) {
-        let (Some(door), Some((link, attach, _)), Some(handle)) =
+        let (Some(door), Some(Present { link, attach, .. }), Some(handle)) =
             (self.builders.get(builder), self.links.get(&session), &self.handle)
         else {
             return;
@@ -410,7 +417,7 @@ impl Actor for Worker {
     /// Also when it is not started again after a panic: its seats must not go
     /// on offering a worker that nobody can be asked about.
     fn stopped(&mut self, _: &mut Context<Self>) {
-        for (link, _, _) in self.links.values() {
+        for Present { link, .. } in self.links.values() {
             link.close("the master's part for it ended");
         }
         for (_, seat) in self.seats.values() {
@@ -431,7 +438,7 @@ impl Supervised for Worker {
         self.askers.clear();
         self.ordered = None;
         self.alarm.rang();
-        for (link, _, _) in self.links.values() {
+        for Present { link, .. } in self.links.values() {
             link.close("the master's part for it had to be started again");
         }
         if let Some(session) = self.core.session() {
@@ -448,7 +455,10 @@ impl Handler<Hello> for Worker {
         let instance = hello.attach.instance.clone();
         let tag = hello.attach.labels.get("instance").map(|tag| InstanceTag::from(tag.as_str()));
         let address = hello.address.clone();
-        self.links.insert(session, (hello.link, hello.attach, hello.address));
+        let now = self.world.clock.now().wall.0 / 1000;
+        let clock_skew_ms = hello.attach.clock.map(|clock| clock.saturating_sub(now));
+        let Hello { link, attach, address: from } = hello;
+        self.links.insert(session, Present { link, attach, address: from, clock_skew_ms });
         if self.core.expects(tag.as_ref()) {
             self.step(Event::Hello { session, slots, instance, address }, ctx);
         } else {
@@ -545,8 +555,13 @@ impl Handler<RegisterStart> for Worker {
     type Result = ();
     fn handle(&mut self, register: RegisterStart, _: &mut Context<Self>) {
         // Nobody answers a start whose connection is gone.
-        if self.core.is_up() {
-            self.starts.insert(register.build, register.builder);
+        if !self.core.is_up() {
+            return;
+        }
+        self.starts.insert(register.build, (register.builder, register.epoch));
+        // From now on it says sooner that it is there.
+        if let Some(link) = self.current() {
+            link.beats(self.world.timers.heartbeat);
         }
     }
 }
@@ -662,7 +677,7 @@ impl Handler<BuilderBroken> for Worker {
     type Result = ();
     fn handle(&mut self, message: BuilderBroken, ctx: &mut Context<Self>) {
         // Nobody waits for these any more, not even the next one of that name.
-        self.starts.retain(|_, builder| *builder != message.0);
+        self.starts.retain(|_, (builder, _)| *builder != message.0);
         self.seats.remove(&message.0);
         self.step(Event::BuilderBroken(message.0), ctx);
     }

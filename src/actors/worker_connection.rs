@@ -148,7 +148,8 @@ impl Actor for WorkerConnection {
         let heartbeat = self.world.timers.heartbeat;
         ctx.run_interval(heartbeat, move |connection, _| {
             let silent = connection.world.clock.now().mono.since(connection.link.last_heard());
-            if silent >= heartbeat * DEAD_AFTER && !connection.link.is_held() {
+            let beat = connection.link.beat().unwrap_or(heartbeat);
+            if silent >= beat * DEAD_AFTER && !connection.link.is_held() {
                 connection.link.close("nothing was heard of it");
             }
         });

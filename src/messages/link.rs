@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
@@ -63,6 +64,9 @@ struct Shared {
     queued: AtomicUsize,
     most_bytes: usize,
     heard: AtomicU64,
+    /// Microseconds between heartbeats that the worker goes by; 0 when none
+    /// has come yet.
+    beat: AtomicU64,
     /// Since when a frame is incomplete; 0 when none is.
     begun: AtomicU64,
     held: AtomicBool,
@@ -94,6 +98,7 @@ impl WorkerLink {
             queued: AtomicUsize::new(0),
             most_bytes,
             heard: AtomicU64::new(0),
+            beat: AtomicU64::new(0),
             begun: AtomicU64::new(0),
             held: AtomicBool::new(false),
             logs: LogRoutes::default(),
@@ -154,6 +159,19 @@ impl WorkerLink {
     /// Bytes arrived at `now`.
     pub fn heard_at(&self, now: Timestamp) {
         self.shared.heard.store(now.0, Ordering::Relaxed);
+    }
+
+    /// From now on heartbeats come so often.
+    pub fn beats(&self, every: Duration) {
+        let micros = u64::try_from(every.as_micros()).unwrap_or(u64::MAX);
+        self.shared.beat.store(micros, Ordering::Relaxed);
+    }
+
+    /// How often heartbeats come, once that is known.
+    #[must_use]
+    pub fn beat(&self) -> Option<Duration> {
+        let micros = self.shared.beat.load(Ordering::Relaxed);
+        Some(Duration::from_micros(micros)).filter(|beat| !beat.is_zero())
     }
 
     /// A frame began to arrive at `now`, or none is incomplete. One that has

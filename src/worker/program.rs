@@ -153,7 +153,10 @@ impl Program {
             Effect::Close { link } => {
                 self.connection.take_if(|(present, _)| *present == link);
             }
-            Effect::Send { link, lane, frame } => {
+            Effect::Send { link, lane, mut frame } => {
+                if let crate::protocol::json_v1::WorkerFrame::Attach(attach) = &mut frame {
+                    attach.clock = wall_clock();
+                }
                 let (_, connection) = self.connection.as_ref().filter(|(has, _)| *has == link)?;
                 if let Err(reason) = connection.send(lane, frame) {
                     self.connection = None;
@@ -319,6 +322,12 @@ impl Signals {
             _ => Event::Stop,
         }
     }
+}
+
+/// What this machine's clock shows: milliseconds since 1970 UTC.
+fn wall_clock() -> Option<i64> {
+    let since = std::time::UNIX_EPOCH.elapsed().ok()?;
+    i64::try_from(since.as_millis()).ok()
 }
 
 /// Monotonic, and goes on while the machine sleeps: a lease must (FR15).

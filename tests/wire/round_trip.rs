@@ -127,6 +127,8 @@ fn worker_frame() -> BoxedStrategy<WorkerFrame> {
             message
         }),
         any::<u64>().prop_map(|id| W::Pong { id: PingToken(id) }),
+        (any::<u64>(), text())
+            .prop_map(|(id, message)| W::PingFailed { id: PingToken(id), message }),
         (any::<u64>(), vec(build(), 0..5)).prop_map(|(seq, running)| W::Heartbeat { seq, running }),
         (build(), any::<u64>())
             .prop_map(|(build, epoch)| W::BuildAccepted { build, epoch: Epoch(epoch) }),

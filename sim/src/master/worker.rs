@@ -128,7 +128,7 @@ impl Worker {
                             incarnation,
                             caps: vec!["resume/1".into()],
                             heartbeat_s: self.bus.timers.heartbeat.as_secs().max(1),
-                            idle_heartbeat_s: None,
+                            idle_heartbeat_s: Some(self.bus.timers.idle_heartbeat.as_secs().max(1)),
                             lease_s: self.bus.timers.lease.as_secs().max(1),
                             window: WINDOW,
                         },
@@ -311,7 +311,16 @@ impl Worker {
                 Some((_, ping)) => self.bus.send(ping, Msg::Pong),
                 None => self.bus.see(Seen::Ignored("pong that nobody waits for")),
             },
-            WorkerFrame::Heartbeat { seq, running: _ } => {
+            WorkerFrame::PingFailed { id, message: _ } => {
+                if let Some((_, ping)) = self.pings.remove(&id) {
+                    self.bus.send(ping, Msg::PingLost);
+                }
+            }
+            WorkerFrame::Heartbeat { seq, running } => {
+                let timers = self.bus.timers;
+                let idle = running.is_empty();
+                let beat = if idle { timers.idle_heartbeat } else { timers.heartbeat };
+                self.bus.beats(session, beat);
                 self.heartbeat(session, seq);
             }
             WorkerFrame::BuildAccepted { build, epoch: _ } => {
@@ -544,7 +553,8 @@ impl Worker {
                 self.step(Event::SeatRegistered { session, builder });
             }
             Msg::RegisterStart { build, builder } => {
-                if self.core.is_up() {
+                if let Some(session) = self.core.session().filter(|_| self.core.is_up()) {
+                    self.bus.beats(session, self.bus.timers.heartbeat);
                     self.starts.insert(build, builder);
                 }
             }

@@ -27,7 +27,7 @@ impl Worker {
                 incarnation,
                 caps: ABILITIES.iter().map(|one| (*one).to_owned()).collect(),
                 heartbeat_s: timers.heartbeat.as_secs().max(1),
-                idle_heartbeat_s: None,
+                idle_heartbeat_s: Some(timers.idle_heartbeat.as_secs().max(1)),
                 lease_s: timers.lease.as_secs().max(1),
                 window: WINDOW,
             });
@@ -37,8 +37,7 @@ impl Worker {
     /// People read why a worker is not let in, and until when.
     pub(super) fn show_turned_away(&self, session: SessionId) {
         let now = self.world.clock.now();
-        let Some((away, (.., address))) =
-            self.core.turned_away(now.mono).zip(self.links.get(&session))
+        let Some((away, present)) = self.core.turned_away(now.mono).zip(self.links.get(&session))
         else {
             return;
         };
@@ -47,7 +46,7 @@ impl Worker {
             &self.name,
             Refused {
                 reason: away.reason.clone(),
-                address: address.clone(),
+                address: present.address.clone(),
                 at: now.wall,
                 until: Some(WallTime(now.wall.0.saturating_add(left))),
             },
@@ -84,7 +83,19 @@ impl Worker {
                 Some((_, pong, _)) => pong.do_send(Pong),
                 None => self.world.ignored("pong that nobody waits for"),
             },
-            WorkerFrame::Heartbeat { seq, running: _ } => {
+            WorkerFrame::PingFailed { id, message } => match self.pings.remove(&id) {
+                Some((_, _, lost)) => {
+                    tracing::warn!(worker.name = %self.name, %message, "the worker says that it cannot work");
+                    lost.do_send(PingLost);
+                }
+                None => self.world.ignored("pong that nobody waits for"),
+            },
+            WorkerFrame::Heartbeat { seq, running } => {
+                let timers = self.world.timers;
+                let idle = running.is_empty();
+                if let Some(link) = self.link(session) {
+                    link.beats(if idle { timers.idle_heartbeat } else { timers.heartbeat });
+                }
                 if let (Some(link), Some(incarnation)) =
                     (self.link(session), self.core.incarnation())
                 {
@@ -93,6 +104,9 @@ impl Worker {
                     self.doors.heartbeats.do_send(HeartbeatArrived { beat, link });
                 }
             }
+            WorkerFrame::BuildAccepted { build, epoch }
+            | WorkerFrame::Refused { build, epoch, .. }
+                if !self.is_the_starts(session, build, epoch) => {}
             WorkerFrame::BuildAccepted { build, epoch: _ } => {
                 self.on_start_answer(session, build, SeatNewsKind::Accepted(build));
             }
@@ -189,10 +203,23 @@ impl Worker {
         false
     }
 
+    /// Whether an answer to a start is in the epoch that was given. An older one
+    /// is late; a later one was never given (fault row FN09).
+    fn is_the_starts(&self, session: SessionId, build: BuildId, epoch: Epoch) -> bool {
+        let given = self.starts.get(&build).map_or(epoch, |(_, given)| *given);
+        if epoch > given {
+            let message = format!("build {build} has no epoch {epoch}");
+            self.breach(session, "epoch that was never given", message);
+        } else if epoch < given {
+            self.world.ignored("answer to an older start");
+        }
+        epoch == given
+    }
+
     /// An acceptance that nobody waits for any more is called off, so that the
     /// worker's slot does not stay taken.
     fn on_start_answer(&mut self, session: SessionId, build: BuildId, news: SeatNewsKind) {
-        let seat = self.starts.remove(&build).and_then(|builder| self.seats.get(&builder));
+        let seat = self.starts.remove(&build).and_then(|(builder, _)| self.seats.get(&builder));
         match (seat, &news) {
             // One that was let go with its broken builder hears nothing.
             (Some((theirs, seat)), _) if *theirs == session && seat.connected() => {

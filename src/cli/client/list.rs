@@ -115,6 +115,9 @@ fn finished(output: &mut Output<'_>, table: &Table, nothing: &str) -> Result<u8,
     Ok(FINE)
 }
 
+/// A worker's clock that is off by less is right.
+const SKEW_SHOWN_MS: i64 = 5_000;
+
 /// The workers.
 pub fn workers(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientError> {
     let rows = client.list("workers?order=name")?;
@@ -144,6 +147,11 @@ pub fn workers(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientErr
         }
         if flag("graceful") {
             state.push("leaving".into());
+        }
+        let skew = view.and_then(|view| number(view, "clock_skew_ms"));
+        if let Some(skew) = skew.filter(|skew| attached && skew.abs() >= SKEW_SHOWN_MS) {
+            let way = if skew > 0 { "ahead" } else { "behind" };
+            state.push(format!("clock {} {way}", span(skew.abs() / 1000)));
         }
         let slots = view.map_or_else(
             || "-".into(),

@@ -41,7 +41,13 @@ pub(super) enum Link {
 #[derive(Debug)]
 pub(super) struct Attached {
     since: Timestamp,
+    /// Between heartbeats while the worker has a build, and while it has none.
     beat: Duration,
+    idle_beat: Duration,
+    /// What the last one told the master to go by.
+    rate: Duration,
+    /// When the last ping was answered.
+    ponged: Option<Timestamp>,
     next_beat: Timestamp,
     seq: u64,
     /// Heartbeats that wait for their answer, with their sending times.
@@ -53,7 +59,7 @@ pub(super) struct Attached {
 
 impl Attached {
     fn silent_at(&self) -> Timestamp {
-        self.heard + self.beat * SILENT_BEATS
+        self.heard + self.rate * SILENT_BEATS
     }
 }
 
@@ -179,19 +185,15 @@ impl Agent {
             return;
         };
         attached.seq += 1;
-        attached.next_beat = now + attached.beat;
         if attached.beats.len() >= MAX_BEATS {
             attached.beats.pop_front();
         }
         attached.beats.push_back((attached.seq, now));
         let seq = attached.seq;
-        let running = self
-            .journal
-            .builds
-            .iter()
-            .filter(|(_, entry)| !entry.lost)
-            .map(|(&build, _)| build)
-            .collect();
+        let living = self.journal.builds.iter().filter(|(_, entry)| !entry.lost);
+        let running: Vec<_> = living.map(|(&build, _)| build).collect();
+        attached.rate = if running.is_empty() { attached.idle_beat } else { attached.beat };
+        attached.next_beat = now + attached.rate;
         self.say(WorkerFrame::Heartbeat { seq, running }, effects);
     }
 
@@ -208,7 +210,15 @@ impl Agent {
         effects: &mut Vec<Effect>,
     ) {
         match frame {
-            MasterFrame::Attached { proto, incarnation, heartbeat_s, lease_s, window, .. } => {
+            MasterFrame::Attached {
+                proto,
+                incarnation,
+                heartbeat_s,
+                idle_heartbeat_s,
+                lease_s,
+                window,
+                ..
+            } => {
                 let Link::Asking { sent, .. } = self.link else {
                     return self.say_error("unexpected", "`attached` twice".into(), effects);
                 };
@@ -220,12 +230,16 @@ impl Agent {
                 tracing::info!(%incarnation, "attached to the master");
                 // Tiny or huge numbers would only make the worker spin or never look.
                 let beat = Duration::from_secs(heartbeat_s.clamp(1, 3600));
+                let idle_beat = idle_heartbeat_s.unwrap_or(heartbeat_s).clamp(1, 3600);
                 self.lease.span = (lease_s > 0).then(|| Duration::from_secs(lease_s));
                 self.lease.confirm(sent);
                 self.window = window.max(LOG_BATCH as u64);
                 self.link = Link::Attached(Attached {
                     since: now,
                     beat,
+                    idle_beat: Duration::from_secs(idle_beat).max(beat),
+                    rate: beat,
+                    ponged: None,
                     next_beat: now + beat,
                     seq: 0,
                     beats: VecDeque::new(),
@@ -251,14 +265,19 @@ impl Agent {
                     let message = format!("`{}` came before `attached`", other.kind());
                     return self.hang_up(now, &message, effects);
                 }
-                self.attached_frame(other, effects);
+                self.attached_frame(now, other, effects);
             }
         }
     }
 
-    fn attached_frame(&mut self, frame: MasterFrame, effects: &mut Vec<Effect>) {
+    fn attached_frame(&mut self, now: Timestamp, frame: MasterFrame, effects: &mut Vec<Effect>) {
         match frame {
-            MasterFrame::Ping { id } => self.say(WorkerFrame::Pong { id }, effects),
+            MasterFrame::Ping { id } => {
+                if let Link::Attached(attached) = &mut self.link {
+                    attached.ponged = Some(now);
+                }
+                self.say(WorkerFrame::Pong { id }, effects);
+            }
             MasterFrame::Heartbeat { seq } => self.beat_confirmed(seq),
             MasterFrame::Drain { reason } => {
                 self.drain(format!("the master asked for it: {reason}"), effects);
@@ -266,7 +285,25 @@ impl Agent {
             MasterFrame::Shutdown { reason } => {
                 self.drain(format!("the master shuts this worker down: {reason}"), effects);
             }
-            other => self.build_frame(other, effects),
+            other => {
+                if let MasterFrame::StartBuild { .. } = other {
+                    self.start_comes(now);
+                }
+                self.build_frame(other, effects);
+            }
+        }
+    }
+
+    /// A start comes only after the answer to a ping, which the master got: it
+    /// stands for a heartbeat that was confirmed, and the rare ones of an idle
+    /// worker leave the build its whole lease. From here on they are frequent,
+    /// and the first one goes out at once, whatever becomes of the start.
+    fn start_comes(&mut self, now: Timestamp) {
+        if let Link::Attached(attached) = &mut self.link {
+            attached.next_beat = now;
+            if let Some(sent) = attached.ponged {
+                self.lease.confirm(sent);
+            }
         }
     }
 
