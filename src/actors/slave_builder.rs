@@ -124,6 +124,7 @@ impl SlaveBuilder {
                     build: order.build,
                     builder: self.builder.name.clone(),
                 });
+                faults::crash_point("start.before_send");
                 let epoch = order.requests.iter().map(|(_, epoch)| *epoch).max();
                 self.link.send(&MasterFrame::StartBuild {
                     build: order.build,

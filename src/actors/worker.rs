@@ -402,6 +402,9 @@ impl Worker {
                     })
                     .collect();
                 self.step(Event::Inventory { session, builds, more }, ctx);
+                if !more {
+                    faults::crash_point("attach.after_inventory");
+                }
             }
             WorkerFrame::BuilderReady { builder } => {
                 self.step(Event::BuilderAnswer { session, builder, error: None }, ctx);
@@ -420,6 +423,7 @@ impl Worker {
                 }
             }
             WorkerFrame::BuildAccepted { build, epoch: _ } => {
+                faults::crash_point("start.after_answer");
                 self.on_start_answer(session, build, SeatNewsKind::Accepted(build));
             }
             WorkerFrame::Refused { build, epoch: _, code, message } => {
@@ -598,6 +602,9 @@ impl Handler<AttachWritten> for Worker {
             Err(error) => Event::AttachRefused { session, error },
         };
         self.step(event, ctx);
+        if self.core.config().latent.is_some() {
+            faults::crash_point("substantiate.after_attach");
+        }
     }
 }
 
@@ -710,6 +717,7 @@ impl Handler<ForgetBuild> for Worker {
         // Not to a connection that was not told yet that it is attached; with
         // its inventory it hears that the build is nobody's.
         if self.core.incarnation().is_some() {
+            faults::crash_point("finish.before_worker_told");
             match forget.result {
                 Some(result) => self.send(&MasterFrame::BuildFinished {
                     build: forget.build,

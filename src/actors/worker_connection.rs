@@ -14,6 +14,7 @@ use tokio_util::codec::FramedRead;
 
 use super::runtime::World;
 use crate::core::ids::*;
+use crate::faults::crash_point;
 use crate::messages::*;
 use crate::protocol::json_v1::{
     DecodeError, FrameLines, LineError, LogData, MAX_LINE, MAX_LINE_BEFORE_ATTACH, MasterFrame,
@@ -208,6 +209,7 @@ async fn write_lines<W: AsyncWrite>(
         if written.is_err() {
             break;
         }
+        was_sent(&batch);
         batch.clear();
     }
     // What was said last, such as why the worker is turned away.
@@ -220,6 +222,24 @@ async fn write_lines<W: AsyncWrite>(
     };
     let _ = tokio::time::timeout(std::time::Duration::from_secs(1), goodbye).await;
     link.close("the connection could not be written");
+}
+
+/// Crash points of frames that are on their way. A test wants them to arrive,
+/// so they are looked for where they were written.
+fn was_sent(lines: &[u8]) {
+    if !cfg!(feature = "testing") {
+        return;
+    }
+    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let says = |words: &[u8]| line.windows(words.len()).any(|part| part == words);
+        if says(br#""t":"ping""#) {
+            crash_point("ping.sent");
+        } else if says(br#""t":"start_build""#) {
+            crash_point("start.after_send");
+        } else if says(br#""do":"abandon""#) {
+            crash_point("attach.after_abandon_sent");
+        }
+    }
 }
 
 /// A peer that does not read must not hold a closed connection for ever.
