@@ -27,6 +27,10 @@ mod crash {
     /// Names a crash point, or several with commas between: `name`, or `name:n`
     /// for the n-th time that it is reached. The first that comes kills.
     const VARIABLE: &str = "BOTMASTER_CRASH_POINT";
+    /// Names a folder. Who dies at a point makes a file of the point's name there
+    /// before; while it is there nobody else dies at that point. So children,
+    /// and those who come after, are not killed for ever.
+    const NOTES: &str = "BOTMASTER_CRASH_NOTES";
 
     static ARMED: LazyLock<Mutex<Vec<(String, u32)>>> =
         LazyLock::new(|| Mutex::new(parse(&std::env::var(VARIABLE).unwrap_or_default())));
@@ -52,11 +56,18 @@ mod crash {
         now
     }
 
+    /// Whether nobody has died there yet.
+    fn first(name: &str) -> bool {
+        let Some(folder) = std::env::var_os(NOTES) else { return true };
+        let note = std::path::Path::new(&folder).join(name);
+        std::fs::OpenOptions::new().write(true).create_new(true).open(note).is_ok()
+    }
+
     /// A place at which the process can be made to kill itself, as `kill -9`
     /// does it (`docs/fault-matrix.md`, section 5).
     pub fn crash_point(name: &'static str) {
         let mut armed = ARMED.lock().unwrap_or_else(PoisonError::into_inner);
-        if arrives(&mut armed, name) {
+        if arrives(&mut armed, name) && first(name) {
             // It cannot fail, and nothing may be done after it.
             let _ = kill(Pid::this(), Signal::SIGKILL);
             loop {

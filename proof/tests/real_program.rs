@@ -1,0 +1,1 @@
+//! Rows of the fault matrix on the real program.
