@@ -114,7 +114,8 @@ fn build(row: &Row<'_>) -> rusqlite::Result<Build> {
 pub fn read(data: &Path) -> Result<Held, Fault> {
     let path = data.join("state.sqlite");
     let told = |error: rusqlite::Error| format!("{}: {error}", path.display());
-    let conn = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(told)?;
+    let conn =
+        Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(told)?;
     read_all(&conn).map_err(told)
 }
 
@@ -125,7 +126,8 @@ pub fn read(data: &Path) -> Result<Held, Fault> {
 pub fn is_whole(data: &Path, name: &str) -> Result<(), Fault> {
     let path = data.join(name);
     let told = |error: rusqlite::Error| format!("{}: {error}", path.display());
-    let conn = Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(told)?;
+    let conn =
+        Connection::open_with_flags(&path, OpenFlags::SQLITE_OPEN_READ_ONLY).map_err(told)?;
     let says: String =
         conn.query_row("PRAGMA integrity_check", [], |row| row.get(0)).map_err(told)?;
     if says == "ok" { Ok(()) } else { Err(format!("{}: {says}", path.display())) }

@@ -204,9 +204,12 @@ fn logs_cut_short(held: &Held) -> Vec<String> {
     let succeeded = |log: &&HeldLog| {
         held.builds.get(&log.build).and_then(|build| build.result) == Some(BuildResult::Success)
     };
-    let cut = held.logs.iter().filter(succeeded).filter_map(|log| Some((log, log.incomplete.as_ref()?)));
-    cut.map(|(log, why)| format!("I9: log {} of build {}, which succeeded: {why}", log.id, log.build))
-        .collect()
+    let cut =
+        held.logs.iter().filter(succeeded).filter_map(|log| Some((log, log.incomplete.as_ref()?)));
+    cut.map(|(log, why)| {
+        format!("I9: log {} of build {}, which succeeded: {why}", log.id, log.build)
+    })
+    .collect()
 }
 
 /// A request whose build was stopped is not given to another build.

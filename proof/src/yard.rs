@@ -34,8 +34,7 @@ impl Process {
     /// Starts it; what it says goes to the end of `log`.
     fn start(command: &mut Command, log: &Path) -> Result<Self, Fault> {
         let told = |error: std::io::Error| format!("{}: {error}", log.display());
-        let file =
-            fs::OpenOptions::new().create(true).append(true).open(log).map_err(told)?;
+        let file = fs::OpenOptions::new().create(true).append(true).open(log).map_err(told)?;
         let twin = file.try_clone().map_err(told)?;
         let child = command.stdin(Stdio::null()).stdout(twin).stderr(file).spawn();
         Ok(Self { child: child.map_err(|error| format!("the program cannot start: {error}"))? })
@@ -222,8 +221,9 @@ impl Yard {
         }
         let mut process = Process::start(&mut command, &self.path("master.log"))?;
         self.lives += 1;
-        let read =
-            |path: &Path| -> Option<SocketAddr> { fs::read_to_string(path).ok()?.trim().parse().ok() };
+        let read = |path: &Path| -> Option<SocketAddr> {
+            fs::read_to_string(path).ok()?.trim().parse().ok()
+        };
         let found = within(PATIENCE, || match process.ended() {
             Some(status) => Some(Err(status)),
             None => Some(Ok((read(&files[0])?, read(&files[1])?))),

@@ -62,7 +62,9 @@ fn crash_points(arguments: &[String]) -> Result<bool, Fault> {
                 }
                 wanted.push(name.split(',').map(str::to_owned).collect());
             }
-            other => return Err(format!("`{other}` is not known; see `cargo xtask help crash-points`")),
+            other => {
+                return Err(format!("`{other}` is not known; see `cargo xtask help crash-points`"));
+            }
         }
     }
     if list {
@@ -80,7 +82,7 @@ fn crash_points(arguments: &[String]) -> Result<bool, Fault> {
     } else if random > 0 {
         crash::random_pairs(&known, random, seed)
     } else {
-        known.iter().map(|name| vec![name.clone()]).collect()
+        crash::alone(&known)
     };
     let begun = std::time::Instant::now();
     let told = |report: &crash::Report| {
@@ -89,7 +91,7 @@ fn crash_points(arguments: &[String]) -> Result<bool, Fault> {
             "{}",
             json!({
                 "point": report.points.join(","), "ok": report.is_well(),
-                "reached": report.unreached.is_empty(), "lives": report.lives,
+                "reached": report.unreached.is_empty(), "unreached": report.unreached, "lives": report.lives,
                 "requests": verdict.requests, "builds": verdict.builds,
                 "rebuilt": verdict.rebuilt, "violations": report.violations,
                 "seconds": seconds(report.took),
@@ -102,13 +104,14 @@ fn crash_points(arguments: &[String]) -> Result<bool, Fault> {
         .filter(|report| !report.is_well())
         .map(|report| report.points.join(","))
         .collect();
-    let unreached: usize = reports.iter().map(|report| report.unreached.len()).sum();
+    let unreached = reports.iter().filter(|report| !report.reached).count();
+    let kills: u32 = reports.iter().map(|report| report.lives.saturating_sub(1)).sum();
     let violations: usize = reports.iter().map(|report| report.violations.len()).sum();
     println!(
         "{}",
         json!({
             "summary": "crash-points", "ok": failed.is_empty(), "runs": reports.len(),
-            "unreached": unreached, "violations": violations, "failed": failed,
+            "points": known.len(), "kills": kills, "unreached": unreached, "violations": violations, "failed": failed,
             "seed": (random > 0).then_some(seed), "seconds": seconds(begun.elapsed()),
         })
     );
