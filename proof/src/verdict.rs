@@ -11,8 +11,8 @@ use crate::api::Api;
 use crate::clients::{Diary, Wish};
 use crate::runs::StepRun;
 use crate::store::{Held, HeldLog};
-use crate::yard::Yard;
-use crate::{Fault, runs, store};
+use crate::yard::{PATIENCE, Yard};
+use crate::{Fault, runs, store, within};
 
 /// What came of a run.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
@@ -41,10 +41,20 @@ pub struct Verdict {
 /// When what it left cannot be read.
 pub fn judge(yard: &mut Yard, diary: &Diary) -> Result<Verdict, Fault> {
     let data = yard.path("data");
+    let api = yard.api()?;
+    let names: Vec<String> = yard.workers.keys().cloned().collect();
+    let away = |board: serde_json::Value| {
+        names.iter().find(|name| board["workers"][name]["connected"] != true).cloned()
+    };
+    let all_here = within(PATIENCE, || away(api.board()?).is_none().then_some(()));
     let held = store::read(&data)?;
-    let logs = texts(&yard.api()?, &held)?;
+    let logs = texts(&api, &held)?;
     let ran = runs::read(&yard.path("runs"))?;
     let mut verdict = weigh(&held, &logs, &ran, diary, yard.slots());
+    if all_here.is_none() {
+        let name = api.board().and_then(away).unwrap_or_default();
+        verdict.violations.push(format!("I6: worker `{name}` never came back"));
+    }
     verdict.violations.extend(yard.stop());
     for file in ["state.sqlite", "logs.sqlite"] {
         if let Err(fault) = store::is_whole(&data, file) {

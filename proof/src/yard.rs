@@ -4,7 +4,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::net::SocketAddr;
-use std::os::unix::process::ExitStatusExt;
+use std::os::unix::process::{CommandExt, ExitStatusExt};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::Duration;
@@ -69,6 +69,19 @@ impl Drop for Process {
     }
 }
 
+/// Ends everything that has the yard's mark once its input ends: when the
+/// yard's owner died without a word. It is no part of the owner's process
+/// group, so that what ends that does not end it.
+const WATCH: &str = r#"cat > /dev/null
+for round in 1 2 3 4 5; do
+  for entry in /proc/[0-9]*; do
+    if grep -qszF "$1" "$entry/environ"; then kill -9 "${entry#/proc/}" 2> /dev/null; fi
+  done
+  sleep 0.1
+done
+rm -rf "$2"
+"#;
+
 /// How a start of the master came out.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Start {
@@ -96,6 +109,7 @@ pub struct Yard {
     /// The worker programs by their names.
     pub workers: BTreeMap<String, Process>,
     slots: BTreeMap<String, u32>,
+    watch: Option<Child>,
 }
 
 impl Yard {
@@ -108,7 +122,7 @@ impl Yard {
             .prefix("botmaster-proof-")
             .tempdir()
             .map_err(|error| format!("no temporary folder can be made: {error}"))?;
-        let yard = Self {
+        let mut yard = Self {
             dir,
             program: program.to_path_buf(),
             master: None,
@@ -116,11 +130,22 @@ impl Yard {
             at: None,
             workers: BTreeMap::new(),
             slots: BTreeMap::new(),
+            watch: None,
         };
         for folder in ["runs", "notes"] {
             fs::create_dir_all(yard.path(folder)).map_err(|error| error.to_string())?;
         }
         yard.write("step.sh", runs::SCRIPT)?;
+        let watch = Command::new("sh")
+            .args(["-c", WATCH, "watch"])
+            .arg(format!("{MARK}={}", yard.dir.path().display()))
+            .arg(yard.dir.path())
+            .process_group(0)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn();
+        yard.watch = Some(watch.map_err(|error| format!("`sh` cannot be started: {error}"))?);
         Ok(yard)
     }
 
@@ -310,6 +335,18 @@ impl Yard {
     /// what did not end well.
     pub fn stop(&mut self) -> Vec<Fault> {
         let mut faults = Vec::new();
+        // Those first: they may have to be told that they are rid of a build.
+        for worker in self.workers.values() {
+            worker.signal(Signal::SIGTERM);
+        }
+        for (name, worker) in &mut self.workers {
+            match within(PATIENCE, || worker.ended()) {
+                Some(status) if status.code() == Some(0) => {}
+                Some(status) => faults.push(format!("I20: worker {name} ended with {status}")),
+                None => faults.push(format!("I6: worker {name} did not end after SIGTERM")),
+            }
+        }
+        self.workers.clear();
         if let Some(mut master) = self.master.take() {
             master.signal(Signal::SIGTERM);
             match within(PATIENCE, || master.ended()) {
@@ -318,15 +355,6 @@ impl Yard {
                 None => faults.push("I20: the master did not end after SIGTERM".into()),
             }
         }
-        for worker in self.workers.values() {
-            worker.signal(Signal::SIGTERM);
-        }
-        for (name, worker) in &mut self.workers {
-            if within(PATIENCE, || worker.ended()).is_none() {
-                faults.push(format!("worker {name} did not end after SIGTERM"));
-            }
-        }
-        self.workers.clear();
         let gone = || self.processes().is_empty().then_some(());
         if within(Duration::from_secs(10), gone).is_none() {
             for (pid, line) in self.processes() {
@@ -384,6 +412,10 @@ impl Yard {
 
 impl Drop for Yard {
     fn drop(&mut self) {
+        if let Some(mut watch) = self.watch.take() {
+            let _ = watch.kill();
+            let _ = watch.wait();
+        }
         self.master = None;
         self.workers.clear();
         // Builds of killed workers, instances, and whatever they started

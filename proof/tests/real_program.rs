@@ -1,1 +1,0 @@
-//! Rows of the fault matrix on the real program.
