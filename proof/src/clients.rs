@@ -39,6 +39,12 @@ fn locked<T>(what: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 }
 
 impl Diary {
+    /// One that was written elsewhere.
+    #[must_use]
+    pub fn of(told: Vec<Told>, wishes: BTreeMap<RequestId, Wish>) -> Self {
+        Self { told: Mutex::new(told), wishes: Mutex::new(wishes), faults: Mutex::default() }
+    }
+
     /// What clients were told, in order.
     #[must_use]
     pub fn told(&self) -> Vec<Told> {

@@ -14,6 +14,9 @@ use crate::store::{Held, HeldLog};
 use crate::yard::{PATIENCE, Yard};
 use crate::{Fault, runs, store, within};
 
+#[cfg(test)]
+mod tests;
+
 /// What came of a run.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
 pub struct Verdict {
