@@ -149,9 +149,8 @@ enum Deed {
 pub fn run(program: &std::path::Path, points: &[String], keep: bool) -> Result<Report, Fault> {
     let begun = Instant::now();
     let mut yard = Yard::new(program)?;
-    let outcome = work(&mut yard, points);
-    let unreached: Vec<String> =
-        points.iter().filter(|point| !yard.was_reached(point)).cloned().collect();
+    let mut unreached = points.to_vec();
+    let outcome = work(&mut yard, points, &mut unreached);
     let (lives, took) = (yard.lives, begun.elapsed());
     let (violations, verdict) = match outcome {
         Ok(verdict) => (verdict.violations.clone(), verdict),
@@ -262,7 +261,7 @@ impl Overseer<'_> {
     }
 }
 
-fn work(yard: &mut Yard, points: &[String]) -> Result<Verdict, Fault> {
+fn work(yard: &mut Yard, points: &[String], unreached: &mut Vec<String>) -> Result<Verdict, Fault> {
     let parts = Parts::of(points);
     yard.configure(&config(1))?;
     let masters = points.iter().filter(|point| whose(point) == Whose::Master);
@@ -288,7 +287,8 @@ fn work(yard: &mut Yard, points: &[String]) -> Result<Verdict, Fault> {
         })
     };
     overseer.until(LATE, |overseer| !pending(overseer))?;
-    if parts.end {
+    // Each life of the master is asked to end, until the points of an end came.
+    for _ in 0..if parts.end { points.len() } else { 0 } {
         if let Some(master) = &overseer.yard.master {
             master.signal(Signal::SIGTERM);
         }
@@ -301,6 +301,9 @@ fn work(yard: &mut Yard, points: &[String]) -> Result<Verdict, Fault> {
         overseer.faults.push("I6: it never came to rest".into());
     }
     let faults = std::mem::take(&mut overseer.faults);
+    unreached.retain(|point| !yard.was_reached(point));
+    // The end of everything is not for them.
+    points.iter().for_each(|point| yard.disarm(point));
     let mut verdict = judge(yard, &diary)?;
     verdict.violations.splice(0..0, faults);
     // Where only masters die, nothing that runs is thrown away.
@@ -515,14 +518,20 @@ pub fn eventually(look: impl FnMut() -> Option<()>) -> bool {
     within(QUIET, look).is_some()
 }
 
-/// Every point when it is reached first, and every one but those that come once
-/// when it is reached for the third time: in the middle of the work.
+/// Every point when it is reached first, and most once more when they are
+/// reached for the second or third time, in the middle of the work. Some come
+/// once.
 #[must_use]
 pub fn alone(points: &std::collections::BTreeSet<String>) -> Vec<Vec<String>> {
-    const ONCE: [&str; 3] = ["migrate.", "reconfig.", "shutdown."];
-    let often = |name: &&String| !ONCE.iter().any(|prefix| name.starts_with(prefix));
-    let third = points.iter().filter(often).map(|name| vec![format!("{name}:3")]);
-    points.iter().map(|name| vec![name.clone()]).chain(third).collect()
+    const ONCE: [&str; 5] =
+        ["migrate.", "reconfig.", "shutdown.", "substantiate.", "attach.after_abandon_sent"];
+    const TWICE: [&str; 4] = ["cancel.", "merge.", "orphan.", "requeue."];
+    let is = |name: &str, prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
+    let again = points.iter().filter(|name| !is(name, &ONCE)).map(|name| {
+        let nth = if is(name, &TWICE) { 2 } else { 3 };
+        vec![format!("{name}:{nth}")]
+    });
+    points.iter().map(|name| vec![name.clone()]).chain(again).collect()
 }
 
 /// Pairs drawn from the points, each with how often it must be reached: the
