@@ -20,6 +20,7 @@ use crate::board::Board;
 use crate::clock::Clock;
 use crate::core::rng::Rng;
 use crate::events::Events;
+use crate::faults::crash_point;
 use crate::messages::{BotMasterHandle, Reload};
 use crate::provisioning::process::{ProcessProvider, ProcessSetup};
 use crate::provisioning::{Limits, Provisioner};
@@ -518,6 +519,7 @@ pub fn run_master(options: MasterOptions) -> Result<(), String> {
             "stopping; a second signal ends the master at once"
         );
         notify(&[sd_notify::NotifyState::Stopping]);
+        crash_point("shutdown.begin");
         actix_rt::spawn(async move {
             tokio::select! {
                 _ = term.recv() => {}
@@ -530,6 +532,7 @@ pub fn run_master(options: MasterOptions) -> Result<(), String> {
         master.drain(stops, drain).await;
         master.let_instances_go(false).await;
         master.stop().await;
+        crash_point("shutdown.store_closed");
         tracing::info!("stopped");
         Ok(())
     })

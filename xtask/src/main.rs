@@ -9,6 +9,7 @@
 mod bench;
 mod diagrams;
 mod help;
+mod proof;
 mod report;
 mod root;
 mod rows;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "rows" => rows::run(rest),
         "simulate" => simulate::run(rest),
+        "crash-points" | "chaos" => proof::run(command, rest),
         "diagrams" => diagrams::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => help::run(rest),
