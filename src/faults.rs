@@ -1,5 +1,5 @@
-//! Named places at which a test can make an actor panic. Without the feature
-//! `testing` they are nothing at all.
+//! Named places at which a test can make an actor panic or end the whole process.
+//! Without the feature `testing` they are nothing at all.
 
 /// A place at which a test can make this thread panic.
 #[cfg(not(feature = "testing"))]
@@ -8,6 +8,44 @@ pub fn point(_name: &'static str) {}
 
 #[cfg(feature = "testing")]
 pub use armed::{arm, disarm_all, left, point};
+
+/// A place at which a test can end this process as `kill -9` would.
+#[cfg(not(feature = "testing"))]
+#[inline(always)]
+pub fn crash_point(_name: &'static str) {}
+
+#[cfg(feature = "testing")]
+pub use crash::crash_point;
+
+#[cfg(feature = "testing")]
+mod crash {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::getpid;
+
+    static WANTED: OnceLock<Option<(String, u32)>> = OnceLock::new();
+    static REACHED: AtomicU32 = AtomicU32::new(0);
+
+    /// Ends this process with SIGKILL when `BOTMASTER_CRASH_POINT` is `name`, or
+    /// `name:n` and it is reached for the n-th time.
+    pub fn crash_point(name: &'static str) {
+        let wanted = WANTED.get_or_init(|| {
+            let text = std::env::var("BOTMASTER_CRASH_POINT").ok()?;
+            match text.rsplit_once(':') {
+                Some((name, times)) => Some((name.to_owned(), times.parse().ok()?)),
+                None => Some((text, 1)),
+            }
+        });
+        let Some((_, times)) = wanted.as_ref().filter(|(wanted, _)| wanted == name) else { return };
+        if REACHED.fetch_add(1, Ordering::Relaxed) + 1 == *times {
+            // It cannot fail for this process.
+            let _ = kill(getpid(), Signal::SIGKILL);
+            std::thread::park();
+        }
+    }
+}
 
 #[cfg(feature = "testing")]
 mod armed {

@@ -18,6 +18,7 @@ pub fn options(master: &str, dir: &Path) -> WorkerOptions {
         dir: dir.join("work"),
         max_builds: Some(2),
         stop_with_stdin: false,
+        keeper: Some(env!("CARGO_BIN_EXE_botmaster").into()),
         labels: [("os".to_owned(), "test".to_owned())].into(),
     }
 }

@@ -219,7 +219,9 @@ impl Agent {
                 // Tiny or huge numbers would only make the worker spin or never look.
                 let beat = Duration::from_secs(heartbeat_s.clamp(1, 3600));
                 self.lease.span = (lease_s > 0).then(|| Duration::from_secs(lease_s));
+                self.lease.longer = None;
                 self.lease.confirm(sent);
+                self.say_leases(effects);
                 self.window = window.max(LOG_BATCH as u64);
                 self.link = Link::Attached(Attached {
                     since: now,
@@ -257,7 +259,13 @@ impl Agent {
     fn attached_frame(&mut self, frame: MasterFrame, effects: &mut Vec<Effect>) {
         match frame {
             MasterFrame::Ping { id } => self.say(WorkerFrame::Pong { id }, effects),
-            MasterFrame::Heartbeat { seq } => self.beat_confirmed(seq),
+            MasterFrame::Heartbeat { seq } => self.beat_confirmed(seq, effects),
+            MasterFrame::Lease { lease_s } => {
+                // Of two such words the longer one counts.
+                let longer = Duration::from_secs(lease_s);
+                self.lease.longer = Some(self.lease.longer.unwrap_or_default().max(longer));
+                self.say_leases(effects);
+            }
             MasterFrame::Drain { reason } => {
                 self.drain(format!("the master asked for it: {reason}"), effects);
             }
@@ -270,7 +278,7 @@ impl Agent {
 
     /// The lease runs from when the heartbeat was *sent*: the master counts
     /// from when it came, which is later.
-    fn beat_confirmed(&mut self, seq: u64) {
+    fn beat_confirmed(&mut self, seq: u64, effects: &mut Vec<Effect>) {
         let Link::Attached(attached) = &mut self.link else {
             return;
         };
@@ -281,6 +289,7 @@ impl Agent {
             attached.beats.pop_front();
             if first == seq {
                 self.lease.confirm(sent);
+                self.say_leases(effects);
                 break;
             }
         }
