@@ -140,6 +140,10 @@ impl Program {
                 event = signals.next() => event,
                 event = incoming.recv() => event.unwrap_or(Event::Stop),
                 Some((build, number, news)) = said.recv() => {
+                    if matches!(news, News::Gone) {
+                        // Whom it has just ended comes here to be waited for.
+                        self.tidy(boot_time());
+                    }
                     self.keepers.heard(build, number, news).unwrap_or(Event::Tick)
                 }
                 () = tokio::time::sleep(sleep) => Event::Tick,

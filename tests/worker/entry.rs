@@ -45,3 +45,22 @@ pub fn spawn(master: &str, dir: &Path) -> Child {
         .spawn()
         .unwrap()
 }
+
+/// The built program as a worker whose standard input the caller holds.
+pub fn program(master: &str, dir: &Path, envs: &[(&str, &str)]) -> Child {
+    let options = options(master, dir);
+    Command::new(env!("CARGO_BIN_EXE_botmaster"))
+        .args(["worker", "--stop-with-stdin", "--name", "w1", "--max-builds", "2", "--master"])
+        .arg(master)
+        .arg("--token-file")
+        .arg(options.token_file)
+        .arg("--dir")
+        .arg(options.dir)
+        .env_remove("BOTMASTER_CRASH_POINT")
+        .env("BOTMASTER_LOG", "info")
+        .envs(envs.iter().copied())
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}

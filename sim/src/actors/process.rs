@@ -94,7 +94,8 @@ async fn play(
             };
             let at = u64::try_from(begun.elapsed().as_millis()).unwrap_or_default();
             let bytes = Bytes::from(text);
-            let output = Event::Output { build, command: command.clone(), ch: 'o', offset, bytes, at };
+            let output =
+                Event::Output { build, command: command.clone(), ch: 'o', offset, bytes, at };
             let _ = events.send(output).await;
         }
     }
@@ -109,7 +110,8 @@ async fn play(
     };
     door.borrow_mut().ends(place, matches!(outcome, Outcome::Killed(_)));
     let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or_default();
-    let ended = Ended { outcome, note: String::new(), properties: BTreeMap::new(), wall_ms, log: None };
+    let ended =
+        Ended { outcome, note: String::new(), properties: BTreeMap::new(), wall_ms, log: None };
     let _ = events.send(Event::Ended { build, command, ended }).await;
 }
 
