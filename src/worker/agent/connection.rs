@@ -232,7 +232,9 @@ impl Agent {
                 let beat = Duration::from_secs(heartbeat_s.clamp(1, 3600));
                 let idle_beat = idle_heartbeat_s.unwrap_or(heartbeat_s).clamp(1, 3600);
                 self.lease.span = (lease_s > 0).then(|| Duration::from_secs(lease_s));
+                self.lease.longer = None;
                 self.lease.confirm(sent);
+                self.say_leases(effects);
                 self.window = window.max(LOG_BATCH as u64);
                 self.link = Link::Attached(Attached {
                     since: now,
@@ -278,7 +280,13 @@ impl Agent {
                 }
                 self.say(WorkerFrame::Pong { id }, effects);
             }
-            MasterFrame::Heartbeat { seq } => self.beat_confirmed(seq),
+            MasterFrame::Heartbeat { seq } => self.beat_confirmed(seq, effects),
+            MasterFrame::Lease { lease_s } => {
+                // Of two such words the longer one counts.
+                let longer = Duration::from_secs(lease_s);
+                self.lease.longer = Some(self.lease.longer.unwrap_or_default().max(longer));
+                self.say_leases(effects);
+            }
             MasterFrame::Drain { reason } => {
                 self.drain(format!("the master asked for it: {reason}"), effects);
             }
@@ -309,7 +317,7 @@ impl Agent {
 
     /// The lease runs from when the heartbeat was *sent*: the master counts
     /// from when it came, which is later.
-    fn beat_confirmed(&mut self, seq: u64) {
+    fn beat_confirmed(&mut self, seq: u64, effects: &mut Vec<Effect>) {
         let Link::Attached(attached) = &mut self.link else {
             return;
         };
@@ -320,6 +328,7 @@ impl Agent {
             attached.beats.pop_front();
             if first == seq {
                 self.lease.confirm(sent);
+                self.say_leases(effects);
                 break;
             }
         }
