@@ -8,4 +8,5 @@
 mod kit;
 mod proxy;
 
+mod cuts;
 mod links;
