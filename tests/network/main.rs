@@ -7,6 +7,7 @@
 #[allow(dead_code, unused_imports)]
 mod kit;
 mod proxy;
+mod slow;
 
 mod cuts;
 mod links;
