@@ -11,3 +11,4 @@ mod slow;
 
 mod cuts;
 mod links;
+mod master;
