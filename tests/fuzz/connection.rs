@@ -238,6 +238,7 @@ fn conversations() -> Vec<Vec<u8>> {
     for line in theirs {
         all_of_them.push(all(&[attach, inventory, line]));
         all_of_them.push(all(&[attach, inventory, ready, pong, line]));
+        all_of_them.push(all(&[attach, inventory, ready, pong, accepted, started, line, finished]));
     }
     let golden = golden("worker");
     for line in &golden {

@@ -21,6 +21,10 @@ well, 1 something failed, 2 the command could not be understood or begun.
   cargo xtask simulate [--seeds N] [--seed S]
       Whole masters and workers in virtual time, with faults, from N seeds.
 
+  cargo xtask fuzz [--seconds N] [--seed S] [--only TARGET]
+      Nonsense for all who read the wire: the decoder, a real master's
+      connections, the worker program's agent.
+
   cargo xtask bench WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot]
       Measures the program, and Buildbot beside it, on the workloads of
       bench/peer/workloads.md.
@@ -42,8 +46,9 @@ Runs these stages, in this order, and goes on after one that failed:
   doc       cargo doc --workspace --no-deps     (warnings are errors)
   deny      cargo deny check bans licenses sources
   simulate  cargo xtask simulate --seeds 1000
+  fuzz      cargo xtask fuzz --seconds 24
 
-  --quick        leaves out `doc`, `deny` and `simulate`
+  --quick        leaves out `doc`, `deny`, `simulate` and `fuzz`
   --only STAGE   runs that stage alone; may be given several times
 
 Needs git and a C compiler, and says so when one is missing. rustfmt and clippy
@@ -98,6 +103,18 @@ Ends with 1 when something was found; from 100 seeds on also when a kind of
 fault never struck, or fewer than a tenth of the seeds saw one of the four.
 ";
 
+const FUZZ: &str = "\
+cargo xtask fuzz [--seconds N] [--seed S] [--only TARGET]
+
+Plays what is kept in tests/fuzz/corpus/, then makes new inputs for N seconds
+(60), a third for each of the decoder, a real master's `connection`s and the
+worker program's `agent`; --only gives all of it to one of them. What goes wrong is
+written to the corpus, and named. S makes the same choices again, as far as the
+machine's pace lets it. See docs/decisions/0014-fuzzing.md.
+
+The last line is one JSON object: `targets`, `failed`, `seconds`.
+";
+
 const BENCH: &str = "\
 cargo xtask bench WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot] [--keep]
 
@@ -137,6 +154,7 @@ fn text(command: &str) -> Result<&'static str, String> {
         "test" => Ok(TEST),
         "rows" => Ok(ROWS),
         "simulate" => Ok(SIMULATE),
+        "fuzz" => Ok(FUZZ),
         "diagrams" => Ok(DIAGRAMS),
         "bench" => Ok(BENCH),
         other => Err(format!("there is no command `{other}`\n\n{ALL}")),

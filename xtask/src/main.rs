@@ -8,6 +8,7 @@
 
 mod bench;
 mod diagrams;
+mod fuzz;
 mod help;
 mod report;
 mod root;
@@ -28,6 +29,7 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "rows" => rows::run(rest),
         "simulate" => simulate::run(rest),
+        "fuzz" => fuzz::run(rest),
         "diagrams" => diagrams::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => help::run(rest),

@@ -35,6 +35,7 @@ pub const STAGES: &[Stage] = &[
     Stage { name: "doc", quick: false, prepare: doc },
     Stage { name: "deny", quick: false, prepare: deny },
     Stage { name: "simulate", quick: false, prepare: simulate },
+    Stage { name: "fuzz", quick: false, prepare: fuzz },
 ];
 
 /// What was asked for.
@@ -213,6 +214,10 @@ fn simulate() -> Prepared {
     Ok((crate::simulate::stage()?, None))
 }
 
+fn fuzz() -> Prepared {
+    Ok((crate::fuzz::stage()?, None))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,7 +233,8 @@ mod tests {
 
     #[test]
     fn all_stages_run_unless_told_otherwise() {
-        let all = ["format", "clippy", "nextest", "rows", "doctest", "doc", "deny", "simulate"];
+        let all =
+            ["format", "clippy", "nextest", "rows", "doctest", "doc", "deny", "simulate", "fuzz"];
         assert_eq!(chosen(""), all);
         assert_eq!(chosen("--quick"), ["format", "clippy", "nextest", "rows", "doctest"]);
         assert_eq!(chosen("--only deny --only format"), ["format", "deny"]);
@@ -239,7 +245,7 @@ mod tests {
         assert_eq!(
             parse(&words("--only tests")),
             Err("there is no stage `tests`; there are format, clippy, nextest, rows, doctest, \
-                 doc, deny, simulate"
+                 doc, deny, simulate, fuzz"
                 .to_owned())
         );
         assert!(parse(&words("--only")).unwrap_err().contains("needs a stage"));
