@@ -23,6 +23,8 @@ const SILENT_BEATS: u32 = 3;
 const INVENTORY_PART: usize = 100;
 /// Heartbeats whose sending times are remembered.
 const MAX_BEATS: usize = 64;
+/// The largest window that a master can give, in bytes.
+const MAX_WINDOW: u64 = 1 << 30;
 
 /// Where the connection stands.
 #[derive(Debug)]
@@ -235,7 +237,8 @@ impl Agent {
                 self.lease.longer = None;
                 self.lease.confirm(sent);
                 self.say_leases(effects);
-                self.window = window.max(LOG_BATCH as u64);
+                // Offsets are added to it: no number of a master may make them run over.
+                self.window = window.clamp(LOG_BATCH as u64, MAX_WINDOW);
                 self.link = Link::Attached(Attached {
                     since: now,
                     beat,
