@@ -105,7 +105,14 @@ impl Carrier {
                 assert!(builds.len() <= SLOTS as usize, "more builds than slots: {builds:?}");
                 self.events.push_back(Event::Started { build, command: command.clone() });
                 let bytes = Bytes::from(vec![b'x'; 1 + self.chance.index(5000)]);
-                self.events.push_back(Event::Output { build, command, ch: 'o', bytes, at: 0 });
+                self.events.push_back(Event::Output {
+                    build,
+                    command,
+                    ch: 'o',
+                    offset: 0,
+                    bytes,
+                    at: 0,
+                });
             }
             Effect::Kill { build, command, .. } => {
                 self.show("kill");
@@ -121,7 +128,17 @@ impl Carrier {
                 self.show("exit");
                 self.exited = true;
             }
-            Effect::Allow { .. } => {}
+            Effect::Take { record } => {
+                self.show("take");
+                self.events.push_back(Event::Taken { build: record.build, result: Ok(()) });
+            }
+            Effect::Forget { build } => {
+                self.show("forget");
+                let left = self.running.iter().any(|(other, _)| *other == build);
+                assert!(!left, "it forgets build {build}, whose command runs");
+            }
+            Effect::Replay { .. } => self.show("replay"),
+            Effect::Allow { .. } | Effect::Lease { .. } | Effect::Trim { .. } => {}
         }
     }
 
@@ -129,8 +146,13 @@ impl Carrier {
         let before = self.running.len();
         self.running.retain(|running| *running != (build, command.clone()));
         if self.running.len() < before {
-            let ended =
-                Ended { outcome, note: String::new(), properties: BTreeMap::new(), wall_ms: 1 };
+            let ended = Ended {
+                outcome,
+                note: String::new(),
+                properties: BTreeMap::new(),
+                wall_ms: 1,
+                log: None,
+            };
             self.events.push_back(Event::Ended { build, command, ended });
         }
     }
