@@ -18,8 +18,8 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::connect::end_leftovers;
 use crate::telemetry::FILTER_VARIABLE;
-use crate::worker::end_leftovers;
 
 /// So many deaths in [`DEATHS_WITHIN`] and it is not started again.
 const MOST_DEATHS: usize = 5;
