@@ -84,7 +84,7 @@ fn init_makes_what_check_is_content_with() {
     // A stop of the master leaves its instances their builds; one of a worker
     // leaves nothing.
     let units =
-        [("botmaster.service", "KillMode=process"), ("botmaster-worker.service", "KillMode=mixed")];
+        [("botmaster.service", "KillMode=process"), ("botmaster-worker.service", "KillMode=process")];
     for (unit, kill_mode) in units {
         let text = fs::read_to_string(place.join("systemd").join(unit)).unwrap();
         assert!(!text.contains('@'), "{text}");
