@@ -10,6 +10,7 @@ mod expectations;
 mod latent;
 mod merges;
 mod orders;
+mod outlive;
 mod people;
 mod provider;
 mod reloads;
