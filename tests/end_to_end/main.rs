@@ -6,6 +6,7 @@
 mod kit;
 
 mod bad_links;
+mod bad_peers;
 mod expectations;
 mod latent;
 mod merges;

@@ -1,7 +1,7 @@
 //! Whoever comes to the worker port without being one of its workers, in any
 //! number, disturbs nobody who is (rows FN05, FN06, FN07, invariant I14).
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
