@@ -23,3 +23,4 @@ mod restarts;
 mod robot;
 mod stops;
 mod store;
+mod troubles;

@@ -11,6 +11,7 @@ mod expectations;
 mod latent;
 mod merges;
 mod orders;
+mod outages;
 mod people;
 mod provider;
 mod reloads;
