@@ -425,3 +425,27 @@ fn ft05_a_worker_whose_clock_is_wrong_is_shown_with_how_far_it_is_off() {
     assert!((now - ended["started_at"].as_i64().unwrap()).abs() < 60, "{ended}");
     ends_undisturbed(&master);
 }
+
+#[test]
+fn fa08_a_folder_that_cannot_be_made_fails_one_pair_and_is_tried_again_by_itself() {
+    let place = Place::new(&format!(
+        "{}{}{}",
+        worker("w1", 2),
+        builder("good", "w1", &["true"]),
+        builder("bad", "w1", &["true"]),
+    ));
+    // A file is where the builder's folder should be.
+    std::fs::create_dir_all(place.path("workers/w1")).unwrap();
+    std::fs::write(place.path("workers/w1/bad"), "").unwrap();
+    let master = place.master();
+    let _w1 = master.worker("w1", 2);
+    master.attached("w1");
+    master.force("bad");
+    master.force("good");
+    master.ended_as("good", 1, 0);
+    assert!(master.build("bad", 1).is_none());
+    std::fs::remove_file(place.path("workers/w1/bad")).unwrap();
+    // Nobody starts anything anew.
+    master.ended_as("bad", 1, 0);
+    assert_eq!(master.board()["workers"]["w1"]["incarnation"], 1);
+}
