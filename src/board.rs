@@ -23,6 +23,8 @@ pub struct Shown {
     pub ignored: BTreeMap<&'static str, u64>,
     /// SIGTERM was received: no new builds.
     pub draining: bool,
+    /// What people should look after, by kind.
+    pub warnings: BTreeMap<&'static str, String>,
 }
 
 /// Why somebody who came as a configured worker was turned away.
@@ -91,6 +93,16 @@ impl Board {
     /// Shows that the master drains.
     pub fn show_draining(&self) {
         self.lock().draining = true;
+    }
+
+    /// Shows a banner of this kind; true when there was none.
+    pub fn warn(&self, kind: &'static str, text: &str) -> bool {
+        self.lock().warnings.insert(kind, text.to_owned()).is_none()
+    }
+
+    /// Takes the banner of this kind down, if there is one.
+    pub fn calm(&self, kind: &'static str) {
+        self.lock().warnings.remove(kind);
     }
 
     /// One builder's view.

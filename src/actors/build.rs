@@ -204,6 +204,7 @@ impl Build {
             Effect::TellAway(orphaned) => {
                 if orphaned {
                     self.link = None;
+                    faults::crash_point("orphan.noted");
                 }
                 self.builder.do_send(BuilderEvent(ToBuilder::Orphaned { claim, orphaned }));
             }

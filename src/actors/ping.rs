@@ -8,6 +8,7 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient
 use super::runtime::{Alarm, World};
 use crate::core::ids::PingToken;
 use crate::core::ping::{Effect, Event, PingCore};
+use crate::faults::crash_point;
 use crate::messages::{
     EndPing, ForgetPing, PingEnded, PingLost, Pong, RegisterPing, TightenPing, WorkerHandle,
     WorkerLink,
@@ -118,6 +119,7 @@ impl Drop for Ping {
 impl Handler<Pong> for Ping {
     type Result = ();
     fn handle(&mut self, _: Pong, ctx: &mut Context<Self>) {
+        crash_point("ping.answered");
         self.step(Event::Pong, ctx);
     }
 }

@@ -127,6 +127,7 @@ impl SlaveBuilder {
                     builder: self.builder.name.clone(),
                     epoch,
                 });
+                faults::crash_point("start.before_send");
                 self.link.send(&MasterFrame::StartBuild {
                     build: order.build,
                     epoch,

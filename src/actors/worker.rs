@@ -476,6 +476,9 @@ impl Handler<AttachWritten> for Worker {
             Err(error) => Event::AttachRefused { session, error },
         };
         self.step(event, ctx);
+        if self.core.config().latent.is_some() {
+            faults::crash_point("substantiate.after_attach");
+        }
     }
 }
 
@@ -593,6 +596,7 @@ impl Handler<ForgetBuild> for Worker {
         // Not to a connection that was not told yet that it is attached; with
         // its inventory it hears that the build is nobody's.
         if self.core.incarnation().is_some() {
+            faults::crash_point("finish.before_worker_told");
             match forget.result {
                 Some(result) => self.send(&MasterFrame::BuildFinished {
                     build: forget.build,

@@ -31,6 +31,7 @@ pub fn board(context: &WebContext) -> Value {
         "refused": refused,
         "ignored": shown.ignored,
         "draining": shown.draining,
+        "warnings": shown.warnings,
         "events": { "next_seq": context.events.next_seq(), "dropped": context.events.dropped() },
     })
 }

@@ -16,6 +16,7 @@ use crate::core::builder::{
 };
 use crate::core::ids::*;
 use crate::core::values::{BuildResult, BuilderConfig, Properties, Property, WORKER_SOURCE};
+use crate::faults::crash_point;
 use crate::messages::*;
 use crate::store::{BuilderNote, BuildsetRow, Op, OpOutcome, RequestsAfter, Transaction, Written};
 
@@ -626,6 +627,7 @@ impl Builder {
                     && builder.inherited.is_empty()
                     && builder.ending.is_empty()
                 {
+                    crash_point("reconfig.drained");
                     ctx.stop();
                 }
             });
@@ -643,6 +645,9 @@ impl Handler<ClaimWritten> for Builder {
                     let properties = source_properties(&buildset);
                     self.claimed
                         .insert(claim, Claimed { properties, incarnation: answer.incarnation });
+                    if requests.len() > 1 {
+                        crash_point("merge.after_claim");
+                    }
                     let requests = requests.iter().map(|row| (row.id, row.epoch)).collect();
                     Event::Claimed { claim, build: build.id, requests }
                 }

@@ -13,6 +13,7 @@ use crate::core::heartbeats::Beat;
 use crate::core::ids::*;
 use crate::core::time::WallTime;
 use crate::core::worker::{Brought, Event};
+use crate::faults;
 use crate::messages::*;
 use crate::protocol::json_v1::{
     Inventory, InventoryState, MasterFrame, PROTO, Resume, ResumeAction, WINDOW, WireError,
@@ -72,6 +73,9 @@ impl Worker {
                     })
                     .collect();
                 self.step(Event::Inventory { session, builds, more }, ctx);
+                if !more {
+                    faults::crash_point("attach.after_inventory");
+                }
             }
             WorkerFrame::BuilderReady { builder } => {
                 self.step(Event::BuilderAnswer { session, builder, error: None }, ctx);
@@ -110,6 +114,7 @@ impl Worker {
             | WorkerFrame::Refused { build, epoch, .. }
                 if !self.is_the_starts(session, build, epoch) => {}
             WorkerFrame::BuildAccepted { build, epoch: _ } => {
+                faults::crash_point("start.after_answer");
                 self.on_start_answer(session, build, SeatNewsKind::Accepted(build));
             }
             WorkerFrame::Refused { build, epoch: _, code, message } => {

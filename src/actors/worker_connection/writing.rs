@@ -3,6 +3,7 @@
 use tokio::io::{AsyncWrite, AsyncWriteExt};
 use tokio::sync::mpsc;
 
+use crate::faults::crash_point;
 use crate::messages::WorkerLink;
 
 pub(super) async fn write_lines<W: AsyncWrite>(
@@ -34,6 +35,7 @@ pub(super) async fn write_lines<W: AsyncWrite>(
             break;
         }
         link.written(batch.len());
+        was_sent(&batch);
         batch.clear();
     }
     // What was said last, such as why the worker is turned away.
@@ -52,4 +54,22 @@ pub(super) async fn write_lines<W: AsyncWrite>(
 async fn closed_for_good(link: &WorkerLink) {
     link.wait_closed().await;
     tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+}
+
+/// Crash points of frames that are on their way. A test wants them to arrive,
+/// so they are looked for where they were written.
+fn was_sent(lines: &[u8]) {
+    if !cfg!(feature = "testing") {
+        return;
+    }
+    for line in lines.split(|byte| *byte == b'\n').filter(|line| !line.is_empty()) {
+        let says = |words: &[u8]| line.windows(words.len()).any(|part| part == words);
+        if says(br#""t":"ping""#) {
+            crash_point("ping.sent");
+        } else if says(br#""t":"start_build""#) {
+            crash_point("start.after_send");
+        } else if says(br#""do":"abandon""#) {
+            crash_point("attach.after_abandon_sent");
+        }
+    }
 }

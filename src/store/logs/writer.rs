@@ -23,6 +23,7 @@ use super::pending::Pending;
 use super::port::{LogClosed, Piece};
 use crate::core::ids::LogId;
 use crate::events::Events;
+use crate::faults::crash_point;
 
 /// Longest time from a byte's arrival to its write.
 const DELAY: Duration = Duration::from_millis(50);
@@ -243,6 +244,7 @@ impl Writer {
             return answer.give(Err(StoreError::Missing(format!("open log {id}"))));
         };
         log.end();
+        crash_point("log.close");
         if log.fits_inline() {
             let closed = log.closed(expected);
             self.logs.remove(&id);
@@ -322,6 +324,7 @@ impl Writer {
             if let Some(log) = self.logs.get(id)
                 && let Some(confirm) = &log.confirm
             {
+                crash_point("log.before_confirm");
                 confirm.confirm(*id, log.stored_of_worker);
             }
         }
@@ -378,7 +381,9 @@ impl Writer {
                 reached.push((*id, log.write(&self.conn, &mut self.zstd)?));
             }
         }
+        crash_point("log.after_write");
         self.conn.prepare_cached("COMMIT")?.execute([])?;
+        crash_point("log.after_commit");
         Ok(reached)
     }
 

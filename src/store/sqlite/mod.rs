@@ -9,6 +9,7 @@ mod answer;
 mod engine;
 mod errors;
 mod load;
+mod moments;
 mod open;
 mod ops;
 mod reader;

@@ -18,6 +18,7 @@ use rusqlite::params;
 use super::answer::Answer;
 use super::engine::{Engine, MIGRATIONS};
 use super::errors::{Trouble, classify};
+use super::moments::Moments;
 use super::open::{self, FolderLock, OnFatal, OpenError};
 use crate::core::ids::BuilderId;
 use crate::events::Events;
@@ -82,6 +83,7 @@ impl SqliteStore {
             ops: 0,
             commits: 0,
             on_fatal,
+            moments: Moments::default(),
             _lock: lock,
         };
         let thread = thread::Builder::new()
@@ -190,6 +192,7 @@ struct Writer {
     /// Commits since the last checkpoint.
     commits: usize,
     on_fatal: OnFatal,
+    moments: Moments,
     _lock: FolderLock,
 }
 
@@ -248,9 +251,13 @@ impl Writer {
             trouble = self.reserve_ahead().err();
         }
         match trouble {
-            None => trouble = self.engine.commit().err(),
+            None => {
+                self.moments.before_commit();
+                trouble = self.engine.commit().err();
+            }
             Some(_) => self.engine.undo(),
         }
+        self.moments.ended(trouble.is_none());
         self.tell(carried, trouble.as_ref());
         if trouble.is_some() {
             self.reserved = reserved;
@@ -270,7 +277,12 @@ impl Writer {
                 if trouble.is_none() {
                     self.ops += transaction.ops.len();
                     match self.engine.run(&transaction) {
-                        Ok(written) => return Carried::Written(answer, written),
+                        Ok(written) => {
+                            if written.is_ok() {
+                                self.moments.carried_out(transaction);
+                            }
+                            return Carried::Written(answer, written);
+                        }
                         Err(found) => *trouble = Some(found),
                     }
                 }

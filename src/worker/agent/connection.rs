@@ -23,6 +23,8 @@ const SILENT_BEATS: u32 = 3;
 const INVENTORY_PART: usize = 100;
 /// Heartbeats whose sending times are remembered.
 const MAX_BEATS: usize = 64;
+/// The largest window that a master can give, in bytes.
+const MAX_WINDOW: u64 = 1 << 30;
 
 /// Where the connection stands.
 #[derive(Debug)]
@@ -232,8 +234,11 @@ impl Agent {
                 let beat = Duration::from_secs(heartbeat_s.clamp(1, 3600));
                 let idle_beat = idle_heartbeat_s.unwrap_or(heartbeat_s).clamp(1, 3600);
                 self.lease.span = (lease_s > 0).then(|| Duration::from_secs(lease_s));
+                self.lease.longer = None;
                 self.lease.confirm(sent);
-                self.window = window.max(LOG_BATCH as u64);
+                self.say_leases(effects);
+                // Offsets are added to it: no number of a master may make them run over.
+                self.window = window.clamp(LOG_BATCH as u64, MAX_WINDOW);
                 self.link = Link::Attached(Attached {
                     since: now,
                     beat,
@@ -278,7 +283,13 @@ impl Agent {
                 }
                 self.say(WorkerFrame::Pong { id }, effects);
             }
-            MasterFrame::Heartbeat { seq } => self.beat_confirmed(seq),
+            MasterFrame::Heartbeat { seq } => self.beat_confirmed(seq, effects),
+            MasterFrame::Lease { lease_s } => {
+                // Of two such words the longer one counts.
+                let longer = Duration::from_secs(lease_s);
+                self.lease.longer = Some(self.lease.longer.unwrap_or_default().max(longer));
+                self.say_leases(effects);
+            }
             MasterFrame::Drain { reason } => {
                 self.drain(format!("the master asked for it: {reason}"), effects);
             }
@@ -309,7 +320,7 @@ impl Agent {
 
     /// The lease runs from when the heartbeat was *sent*: the master counts
     /// from when it came, which is later.
-    fn beat_confirmed(&mut self, seq: u64) {
+    fn beat_confirmed(&mut self, seq: u64, effects: &mut Vec<Effect>) {
         let Link::Attached(attached) = &mut self.link else {
             return;
         };
@@ -320,6 +331,7 @@ impl Agent {
             attached.beats.pop_front();
             if first == seq {
                 self.lease.confirm(sent);
+                self.say_leases(effects);
                 break;
             }
         }
