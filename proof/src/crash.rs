@@ -546,7 +546,7 @@ pub fn eventually(look: impl FnMut() -> Option<()>) -> bool {
 pub fn alone(points: &std::collections::BTreeSet<String>) -> Vec<Vec<String>> {
     const ONCE: [&str; 5] =
         ["migrate.", "reconfig.", "shutdown.", "substantiate.", "attach.after_abandon_sent"];
-    const TWICE: [&str; 4] = ["cancel.", "merge.", "orphan.", "requeue."];
+    const TWICE: [&str; 5] = ["cancel.", "detach.", "merge.", "orphan.", "requeue."];
     let is = |name: &str, prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
     let again = points.iter().filter(|name| !is(name, &ONCE)).map(|name| {
         let nth = if is(name, &TWICE) { 2 } else { 3 };
