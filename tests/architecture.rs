@@ -52,7 +52,7 @@ const MAY_NAME: &[(&str, &[&str])] = &[
             "telemetry",
         ],
     ),
-    ("worker", &["clock", "core", "protocol", "spawn", "telemetry"]),
+    ("worker", &["clock", "core", "faults", "protocol", "spawn", "telemetry"]),
     ("cli", &["app", "core", "messages", "settings", "telemetry", "web", "worker"]),
     (
         "testing",

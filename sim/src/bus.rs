@@ -141,6 +141,8 @@ pub struct Bus {
     pub timers: Timers,
     /// When each connection was heard last.
     heard: RefCell<BTreeMap<SessionId, Timestamp>>,
+    /// How often each connection's heartbeats come.
+    beats: RefCell<BTreeMap<SessionId, Duration>>,
     /// Connections that this side has closed.
     closed: RefCell<BTreeMap<SessionId, String>>,
     /// What people see of the builders.
@@ -162,6 +164,7 @@ impl Bus {
             fired: Cell::new(false),
             timers,
             heard: RefCell::default(),
+            beats: RefCell::default(),
             closed: RefCell::default(),
             board: RefCell::default(),
             alive: RefCell::default(),
@@ -275,11 +278,22 @@ impl Bus {
     pub fn gone(&self, session: SessionId) {
         self.closed.borrow_mut().entry(session).or_insert_with(|| "gone".into());
         self.heard.borrow_mut().remove(&session);
+        self.beats.borrow_mut().remove(&session);
     }
 
     /// Bytes arrived.
     pub fn heard(&self, session: SessionId) {
         self.heard.borrow_mut().insert(session, self.now.get().mono);
+    }
+
+    /// How often the worker's heartbeats come from now on.
+    pub fn beats(&self, session: SessionId, every: Duration) {
+        self.beats.borrow_mut().insert(session, every);
+    }
+
+    /// How often they come, once that is known.
+    pub fn beat(&self, session: SessionId) -> Option<Duration> {
+        self.beats.borrow().get(&session).copied()
     }
 
     /// When bytes arrived last.

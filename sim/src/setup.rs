@@ -22,6 +22,8 @@ pub struct Setup {
 pub struct Timers {
     /// Between signs of life.
     pub heartbeat: Duration,
+    /// Between those of a worker without builds.
+    pub idle_heartbeat: Duration,
     /// How long a build may go on unconfirmed.
     pub lease: Duration,
     /// Between TERM and KILL.
@@ -62,11 +64,13 @@ impl Timers {
     pub fn draw(rng: &mut Rng) -> Self {
         let second = Duration::from_secs(1);
         let heartbeat = second * one_of(rng, &[1, 2, 5, 10]);
+        let idle = one_of(rng, &[1, 3, 6]);
         let lease = heartbeat * 3 + second * one_of(rng, &[0, 1, 10, 60]);
         let kill_time = second * one_of(rng, &[1, 2, 10]);
         let least = lease + kill_time + lease / 10;
         Self {
             heartbeat,
+            idle_heartbeat: heartbeat * idle,
             lease,
             kill_time,
             grace: least + second * one_of(rng, &[0, 1, 10, 40]),

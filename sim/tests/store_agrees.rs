@@ -272,6 +272,10 @@ fn people(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
             paused: (c % 3 > 0).then(|| (c % 3 == 1, (c % 2 == 1).then(|| "why".into()))),
             graceful: (d % 3 > 0).then_some(d % 3 == 1),
         },
+        57 if d % 2 == 0 => {
+            let incarnation = Incarnation(if wish.right { present } else { u64::from(c % 4) });
+            Op::SeeWorkers { seen: vec![(worker, incarnation), (WorkerId(9_999), incarnation)], at }
+        }
         57 => Op::SaveExpectations { builder, text: format!("{c}") },
         58 => {
             let expected = Prediction { learnt: c.into(), total: estimate(d) };

@@ -80,7 +80,10 @@ impl Ping {
         let at = self.core.as_ref().and_then(PingCore::next_deadline);
         self.alarm.set(ctx, &self.world.clock, at, |ping, ctx| {
             ping.alarm.rang();
-            let last_byte = ping.link.last_heard();
+            // While we do not read, the silence is ours.
+            let held = ping.link.is_held();
+            let now = ping.world.clock.now().mono;
+            let last_byte = if held { now } else { ping.link.last_heard() };
             ping.step(Event::DeadlineReached { last_byte }, ctx);
         });
     }

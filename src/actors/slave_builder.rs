@@ -120,15 +120,17 @@ impl SlaveBuilder {
                 }
             }
             Effect::SendStart(order) => {
+                let epoch = order.requests.iter().map(|(_, epoch)| *epoch).max();
+                let epoch = epoch.unwrap_or_default();
                 self.worker.start.do_send(RegisterStart {
                     build: order.build,
                     builder: self.builder.name.clone(),
+                    epoch,
                 });
                 faults::crash_point("start.before_send");
-                let epoch = order.requests.iter().map(|(_, epoch)| *epoch).max();
                 self.link.send(&MasterFrame::StartBuild {
                     build: order.build,
-                    epoch: epoch.unwrap_or_default(),
+                    epoch,
                     requests: order.requests,
                     builder: order.config.name.clone(),
                     lease_s: None,

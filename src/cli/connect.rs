@@ -2,7 +2,7 @@
 
 use super::exit;
 use super::tell::complain;
-use super::worker::WorkerArgs;
+use super::worker::{KeepArgs, WorkerArgs};
 use crate::app::{self, MasterOptions};
 use crate::telemetry::{self, LogFormat};
 use crate::worker::{self, WorkerError};
@@ -47,6 +47,17 @@ pub(super) fn run_worker(args: WorkerArgs) -> u8 {
                 WorkerError::Signals(_) => exit::SOFTWARE,
                 _ => exit::CONFIG,
             }
+        }
+    }
+}
+
+/// Keeps one build for a worker program. Answers the exit code.
+pub(super) fn run_keeper(args: KeepArgs) -> u8 {
+    match worker::keeper::keep(args.into()) {
+        Ok(()) => exit::OK,
+        Err(text) => {
+            complain(format_args!("botmaster: the keeper of a build: {text}"));
+            exit::SOFTWARE
         }
     }
 }

@@ -16,6 +16,8 @@ pub mod views;
 pub mod bot_master;
 pub mod build;
 pub mod builder;
+pub mod gate;
+pub mod heartbeats;
 pub mod inbox;
 pub mod instance;
 pub mod latent_slave_builder;

@@ -110,6 +110,10 @@ pub struct WorkerView {
     pub graceful: bool,
     /// Address it came from.
     pub address: Option<String>,
+    /// How far its clock was ahead of the master's when it attached, in
+    /// milliseconds; for people only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_skew_ms: Option<i64>,
     /// Its instance, when it is a latent worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<InstanceView>,

@@ -195,6 +195,8 @@ pub struct RegisterStart {
     pub build: BuildId,
     /// Its builder.
     pub builder: BuilderName,
+    /// The epoch that goes with it.
+    pub epoch: Epoch,
 }
 
 /// Where a Build's news go.

@@ -6,8 +6,16 @@ use super::durations::show_duration;
 use super::reader::Section;
 use super::types::Timers;
 
-pub(super) const TIMER_KEYS: &[&str] =
-    &["heartbeat", "lease", "kill_time", "grace", "attach_timeout", "ping_timeout", "handshake"];
+pub(super) const TIMER_KEYS: &[&str] = &[
+    "heartbeat",
+    "idle_heartbeat",
+    "lease",
+    "kill_time",
+    "grace",
+    "attach_timeout",
+    "ping_timeout",
+    "handshake",
+];
 
 pub(super) fn read_timers(section: &Section<'_, '_>) -> Timers {
     let standard = Timers::default();
@@ -36,8 +44,9 @@ pub(super) fn read_timers(section: &Section<'_, '_>) -> Timers {
         Some(said) => said.value,
         None => default,
     };
-    let timers = Timers {
+    let mut timers = Timers {
         heartbeat: seconds("heartbeat", standard.heartbeat),
+        idle_heartbeat: seconds("idle_heartbeat", standard.idle_heartbeat),
         lease: seconds("lease", standard.lease),
         kill_time: seconds("kill_time", standard.kill_time),
         grace: span("grace", standard.grace),
@@ -46,6 +55,10 @@ pub(super) fn read_timers(section: &Section<'_, '_>) -> Timers {
         handshake: span("handshake", standard.handshake),
         worker_again: standard.worker_again,
     };
+    // Whoever makes heartbeats rarer means those of idle workers, too.
+    if section.key_span("idle_heartbeat").is_none() {
+        timers.idle_heartbeat = timers.idle_heartbeat.max(timers.heartbeat);
+    }
     check_timers(section, &timers);
     timers
 }
@@ -82,6 +95,15 @@ fn check_timers(section: &Section<'_, '_>, timers: &Timers) {
             .or_else(|| others.iter().find_map(|other| section.key_span(other)));
         section.report.error(span.as_ref(), &section.key(name), message, fix);
     };
+    if timers.idle_heartbeat < timers.heartbeat {
+        let message = format!(
+            "an idle worker's heartbeat of {} is more frequent than the {} of one that builds",
+            show_duration(timers.idle_heartbeat),
+            show_duration(timers.heartbeat),
+        );
+        let fix = format!("write idle_heartbeat = \"{}\" or more", show_duration(timers.heartbeat));
+        report("idle_heartbeat", &["heartbeat"], message, fix);
+    }
     let least = timers.heartbeat * 3;
     if timers.lease < least {
         let message = format!(

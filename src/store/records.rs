@@ -565,6 +565,15 @@ pub enum Op {
         /// When.
         at: WallTime,
     },
+    /// These workers were heard, in these incarnations. One that is not there,
+    /// or has a later one, is left alone; nobody is told (no change is made
+    /// known).
+    SeeWorkers {
+        /// Which.
+        seen: Vec<(WorkerId, Incarnation)>,
+        /// When.
+        at: WallTime,
+    },
     /// Sets what survives a restart about a worker.
     SetWorker {
         /// Which.

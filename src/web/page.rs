@@ -144,8 +144,12 @@ fn html(context: &WebContext, shown: &Shown) -> String {
          <meta name=viewport content=\"width=device-width\">\
          <meta http-equiv=refresh content={REFRESH}><style>{STYLE}</style><h1>{title}</h1>"
     );
-    if context.board.all().draining {
+    let board = context.board.all();
+    if board.draining {
         page.push_str("<p><strong>The master drains: it starts no new builds.</strong>");
+    }
+    for text in board.warnings.values() {
+        let _ = write!(page, "<p><strong>{}</strong>", escaped(text));
     }
     builders(&mut page, context, shown);
     workers(&mut page, context, shown);

@@ -10,6 +10,7 @@ mod again;
 mod chaos;
 mod cloud;
 mod connections;
+mod cuts;
 mod house;
 mod latent;
 mod merges;

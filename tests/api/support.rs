@@ -298,6 +298,7 @@ fn shown_board() -> Board {
         paused: false,
         graceful: false,
         address: Some("127.0.0.1:5".into()),
+        clock_skew_ms: None,
         instance: None,
     };
     board.show_worker(&"linux-1".into(), worker);

@@ -4,8 +4,11 @@
 mod build_stories;
 mod builder_stories;
 mod cancel_stories;
+mod connection_stories;
 mod control_stories;
 mod expectation_stories;
+mod gate_stories;
+mod heartbeat_stories;
 mod inbox_stories;
 mod instance_stories;
 mod kit;

@@ -17,4 +17,5 @@ mod restarts;
 mod side_by_side;
 mod starts;
 mod steps;
+mod strangers;
 mod up;

@@ -9,6 +9,8 @@ mod entry;
 mod git;
 mod master;
 mod orphans;
+mod outlive;
+mod outlive_leases;
 mod processes;
 mod program;
 mod shop;

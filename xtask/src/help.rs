@@ -29,6 +29,10 @@ well, 1 something failed, 2 the command could not be understood or begun.
       A real master and ten real workers under load, of which one is killed
       with -9 every second; what they leave is judged.
 
+  cargo xtask fuzz [--seconds N] [--seed S] [--only TARGET]
+      Nonsense for all who read the wire: the decoder, a real master's
+      connections, the worker program's agent.
+
   cargo xtask bench WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot]
       Measures the program, and Buildbot beside it, on the workloads of
       bench/peer/workloads.md.
@@ -50,10 +54,11 @@ Runs these stages, in this order, and goes on after one that failed:
   doc       cargo doc --workspace --no-deps     (warnings are errors)
   deny      cargo deny check bans licenses sources
   simulate  cargo xtask simulate --seeds 1000
+  fuzz      cargo xtask fuzz --seconds 24
   crash-points  cargo xtask crash-points
   chaos     cargo xtask chaos --seconds 60
 
-  --quick        leaves out `doc`, `deny`, `simulate`, `crash-points` and `chaos`
+  --quick        leaves out `doc`, `deny`, `simulate`, `fuzz`, `crash-points` and `chaos`
   --only STAGE   runs that stage alone; may be given several times
 
 Needs git and a C compiler, and says so when one is missing. rustfmt and clippy
@@ -153,6 +158,18 @@ are told before, one a line. Ends with 1 when there is one.
   --keep   leaves the folder of a run with violations, for a look
 ";
 
+const FUZZ: &str = "\
+cargo xtask fuzz [--seconds N] [--seed S] [--only TARGET]
+
+Plays what is kept in tests/fuzz/corpus/, then makes new inputs for N seconds
+(60), a third for each of the decoder, a real master's `connection`s and the
+worker program's `agent`; --only gives all of it to one of them. What goes wrong is
+written to the corpus, and named. S makes the same choices again, as far as the
+machine's pace lets it. See docs/decisions/0014-fuzzing.md.
+
+The last line is one JSON object: `targets`, `failed`, `seconds`.
+";
+
 const BENCH: &str = "\
 cargo xtask bench WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot] [--keep]
 
@@ -194,6 +211,7 @@ fn text(command: &str) -> Result<&'static str, String> {
         "simulate" => Ok(SIMULATE),
         "crash-points" => Ok(CRASH_POINTS),
         "chaos" => Ok(CHAOS),
+        "fuzz" => Ok(FUZZ),
         "diagrams" => Ok(DIAGRAMS),
         "bench" => Ok(BENCH),
         other => Err(format!("there is no command `{other}`\n\n{ALL}")),

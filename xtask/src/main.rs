@@ -8,6 +8,7 @@
 
 mod bench;
 mod diagrams;
+mod fuzz;
 mod help;
 mod proof;
 mod report;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         "rows" => rows::run(rest),
         "simulate" => simulate::run(rest),
         "crash-points" | "chaos" => proof::run(command, rest),
+        "fuzz" => fuzz::run(rest),
         "diagrams" => diagrams::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => help::run(rest),

@@ -35,6 +35,7 @@ pub const STAGES: &[Stage] = &[
     Stage { name: "doc", quick: false, prepare: doc },
     Stage { name: "deny", quick: false, prepare: deny },
     Stage { name: "simulate", quick: false, prepare: simulate },
+    Stage { name: "fuzz", quick: false, prepare: fuzz },
     Stage { name: "crash-points", quick: false, prepare: crash_points },
     Stage { name: "chaos", quick: false, prepare: chaos },
 ];
@@ -215,6 +216,10 @@ fn simulate() -> Prepared {
     Ok((crate::simulate::stage()?, None))
 }
 
+fn fuzz() -> Prepared {
+    Ok((crate::fuzz::stage()?, None))
+}
+
 fn crash_points() -> Prepared {
     Ok((crate::proof::stage(&["crash-points"])?, None))
 }
@@ -248,6 +253,7 @@ mod tests {
             "doc",
             "deny",
             "simulate",
+            "fuzz",
             "crash-points",
             "chaos",
         ];
@@ -261,7 +267,7 @@ mod tests {
         assert_eq!(
             parse(&words("--only tests")),
             Err("there is no stage `tests`; there are format, clippy, nextest, rows, doctest, \
-                 doc, deny, simulate, crash-points, chaos"
+                 doc, deny, simulate, fuzz, crash-points, chaos"
                 .to_owned())
         );
         assert!(parse(&words("--only")).unwrap_err().contains("needs a stage"));

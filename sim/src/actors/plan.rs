@@ -159,6 +159,7 @@ pub struct Plan {
 /// The master's timers: short, so that a world sees many of their ends.
 pub const TIMERS: Timers = Timers {
     heartbeat: Duration::from_secs(2),
+    idle_heartbeat: Duration::from_secs(6),
     lease: Duration::from_secs(12),
     kill_time: Duration::from_secs(2),
     grace: Duration::from_secs(20),
@@ -200,6 +201,8 @@ impl Plan {
                 drain: Duration::ZERO,
             },
             timers: TIMERS,
+            limits: Limits::default(),
+            store: StoreSettings::default(),
             workers,
             builders,
             up: UpSettings::default(),

@@ -141,7 +141,8 @@ impl Connection {
             Msg::Silence => {
                 let heartbeat = self.bus.timers.heartbeat;
                 let silent = self.bus.now().mono.since(self.bus.last_heard(self.session));
-                if silent >= heartbeat * DEAD_AFTER {
+                let beat = self.bus.beat(self.session).unwrap_or(heartbeat);
+                if silent >= beat * DEAD_AFTER {
                     self.bus.close(self.session, "nothing was heard of it");
                 }
                 self.bus.later(self.me, heartbeat, Msg::Silence);

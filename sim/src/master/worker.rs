@@ -15,7 +15,7 @@ use botmaster::protocol::json_v1::{
 };
 use botmaster::store::{Op, OpOutcome, Transaction};
 
-use crate::bus::{Addr, Bus};
+use crate::bus::{Addr, Alarm, Bus};
 use crate::message::*;
 use crate::watch::Seen;
 
@@ -46,6 +46,7 @@ pub struct Worker {
     askers: BTreeMap<ClaimId, SlotReply>,
     ordered: Option<Reply>,
     successor: Option<Rc<WorkerDoor>>,
+    alarm: Alarm,
 }
 
 impl Worker {
@@ -75,6 +76,7 @@ impl Worker {
             askers: BTreeMap::new(),
             ordered: None,
             successor: None,
+            alarm: Alarm::default(),
         }
     }
 
@@ -84,6 +86,7 @@ impl Worker {
         for effect in effects {
             self.perform(effect);
         }
+        self.alarm.set(&self.bus, self.me, self.core.next_deadline());
     }
 
     fn current(&self) -> Option<SessionId> {
@@ -125,7 +128,7 @@ impl Worker {
                             incarnation,
                             caps: vec!["resume/1".into()],
                             heartbeat_s: self.bus.timers.heartbeat.as_secs().max(1),
-                            idle_heartbeat_s: None,
+                            idle_heartbeat_s: Some(self.bus.timers.idle_heartbeat.as_secs().max(1)),
                             lease_s: self.bus.timers.lease.as_secs().max(1),
                             window: WINDOW,
                         },
@@ -290,6 +293,7 @@ impl Worker {
                     .into_iter()
                     .map(|item| Brought {
                         build: item.build,
+                        builder: item.builder,
                         command: item.command,
                         lost: item.state == InventoryState::Lost,
                     })
@@ -307,10 +311,17 @@ impl Worker {
                 Some((_, ping)) => self.bus.send(ping, Msg::Pong),
                 None => self.bus.see(Seen::Ignored("pong that nobody waits for")),
             },
-            WorkerFrame::Heartbeat { seq, running: _ } => {
-                if self.links.contains_key(&session) {
-                    self.bus.frame(session, MasterFrame::Heartbeat { seq });
+            WorkerFrame::PingFailed { id, message: _ } => {
+                if let Some((_, ping)) = self.pings.remove(&id) {
+                    self.bus.send(ping, Msg::PingLost);
                 }
+            }
+            WorkerFrame::Heartbeat { seq, running } => {
+                let timers = self.bus.timers;
+                let idle = running.is_empty();
+                let beat = if idle { timers.idle_heartbeat } else { timers.heartbeat };
+                self.bus.beats(session, beat);
+                self.heartbeat(session, seq);
             }
             WorkerFrame::BuildAccepted { build, epoch: _ } => {
                 self.on_start_answer(session, build, SeatNews::Accepted(build));
@@ -352,6 +363,27 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Confirmed once the store knows. The real actors write those of all
+    /// workers at once; here each has a write of its own.
+    fn heartbeat(&self, session: SessionId, seq: u64) {
+        let (true, Some(incarnation)) =
+            (self.links.contains_key(&session), self.core.incarnation())
+        else {
+            return;
+        };
+        let (seen, at) = (vec![(self.id, incarnation)], self.bus.now().wall);
+        let (bus, confirms) = (self.bus.clone(), MasterFrame::Heartbeat { seq });
+        self.bus.write(
+            Transaction::of(Op::SeeWorkers { seen, at }),
+            Box::new(move |written| match written {
+                Ok(_) => {
+                    bus.frame(session, confirms);
+                }
+                Err(_) => bus.see(Seen::Ignored("heartbeats that the store could not keep")),
+            }),
+        );
     }
 
     fn owned(&mut self, session: SessionId, build: BuildId) -> bool {
@@ -450,9 +482,15 @@ impl Worker {
                 self.bus.point();
                 let over = self.core.session().is_some();
                 self.links.insert(session, ());
-                self.step(Event::Hello { session, slots, instance });
+                let address = format!("{session:?}");
+                self.step(Event::Hello { session, slots, instance, address });
                 if self.core.session() == Some(session) {
                     self.bus.see(Seen::Hello { actor: self.me, worker: self.id, session, over });
+                }
+            }
+            Msg::Alarm(number) => {
+                if self.alarm.rings(number) {
+                    self.step(Event::DeadlineReached);
                 }
             }
             Msg::AttachWritten { session, outcome } => self.step(match outcome {
@@ -515,7 +553,8 @@ impl Worker {
                 self.step(Event::SeatRegistered { session, builder });
             }
             Msg::RegisterStart { build, builder } => {
-                if self.core.is_up() {
+                if let Some(session) = self.core.session().filter(|_| self.core.is_up()) {
+                    self.bus.beats(session, self.bus.timers.heartbeat);
                     self.starts.insert(build, builder);
                 }
             }

@@ -320,6 +320,7 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
         Op::DetachWorker { worker, incarnation, at } => {
             people::detach(tables, changes, *worker, *incarnation, *at)
         }
+        Op::SeeWorkers { seen, at } => people::see(tables, seen, *at),
         Op::SetWorker { worker, paused, graceful } => {
             people::set_worker(tables, changes, *worker, paused.as_ref(), *graceful)
         }

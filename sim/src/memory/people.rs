@@ -149,6 +149,18 @@ pub(super) fn detach(
     Ok(OpOutcome::Done)
 }
 
+pub(super) fn see(tables: &mut Tables, seen: &[(WorkerId, Incarnation)], at: WallTime) -> Done {
+    for (worker, incarnation) in seen {
+        let known = tables.workers.get(worker);
+        if let Some(record) = known.filter(|record| record.row.incarnation == *incarnation) {
+            let mut record = WorkerRecord::clone(record);
+            record.last_seen = at;
+            tables.workers.put(*worker, record);
+        }
+    }
+    Ok(OpOutcome::Done)
+}
+
 pub(super) fn set_worker(
     tables: &mut Tables,
     changes: &mut Vec<Change>,

@@ -156,7 +156,6 @@ impl World {
             Fault::WorkerDiskFull => {
                 self.struck(fault);
                 self.machines[machine].disk_full = true;
-                self.machines[machine].had_full_disk = true;
                 self.mend_after(Trouble::WorkerDisk(machine), 2_000, 40_000);
             }
             Fault::StuckCommands => {

@@ -115,18 +115,25 @@ fn finished(output: &mut Output<'_>, table: &Table, nothing: &str) -> Result<u8,
     Ok(FINE)
 }
 
+/// A worker's clock that is off by less is right.
+const SKEW_SHOWN_MS: i64 = 5_000;
+
 /// The workers.
 pub fn workers(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientError> {
     let rows = client.list("workers?order=name")?;
     let board = client.get("botmaster/board")?;
     let mut table = Table::new(&["WORKER", "STATE", "SLOTS", "VERSION", "ADDRESS", "REASON"]);
+    let mut turned_away = Vec::new();
     for row in &rows {
         let name = text(row, "name");
         let view = board.get("workers").and_then(|all| all.get(&name));
+        let refused = board.get("refused").and_then(|all| all.get(&name));
         if output.json {
-            output.value(&joined(row, "board", view))?;
+            let row = joined(row, "board", view);
+            output.value(&joined(&row, "refused", refused))?;
             continue;
         }
+        turned_away.extend(refused.map(|refused| refused_line(&name, refused)));
         let flag = |key: &str| row.get(key) == Some(&Value::Bool(true));
         let attached =
             row.get("connected_to").and_then(Value::as_array).is_some_and(|to| !to.is_empty());
@@ -140,6 +147,11 @@ pub fn workers(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientErr
         }
         if flag("graceful") {
             state.push("leaving".into());
+        }
+        let skew = view.and_then(|view| number(view, "clock_skew_ms"));
+        if let Some(skew) = skew.filter(|skew| attached && skew.abs() >= SKEW_SHOWN_MS) {
+            let way = if skew > 0 { "ahead" } else { "behind" };
+            state.push(format!("clock {} {way}", span(skew.abs() / 1000)));
         }
         let slots = view.map_or_else(
             || "-".into(),
@@ -155,7 +167,23 @@ pub fn workers(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientErr
             text(row, "pause_reason"),
         ]);
     }
-    finished(output, &table, "No worker is configured.")
+    finished(output, &table, "No worker is configured.")?;
+    turned_away.iter().try_for_each(|line| output.line(line))?;
+    Ok(FINE)
+}
+
+/// Why a worker was turned away, and until when.
+fn refused_line(name: &str, refused: &Value) -> String {
+    let (reason, address) = (text(refused, "reason"), text(refused, "address"));
+    let ago = |at: i64| span((now() - at / 1_000_000).max(0));
+    let how = match (number(refused, "until"), number(refused, "at")) {
+        (Some(until), _) if until / 1_000_000 > now() => {
+            format!("is turned away for another {}", span(until / 1_000_000 - now()))
+        }
+        (_, Some(at)) => format!("was turned away {} ago", ago(at)),
+        _ => "was turned away".into(),
+    };
+    printable(&format!("{name} {how}: {reason}; it came from {address}"))
 }
 
 /// Where a latent worker's instance stands: `latent`, `up for 3 min`,

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::time::Duration;
 
 use botmaster::core::ids::{BuildId, CommandId, Epoch, WorkerName};
@@ -21,7 +21,23 @@ pub struct RawWorker {
 
 impl RawWorker {
     pub fn dial(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::on(TcpStream::connect(address).unwrap())
+    }
+
+    /// The same from another address of this machine.
+    pub fn dial_from(address: SocketAddr, from: IpAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let stream = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.set_reuseaddr(true).unwrap();
+            socket.bind(SocketAddr::new(from, 0)).unwrap();
+            socket.connect(address).await.unwrap().into_std().unwrap()
+        });
+        stream.set_nonblocking(false).unwrap();
+        Self::on(stream)
+    }
+
+    fn on(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
         let lines = BufReader::new(stream.try_clone().unwrap());
         Self { stream, lines }
@@ -165,5 +181,7 @@ pub fn attach(name: &str, token: &str) -> WorkerFrame {
         caps: Some(vec!["shell/1".into()]),
         labels: BTreeMap::new(),
         info: BTreeMap::new(),
+        requires: Vec::new(),
+        clock: None,
     })
 }

@@ -119,6 +119,7 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
         Op::DetachWorker { worker, incarnation, at } => {
             people::detach(conn, changes, *worker, *incarnation, *at)
         }
+        Op::SeeWorkers { seen, at } => people::see(conn, seen, *at),
         Op::SetWorker { worker, paused, graceful } => {
             people::set_worker(conn, changes, *worker, paused.as_ref(), *graceful)
         }

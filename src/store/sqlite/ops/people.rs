@@ -175,6 +175,16 @@ pub(super) fn detach(
     Ok(OpOutcome::Done)
 }
 
+/// One statement a worker: a thousand of them take some milliseconds.
+pub(super) fn see(conn: &Connection, seen: &[(WorkerId, Incarnation)], at: WallTime) -> Done {
+    let mut update = conn
+        .prepare_cached("UPDATE workers SET last_seen = ?3 WHERE id = ?1 AND incarnation = ?2")?;
+    for (worker, incarnation) in seen {
+        update.execute([int(worker.0), int(incarnation.0), at.0])?;
+    }
+    Ok(OpOutcome::Done)
+}
+
 pub(super) fn set_worker(
     conn: &Connection,
     changes: &mut Vec<Change>,
