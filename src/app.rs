@@ -194,8 +194,12 @@ impl Master {
             .local_addr()
             .map_err(|error| StartError::Other(format!("no own address: {error}")))?;
         let greeter = Greeter::new(world, addr.clone().recipient());
-        let accepting =
-            actix_rt::spawn(door::accept(listener, greeter, door::room_for_workers(), board.clone()));
+        let accepting = actix_rt::spawn(door::accept(
+            listener,
+            greeter,
+            door::room_for_workers(),
+            board.clone(),
+        ));
         write_address(&dir, "http.addr", http)?;
         write_address(&dir, "listen.addr", listen)?;
         tracing::info!(%http, workers = %listen, data = %dir.display(), "the master serves");

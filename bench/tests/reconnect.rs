@@ -37,7 +37,9 @@ fn stop(mut master: RunningMaster) {
 fn board(http: SocketAddr) -> String {
     let mut stream = TcpStream::connect(http).unwrap();
     stream.set_read_timeout(Some(LIMIT)).unwrap();
-    let head = format!("GET /api/v2/botmaster/board HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n");
+    let head = format!(
+        "GET /api/v2/botmaster/board HTTP/1.1\r\nHost: {http}\r\nConnection: close\r\n\r\n"
+    );
     stream.write_all(head.as_bytes()).unwrap();
     let mut text = String::new();
     stream.read_to_string(&mut text).unwrap();
@@ -52,7 +54,10 @@ fn connected(http: SocketAddr) -> usize {
 /// How many workers are in each incarnation, among those that are there.
 fn in_incarnation(http: SocketAddr, number: u32) -> usize {
     let board = board(http);
-    [",", "}"].iter().map(|end| board.matches(&format!("\"incarnation\":{number}{end}")).count()).sum()
+    [",", "}"]
+        .iter()
+        .map(|end| board.matches(&format!("\"incarnation\":{number}{end}")).count())
+        .sum()
 }
 
 /// Waits until all are there; how long that took.
@@ -114,7 +119,9 @@ fn fa12_i19_all_workers_reconnect_at_the_same_moment() {
     let master = serve(folder.path(), Some((http, listen)));
     let served = begun.elapsed();
     let again = all_come(http, count);
-    println!("{count} workers: first {first:?}; restart {served:?}, and all are back after {again:?}");
+    println!(
+        "{count} workers: first {first:?}; restart {served:?}, and all are back after {again:?}"
+    );
     // Nobody misses a heartbeat meanwhile or comes a third time.
     let end = Instant::now() + 4 * Duration::from_secs(HEARTBEAT_S);
     while Instant::now() < end {

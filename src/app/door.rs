@@ -59,10 +59,13 @@ pub(super) async fn accept(listener: TcpListener, greeter: Greeter, room: usize,
         let place = match places.clone().try_acquire_owned() {
             Ok(place) => place,
             Err(_) => {
-                warn(&board, &format!(
-                    "all {room} connections that the limit of open files leaves to workers are taken; \
+                warn(
+                    &board,
+                    &format!(
+                        "all {room} connections that the limit of open files leaves to workers are taken; \
                      others wait: raise the limit (ulimit -n, or LimitNOFILE of the service)"
-                ));
+                    ),
+                );
                 let Ok(place) = places.clone().acquire_owned().await else { return };
                 place
             }

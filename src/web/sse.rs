@@ -125,10 +125,8 @@ fn listen(context: &WebContext, path: &str, last: Option<u64>) -> HttpResponse {
         (Some(last), _) => {
             let events = context.events.listen();
             let next = context.events.next_seq();
-            let _ = write!(
-                greeting,
-                "event: gap\ndata: {{\"last\": {last}, \"next\": {next}}}\n\n"
-            );
+            let _ =
+                write!(greeting, "event: gap\ndata: {{\"last\": {last}, \"next\": {next}}}\n\n");
             events
         }
         (None, _) => context.events.listen(),

@@ -25,7 +25,9 @@ use botmaster::provisioning::Provisioner;
 use botmaster::settings::*;
 use botmaster::store::logs::SqliteLogs;
 use botmaster::store::sqlite::SqliteStore;
-use botmaster::store::{LogRow, OnLoaded, OnWritten, Op, OpOutcome, StateStore, StoreError, Transaction};
+use botmaster::store::{
+    LogRow, OnLoaded, OnWritten, Op, OpOutcome, StateStore, StoreError, Transaction,
+};
 use rusqlite::Connection;
 use tempfile::TempDir;
 

@@ -177,7 +177,9 @@ impl Yard {
         for (kind, count) in self.house.board.all().ignored {
             // Orders of magnitude: each new one is news.
             let size = u64::BITS - count.leading_zeros();
-            heard.features.insert(u64::from(crc32fast::hash(kind.as_bytes())) << 8 | u64::from(size));
+            heard
+                .features
+                .insert(u64::from(crc32fast::hash(kind.as_bytes())) << 8 | u64::from(size));
         }
         self.all_is_well();
         heard.features

@@ -14,12 +14,38 @@ pub fn golden(side: &str) -> Vec<Vec<u8>> {
 }
 
 const NUMBERS: [&str; 12] = [
-    "0", "1", "2", "-1", "4294967296", "9007199254740993", "18446744073709551615",
-    "18446744073709551616", "1e309", "0.5", "1e3", "-0",
+    "0",
+    "1",
+    "2",
+    "-1",
+    "4294967296",
+    "9007199254740993",
+    "18446744073709551615",
+    "18446744073709551616",
+    "1e309",
+    "0.5",
+    "1e3",
+    "-0",
 ];
 const WORDS: [&str; 18] = [
-    "a", "b", "c-1-0", "c-2-0", "c-1-1", "stdio", "../x", "/etc/passwd", "", "\\u0000", "\\ud800",
-    "\u{202e}", "waiting", "running", "finished", "lost", "continue", "abandon",
+    "a",
+    "b",
+    "c-1-0",
+    "c-2-0",
+    "c-1-1",
+    "stdio",
+    "../x",
+    "/etc/passwd",
+    "",
+    "\\u0000",
+    "\\ud800",
+    "\u{202e}",
+    "waiting",
+    "running",
+    "finished",
+    "lost",
+    "continue",
+    "abandon",
 ];
 
 /// One of them.
@@ -124,7 +150,8 @@ fn replace_number(input: &mut Vec<u8>, rng: &mut Rng) {
     }
     let at = *one(rng, &starts);
     let end = input[at..].iter().position(|byte| !digits(byte)).map_or(input.len(), |n| at + n);
-    let number = if rng.index(3) == 0 { rng.index(8).to_string() } else { one(rng, &NUMBERS).to_string() };
+    let number =
+        if rng.index(3) == 0 { rng.index(8).to_string() } else { one(rng, &NUMBERS).to_string() };
     input.splice(at..end, number.into_bytes());
 }
 

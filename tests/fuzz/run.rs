@@ -28,8 +28,9 @@ pub type Features = BTreeSet<u64>;
 
 /// How long new inputs are made: `FUZZ_SECONDS`.
 pub fn span() -> Duration {
-    std::env::var("FUZZ_SECONDS")
-        .map_or(USUAL, |text| Duration::from_secs_f64(text.parse().expect("FUZZ_SECONDS: a number")))
+    std::env::var("FUZZ_SECONDS").map_or(USUAL, |text| {
+        Duration::from_secs_f64(text.parse().expect("FUZZ_SECONDS: a number"))
+    })
 }
 
 /// The first seed: `FUZZ_SEED`, or another one each time.

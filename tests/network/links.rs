@@ -203,7 +203,8 @@ fn fp04_a_stopped_worker_program_holds_up_nobody() {
 
 #[test]
 fn fp10_fb02_cut_between_pong_and_start_is_started_again() {
-    for cut in [Cut::After(Way::Up, "\"t\":\"pong\""), Cut::Before(Way::Down, "\"t\":\"start_build\"")]
+    for cut in
+        [Cut::After(Way::Up, "\"t\":\"pong\""), Cut::Before(Way::Down, "\"t\":\"start_build\"")]
     {
         let place = place_with(PATIENT, &noted());
         let master = place.master();
