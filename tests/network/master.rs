@@ -232,12 +232,47 @@ fn fm13_i14_out_of_descriptors_those_who_are_there_go_on_and_it_ends_by_itself()
     until("the banner is gone", || {
         master.board()["warnings"]["descriptors"].is_null().then_some(())
     });
-    // Browsers that hold all of their part do not touch the workers.
-    let browsers = hoard(master.http, 300);
     place.open("go");
-    drop(browsers);
     master.ended_as("b", 1, 0);
     assert_counted(&master.log("b", 1, 0, 'o'));
+    assert_eq!(master.board()["workers"]["w"]["incarnation"], 1);
+}
+
+#[test]
+fn fm13_i14_browsers_that_take_all_of_their_part_leave_workers_and_store_theirs() {
+    let place = Place::new("");
+    place.configure_all(&format!(
+        "{QUICK}{}{}{}",
+        worker("w", 1),
+        worker("late", 1),
+        builder("b", "w", &[&format!("{}; seq 1 20000", counting("go"))]),
+    ));
+    let master = master_with_descriptors(&place, 200);
+    let _w = master.worker("w", 1);
+    master.force("b");
+    master.said("b", 1, 0, "line 1");
+    let held: Vec<TcpStream> = (0..300).map(|_| TcpStream::connect(master.http).unwrap()).collect();
+    // The build goes on, and a worker that is new comes in.
+    let _late = master.worker("late", 1);
+    place.open("go");
+    // Browsers that ask for nothing are sent away in the end, and the next ones
+    // are answered again: by itself, while those hold on to what they have.
+    let board = until("somebody is answered", || {
+        let mut stream = TcpStream::connect(master.http).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+        let path = "/api/v2/botmaster/board";
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        text.contains("200 OK").then_some(text)
+    });
+    drop(held);
+    assert!(board.contains("\"late\""), "{board}");
+    until("the late one is in", || {
+        (master.board()["workers"]["late"]["connected"] == true).then_some(())
+    });
+    master.ended_as("b", 1, 0);
     assert_eq!(master.board()["workers"]["w"]["incarnation"], 1);
 }
 
