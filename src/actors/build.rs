@@ -17,6 +17,7 @@ use crate::core::time::{Timestamp, WallTime};
 use crate::core::values::{
     BuildResult, CheckoutMode, Program, Properties, Property, StepKind, StepSpec,
 };
+use crate::core::views::Away;
 use crate::faults;
 use crate::messages::*;
 use crate::protocol::json_v1::{
@@ -36,13 +37,23 @@ pub struct BuildOrder {
     /// The worker's connection, when it is there.
     pub link: Option<WorkerLink>,
     /// A build of an earlier master: its steps so far.
-    pub recovered: Option<Vec<(StepRow, Vec<LogRow>)>>,
+    pub recovered: Option<Recovered>,
     /// What is expected of it, to be kept when it starts.
     pub expected: Option<Prediction>,
     /// Who hears of its life.
     pub builder: Recipient<BuilderEvent>,
     /// Who hears of its end.
     pub finished: Recipient<BuildFinished>,
+}
+
+/// What is known of a build of an earlier master.
+pub struct Recovered {
+    /// Its steps so far.
+    pub steps: Vec<(StepRow, Vec<LogRow>)>,
+    /// When it started.
+    pub started_at: WallTime,
+    /// How long nobody else may have it, whatever the grace is.
+    pub hold: Duration,
 }
 
 /// Another Builder looks after the build from now on: the one that started it
@@ -65,7 +76,7 @@ pub struct Build {
     properties: Properties,
     worker: Arc<WorkerHandle>,
     link: Option<WorkerLink>,
-    recovered: Option<Vec<(StepRow, Vec<LogRow>)>>,
+    recovered: Option<Recovered>,
     prediction: Option<Prediction>,
     builder: Recipient<BuilderEvent>,
     finished: Recipient<BuildFinished>,
@@ -87,6 +98,8 @@ pub struct Build {
     continuing: Option<Vec<MasterFrame>>,
     /// The worker's new number, until the store knows that the build is its.
     unadopted: Option<Incarnation>,
+    /// As the builder was told last.
+    away: Option<Away>,
     begun: bool,
 }
 
@@ -148,6 +161,7 @@ impl Build {
             requeued: Vec::new(),
             continuing: None,
             unadopted: None,
+            away: None,
             begun: false,
         }
     }
@@ -201,11 +215,18 @@ impl Build {
                     self.builder.do_send(BuilderEvent(ToBuilder::Started { claim, number }));
                 }
             }
-            Effect::TellAway(orphaned) => {
-                if orphaned {
+            Effect::TellAway(away) => {
+                if away.is_some() {
                     self.link = None;
                 }
-                self.builder.do_send(BuilderEvent(ToBuilder::Orphaned { claim, orphaned }));
+                self.away = away;
+                self.builder.do_send(BuilderEvent(ToBuilder::Orphaned { claim, away }));
+            }
+            Effect::AskSilence { command } => {
+                let now = self.world.clock.now().mono;
+                let wrote = self.link.as_ref().and_then(|link| link.logs().wrote(&command));
+                let since = wrote.map(|at| now.since(at));
+                ctx.notify(BuildEvent(Event::Silent { command, since }));
             }
             Effect::DropConnection(reason) => {
                 if let Some(link) = &self.link {
@@ -275,6 +296,7 @@ impl Build {
                 build,
                 incarnation,
                 properties: Arc::new(self.properties.clone()),
+                grace: order.config.grace,
                 at,
             }),
             Record::StartStep { index } => {
@@ -487,7 +509,8 @@ impl Build {
         );
     }
 
-    fn recover(&mut self, steps: Vec<(StepRow, Vec<LogRow>)>, ctx: &mut Context<Self>) {
+    fn recover(&mut self, known: Recovered, ctx: &mut Context<Self>) {
+        let Recovered { steps, started_at, hold } = known;
         let results = steps
             .iter()
             .filter_map(|(step, _)| Some((step.number as usize, step.results?)))
@@ -512,7 +535,9 @@ impl Build {
         if let Some(log) = &self.log {
             self.world.logs.reopen(log.clone(), Box::new(|_| {}));
         }
-        self.step(Event::Recover { last_step, results, times, step_ran }, ctx);
+        let ran = u64::try_from(now.0.saturating_sub(started_at.0)).unwrap_or_default();
+        let ran = Duration::from_micros(ran);
+        self.step(Event::Recover { last_step, results, times, step_ran, ran, hold }, ctx);
     }
 }
 
@@ -546,7 +571,7 @@ impl Actor for Build {
             },
         });
         match self.recovered.take() {
-            Some(steps) => self.recover(steps, ctx),
+            Some(known) => self.recover(known, ctx),
             None => self.step(Event::Begin, ctx),
         }
     }
@@ -591,8 +616,9 @@ impl Handler<NewParent> for Build {
         if let Some(number) = self.number {
             self.builder.do_send(BuilderEvent(ToBuilder::Started { claim, number }));
         }
-        if self.core.is_away() {
-            self.builder.do_send(BuilderEvent(ToBuilder::Orphaned { claim, orphaned: true }));
+        if self.away.is_some() {
+            let away = self.away;
+            self.builder.do_send(BuilderEvent(ToBuilder::Orphaned { claim, away }));
         }
         MessageResult(claim)
     }

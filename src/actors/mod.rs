@@ -15,7 +15,9 @@ mod slave_builder;
 mod worker;
 mod worker_connection;
 
-pub use bot_master::{BotMaster, Drain, LetInstancesGo, Parts, Stop, WaitReady, declare, declared};
+pub use bot_master::{
+    BotMaster, Drain, GrantLeases, LetInstancesGo, Parts, Stop, WaitReady, declare, declared,
+};
 pub use build::Build;
 pub use builder::Builder;
 pub use latent_slave_builder::LatentSlaveBuilder;

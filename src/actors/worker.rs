@@ -10,6 +10,7 @@ use actix::{
 };
 use tokio::sync::oneshot;
 
+mod grant;
 mod latent;
 
 use super::runtime::{Alarm, World};
@@ -17,7 +18,7 @@ use crate::core::builder::Event as ToBuilder;
 use crate::core::ids::*;
 use crate::core::instance;
 use crate::core::slave_builder::CommandVersions;
-use crate::core::values::WorkerConfig;
+use crate::core::values::{BuildResult, WorkerConfig};
 use crate::core::views::WorkerView;
 use crate::core::worker::{Brought, Effect, Event, WorkerCore};
 use crate::faults;
@@ -55,6 +56,8 @@ pub struct Worker {
     successor: Option<Arc<WorkerHandle>>,
     alarm: Alarm,
     latent: latent::LatentParts,
+    /// The connection that has a longer lease because the master stops.
+    granted: Option<SessionId>,
 }
 
 /// The store answered an attach.
@@ -104,6 +107,7 @@ impl Worker {
             successor: None,
             alarm: Alarm::default(),
             latent: latent::LatentParts::default(),
+            granted: None,
         }
     }
 
@@ -148,6 +152,7 @@ impl Worker {
                 paused,
                 graceful,
                 address,
+                quarantine: self.core.quarantine_view(self.world.clock.now()),
                 instance: self.core.instance_view(self.world.clock.now()),
             },
         );
@@ -415,7 +420,9 @@ impl Worker {
                 None => self.world.ignored("pong that nobody waits for"),
             },
             WorkerFrame::Heartbeat { seq, running: _ } => {
-                if let Some(link) = self.link(session) {
+                if let Some(link) = self.link(session)
+                    && self.granted != Some(session)
+                {
                     link.send(&MasterFrame::Heartbeat { seq });
                 }
             }
@@ -717,6 +724,10 @@ impl Handler<ForgetBuild> for Worker {
                 }),
                 None => self.abandon(forget.build, None),
             }
+        }
+        // Only builds that are queued again end so.
+        if forget.result == Some(BuildResult::Retry.word()) {
+            self.step(Event::BuildLost { build: forget.build }, ctx);
         }
         self.step(Event::BuildForgotten { build: forget.build }, ctx);
     }

@@ -10,8 +10,10 @@ use super::instance::{self, InstanceCore, Known};
 use super::time::Timestamp;
 use super::values::{Provider, WorkerConfig};
 
+mod grant;
 mod latent;
 mod looks;
+mod quarantine;
 mod slots;
 mod yields;
 
@@ -120,6 +122,12 @@ pub enum Event {
     BuilderBroken(BuilderName),
     /// The build ended.
     BuildForgotten {
+        /// Which.
+        build: BuildId,
+    },
+    /// A build was lost with this worker and is queued again. Its end is told
+    /// besides.
+    BuildLost {
         /// Which.
         build: BuildId,
     },
@@ -413,6 +421,7 @@ pub struct WorkerCore {
     paused: bool,
     leaving: bool,
     retired: bool,
+    quarantine: quarantine::Quarantine,
     now: Timestamp,
     /// A latent worker's instance.
     latent: Option<InstanceCore>,
@@ -451,6 +460,7 @@ impl WorkerCore {
             paused,
             leaving: false,
             retired: false,
+            quarantine: quarantine::Quarantine::default(),
         }
     }
 
@@ -519,6 +529,7 @@ impl WorkerCore {
                     self.freed(fx);
                 }
             }
+            Event::BuildLost { build } => self.on_build_lost(build, fx),
             Event::Abandoned { build } => {
                 if self.abandoning.remove(&build) {
                     self.freed(fx);
@@ -626,6 +637,7 @@ impl WorkerCore {
             return;
         }
         self.link = Link::Inventory { session, incarnation };
+        self.quarantine.attached();
         // A worker that left on request and came back is welcome again.
         if self.leaving {
             self.leaving = false;
@@ -777,6 +789,7 @@ impl WorkerCore {
     fn on_pause_stored(&mut self, paused: bool, fx: &mut Vec<Effect>) {
         self.paused = paused;
         if !paused {
+            self.quarantine.release();
             if self.leaving {
                 self.leaving = false;
                 fx.push(Effect::StoreStays);

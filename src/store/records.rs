@@ -2,13 +2,15 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use crate::core::builder::{Prediction, QueuedEta};
 use crate::core::ids::*;
+use crate::core::lease::Grant;
 use crate::core::time::WallTime;
-use crate::core::values::{BuildResult, Factory, Properties, SourceStamp};
+use crate::core::values::{BuildResult, Factory, Loss, Properties, SourceStamp};
 
 /// A builder that is or was configured.
 #[derive(Clone, PartialEq, Debug)]
@@ -142,6 +144,8 @@ pub struct RequestWithSet {
     pub row: Arc<RequestRow>,
     /// Of its set.
     pub set: SetPart,
+    /// How builds of it were lost with their workers, in order.
+    pub losses: Arc<[Loss]>,
 }
 
 /// Where a request stands.
@@ -260,6 +264,11 @@ pub struct OpenBuild {
     pub factory: Arc<Factory>,
     /// Steps begun so far, each with its logs.
     pub steps: Vec<(StepRow, Vec<LogRow>)>,
+    /// How long its worker might be away when it began.
+    pub grace: Duration,
+    /// The longer lease that a planned stop gave its worker, which has not
+    /// attached since.
+    pub grant: Option<Grant>,
 }
 
 /// Everything a Builder is rebuilt from.
@@ -438,6 +447,9 @@ pub enum Op {
         incarnation: Incarnation,
         /// The build's properties.
         properties: Arc<Properties>,
+        /// How long its worker may be away: kept, so that a later master with
+        /// other settings does not give the build up too early.
+        grace: Duration,
         /// When.
         at: WallTime,
     },
@@ -564,6 +576,15 @@ pub enum Op {
         incarnation: Incarnation,
         /// When.
         at: WallTime,
+    },
+    /// A planned stop gives a worker a longer lease, until it attaches again.
+    GrantLease {
+        /// Which.
+        worker: WorkerId,
+        /// The incarnation that gets it; a later one gets nothing.
+        incarnation: Incarnation,
+        /// How long, and from when.
+        grant: Grant,
     },
     /// Sets what survives a restart about a worker.
     SetWorker {

@@ -90,13 +90,16 @@ impl WorkerCore {
     pub fn handle_at(&mut self, now: Timestamp, event: Event, fx: &mut Vec<Effect>) {
         self.now = self.now.max(now);
         self.take_in(event, fx);
+        self.end_quarantine(fx);
         self.look_after_instance(fx);
     }
 
-    /// When a latent worker's `Instance(DeadlineReached)` is due.
+    /// When `Instance(DeadlineReached)` is due: for a latent worker's instance,
+    /// or because a worker was set aside until then.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.latent.as_ref().and_then(InstanceCore::next_deadline)
+        let instance = self.latent.as_ref().and_then(InstanceCore::next_deadline);
+        [instance, self.quarantine.until()].into_iter().flatten().min()
     }
 
     /// The instance knows at once who uses it: that is what its idle timer is
@@ -222,6 +225,7 @@ impl WorkerCore {
             && !matches!(self.link, Link::Up { .. })
             && !self.paused
             && !self.retired
+            && !self.is_set_aside()
             && self.used() < self.config.max_builds as usize
     }
 

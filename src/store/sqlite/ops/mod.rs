@@ -38,6 +38,7 @@ pub(super) fn is_one_statement(op: &Op) -> bool {
             | Op::SetPriority { .. }
             | Op::AttachWorker { .. }
             | Op::DetachWorker { .. }
+            | Op::GrantLease { .. }
             | Op::SetWorker { .. }
             | Op::SaveExpectations { .. }
             | Op::Predict { .. }
@@ -80,8 +81,9 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
         Op::CancelClaimed { build, requests, head, at } => {
             claims::cancel_claimed(conn, changes, *build, requests, *head, *at)
         }
-        Op::StartBuild { build, incarnation, properties, at } => {
-            running::start(conn, changes, *build, *incarnation, properties, *at)
+        Op::StartBuild { build, incarnation, properties, grace, at } => {
+            let start = running::Start { properties, grace: *grace, at: *at };
+            running::start(conn, changes, *build, *incarnation, &start)
         }
         Op::AdoptBuild { build, incarnation } => running::adopt(conn, *build, *incarnation),
         Op::DescribeBuild { build, state_string } => {
@@ -118,6 +120,9 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
         Op::AttachWorker { worker, info, at } => people::attach(conn, changes, *worker, info, *at),
         Op::DetachWorker { worker, incarnation, at } => {
             people::detach(conn, changes, *worker, *incarnation, *at)
+        }
+        Op::GrantLease { worker, incarnation, grant } => {
+            people::grant_lease(conn, *worker, *incarnation, grant)
         }
         Op::SetWorker { worker, paused, graceful } => {
             people::set_worker(conn, changes, *worker, paused.as_ref(), *graceful)

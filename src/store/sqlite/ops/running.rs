@@ -1,6 +1,7 @@
 //! A build's start and what changes while it runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -9,7 +10,7 @@ use crate::core::ids::*;
 use crate::core::time::WallTime;
 use crate::core::values::Properties;
 use crate::store::sqlite::errors::OpError;
-use crate::store::sqlite::rows::{self, build_columns, int, to_json};
+use crate::store::sqlite::rows::{self, build_columns, int, micros, to_json};
 use crate::store::*;
 
 /// Reads one build.
@@ -38,13 +39,19 @@ fn word(state: BuildState) -> &'static str {
     }
 }
 
+/// How a build starts.
+pub(super) struct Start<'a> {
+    pub properties: &'a Arc<Properties>,
+    pub grace: Duration,
+    pub at: WallTime,
+}
+
 pub(super) fn start(
     conn: &Connection,
     changes: &mut Vec<Change>,
     build: BuildId,
     incarnation: Incarnation,
-    properties: &Arc<Properties>,
-    at: WallTime,
+    start: &Start<'_>,
 ) -> Done {
     let mut row = find(conn, build)?;
     if row.incarnation == incarnation && row.state == BuildState::Running {
@@ -64,19 +71,20 @@ pub(super) fn start(
         .execute([builder, number])?;
     row.state = BuildState::Running;
     row.number = Some(BuildNumber(rows::id(number)));
-    row.started_at = at;
+    row.started_at = start.at;
     row.state_string = "building".into();
-    row.properties = properties.clone();
+    row.properties = start.properties.clone();
     conn.prepare_cached(
         "UPDATE builds SET state = 1, number = ?2, started_at = ?3, state_string = ?4, \
-         properties = ?5 WHERE id = ?1",
+         properties = ?5, grace = ?6 WHERE id = ?1",
     )?
     .execute(params![
         int(build.0),
         number,
-        at.0,
+        start.at.0,
         row.state_string,
-        to_json(properties.as_ref())?
+        to_json(start.properties.as_ref())?,
+        micros(start.grace)
     ])?;
     let row = Arc::new(row);
     changes.push(Change::BuildNew(row.clone()));
