@@ -28,6 +28,8 @@ pub struct Timers {
     pub kill_time: Duration,
     /// How long a worker may be away.
     pub grace: Duration,
+    /// How long a worker goes on after a planned stop.
+    pub stop_lease: Duration,
     /// How long an attach may take.
     pub attach_timeout: Duration,
     /// A person's ping.
@@ -70,6 +72,7 @@ impl Timers {
             lease,
             kill_time,
             grace: least + second * one_of(rng, &[0, 1, 10, 40]),
+            stop_lease: one_of(rng, &[Duration::ZERO, lease * 2, lease + 60 * second]),
             attach_timeout: second * one_of(rng, &[1, 5, 30]),
             ping_timeout: second * one_of(rng, &[1, 5, 30]),
             handshake: second * one_of(rng, &[2, 10]),
@@ -117,6 +120,9 @@ pub fn draw_builder(
     timers: &Timers,
 ) -> BuilderConfig {
     let factory = draw_factory(rng);
+    // One in five has a lease of its own.
+    let longer = one_of(rng, &[0, 0, 0, 0, 40]);
+    let lease = timers.lease + Duration::from_secs(longer);
     BuilderConfig {
         name: name.into(),
         builddir: name.into(),
@@ -134,8 +140,8 @@ pub fn draw_builder(
             rng,
             &[OnLost::Requeue, OnLost::Requeue, OnLost::Requeue, OnLost::Fail, OnLost::Wait],
         ),
-        lease: timers.lease,
-        grace: timers.grace,
+        lease,
+        grace: timers.grace + (lease - timers.lease) * 11 / 10,
         max_time: None,
         infra_retries: one_of(rng, &[3, 3, 10, 1]),
         queue_limit: one_of(rng, &[4, 20, 1000]),

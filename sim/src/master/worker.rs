@@ -2,11 +2,14 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use botmaster::core::build::{CommandEnd, Event as ToBuild};
 use botmaster::core::ids::*;
+use botmaster::core::instance;
+use botmaster::core::lease::Grant;
 use botmaster::core::planted;
-use botmaster::core::values::WorkerConfig;
+use botmaster::core::values::{BuildResult, WorkerConfig};
 use botmaster::core::worker::{Brought, Effect, Event, WorkerCore};
 use botmaster::messages::WorkerOrder;
 use botmaster::protocol::json_v1::{
@@ -15,7 +18,7 @@ use botmaster::protocol::json_v1::{
 };
 use botmaster::store::{Op, OpOutcome, Transaction};
 
-use crate::bus::{Addr, Bus};
+use crate::bus::{Addr, Alarm, Bus};
 use crate::message::*;
 use crate::watch::Seen;
 
@@ -46,6 +49,8 @@ pub struct Worker {
     askers: BTreeMap<ClaimId, SlotReply>,
     ordered: Option<Reply>,
     successor: Option<Rc<WorkerDoor>>,
+    alarm: Alarm,
+    granted: Option<SessionId>,
 }
 
 impl Worker {
@@ -75,6 +80,8 @@ impl Worker {
             askers: BTreeMap::new(),
             ordered: None,
             successor: None,
+            alarm: Alarm::default(),
+            granted: None,
         }
     }
 
@@ -84,6 +91,7 @@ impl Worker {
         for effect in effects {
             self.perform(effect);
         }
+        self.alarm.set(&self.bus, self.me, self.core.next_deadline());
     }
 
     fn current(&self) -> Option<SessionId> {
@@ -308,7 +316,7 @@ impl Worker {
                 None => self.bus.see(Seen::Ignored("pong that nobody waits for")),
             },
             WorkerFrame::Heartbeat { seq, running: _ } => {
-                if self.links.contains_key(&session) {
+                if self.links.contains_key(&session) && self.granted != Some(session) {
                     self.bus.frame(session, MasterFrame::Heartbeat { seq });
                 }
             }
@@ -446,6 +454,20 @@ impl Worker {
     pub fn handle(&mut self, msg: Msg) {
         match msg {
             Msg::Started => {}
+            Msg::Alarm(number) => {
+                if self.alarm.rings(number) {
+                    self.step(Event::Instance(instance::Event::DeadlineReached));
+                }
+            }
+            Msg::GrantLease(lease) => self.grant(lease),
+            Msg::GrantWritten { session, lease, stored } => {
+                let current = self.core.session() == Some(session);
+                let told = stored || planted::is("fm03_told_before_stored");
+                if current && told && self.links.contains_key(&session) {
+                    self.bus.frame(session, MasterFrame::Lease { lease_s: lease.as_secs() });
+                    self.bus.close(session, "the master stops");
+                }
+            }
             Msg::Hello { session, slots, instance } => {
                 self.bus.point();
                 let over = self.core.session().is_some();
@@ -557,6 +579,19 @@ impl Worker {
         }
     }
 
+    fn grant(&mut self, lease: Duration) {
+        let Some((session, incarnation)) = self.core.grant_for() else { return };
+        self.granted = Some(session);
+        let grant = Grant { lease, given: self.bus.boot_time() };
+        let (bus, me) = (self.bus.clone(), self.me);
+        self.bus.write(
+            Transaction::of(Op::GrantLease { worker: self.id, incarnation, grant }),
+            Box::new(move |written| {
+                bus.send(me, Msg::GrantWritten { session, lease, stored: written.is_ok() });
+            }),
+        );
+    }
+
     fn forget(&mut self, build: BuildId, result: Option<&'static str>) {
         if let Some(door) = &self.successor {
             self.bus.send(door.addr, Msg::ForgetBuild { build, result });
@@ -575,6 +610,9 @@ impl Worker {
                 None => self.abandon(build, None),
             }
         }
+        if result == Some(BuildResult::Retry.word()) {
+            self.step(Event::BuildLost { build });
+        }
         self.step(Event::BuildForgotten { build });
     }
 
@@ -582,6 +620,7 @@ impl Worker {
     pub fn restarting(&mut self) {
         self.askers.clear();
         self.ordered = None;
+        self.alarm.rang();
         for session in self.links.keys() {
             self.bus.close(*session, "the master's part for it had to be started again");
         }

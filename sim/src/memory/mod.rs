@@ -147,6 +147,8 @@ impl MemoryStore {
             stop: build.stop.clone(),
             factory: factory.clone(),
             steps: steps.collect(),
+            grace: build.grace,
+            grant: self.tables.worker(build.row.worker)?.grant.clone(),
         })
     }
 
@@ -279,8 +281,9 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
         Op::CancelClaimed { build, requests, head, at } => {
             claims::cancel_claimed(tables, changes, *build, requests, *head, *at)
         }
-        Op::StartBuild { build, incarnation, properties, at } => {
-            running::start(tables, changes, *build, *incarnation, properties, *at)
+        Op::StartBuild { build, incarnation, properties, grace, at } => {
+            let start = running::Start { properties, grace: *grace, at: *at };
+            running::start(tables, changes, *build, *incarnation, &start)
         }
         Op::AdoptBuild { build, incarnation } => running::adopt(tables, *build, *incarnation),
         Op::DescribeBuild { build, state_string } => {
@@ -319,6 +322,9 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
         }
         Op::DetachWorker { worker, incarnation, at } => {
             people::detach(tables, changes, *worker, *incarnation, *at)
+        }
+        Op::GrantLease { worker, incarnation, grant } => {
+            people::grant_lease(tables, *worker, *incarnation, grant)
         }
         Op::SetWorker { worker, paused, graceful } => {
             people::set_worker(tables, changes, *worker, paused.as_ref(), *graceful)

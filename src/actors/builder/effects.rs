@@ -615,7 +615,7 @@ impl Builder {
         if self.core.is_retired() || matches!(self.mode, Mode::Succeeding { .. }) {
             return;
         }
-        let mut view = self.core.view(self.world().clock.now().wall);
+        let mut view = self.core.view();
         view.restarts = self.restarts;
         self.world().board.show_builder(self.name(), view);
     }

@@ -153,6 +153,7 @@ impl BuilderCore {
     pub fn succeed(config: Arc<BuilderConfig>, from: Handover, now: Now) -> Self {
         Self {
             now: now.mono,
+            wall: now.wall,
             queue: from.queue.with_merge(config.merge.clone()),
             loaded_through: from.loaded_through,
             seats: from.seats,

@@ -153,6 +153,8 @@ pub struct BuilderCore {
     config: Arc<BuilderConfig>,
     rng: Rng,
     now: Timestamp,
+    /// As `now`, for what people see.
+    wall: WallTime,
     queue: Queue,
     loaded_through: RequestId,
     seats: BTreeMap<WorkerName, Seat>,
@@ -200,6 +202,7 @@ impl BuilderCore {
             generation,
             rng,
             now: Timestamp::default(),
+            wall: WallTime::default(),
             queue: Queue::merging(config.merge.clone()),
             config,
             loaded_through: RequestId(0),
@@ -224,6 +227,7 @@ impl BuilderCore {
     /// Takes in one event; what shall be done is pushed onto `fx`, in order.
     pub fn handle(&mut self, now: Now, event: Event, fx: &mut Vec<Effect>) {
         self.now = self.now.max(now.mono);
+        self.wall = now.wall;
         match event {
             Event::Enqueue(requests) => self.on_enqueue(requests),
             Event::Cancel { request, reason, reply } => {
@@ -415,7 +419,7 @@ impl BuilderCore {
 
     /// What people may see.
     #[must_use]
-    pub fn view(&self, wall: WallTime) -> BuilderView {
+    pub fn view(&self) -> BuilderView {
         let own = self.builds.values().map(|build| ActiveBuildView {
             build: build.build,
             number: build.number,
@@ -446,7 +450,7 @@ impl BuilderCore {
                 .iter()
                 .map(|(worker, seat)| (worker.clone(), self.seat_word(seat)))
                 .collect(),
-            pauses: self.pause_views(wall),
+            pauses: self.pause_views(),
             max_builds: self.config.max_builds,
             expected: self.expectations.total(),
             broken: None,

@@ -242,11 +242,11 @@ impl BuilderCore {
 
     /// Workers that are left alone because starts on them failed (fault row
     /// FB07).
-    pub(super) fn pause_views(&self, wall: WallTime) -> BTreeMap<WorkerName, PauseView> {
+    pub(super) fn pause_views(&self) -> BTreeMap<WorkerName, PauseView> {
         let shown = |(worker, pause): (&WorkerName, &Pause)| {
             let reason = pause.reason.clone().filter(|_| pause.until > self.now)?;
             let rest = i64::try_from(pause.until.since(self.now).as_micros()).unwrap_or(i64::MAX);
-            let until = WallTime(wall.0.saturating_add(rest));
+            let until = WallTime(self.wall.0.saturating_add(rest));
             Some((worker.clone(), PauseView { until, reason }))
         };
         self.pauses.iter().filter_map(shown).collect()
