@@ -298,7 +298,6 @@ pub struct BuildCore {
     away: Option<Timestamp>,
     /// Nobody else may have it before this.
     held_until: Option<Timestamp>,
-    now: Now,
     properties: Vec<(String, String)>,
 }
 
@@ -324,7 +323,6 @@ impl BuildCore {
             kill_by: None,
             away: None,
             held_until: None,
-            now: Now::default(),
             properties: Vec::new(),
         }
     }
@@ -333,8 +331,7 @@ impl BuildCore {
     /// says.
     pub fn handle(&mut self, now: Now, event: Event, fx: &mut Vec<Effect>) {
         let (before, heard) = (Work::from(self.phase), Hears::from(&event));
-        self.now = now;
-        self.take(now.mono, event, fx);
+        self.take(now, event, fx);
         let after = Work::from(self.phase);
         assert!(
             transitions::allows(WORK_TABLE, &before, &heard, &after),
@@ -348,7 +345,8 @@ impl BuildCore {
         self.phase.into()
     }
 
-    fn take(&mut self, now: Timestamp, event: Event, fx: &mut Vec<Effect>) {
+    fn take(&mut self, present: Now, event: Event, fx: &mut Vec<Effect>) {
+        let now = present.mono;
         if self.phase == Phase::Over {
             fx.push(Effect::Ignored("news of a build that is over"));
             return;
@@ -366,7 +364,7 @@ impl BuildCore {
                 self.clocks.begins(now, ran, self.order.config.max_time);
                 self.held_until = Some(now + hold);
                 self.on_recover(now, last_step, results, step_ran);
-                fx.push(Effect::TellAway(Some(self.away_span(now))));
+                fx.push(Effect::TellAway(Some(self.away_span(present))));
             }
             Event::Written => self.on_written(now, fx),
             Event::WriteFailed { transient, error: _ } => {
@@ -390,7 +388,7 @@ impl BuildCore {
             Event::Away => {
                 if self.away.is_none() {
                     self.away = Some(now);
-                    fx.push(Effect::TellAway(Some(self.away_span(now))));
+                    fx.push(Effect::TellAway(Some(self.away_span(present))));
                 }
                 if self.halt.is_some() {
                     // It shall stop and its worker cannot be told: it ends

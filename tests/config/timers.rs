@@ -45,7 +45,7 @@ fn timers_that_make_no_sense_are_refused() {
         "x.toml:2: timers.heartbeat: 1 s 500 ms is no whole number of seconds from 1 up\n    \
          fix: write whole seconds, for example \"10s\"\n\
          x.toml:3: timers.heartbeat_idle: unknown key\n    \
-         fix: remove it; known here are: heartbeat, lease, kill_time, grace, attach_timeout, ping_timeout, handshake\n\
+         fix: remove it; known here are: heartbeat, lease, kill_time, grace, stop_lease, attach_timeout, ping_timeout, handshake\n\
          x.toml:4: timers.handshake: this timer cannot be zero\n    \
          fix: write for example \"10s\""
     );

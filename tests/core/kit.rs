@@ -12,6 +12,7 @@ use botmaster::core::planted;
 use botmaster::core::rng::Rng;
 use botmaster::core::time::{Now, Timestamp, WallTime};
 use botmaster::core::values::*;
+use botmaster::core::views::Away;
 
 pub const SECOND: Duration = Duration::from_secs(1);
 
@@ -55,6 +56,11 @@ pub fn config(workers: &[&str]) -> BuilderConfig {
     }
 }
 
+/// A worker that went away at the beginning.
+pub fn away() -> Away {
+    Away { since: WallTime(0), until: Some(WallTime(150_000_000)) }
+}
+
 pub fn request(id: u64) -> Request {
     Request {
         id: RequestId(id),
@@ -64,6 +70,7 @@ pub fn request(id: u64) -> Request {
         epoch: Epoch(0),
         requeued: false,
         infra_tries: 0,
+        losses: Arc::default(),
         source: Arc::from([1]),
         properties: Arc::default(),
         worker: None,

@@ -49,6 +49,7 @@ fn kinds(op: &Op) -> (Option<RequestEvent>, Option<BuildEvent>) {
         | Op::FinishLog { .. }
         | Op::AttachWorker { .. }
         | Op::DetachWorker { .. }
+        | Op::GrantLease { .. }
         | Op::SetWorker { .. }
         | Op::SaveExpectations { .. }
         | Op::Predict { .. }

@@ -3,7 +3,7 @@
 
 use super::{BuildCore, Effect, Next, Phase, Record};
 use crate::core::planted;
-use crate::core::time::{Timestamp, WallTime};
+use crate::core::time::{Now, Timestamp, WallTime};
 use crate::core::values::{BuildResult, Loss, OnLost};
 use crate::core::views::Away;
 
@@ -25,12 +25,14 @@ pub fn all_losses(losses: &[Loss]) -> String {
 
 impl BuildCore {
     /// Since when the worker is away, and how long the build waits for it.
-    pub(super) fn away_span(&self, now: Timestamp) -> Away {
+    pub(super) fn away_span(&self, present: Now) -> Away {
+        let now = present.mono;
         let since = self.away.unwrap_or(now);
         let us = |span: std::time::Duration| i64::try_from(span.as_micros()).unwrap_or(i64::MAX);
         let wall = |at: Timestamp| {
-            let now_us = self.now.wall.0;
-            WallTime(now_us.saturating_add(us(at.since(now))).saturating_sub(us(now.since(at))))
+            WallTime(
+                present.wall.0.saturating_add(us(at.since(now))).saturating_sub(us(now.since(at))),
+            )
         };
         Away { since: wall(since), until: self.lost_at(since).map(wall) }
     }
