@@ -8,6 +8,7 @@ mod kit;
 mod bad_links;
 mod expectations;
 mod latent;
+mod leases;
 mod merges;
 mod orders;
 mod people;
