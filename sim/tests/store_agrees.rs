@@ -234,6 +234,7 @@ fn builds(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
             at,
         },
         27 => Op::AdoptBuild { build: running.0, incarnation: Incarnation(u64::from(a % 4)) },
+        28 if b.is_multiple_of(2) => Op::FenceBuild { build: running.0, incarnation: running.1 },
         28 => Op::DescribeBuild { build: running.0, state_string: format!("step {a}") },
         70.. => {
             let build = if a.is_multiple_of(4) { claimed.0 } else { running.0 };

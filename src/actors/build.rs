@@ -355,7 +355,10 @@ impl Build {
         let starts = records.contains(&Record::StartBuild);
         let predict = self.prediction.filter(|_| starts);
         let predict = predict.map(|expected| Op::Predict { build, expected });
-        adopt.into_iter().chain(records.iter().filter_map(op)).chain(predict).collect()
+        let ends = |record: &Record| matches!(record, Record::FinishBuild { .. });
+        let fenced = records.contains(&Record::StartBuild) || records.iter().any(ends);
+        let fence = (!fenced).then_some(Op::FenceBuild { build, incarnation });
+        adopt.into_iter().chain(fence).chain(records.iter().filter_map(op)).chain(predict).collect()
     }
 
     fn absorb(&mut self, outcomes: Vec<OpOutcome>) {

@@ -45,12 +45,13 @@ pub(super) fn read_timers(section: &Section<'_, '_>) -> Timers {
         Some(said) => said.value,
         None => default,
     };
+    let lease = seconds("lease", standard.lease);
     let timers = Timers {
         heartbeat: seconds("heartbeat", standard.heartbeat),
-        lease: seconds("lease", standard.lease),
+        lease,
         kill_time: seconds("kill_time", standard.kill_time),
         grace: span("grace", standard.grace),
-        stop_lease: read_stop_lease(section, standard.stop_lease),
+        stop_lease: read_stop_lease(section, standard.stop_lease.max(lease)),
         attach_timeout: span("attach_timeout", standard.attach_timeout),
         ping_timeout: span("ping_timeout", standard.ping_timeout),
         handshake: span("handshake", standard.handshake),

@@ -460,6 +460,16 @@ pub enum Op {
         /// The new owner.
         incarnation: Incarnation,
     },
+    /// The transaction belongs to the owner of this build: with an older
+    /// incarnation, or once the build has ended, it changes nothing. Whatever
+    /// is written about a running build begins with it, unless it says so
+    /// itself.
+    FenceBuild {
+        /// Which.
+        build: BuildId,
+        /// The incarnation that owns it.
+        incarnation: Incarnation,
+    },
     /// What people read of a running build has changed.
     DescribeBuild {
         /// Which.

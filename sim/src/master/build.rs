@@ -309,7 +309,10 @@ impl Build {
         let adopt = self.unadopted.map(|incarnation| Op::AdoptBuild { build, incarnation });
         let predict = self.prediction.filter(|_| records.contains(&Record::StartBuild));
         let predict = predict.map(|expected| Op::Predict { build, expected });
-        adopt.into_iter().chain(records.iter().filter_map(op)).chain(predict).collect()
+        let ends = |record: &Record| matches!(record, Record::FinishBuild { .. });
+        let fenced = records.contains(&Record::StartBuild) || records.iter().any(ends);
+        let fence = (!fenced).then_some(Op::FenceBuild { build, incarnation });
+        adopt.into_iter().chain(fence).chain(records.iter().filter_map(op)).chain(predict).collect()
     }
 
     fn absorb(&mut self, outcomes: Vec<OpOutcome>) {

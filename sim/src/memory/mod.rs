@@ -286,6 +286,7 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
             running::start(tables, changes, *build, *incarnation, &start)
         }
         Op::AdoptBuild { build, incarnation } => running::adopt(tables, *build, *incarnation),
+        Op::FenceBuild { build, incarnation } => running::fence(tables, *build, *incarnation),
         Op::DescribeBuild { build, state_string } => {
             running::describe(tables, changes, *build, state_string)
         }

@@ -88,6 +88,14 @@ pub(super) fn adopt(tables: &mut Tables, build: BuildId, incarnation: Incarnatio
     Ok(OpOutcome::Done)
 }
 
+pub(super) fn fence(tables: &mut Tables, build: BuildId, incarnation: Incarnation) -> Done {
+    let row = &tables.build(build)?.row;
+    if row.incarnation == incarnation && row.state != BuildState::Finished {
+        return Ok(OpOutcome::Done);
+    }
+    Err(not_the_owner(row, incarnation))
+}
+
 pub(super) fn describe(
     tables: &mut Tables,
     changes: &mut Vec<Change>,

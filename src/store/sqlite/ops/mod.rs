@@ -30,6 +30,7 @@ pub(super) fn is_one_statement(op: &Op) -> bool {
             | Op::DeclareWorker { .. }
             | Op::SaveFactory { .. }
             | Op::AdoptBuild { .. }
+            | Op::FenceBuild { .. }
             | Op::DescribeBuild { .. }
             | Op::WantStop { .. }
             | Op::SetProperties { .. }
@@ -86,6 +87,7 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
             running::start(conn, changes, *build, *incarnation, &start)
         }
         Op::AdoptBuild { build, incarnation } => running::adopt(conn, *build, *incarnation),
+        Op::FenceBuild { build, incarnation } => running::fence(conn, *build, *incarnation),
         Op::DescribeBuild { build, state_string } => {
             running::describe(conn, changes, *build, state_string)
         }

@@ -102,6 +102,19 @@ pub(super) fn adopt(conn: &Connection, build: BuildId, incarnation: Incarnation)
     Ok(OpOutcome::Done)
 }
 
+/// One look at the row, by its key.
+pub(super) fn fence(conn: &Connection, build: BuildId, incarnation: Incarnation) -> Done {
+    let owned: bool = conn
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM builds WHERE id = ?1 AND incarnation = ?2 AND state < 2)",
+        )?
+        .query_row([int(build.0), int(incarnation.0)], |row| row.get(0))?;
+    if owned {
+        return Ok(OpOutcome::Done);
+    }
+    Err(not_the_owner(&find(conn, build)?, incarnation))
+}
+
 pub(super) fn describe(
     conn: &Connection,
     changes: &mut Vec<Change>,
