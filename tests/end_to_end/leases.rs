@@ -98,7 +98,7 @@ fn fm03_a_planned_stop_grants_a_longer_lease_and_the_next_master_keeps_to_it() {
 /// A grant is no reason to wait without end, and it is not counted anew by each
 /// start of the master.
 #[test]
-fn fm03_fm04_a_worker_that_stays_away_loses_its_build_when_the_grant_is_over() {
+fn fr02_fm03_fm04_a_worker_that_comes_back_after_its_grant_has_lost_its_build() {
     let config = format!(
         "{}{}[[builder]]\nname = \"b\"\nworkers = [\"w\", \"other\"]\n\
          [[builder.step]]\nname = \"s\"\nshell = \"true\"\n",
