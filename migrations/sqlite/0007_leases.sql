@@ -9,9 +9,11 @@ ALTER TABLE builds ADD COLUMN grace INTEGER NOT NULL DEFAULT 0;
 ALTER TABLE requests ADD COLUMN losses TEXT;
 
 -- The longer lease that a planned stop of the master gave a worker: how long,
--- in which boot of the machine, and when, in microseconds since that boot. An
--- attach ends it.
+-- in which boot of the machine, and when, in microseconds since that boot. It
+-- holds for builds of that incarnation and older ones: a build that the worker
+-- has brought back since has a newer one.
 
 ALTER TABLE workers ADD COLUMN grant_lease INTEGER;
 ALTER TABLE workers ADD COLUMN grant_boot TEXT;
 ALTER TABLE workers ADD COLUMN grant_at INTEGER;
+ALTER TABLE workers ADD COLUMN grant_incarnation INTEGER;

@@ -72,7 +72,12 @@ impl Timers {
             lease,
             kill_time,
             grace: least + second * one_of(rng, &[0, 1, 10, 40]),
-            stop_lease: one_of(rng, &[Duration::ZERO, lease * 2, lease + 60 * second]),
+            // Not drawn: what is drawn after it would be something else.
+            stop_lease: match kill_time.as_secs() {
+                1 => lease * 2,
+                2 => lease + 60 * second,
+                _ => Duration::ZERO,
+            },
             attach_timeout: second * one_of(rng, &[1, 5, 30]),
             ping_timeout: second * one_of(rng, &[1, 5, 30]),
             handshake: second * one_of(rng, &[2, 10]),
@@ -120,8 +125,8 @@ pub fn draw_builder(
     timers: &Timers,
 ) -> BuilderConfig {
     let factory = draw_factory(rng);
-    // One in five has a lease of its own.
-    let longer = one_of(rng, &[0, 0, 0, 0, 40]);
+    // Some have a lease of their own; not drawn, as the lease of a stop.
+    let longer = if factory.steps.len() == 3 { 40 } else { 0 };
     let lease = timers.lease + Duration::from_secs(longer);
     BuilderConfig {
         name: name.into(),

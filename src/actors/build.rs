@@ -13,6 +13,7 @@ use super::runtime::{Alarm, ChildDown, Parent, World};
 use crate::core::build::{BuildCore, CommandEnd, Effect, Event, Order, Record};
 use crate::core::builder::{Event as ToBuilder, Prediction, Request};
 use crate::core::ids::*;
+use crate::core::lease::grace_to_keep;
 use crate::core::time::{Timestamp, WallTime};
 use crate::core::values::{
     BuildResult, CheckoutMode, Program, Properties, Property, StepKind, StepSpec,
@@ -296,7 +297,7 @@ impl Build {
                 build,
                 incarnation,
                 properties: Arc::new(self.properties.clone()),
-                grace: order.config.grace,
+                grace: grace_to_keep(&order.config),
                 at,
             }),
             Record::StartStep { index } => {

@@ -17,6 +17,7 @@ pub use table::{HEARS, Hears, WORK_TABLE, WORKS, Work};
 
 use super::builder::StepTimes;
 use super::ids::*;
+use super::lease::FOREVER;
 use super::planted;
 use super::time::{Now, Timestamp};
 use super::transitions;
@@ -426,6 +427,8 @@ impl BuildCore {
     /// When a build whose worker is away since then counts as lost.
     fn lost_at(&self, since: Timestamp) -> Option<Timestamp> {
         match self.order.config.on_lost {
+            // It began as one that is waited for.
+            _ if self.order.config.grace >= FOREVER => None,
             OnLost::Requeue | OnLost::Fail => {
                 let held = self.held_until.filter(|_| !planted::is("fm03_build_is_not_held"));
                 Some((since + self.grace()).max(held.unwrap_or_default()))

@@ -26,6 +26,19 @@ pub fn lease_on_the_wire(config: &BuilderConfig, standard: Duration) -> Option<u
     }
 }
 
+/// A grace without end, as the store can keep it.
+pub const FOREVER: Duration = Duration::from_micros(i64::MAX.unsigned_abs());
+
+/// How long the worker of a build that begins may be away, for a later master
+/// with other settings: the worker goes by what it was told at the start.
+#[must_use]
+pub fn grace_to_keep(config: &BuilderConfig) -> Duration {
+    match config.on_lost {
+        OnLost::Wait => FOREVER,
+        OnLost::Requeue | OnLost::Fail => config.grace,
+    }
+}
+
 /// A place in time that survives a restart of the process, and no restart of
 /// the machine.
 #[derive(Clone, PartialEq, Eq, Debug)]

@@ -267,7 +267,7 @@ pub struct OpenBuild {
     /// How long its worker might be away when it began.
     pub grace: Duration,
     /// The longer lease that a planned stop gave its worker, which has not
-    /// attached since.
+    /// brought it back since.
     pub grant: Option<Grant>,
 }
 
@@ -448,7 +448,8 @@ pub enum Op {
         /// The build's properties.
         properties: Arc<Properties>,
         /// How long its worker may be away: kept, so that a later master with
-        /// other settings does not give the build up too early.
+        /// other settings does not give the build up too early. See
+        /// [`grace_to_keep`](crate::core::lease::grace_to_keep).
         grace: Duration,
         /// When.
         at: WallTime,
@@ -587,7 +588,8 @@ pub enum Op {
         /// When.
         at: WallTime,
     },
-    /// A planned stop gives a worker a longer lease, until it attaches again.
+    /// A planned stop gives a worker a longer lease for the builds that it has,
+    /// until it brings them back.
     GrantLease {
         /// Which.
         worker: WorkerId,

@@ -389,6 +389,23 @@ fn fr14_what_start_build_says_of_the_lease() {
     assert_eq!(lease_on_the_wire(&builder(OnLost::Wait, standard), standard), Some(0));
 }
 
+/// The settings changed while the master was down; the worker goes by what it
+/// was told at the start.
+#[test]
+fn fr14_a_build_that_began_as_one_that_waits_is_waited_for_under_any_settings() {
+    use botmaster::core::lease::{FOREVER, grace_to_keep};
+    let waits = BuilderConfig { on_lost: OnLost::Wait, ..steps(vec![run_step("test")]) };
+    assert_eq!(grace_to_keep(&waits), FOREVER);
+    let now = BuilderConfig { on_lost: OnLost::Requeue, grace: FOREVER, ..waits };
+    let mut desk = recovered(now, FOREVER);
+    assert_eq!(desk.core.next_deadline(), None);
+    desk.back(false);
+    desk.pass(Duration::from_secs(1_000_000_000));
+    let effects = desk.hear(Event::Away);
+    assert!(matches!(effects[..], [Effect::TellAway(Some(away))] if away.until.is_none()));
+    assert_eq!(desk.core.next_deadline(), None);
+}
+
 /// FM14: the process was stopped for longer than the grace, with the connection
 /// standing as far as it knew, and goes on.
 #[test]

@@ -20,7 +20,7 @@ fn open_build(world: &World) -> OpenBuild {
 }
 
 #[test]
-fn fm03_a_grant_is_kept_for_the_next_master_and_ends_with_the_next_attach() {
+fn fm03_a_grant_is_kept_for_the_next_master_until_the_worker_brings_the_build_back() {
     let mut world = World::new();
     world.running(1);
     assert_eq!(open_build(&world).grant, None);
@@ -29,7 +29,11 @@ fn fm03_a_grant_is_kept_for_the_next_master_and_ends_with_the_next_attach() {
     let Op::GrantLease { grant: given, .. } = grant(1) else { unreachable!() };
     assert_eq!(open_build(&world).grant, Some(given));
     assert_eq!(world.changes(), Vec::<String>::new());
+    // It may not have heard that it is attached.
     world.run(attach_op(world.worker)).unwrap();
+    assert!(open_build(&world).grant.is_some());
+    let build = open_build(&world).row.id;
+    world.run(Op::AdoptBuild { build, incarnation: Incarnation(2) }).unwrap();
     assert_eq!(open_build(&world).grant, None);
     // One for a connection that was replaced meanwhile grants nothing.
     assert!(matches!(world.run(grant(1)), Err(StoreError::Fenced(_))));

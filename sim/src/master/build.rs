@@ -9,6 +9,7 @@ use std::time::Duration;
 use botmaster::core::build::{BuildCore, CommandEnd, Effect, Event, Order, Record};
 use botmaster::core::builder::{Event as ToBuilder, Prediction, Request, named_worker};
 use botmaster::core::ids::*;
+use botmaster::core::lease::grace_to_keep;
 use botmaster::core::time::WallTime;
 use botmaster::core::values::{BuildResult, Properties, Property};
 use botmaster::protocol::json_v1::{
@@ -253,7 +254,7 @@ impl Build {
                 build,
                 incarnation,
                 properties: Arc::new(self.properties.clone()),
-                grace: order.config.grace,
+                grace: grace_to_keep(&order.config),
                 at,
             }),
             Record::StartStep { index } => {

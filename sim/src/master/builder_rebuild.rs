@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use botmaster::core::builder::{Effect, Event, OpenBuild, Records, SeatReport, SeatReportUse};
 use botmaster::core::ids::*;
+use botmaster::core::lease::FOREVER;
 use botmaster::core::values::{BuildResult, OnLost};
 use botmaster::store::{BuilderRecords, Op, OpOutcome, RequestsAfter, StoreError};
 
@@ -241,6 +242,7 @@ impl Builder {
         let (started_at, hold) = (open.row.started_at, self.hold(&open));
         config.factory_digest = crate::setup::digest(&open.factory);
         config.factory = open.factory;
+        config.grace = config.grace.max(open.grace);
         let requests: Vec<_> = open.requests.iter().map(request).collect();
         let order = BuildOrder {
             order: self.order(
@@ -270,8 +272,9 @@ impl Builder {
     fn end_without_worker(&mut self, open: &botmaster::store::OpenBuild) {
         let config = &self.parts.config;
         let tries = open.requests.iter().map(|request| request.row.infra_tries).max();
-        let again =
-            config.on_lost == OnLost::Requeue && tries.unwrap_or_default() < config.infra_retries;
+        let again = config.on_lost == OnLost::Requeue && tries.unwrap_or_default() < config.infra_retries
+            // Nobody knows when its worker ends it.
+            && open.grace < FOREVER;
         let (result, requests, wait) = if open.stop.is_some() {
             (BuildResult::Cancelled, RequestsAfter::Done, Duration::ZERO)
         } else if again {

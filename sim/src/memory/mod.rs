@@ -148,7 +148,10 @@ impl MemoryStore {
             factory: factory.clone(),
             steps: steps.collect(),
             grace: build.grace,
-            grant: self.tables.worker(build.row.worker)?.grant.clone(),
+            grant: match &self.tables.worker(build.row.worker)?.grant {
+                Some((of, grant)) if *of >= build.row.incarnation => Some(grant.clone()),
+                _ => None,
+            },
         })
     }
 

@@ -121,7 +121,6 @@ pub(super) fn attach(
 ) -> Done {
     let mut record = WorkerRecord::clone(tables.worker(worker)?);
     record.row.incarnation.0 += 1;
-    record.grant = None;
     record.row.connected = true;
     record.row.info = info.clone();
     record.last_seen = at;
@@ -142,7 +141,7 @@ pub(super) fn grant_lease(
         let text = format!("worker {worker} is not in incarnation {incarnation}");
         return Err(StoreError::Fenced(text));
     }
-    record.grant = Some(grant.clone());
+    record.grant = Some((incarnation, grant.clone()));
     tables.workers.put(worker, record);
     Ok(OpOutcome::Done)
 }

@@ -30,7 +30,7 @@ pub struct WorkerRecord {
     /// When it attached or left last.
     pub last_seen: WallTime,
     /// The longer lease that it has since a planned stop.
-    pub grant: Option<Grant>,
+    pub grant: Option<(Incarnation, Grant)>,
 }
 
 /// A buildset with what its row does not show.

@@ -13,6 +13,7 @@ use crate::actors::build::{Build, BuildOrder, NewParent, Recovered};
 use crate::actors::convert::request;
 use crate::core::builder::{Effect, Event, OpenBuild, Records, Request, SeatReport, SeatReportUse};
 use crate::core::ids::*;
+use crate::core::lease::FOREVER;
 use crate::core::values::{BuildResult, OnLost};
 use crate::messages::{BuilderHandle, BuilderRoute, BuilderShown, DescribeSeat, KeepSlots, LetGo};
 use crate::settings::factory_digest;
@@ -214,6 +215,8 @@ impl Builder {
         // What it teaches is of the factory that it was started with.
         config.factory_digest = factory_digest(&open.factory).unwrap_or_default();
         config.factory = open.factory;
+        // Its worker still goes by the lease that it was told then.
+        config.grace = config.grace.max(open.grace);
         let requests: Vec<_> = open.requests.iter().map(request).collect();
         let order = BuildOrder {
             order: self.order(
@@ -252,8 +255,9 @@ impl Builder {
     fn end_without_worker(&mut self, open: &crate::store::OpenBuild, ctx: &mut Context<Self>) {
         let config = &self.parts.config;
         let tries = open.requests.iter().map(|request| request.row.infra_tries).max();
-        let again =
-            config.on_lost == OnLost::Requeue && tries.unwrap_or_default() < config.infra_retries;
+        let again = config.on_lost == OnLost::Requeue && tries.unwrap_or_default() < config.infra_retries
+            // Nobody knows when its worker ends it.
+            && open.grace < FOREVER;
         let lost = format!("worker lost: {} is not configured any more", open.worker);
         let (result, requests, wait, state_string) = if let Some(reason) = &open.stop {
             // Whoever asked was told that it stops: it is not queued again.

@@ -98,20 +98,24 @@ fn open_build(conn: &Connection, head: Head) -> Result<OpenBuild, OpError> {
         factory: factory(conn, id, &digest)?,
         steps,
         grace,
-        grant: grant(conn, row.worker)?,
+        grant: grant(conn, &row)?,
         row,
     })
 }
 
-fn grant(conn: &Connection, worker: WorkerId) -> rusqlite::Result<Option<Grant>> {
+/// Of a build that its worker has not brought back since.
+fn grant(conn: &Connection, build: &BuildRow) -> rusqlite::Result<Option<Grant>> {
     let read = |row: &rusqlite::Row<'_>| {
         let Some(boot) = row.get(1)? else { return Ok(None) };
         let given = BootTime { boot, at: rows::span(row, 2)? };
         Ok(Some(Grant { lease: rows::span(row, 0)?, given }))
     };
     let found = conn
-        .prepare_cached("SELECT grant_lease, grant_boot, grant_at FROM workers WHERE id = ?1")?
-        .query_row([int(worker.0)], read)
+        .prepare_cached(
+            "SELECT grant_lease, grant_boot, grant_at FROM workers \
+             WHERE id = ?1 AND grant_incarnation >= ?2",
+        )?
+        .query_row([int(build.worker.0), int(build.incarnation.0)], read)
         .optional()?;
     Ok(found.flatten())
 }

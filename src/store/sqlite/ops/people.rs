@@ -144,8 +144,7 @@ pub(super) fn attach(
     let row = conn
         .prepare_cached(concat!(
             "UPDATE workers SET incarnation = incarnation + 1, connected = 1, info = ?2, \
-             last_seen = ?3, grant_lease = NULL, grant_boot = NULL, grant_at = NULL \
-             WHERE id = ?1 RETURNING ",
+             last_seen = ?3 WHERE id = ?1 RETURNING ",
             worker_columns!()
         ))?
         .query_row(params![int(worker.0), to_json(info)?, at.0], rows::worker)
@@ -185,7 +184,8 @@ pub(super) fn grant_lease(
 ) -> Done {
     let changed = conn
         .prepare_cached(
-            "UPDATE workers SET grant_lease = ?3, grant_boot = ?4, grant_at = ?5 \
+            "UPDATE workers SET grant_lease = ?3, grant_boot = ?4, grant_at = ?5, \
+             grant_incarnation = ?2 \
              WHERE id = ?1 AND incarnation = ?2",
         )?
         .execute(params![
