@@ -28,6 +28,10 @@ use crate::settings::{
 };
 use crate::store::logs::SqliteLogs;
 use crate::store::sqlite::{OpenError, SqliteStore, StateReader};
+pub use crate::store::keep::{
+    BackedUp, Examined, KeepError, Progress as KeepProgress, Restored, back_up, examine, restore,
+};
+pub use crate::store::sqlite::Opening;
 use crate::store::{InstanceRow, Op, OpOutcome, StateStore, StoreError, Transaction};
 use crate::web::{WebContext, WebState, serve, unrecorded};
 
@@ -57,6 +61,8 @@ pub struct MasterOptions {
     pub loaded: Loaded,
     /// What the command line said, for reading the file again.
     pub overrides: Overrides,
+    /// How the store is opened.
+    pub opening: Opening,
 }
 
 /// Why a master could not be started.
@@ -127,7 +133,7 @@ impl Master {
         let settings = options.loaded.settings;
         let dir = settings.master.data_dir.clone();
         let listener = listen(settings.master.listen)?;
-        let (store, events) = SqliteStore::open(&dir, on_fatal())?;
+        let (store, events) = SqliteStore::open_as(&dir, options.opening, on_fatal())?;
         let logs = SqliteLogs::open(&dir, events.clone(), on_fatal())?;
         let outcomes = write(&store, Transaction { ops: declare(&settings) }).await?;
         let (builder_ids, worker_rows) = declared(&settings, outcomes);

@@ -6,8 +6,50 @@
 #[inline(always)]
 pub fn point(_name: &'static str) {}
 
+/// A place at which a test can kill this process, as `kill -9` does it.
+#[cfg(not(feature = "testing"))]
+#[inline(always)]
+pub fn crash_point(_name: &'static str) {}
+
 #[cfg(feature = "testing")]
 pub use armed::{arm, disarm_all, left, point};
+#[cfg(feature = "testing")]
+pub use crash::crash_point;
+
+#[cfg(feature = "testing")]
+mod crash {
+    use std::sync::OnceLock;
+    use std::sync::atomic::{AtomicU64, Ordering};
+
+    use nix::sys::signal::{Signal, kill};
+    use nix::unistd::Pid;
+
+    /// The name that is looked for, and at which of its times it kills.
+    static WANTED: OnceLock<Option<(String, u64)>> = OnceLock::new();
+    static REACHED: AtomicU64 = AtomicU64::new(0);
+
+    fn wanted() -> Option<(String, u64)> {
+        let text = std::env::var("BOTMASTER_CRASH_POINT").ok()?;
+        let counted = text.rsplit_once(':').and_then(|(name, times)| {
+            Some((name.to_owned(), times.parse().ok()?))
+        });
+        Some(counted.unwrap_or((text, 1)))
+    }
+
+    /// A place at which a test can kill this process, as `kill -9` does it:
+    /// `BOTMASTER_CRASH_POINT` is its name, or `name:n` for the n-th time.
+    pub fn crash_point(name: &'static str) {
+        let Some((wanted, times)) = WANTED.get_or_init(wanted) else { return };
+        if wanted != name || REACHED.fetch_add(1, Ordering::SeqCst) + 1 != *times {
+            return;
+        }
+        // Nothing after this place may happen any more.
+        let _ = kill(Pid::this(), Signal::SIGKILL);
+        loop {
+            std::thread::park();
+        }
+    }
+}
 
 #[cfg(feature = "testing")]
 mod armed {

@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::Args;
 use serde_json::json;
 
-use super::{Common, exit};
+use super::{Common, exit, keep};
 use crate::settings::{Problem, check_token_files, load_with};
 
 /// Arguments of `check`.
@@ -20,19 +20,27 @@ to do. With --json each is an object on a line, and so is the summary at the end
 Examples:
   botmaster check
   botmaster check /etc/botmaster.toml --json
+  botmaster check --store           read and check all that is stored, too
 
-Exit codes: 0 good (there may be notes), 78 there are errors.")]
+Exit codes: 0 good (there may be notes), 78 there are errors; with --store: 1
+something stored is damaged.")]
 pub struct CheckArgs {
     /// The file, instead of --config.
     #[arg(value_name = "CONFIG")]
     file: Option<PathBuf>,
+    /// Also read everything in the data folder and check it, whether a master
+    /// runs on it or not.
+    #[arg(long)]
+    store: bool,
 }
 
 /// Runs the command. Answers the exit code.
 pub(super) fn run(common: &Common, args: &CheckArgs) -> u8 {
     let file = args.file.as_ref().unwrap_or(&common.config);
+    let mut folder = None;
     let (errors, notes, counts) = match load_with(file, &common.overrides()) {
         Ok(loaded) => {
+            folder = Some(loaded.settings.master.data_dir.clone());
             let (errors, token_notes) = check_token_files(&loaded.settings);
             let notes: Vec<Problem> = loaded.notes.into_iter().chain(token_notes).collect();
             let counts = (loaded.settings.builders.len(), loaded.settings.workers.len());
@@ -47,7 +55,11 @@ pub(super) fn run(common: &Common, args: &CheckArgs) -> u8 {
     };
     // Whoever closed the pipe has read enough.
     let _ = io::stdout().lock().write_all(text.as_bytes());
-    if errors.is_empty() { exit::OK } else { exit::CONFIG }
+    match folder.filter(|_| args.store) {
+        Some(folder) if errors.is_empty() => keep::examine(common, &folder),
+        _ if errors.is_empty() => exit::OK,
+        _ => exit::CONFIG,
+    }
 }
 
 fn count(number: usize, what: &str) -> String {

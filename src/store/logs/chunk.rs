@@ -10,7 +10,7 @@ use super::segment::{Encoder, segments};
 use crate::core::ids::LogId;
 
 /// The schema's history.
-pub(super) const MIGRATIONS: &[Migration] =
+pub(in crate::store) const MIGRATIONS: &[Migration] =
     &[include_str!("../../../migrations/logs/0001_first.sql")];
 
 /// Most text in a chunk, in bytes.
@@ -194,6 +194,41 @@ pub(super) fn read(
 pub(super) fn goes_on(conn: &Connection, log: LogId, position: u64) -> rusqlite::Result<bool> {
     conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM chunks WHERE log_id = ?1 AND first >= ?2)")?
         .query_row([int(log.0), int(position)], |row| row.get(0))
+}
+
+/// Reads every chunk and tells of those that are damaged or missing, with what
+/// is wrong. Answers how many chunks there are.
+pub(in crate::store) fn examine(
+    conn: &Connection,
+    found: &mut dyn FnMut(LogId, String),
+) -> rusqlite::Result<u64> {
+    let mut statement =
+        conn.prepare(&format!("SELECT {COLUMNS}, log_id FROM chunks ORDER BY log_id, first"))?;
+    let mut rows = statement.query([])?;
+    let (mut chunks, mut reached) = (0, (LogId(0), 0));
+    while let Some(row) = rows.next()? {
+        chunks += 1;
+        let log = LogId(u64::try_from(row.get::<_, i64>(9)?).unwrap_or_default());
+        let first = u64::try_from(row.get::<_, i64>(0)?).unwrap_or_default();
+        let length = u64::try_from(row.get::<_, i64>(1)?).unwrap_or_default();
+        let expected = if reached.0 == log { reached.1 } else { 0 };
+        if first != expected {
+            found(log, format!("bytes {expected} to {first} are missing"));
+        }
+        if let Err(reason) = checked(log, row) {
+            found(log, format!("the chunk at byte {first} is damaged: {reason}"));
+        }
+        reached = (log, first + length);
+    }
+    Ok(chunks)
+}
+
+/// How many bytes of the log there are.
+pub(in crate::store) fn reaches(conn: &Connection, log: LogId) -> rusqlite::Result<u64> {
+    let end: i64 = conn
+        .prepare_cached("SELECT coalesce(max(first + length), 0) FROM chunks WHERE log_id = ?1")?
+        .query_row([int(log.0)], |row| row.get(0))?;
+    Ok(u64::try_from(end).unwrap_or_default())
 }
 
 fn checked(log: LogId, row: &Row<'_>) -> Result<Chunk, String> {

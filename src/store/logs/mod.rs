@@ -16,6 +16,7 @@ mod segment;
 mod walk;
 mod writer;
 
+pub(in crate::store) use chunk::{MIGRATIONS, examine, reaches};
 pub use handle::SqliteLogs;
 pub use port::*;
 pub use reader::{Extent, LineBlocks, LogReader, RawBlocks};

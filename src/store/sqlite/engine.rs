@@ -12,7 +12,7 @@ use crate::core::ids::BuilderId;
 use crate::store::*;
 
 /// The schema's history.
-pub(super) const MIGRATIONS: &[Migration] = &[
+pub(in crate::store) const MIGRATIONS: &[Migration] = &[
     include_str!("../../../migrations/sqlite/0001_first.sql"),
     include_str!("../../../migrations/sqlite/0002_instances.sql"),
     include_str!("../../../migrations/sqlite/0003_expectations.sql"),

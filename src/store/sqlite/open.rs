@@ -17,7 +17,7 @@ use rusqlite::{Connection, ErrorCode};
 pub type OnFatal = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// How long a foreign program that holds a database file is waited for.
-const BUSY: Duration = Duration::from_secs(5);
+pub(super) const BUSY: Duration = Duration::from_secs(5);
 
 /// Statements that stay prepared. There are about 80 of them.
 const PREPARED: usize = 128;
@@ -74,6 +74,19 @@ pub enum OpenError {
         /// What is wrong.
         reason: String,
     },
+    /// The file is a copy that a backup made, and nobody has said so.
+    #[error(
+        "{}: this is the copy of a backup made at {made}. Start once with `botmaster master \
+         --restored`: then nothing that was given out after the backup is given again, and \
+         builds that it does not know are abandoned",
+        .path.display()
+    )]
+    Restored {
+        /// The file.
+        path: PathBuf,
+        /// When, for people.
+        made: String,
+    },
     /// Anything else.
     #[error("{}: {reason}", .path.display())]
     Failed {
@@ -91,7 +104,7 @@ const FIX_ROOM: &str = "Free some room in that file system, or choose another `d
 const FIX_OTHER: &str = "Check that the folder exists and that the master's user may write there";
 
 impl OpenError {
-    fn io(path: &Path, error: &io::Error) -> Self {
+    pub(in crate::store) fn io(path: &Path, error: &io::Error) -> Self {
         let fix = match error.kind() {
             io::ErrorKind::PermissionDenied => FIX_RIGHTS,
             io::ErrorKind::ReadOnlyFilesystem => FIX_MOUNT,
@@ -137,13 +150,13 @@ pub(in crate::store) fn make_folder(dir: &Path) -> Result<(), OpenError> {
 }
 
 /// The lock on a data folder. It ends with the value, and with the process.
-pub(super) struct FolderLock {
+pub(in crate::store) struct FolderLock {
     _file: Flock<File>,
 }
 
 impl FolderLock {
     /// Takes the lock, and writes into it who has it.
-    pub(super) fn take(dir: &Path) -> Result<Self, OpenError> {
+    pub(in crate::store) fn take(dir: &Path) -> Result<Self, OpenError> {
         let path = dir.join("master.lock");
         let file = OpenOptions::new()
             .read(true)
@@ -226,6 +239,7 @@ pub(super) fn migrate(
     }
     for (version, migration) in (1_i64..).zip(migrations) {
         if version > found {
+            crate::faults::crash_point("migrate.each_step");
             conn.execute_batch(&format!(
                 "BEGIN IMMEDIATE; {migration}\nPRAGMA user_version = {version}; COMMIT;"
             ))

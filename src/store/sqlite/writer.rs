@@ -13,12 +13,12 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rusqlite::params;
-
 use super::answer::Answer;
 use super::engine::{Engine, MIGRATIONS};
 use super::errors::{Trouble, classify};
+use super::look::{integrity, look, read_only};
 use super::open::{self, FolderLock, OnFatal, OpenError};
+use super::prepare::{EVENTS_AHEAD, prepare, reserve};
 use crate::core::ids::BuilderId;
 use crate::events::Events;
 use crate::store::*;
@@ -33,8 +33,6 @@ const CHECKPOINT_OPS: usize = 4096;
 const CHECKPOINT_COMMITS: usize = 256;
 /// How often the thread looks around when nobody asks.
 const IDLE: Duration = Duration::from_secs(10);
-/// Event numbers that one row reserves.
-const EVENTS_AHEAD: u64 = 1_000_000;
 
 enum Ask {
     Do(Job),
@@ -44,6 +42,16 @@ enum Ask {
 enum Job {
     Write(Transaction, Answer<Vec<OpOutcome>>),
     Load(BuilderId, Answer<BuilderRecords>),
+}
+
+/// How a store is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Opening {
+    /// Its data are those of a backup: everything that may have been given out
+    /// since is skipped.
+    pub restored: bool,
+    /// All of it is read and checked first, which takes a while.
+    pub verify: bool,
 }
 
 /// The state store on `state.sqlite`. Clones share it.
@@ -66,11 +74,35 @@ impl SqliteStore {
     /// When another master has the folder, a newer program wrote it, or it
     /// cannot be written. The texts name the path and what to do.
     pub fn open(dir: &Path, on_fatal: OnFatal) -> Result<(Self, Events), OpenError> {
+        Self::open_as(dir, Opening::default(), on_fatal)
+    }
+
+    /// The same, in a way of its own.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; also when the file is damaged and that was looked
+    /// for, or when it is a backup's copy and nobody said so.
+    pub fn open_as(
+        dir: &Path,
+        how: Opening,
+        on_fatal: OnFatal,
+    ) -> Result<(Self, Events), OpenError> {
         open::make_folder(dir)?;
         let lock = FolderLock::take(dir)?;
         let path = dir.join("state.sqlite");
+        let text = dir.join("logs.sqlite");
+        // Both, before one of them is brought up to date (row FM16).
+        look(&path, MIGRATIONS)?;
+        look(&text, logs::MIGRATIONS)?;
+        if how.verify {
+            for path in [&path, &text] {
+                if path.exists() {
+                    integrity(&read_only(path)?, path)?;
+                }
+            }
+        }
         let engine = Engine::on(open::open_file(&path, MIGRATIONS)?);
-        let first = prepare(&engine).map_err(|error| OpenError::sql(&path, &error))?;
+        let first = prepare(engine.conn(), &path, how.restored)?;
         let events = Events::starting_at(first);
         let (asks, receiver) = mpsc::channel();
         let depth = Arc::new(AtomicUsize::new(0));
@@ -131,31 +163,6 @@ impl StateStore for SqliteStore {
     fn load_builder(&self, builder: BuilderId, done: OnLoaded) {
         self.ask(Job::Load(builder, Answer::to(done)));
     }
-}
-
-/// Makes an opened file this process's own: nobody is attached, and event
-/// numbers are reserved. Returns the first of them.
-fn prepare(engine: &Engine) -> rusqlite::Result<u64> {
-    let conn = engine.conn();
-    conn.execute_batch("BEGIN IMMEDIATE; UPDATE workers SET connected = 0 WHERE connected = 1;")?;
-    let first: Option<String> = conn
-        .prepare("SELECT value FROM meta WHERE key = 'event_seq'")?
-        .query_map([], |row| row.get(0))?
-        .next()
-        .transpose()?;
-    let first = first.and_then(|text| text.parse().ok()).unwrap_or(1);
-    reserve(engine, first + EVENTS_AHEAD)?;
-    conn.execute_batch("COMMIT")?;
-    Ok(first)
-}
-
-/// Keeps that events below `end` may have been told.
-fn reserve(engine: &Engine, end: u64) -> rusqlite::Result<()> {
-    engine
-        .conn()
-        .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('event_seq', ?1)")?
-        .execute(params![end.to_string()])?;
-    Ok(())
 }
 
 /// An ask that was carried out, in a commit that is not made yet.
@@ -311,7 +318,7 @@ impl Writer {
             return Ok(());
         }
         let end = next + EVENTS_AHEAD;
-        reserve(&self.engine, end).map_err(|error| classify(&error))?;
+        reserve(self.engine.conn(), end).map_err(|error| classify(&error))?;
         self.reserved = end;
         Ok(())
     }
