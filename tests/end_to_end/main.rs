@@ -5,6 +5,7 @@
 
 mod kit;
 
+mod backups;
 mod bad_links;
 mod expectations;
 mod latent;

@@ -72,18 +72,25 @@ fn make_own(conn: &Connection, restored: bool) -> rusqlite::Result<u64> {
 }
 
 /// What an older state would give out again is beyond everything that was.
+/// Builds that had not ended get other ids: their workers have heard more of
+/// them than this state knows, so they are abandoned there and are lost here.
 fn jump(conn: &Connection) -> rusqlite::Result<()> {
+    const OPEN: &str = "IN (SELECT id FROM builds WHERE state < 2)";
     conn.execute_batch(&format!(
         "UPDATE workers SET incarnation = incarnation + {JUMP};
          UPDATE builders SET last_number = last_number + {NUMBERS};
-         UPDATE build_requests SET epoch = epoch + {JUMP}
-             WHERE build_id IN (SELECT id FROM builds WHERE state < 2);
-         UPDATE builds SET incarnation = incarnation + {JUMP} WHERE state < 2;
          UPDATE requests SET epoch = epoch + {JUMP} WHERE state < 2;
+         UPDATE build_requests SET epoch = epoch + {JUMP}, build_id = build_id + {JUMP}
+             WHERE build_id {OPEN};
+         UPDATE steps SET build_id = build_id + {JUMP} WHERE build_id {OPEN};
+         UPDATE predictions SET build_id = build_id + {JUMP} WHERE build_id {OPEN};
+         UPDATE buildsets SET rebuilt_build = rebuilt_build + {JUMP} WHERE rebuilt_build {OPEN};
+         UPDATE builds SET id = id + {JUMP}, incarnation = incarnation + {JUMP} WHERE state < 2;
          INSERT INTO sqlite_sequence (name, seq)
              SELECT 'builds', 0
              WHERE NOT EXISTS (SELECT 1 FROM sqlite_sequence WHERE name = 'builds');
-         UPDATE sqlite_sequence SET seq = seq + {JUMP} WHERE name = 'builds';"
+         UPDATE sqlite_sequence SET seq = max(seq, (SELECT coalesce(max(id), 0) FROM builds))
+             + {JUMP} WHERE name = 'builds';"
     ))?;
     let last: i64 = conn
         .query_row("SELECT coalesce(max(id), 0) FROM requests", [], |row| row.get(0))?;
