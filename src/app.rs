@@ -26,10 +26,12 @@ use crate::provisioning::{Limits, Provisioner};
 use crate::settings::{
     Loaded, Overrides, Settings, TokenBook, load_with, make_tokens_of_latent_workers,
 };
+use crate::store::keep::Housekeeper;
 use crate::store::logs::SqliteLogs;
 use crate::store::sqlite::{OpenError, SqliteStore, StateReader};
 pub use crate::store::keep::{
-    BackedUp, Examined, KeepError, Progress as KeepProgress, Restored, back_up, examine, restore,
+    BackedUp, Examined, HousekeepingPlan, KeepError, Progress as KeepProgress, Restored, back_up, examine, plan_housekeeping,
+    restore,
 };
 pub use crate::store::sqlite::Opening;
 use crate::store::{InstanceRow, Op, OpOutcome, StateStore, StoreError, Transaction};
@@ -113,6 +115,7 @@ pub struct Master {
     recording: actix_rt::task::JoinHandle<()>,
     store: SqliteStore,
     logs: SqliteLogs,
+    housekeeper: Housekeeper,
 }
 
 /// A store that has lost the disk cannot go on in this process (row FD09).
@@ -158,6 +161,7 @@ impl Master {
             provisioner: provisioner(&settings, &listener)?,
         };
         let board = world.board.clone();
+        board.show_retention(settings.retention.clone());
         let (file, overrides) = (settings.file.clone(), options.overrides.clone());
         let bot_master = BotMaster::new(Parts {
             world: world.clone(),
@@ -179,6 +183,7 @@ impl Master {
         if !matches!(ready, Ok(Ok(()))) {
             return Err(StartError::Other("the builders could not read their records".into()));
         }
+        let housekeeper = housekeeper(&dir, &store, &logs, &board)?;
         let context = web_context(&settings, &dir, &addr, &events, &board, &logs)?;
         let recording = actix_rt::spawn(record_expected_ends(context.clone(), store.clone()));
         let (server, http) =
@@ -215,6 +220,7 @@ impl Master {
             recording,
             store,
             logs,
+            housekeeper,
         })
     }
 
@@ -267,8 +273,9 @@ impl Master {
         }
         let _ = tokio::time::timeout(HTTP_LIMIT, self.serving).await;
         self.addr.do_send(Stop);
-        let (logs, store) = (self.logs, self.store);
+        let (logs, store, housekeeper) = (self.logs, self.store, self.housekeeper);
         let closed = tokio::task::spawn_blocking(move || {
+            housekeeper.stop();
             logs.close();
             store.close();
         });
@@ -302,6 +309,24 @@ fn provisioner(settings: &Settings, listener: &TcpListener) -> Result<Provisione
     };
     let limits = Limits { destroy: setup.destroy_limit(), ..Limits::default() };
     Ok(Provisioner::new(Arc::new(ProcessProvider::new(setup)), limits))
+}
+
+/// Removes old builds in the background, by the rules on the board.
+fn housekeeper(
+    dir: &Path,
+    store: &SqliteStore,
+    logs: &SqliteLogs,
+    board: &Board,
+) -> Result<Housekeeper, StartError> {
+    let (rules, shown) = (board.clone(), board.clone());
+    let started = Housekeeper::start(
+        dir,
+        store.clone(),
+        logs.clone(),
+        Box::new(move || rules.retention()),
+        Box::new(move |view| shown.show_housekeeping(view)),
+    );
+    Ok(started?)
 }
 
 async fn instances(store: &SqliteStore) -> Result<Vec<InstanceRow>, StoreError> {

@@ -8,6 +8,7 @@ use clap::Args;
 use serde_json::json;
 
 use super::{Common, exit, keep};
+use crate::core::retention::RetentionRules;
 use crate::settings::{Problem, check_token_files, load_with};
 
 /// Arguments of `check`.
@@ -38,12 +39,14 @@ pub struct CheckArgs {
 pub(super) fn run(common: &Common, args: &CheckArgs) -> u8 {
     let file = args.file.as_ref().unwrap_or(&common.config);
     let mut folder = None;
+    let mut kept = None;
     let (errors, notes, counts) = match load_with(file, &common.overrides()) {
         Ok(loaded) => {
             folder = Some(loaded.settings.master.data_dir.clone());
             let (errors, token_notes) = check_token_files(&loaded.settings);
             let notes: Vec<Problem> = loaded.notes.into_iter().chain(token_notes).collect();
             let counts = (loaded.settings.builders.len(), loaded.settings.workers.len());
+            kept = Some(kept_for_people(&loaded.settings.retention));
             (errors, notes, Some(counts))
         }
         Err(errors) => (errors, Vec::new(), None),
@@ -51,7 +54,9 @@ pub(super) fn run(common: &Common, args: &CheckArgs) -> u8 {
     let text = if common.json {
         in_json(&file.display().to_string(), &errors, &notes, counts)
     } else {
-        for_people(&file.display().to_string(), &errors, &notes, counts)
+        let mut text = for_people(&file.display().to_string(), &errors, &notes, counts);
+        text.extend(kept);
+        text
     };
     // Whoever closed the pipe has read enough.
     let _ = io::stdout().lock().write_all(text.as_bytes());
@@ -86,6 +91,21 @@ fn for_people(
         None => String::new(),
     };
     text.push_str(&format!("{file}: {summary}{errors}, {notes}\n"));
+    text
+}
+
+/// What the housekeeping leaves.
+fn kept_for_people(rules: &RetentionRules) -> String {
+    if rules.keep_all() {
+        return "kept: all builds and logs (no [retention])\n".into();
+    }
+    let mut text = format!("kept: {}\n", keep::rules(&rules.all));
+    for (name, own) in &rules.builders {
+        if !own.keeps_all() {
+            text.push_str(&format!("kept of {name}: {}\n", keep::rules(&rules.of(name))));
+        }
+    }
+    text.push_str("`botmaster housekeeping` says what would go now\n");
     text
 }
 

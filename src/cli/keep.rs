@@ -13,6 +13,8 @@ use serde_json::json;
 use super::tell::{complain, say};
 use super::{Common, exit, print_problems};
 use crate::app::{self, Examined, KeepError, KeepProgress};
+use crate::core::retention::Retention;
+use crate::settings::show_duration;
 
 /// Time between two lines of progress.
 const OFTEN: Duration = Duration::from_secs(2);
@@ -54,6 +56,32 @@ pub struct RestoreArgs {
     #[arg(value_name = "DIR")]
     from: PathBuf,
 }
+
+/// Arguments of `housekeeping`.
+#[derive(Clone, Copy, Debug, Args)]
+#[command(after_help = "\
+A running master removes what its configuration no longer keeps, a little at a
+time. This command removes nothing: it says what would go of each builder by the
+rules of the configuration file. `builds` counts builds, `age` is since their end;
+`log_age` and `size` remove only the text of logs. What runs, what is still wanted
+and the newest finished build of each builder always stay. Without rules
+everything is kept.
+
+Examples:
+  botmaster housekeeping
+  botmaster housekeeping --config new.toml --data-dir /var/lib/botmaster --json
+
+In the configuration:
+  [retention]
+  builds = 1000
+  age = \"90d\"
+  log_age = \"30d\"
+  size = \"20 GiB\"
+  [[builder]]
+  retention = { builds = 50 }
+
+Exit codes: 0 told, 1 the store cannot be read, 78 the configuration is bad.")]
+pub struct HousekeepingArgs {}
 
 /// The data folder that a command is for.
 pub(super) fn data_dir(common: &Common) -> Result<PathBuf, u8> {
@@ -213,4 +241,83 @@ pub(super) fn examine(common: &Common, folder: &Path) -> u8 {
         damaged(&found);
     }
     if found.damaged_count == 0 { exit::OK } else { exit::FAILED }
+}
+
+/// Rules, for people.
+pub(super) fn rules(kept: &Retention) -> String {
+    let mut parts = Vec::new();
+    if let Some(builds) = kept.builds {
+        parts.push(format!("the newest {builds} builds"));
+    }
+    if let Some(age) = kept.age {
+        parts.push(format!("builds up to {} old", show_duration(age)));
+    }
+    if let Some(age) = kept.log_age {
+        parts.push(format!("logs up to {} old", show_duration(age)));
+    }
+    if let Some(bytes) = kept.size {
+        parts.push(format!("{} of log text", size(bytes)));
+    }
+    if parts.is_empty() { "everything".into() } else { parts.join(", ") }
+}
+
+/// Runs `housekeeping`. Answers the exit code.
+pub(super) fn housekeeping(common: &Common) -> u8 {
+    let settings = match common.load() {
+        Ok(loaded) => loaded.settings,
+        Err(problems) => {
+            print_problems(&problems);
+            return exit::CONFIG;
+        }
+    };
+    let folder = &settings.master.data_dir;
+    let plan = match app::plan_housekeeping(folder, &settings.retention) {
+        Ok(plan) => plan,
+        Err(error) => {
+            complain(format_args!("botmaster: {error}"));
+            complain("    fix: give the master's data folder with --data-dir");
+            return exit::FAILED;
+        }
+    };
+    let (mut builds, mut texts, mut bytes) = (0, 0, 0);
+    for one in &plan.builders {
+        builds += one.builds;
+        texts += one.texts;
+        bytes += one.bytes;
+        if common.json {
+            say(json!({
+                "builder": one.builder, "has": one.has, "would_go": one.builds,
+                "would_lose_logs": one.texts, "bytes": one.bytes, "rules": one.rules,
+            }));
+        } else {
+            say(format_args!(
+                "{}: {} of {} builds would go, {} more would lose their logs, {} of text; kept: {}",
+                one.builder,
+                one.builds,
+                one.has,
+                one.texts,
+                size(one.bytes),
+                rules(&one.rules)
+            ));
+        }
+    }
+    if common.json {
+        say(json!({
+            "builds": builds, "lose_logs": texts, "bytes": bytes,
+            "beyond_size": plan.beyond_size, "rules": settings.retention.all,
+        }));
+    } else {
+        say(format_args!(
+            "in all: {builds} builds, the logs of {texts} more, {}; kept in general: {}",
+            size(bytes),
+            rules(&settings.retention.all)
+        ));
+        if plan.beyond_size > 0 {
+            say(format_args!(
+                "for the size of all together the logs of {} builds would go, the oldest first",
+                plan.beyond_size
+            ));
+        }
+    }
+    exit::OK
 }

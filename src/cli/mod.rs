@@ -126,6 +126,8 @@ enum Command {
     Backup(keep::BackupArgs),
     /// Make a new data folder of a backup
     Restore(keep::RestoreArgs),
+    /// Say what the housekeeping would remove now, without removing anything
+    Housekeeping(keep::HousekeepingArgs),
     #[command(flatten)]
     Client(client::ClientCommand),
 }
@@ -206,6 +208,7 @@ pub fn main() -> u8 {
         Command::Token(args) => token::run(&common, &args),
         Command::Backup(args) => keep::backup(&common, &args),
         Command::Restore(args) => keep::restore(&common, &args),
+        Command::Housekeeping(_) => keep::housekeeping(&common),
         Command::Client(command) => client::run(command, &common.master_url(), common.json),
     }
 }

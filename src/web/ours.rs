@@ -28,6 +28,7 @@ pub fn board(context: &WebContext) -> Value {
         "workers": workers,
         "ignored": shown.ignored,
         "draining": shown.draining,
+        "store": shown.store,
         "events": { "next_seq": context.events.next_seq(), "dropped": context.events.dropped() },
     })
 }

@@ -213,6 +213,7 @@ impl House {
             workers,
             builders: builders.into_iter().map(Arc::new).collect(),
             up: UpSettings::default(),
+            retention: Default::default(),
         };
         Self::start(folder, settings, tokens, provisioner).await
     }

@@ -30,6 +30,7 @@ const SCHEMA: [&str; 5] = [
     include_str!("../../migrations/sqlite/0003_expectations.sql"),
     include_str!("../../migrations/sqlite/0004_notes.sql"),
     include_str!("../../migrations/sqlite/0005_stop.sql"),
+    include_str!("../../migrations/sqlite/0008_housekeeping.sql"),
 ];
 
 const ROWS: &str = r#"

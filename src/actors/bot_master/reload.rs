@@ -388,6 +388,7 @@ impl Handler<Settle> for BotMaster {
                 *builder = entry.config.clone();
             }
         }
+        self.world.board.show_retention(settings.retention.clone());
         self.settings = settings;
         self.configure_workers(renewed);
     }

@@ -7,6 +7,7 @@
 
 mod backup;
 mod examine;
+mod housekeeper;
 mod restore;
 
 use std::path::{Path, PathBuf};
@@ -15,6 +16,7 @@ use super::sqlite::OpenError;
 
 pub use backup::{BackedUp, back_up};
 pub use examine::{Examined, examine};
+pub use housekeeper::{Housekeeper, HousekeepingPlan, plan_housekeeping};
 pub use restore::{Restored, restore};
 
 /// File of a copy that says what it is; written last.

@@ -117,6 +117,22 @@ pub(super) fn clear(conn: &Connection, log: LogId) -> rusqlite::Result<()> {
     Ok(())
 }
 
+/// Removes some chunks of a log whose row is gone. Answers whether that was all
+/// of it.
+pub(super) fn remove_some(conn: &Connection, log: LogId, chunks: u32) -> rusqlite::Result<bool> {
+    let removed = conn
+        .prepare_cached(
+            "DELETE FROM chunks WHERE id IN \
+             (SELECT id FROM chunks WHERE log_id = ?1 ORDER BY first LIMIT ?2)",
+        )?
+        .execute(params![int(log.0), chunks])?;
+    if removed == usize::try_from(chunks).unwrap_or(usize::MAX) {
+        return Ok(false);
+    }
+    conn.prepare_cached("DELETE FROM overlong WHERE log_id = ?1")?.execute([int(log.0)])?;
+    Ok(true)
+}
+
 /// Keeps how many bytes of the worker's an overlong log has got.
 pub(super) fn count(conn: &Connection, log: LogId, worker_end: u64) -> rusqlite::Result<()> {
     conn.prepare_cached("INSERT OR REPLACE INTO overlong (log_id, worker_end) VALUES (?1, ?2)")?

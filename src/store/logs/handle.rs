@@ -11,7 +11,7 @@ use super::super::LogRow;
 use super::super::sqlite::{self, Answer, OnFatal, OpenError};
 use super::LOG_LIMIT;
 use super::chunk::MIGRATIONS;
-use super::port::{LogStore, OnClosed, OnReopened, Piece};
+use super::port::{LogStore, OnClosed, OnRemoved, OnReopened, Piece};
 use super::reader::LogReader;
 use super::writer::{Ask, Writer};
 use crate::core::ids::LogId;
@@ -90,6 +90,12 @@ impl SqliteLogs {
     #[must_use]
     pub fn reader(&self) -> LogReader {
         self.0.reader.clone()
+    }
+
+    /// Removes some of the text of a log whose row is gone. Told true once there
+    /// is nothing left of it. Asked after everything that was asked before.
+    pub fn remove_some(&self, log: LogId, done: OnRemoved) {
+        self.ask(Ask::Remove(log, Answer::to(done)));
     }
 
     fn ask(&self, ask: Ask) {

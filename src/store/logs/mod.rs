@@ -18,6 +18,7 @@ mod writer;
 
 pub(in crate::store) use chunk::{MIGRATIONS, examine, reaches};
 pub use handle::SqliteLogs;
+pub(in crate::store) use segment::own_text;
 pub use port::*;
 pub use reader::{Extent, LineBlocks, LogReader, RawBlocks};
 

@@ -57,6 +57,9 @@ pub type OnClosed = Box<dyn FnOnce(Result<LogClosed, StoreError>) + Send>;
 /// Called on the log writer's thread with the worker's bytes already stored.
 pub type OnReopened = Box<dyn FnOnce(Result<u64, StoreError>) + Send>;
 
+/// Called on the log writer's thread with whether all of a log is removed.
+pub type OnRemoved = Box<dyn FnOnce(Result<bool, StoreError>) + Send>;
+
 /// The log store, as actors and connections see it. Asks about one log are
 /// carried out in the order in which they were made.
 pub trait LogStore: Send + Sync {

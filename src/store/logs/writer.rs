@@ -41,6 +41,11 @@ const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 /// Commits between checkpoints.
 const CHECKPOINT_COMMITS: u32 = 512;
 
+/// Chunks that are removed at a time.
+const REMOVED_CHUNKS: u32 = 32;
+/// Pages that are given back at a time.
+const GIVEN_BACK: u32 = 256;
+
 /// What the writer is asked for.
 pub(super) enum Ask {
     Open(Arc<LogRow>),
@@ -48,6 +53,7 @@ pub(super) enum Ask {
     Append(Piece),
     Close(LogId, Option<u64>, Answer<LogClosed>),
     Forget(LogId),
+    Remove(LogId, Answer<bool>),
     Stop,
 }
 
@@ -176,6 +182,7 @@ impl Writer {
                 }
                 Ask::Close(log, expected, answer) => self.close(log, expected, answer),
                 Ask::Forget(log) => drop(self.wanted.forgotten.insert(log)),
+                Ask::Remove(log, answer) => self.remove(log, answer),
                 Ask::Stop => return (None, true),
             }
             if bytes >= BATCH_BYTES {
@@ -189,7 +196,7 @@ impl Writer {
         let log = match ask {
             Ask::Open(row) | Ask::Reopen(row, _) => row.id,
             Ask::Append(piece) => piece.log,
-            Ask::Close(log, _, _) | Ask::Forget(log) => *log,
+            Ask::Close(log, _, _) | Ask::Forget(log) | Ask::Remove(log, _) => *log,
             Ask::Stop => return !self.wanted.closing.is_empty(),
         };
         self.wanted.closing.iter().any(|(closing, _, _)| *closing == log)
@@ -252,6 +259,26 @@ impl Writer {
         }
         self.wanted.due.insert(id);
         self.wanted.closing.push((id, expected, answer));
+    }
+
+    /// Removes some text of a log whose row is gone, and gives its room back: a
+    /// little at a time, because logs that grow wait meanwhile.
+    fn remove(&mut self, log: LogId, answer: Answer<bool>) {
+        if self.logs.contains_key(&log) {
+            let text = format!("log {log} is open and is not removed");
+            return answer.give(Err(StoreError::Failed(text)));
+        }
+        let removed = chunk::remove_some(&self.conn, log, REMOVED_CHUNKS)
+            .and_then(|all| Ok((all, sqlite::give_back(&self.conn, GIVEN_BACK)?)));
+        self.commits += 1;
+        let told = removed.map(|(all, _)| all).map_err(|error| classify(&error));
+        if let Err(Trouble::Fatal(text)) = &told {
+            (self.on_fatal)(text);
+        }
+        answer.give(told.map_err(|trouble| trouble.told()));
+        if self.commits >= CHECKPOINT_COMMITS {
+            self.checkpoint();
+        }
     }
 
     /// Commits what is due, and shows what may be shown.

@@ -6,6 +6,7 @@
 //! have connections of their own, and the text of logs.
 
 mod answer;
+mod cleanup;
 mod engine;
 mod errors;
 mod load;
@@ -17,6 +18,7 @@ mod reader;
 mod rows;
 mod writer;
 
+pub use cleanup::{Candidates, Chooser, Removal, Removed, WouldGo};
 pub use engine::Engine;
 pub use open::{OnFatal, OpenError};
 pub use reader::*;
@@ -27,4 +29,4 @@ pub(in crate::store) use errors::{Trouble, classify};
 pub(in crate::store) use engine::MIGRATIONS;
 pub(in crate::store) use look::{integrity, look, read_only};
 pub(in crate::store) use prepare::{COPY_KEY, copied_at};
-pub(in crate::store) use open::{Migration, checkpoint, make_folder, open_file};
+pub(in crate::store) use open::{Migration, checkpoint, give_back, make_folder, open_file};

@@ -19,6 +19,9 @@ pub type OnFatal = Arc<dyn Fn(&str) + Send + Sync>;
 /// How long a foreign program that holds a database file is waited for.
 pub(super) const BUSY: Duration = Duration::from_secs(5);
 
+/// Free pages that a file keeps for what comes next: 4 MiB.
+const KEEP_FREE: u32 = 1024;
+
 /// Statements that stay prepared. There are about 80 of them.
 const PREPARED: usize = 128;
 
@@ -204,6 +207,9 @@ pub(in crate::store) fn open_file(
         .open(path)
         .map_err(|error| OpenError::io(path, &error))?;
     let conn = Connection::open(path).map_err(|error| OpenError::sql(path, &error))?;
+    // Of use in a new file only: what is removed later can be given back.
+    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")
+        .map_err(|error| OpenError::sql(path, &error))?;
     set_up(&conn).map_err(|error| OpenError::sql(path, &error))?;
     migrate(&conn, path, migrations)?;
     Ok(conn)
@@ -251,6 +257,28 @@ pub(super) fn migrate(
         }
     }
     Ok(())
+}
+
+/// Gives back some of the room of what was removed. Answers whether there may
+/// be more to give.
+pub(in crate::store) fn give_back(conn: &Connection, pages: u32) -> rusqlite::Result<bool> {
+    let free = |conn: &Connection| -> rusqlite::Result<u32> {
+        conn.pragma_query_value(None, "freelist_count", |row| row.get(0))
+    };
+    let before = free(conn)?;
+    if before <= KEEP_FREE {
+        return Ok(false);
+    }
+    let some = pages.min(before - KEEP_FREE);
+    conn.prepare(&format!("PRAGMA incremental_vacuum({some})"))?
+        .query([])
+        .and_then(|mut rows| {
+            while rows.next()?.is_some() {}
+            Ok(())
+        })?;
+    // A file of before this was possible keeps its room, and uses it again.
+    let after = free(conn)?;
+    Ok(after < before && after > KEEP_FREE)
 }
 
 /// Moves what the write-ahead log holds into the database file. `truncate`

@@ -14,6 +14,7 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use super::answer::Answer;
+use super::cleanup::{self, OnRemoved, Removal, Removed};
 use super::engine::{Engine, MIGRATIONS};
 use super::errors::{Trouble, classify};
 use super::look::{integrity, look, read_only};
@@ -42,6 +43,7 @@ enum Ask {
 enum Job {
     Write(Transaction, Answer<Vec<OpOutcome>>),
     Load(BuilderId, Answer<BuilderRecords>),
+    Remove(Removal, Answer<Removed>),
 }
 
 /// How a store is opened.
@@ -113,6 +115,7 @@ impl SqliteStore {
             depth: depth.clone(),
             ops: 0,
             commits: 0,
+            removed: false,
             on_fatal,
             _lock: lock,
         };
@@ -138,6 +141,12 @@ impl SqliteStore {
         {
             tracing::error!("the store's writer ended by a panic");
         }
+    }
+
+    /// Removes old rows, as many as a few milliseconds allow. Told what was
+    /// removed once that is durable.
+    pub fn remove(&self, removal: Removal, done: OnRemoved) {
+        self.ask(Job::Remove(removal, Answer::to(done)));
     }
 
     /// Asks that wait for the writer.
@@ -169,6 +178,7 @@ impl StateStore for SqliteStore {
 enum Carried {
     Written(Answer<Vec<OpOutcome>>, Written),
     Loaded(Answer<BuilderRecords>, Box<Result<BuilderRecords, StoreError>>),
+    Removed(Answer<Removed>, Result<Removed, StoreError>),
 }
 
 impl Carried {
@@ -176,6 +186,7 @@ impl Carried {
         match self {
             Self::Written(answer, written) => answer.give(written),
             Self::Loaded(answer, records) => answer.give(*records),
+            Self::Removed(answer, removed) => answer.give(removed),
         }
     }
 
@@ -183,6 +194,7 @@ impl Carried {
         match self {
             Self::Written(answer, _) => answer.give(Err(error.clone())),
             Self::Loaded(answer, _) => answer.give(Err(error.clone())),
+            Self::Removed(answer, _) => answer.give(Err(error.clone())),
         }
     }
 }
@@ -196,6 +208,8 @@ struct Writer {
     ops: usize,
     /// Commits since the last checkpoint.
     commits: usize,
+    /// The commit in progress removes rows.
+    removed: bool,
     on_fatal: OnFatal,
     _lock: FolderLock,
 }
@@ -263,6 +277,11 @@ impl Writer {
             self.reserved = reserved;
         } else {
             self.commits += 1;
+            if std::mem::take(&mut self.removed)
+                && let Err(error) = cleanup::after(self.engine.conn())
+            {
+                tracing::warn!(%error, "room was not given back; it is used again");
+            }
             if self.commits >= CHECKPOINT_COMMITS || self.ops >= CHECKPOINT_OPS {
                 self.checkpoint();
             }
@@ -289,6 +308,24 @@ impl Writer {
                     Some(_) => Err(StoreError::Closed),
                 };
                 Carried::Loaded(answer, Box::new(records))
+            }
+            Job::Remove(removal, answer) => {
+                let removed = match trouble {
+                    None => cleanup::remove(self.engine.conn(), &removal),
+                    Some(_) => Ok(Removed::default()),
+                };
+                self.ops += removal.len();
+                self.removed = true;
+                Carried::Removed(answer, removed.map_err(|error| {
+                    let found = classify(&error);
+                    let told = found.told();
+                    // A part of it may be done: the whole commit is undone.
+                    *trouble = Some(match found {
+                        Trouble::Statement(told) => Trouble::Storage(told),
+                        other => other,
+                    });
+                    told
+                }))
             }
         }
     }
