@@ -3,6 +3,7 @@
 //! fault matrix that a test stands for, where there is one.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod cleanup;
 mod expectations;
 mod files;
 mod group;
