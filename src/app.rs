@@ -27,14 +27,14 @@ use crate::settings::{
     Loaded, Overrides, Settings, TokenBook, load_with, make_tokens_of_latent_workers,
 };
 use crate::store::keep::Housekeeper;
-use crate::store::logs::SqliteLogs;
+use crate::store::logs::{LOG_LIMIT, SqliteLogs};
 use crate::store::sqlite::{OpenError, SqliteStore, StateReader};
 pub use crate::store::keep::{
     BackedUp, Examined, HousekeepingPlan, KeepError, Progress as KeepProgress, Restored, back_up, examine, plan_housekeeping,
     restore,
 };
 pub use crate::store::sqlite::Opening;
-use crate::store::{InstanceRow, Op, OpOutcome, StateStore, StoreError, Transaction};
+use crate::store::{InstanceRow, Room, Op, OpOutcome, StateStore, StoreError, Transaction};
 use crate::web::{WebContext, WebState, serve, unrecorded};
 
 /// How long the builders may take to read their records.
@@ -136,8 +136,11 @@ impl Master {
         let settings = options.loaded.settings;
         let dir = settings.master.data_dir.clone();
         let listener = listen(settings.master.listen)?;
-        let (store, events) = SqliteStore::open_as(&dir, options.opening, on_fatal())?;
-        let logs = SqliteLogs::open(&dir, events.clone(), on_fatal())?;
+        let board = Board::default();
+        let shown = board.clone();
+        let room = Room::watched(&dir, Box::new(move |full| shown.show_full(full)));
+        let (store, events) = SqliteStore::open_as(&dir, options.opening, room.clone(), on_fatal())?;
+        let logs = SqliteLogs::open_limited(&dir, events.clone(), LOG_LIMIT, room, on_fatal())?;
         let outcomes = write(&store, Transaction { ops: declare(&settings) }).await?;
         let (builder_ids, worker_rows) = declared(&settings, outcomes);
         let instances = instances(&store).await?;
@@ -154,13 +157,12 @@ impl Master {
             clock: Clock::start(),
             store: Arc::new(store.clone()),
             logs: Arc::new(logs.clone()),
-            board: Board::default(),
+            board: board.clone(),
             timers: settings.timers,
             tokens: Arc::new(AtomicU64::new(1)),
             chance: Arc::new(Mutex::new(Rng::seeded(rand::random()))),
             provisioner: provisioner(&settings, &listener)?,
         };
-        let board = world.board.clone();
         board.show_retention(settings.retention.clone());
         let (file, overrides) = (settings.file.clone(), options.overrides.clone());
         let bot_master = BotMaster::new(Parts {

@@ -10,7 +10,9 @@ pub mod keep;
 pub mod logs;
 mod port;
 mod records;
+mod room;
 pub mod sqlite;
 
 pub use port::*;
 pub use records::*;
+pub use room::{OnFull, Room};

@@ -147,6 +147,9 @@ fn html(context: &WebContext, shown: &Shown) -> String {
     if context.board.all().draining {
         page.push_str("<p><strong>The master drains: it starts no new builds.</strong>");
     }
+    if let Some(full) = context.board.store().full {
+        page.push_str(&format!("<p class=failure><strong>{}.</strong>", escaped(&full)));
+    }
     builders(&mut page, context, shown);
     workers(&mut page, context, shown);
     builds(&mut page, shown, now);

@@ -8,6 +8,7 @@ mod kit;
 mod backups;
 mod bad_links;
 mod expectations;
+mod full_disk;
 mod latent;
 mod merges;
 mod orders;

@@ -84,7 +84,7 @@ pub fn open_logs(dir: &Path) -> SqliteLogs {
 
 /// A log store that keeps so many of the worker's bytes of one log.
 fn open_limited(dir: &Path, limit: u64) -> SqliteLogs {
-    SqliteLogs::open_limited(dir, Events::starting_at(1), limit, never_fatal()).unwrap()
+    SqliteLogs::open_limited(dir, Events::starting_at(1), limit, Room::unwatched(), never_fatal()).unwrap()
 }
 
 pub fn close(logs: &SqliteLogs, log: u64, expected: Option<u64>) -> Result<LogClosed, StoreError> {

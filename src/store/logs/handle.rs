@@ -7,7 +7,7 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::Semaphore;
 
-use super::super::LogRow;
+use super::super::{LogRow, Room};
 use super::super::sqlite::{self, Answer, OnFatal, OpenError};
 use super::LOG_LIMIT;
 use super::chunk::MIGRATIONS;
@@ -39,11 +39,11 @@ impl SqliteLogs {
     /// # Errors
     /// When the file cannot be opened or written, or a newer program wrote it.
     pub fn open(dir: &Path, events: Events, on_fatal: OnFatal) -> Result<Self, OpenError> {
-        Self::open_limited(dir, events, LOG_LIMIT, on_fatal)
+        Self::open_limited(dir, events, LOG_LIMIT, Room::unwatched(), on_fatal)
     }
 
-    /// The same, with another limit for one log: the most of the worker's bytes
-    /// that are kept.
+    /// The same, with another limit for one log (the most of the worker's bytes
+    /// that are kept), and in room that the state store shares.
     ///
     /// # Errors
     /// As [`Self::open`].
@@ -51,6 +51,7 @@ impl SqliteLogs {
         dir: &Path,
         events: Events,
         limit: u64,
+        room: Room,
         on_fatal: OnFatal,
     ) -> Result<Self, OpenError> {
         sqlite::make_folder(dir)?;
@@ -60,7 +61,7 @@ impl SqliteLogs {
         let zstd = zstd::bulk::Compressor::new(1)
             .map_err(|error| failed(format!("no compressor can be made: {error}")))?;
         let (asks, receiver) = mpsc::channel();
-        let writer = Writer::new(conn, zstd, events, limit, on_fatal);
+        let writer = Writer::new(conn, zstd, events, limit, room, on_fatal);
         let thread = thread::Builder::new()
             .name("logs".into())
             .spawn(move || writer.run(&receiver))

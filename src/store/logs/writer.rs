@@ -17,7 +17,7 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::super::sqlite::{self, Answer, OnFatal, Trouble, classify};
-use super::super::{Change, LogRow, StoreError};
+use super::super::{Change, LogRow, Room, StoreError};
 use super::chunk::{self, Reached, Which};
 use super::pending::Pending;
 use super::port::{LogClosed, Piece};
@@ -78,6 +78,7 @@ pub(super) struct Writer {
     zstd: zstd::bulk::Compressor<'static>,
     events: Events,
     on_fatal: OnFatal,
+    room: Room,
     /// Most of the worker's bytes of a log that are kept.
     limit: u64,
     logs: HashMap<LogId, Pending>,
@@ -107,6 +108,7 @@ impl Writer {
         zstd: zstd::bulk::Compressor<'static>,
         events: Events,
         limit: u64,
+        room: Room,
         on_fatal: OnFatal,
     ) -> Self {
         Self {
@@ -114,6 +116,7 @@ impl Writer {
             zstd,
             events,
             on_fatal,
+            room,
             limit,
             logs: HashMap::new(),
             timers: BinaryHeap::new(),
@@ -302,15 +305,29 @@ impl Writer {
                 self.show(id, now);
             }
         }
-        if self.blocked.is_some_and(|until| until > now) && !self.must_answer() {
-            self.retry_later();
-        } else {
-            self.commit(now);
+        if self.room.is_full() && self.blocked.is_none_or(|until| until <= now) {
+            // What is left of the disk is for the state.
+            self.blocked = (!self.room.look()).then(|| now + RETRY);
         }
+        if self.blocked.is_some_and(|until| until > now) {
+            // Only what somebody waits for is tried.
+            let needed = self.needed();
+            let due = std::mem::take(&mut self.wanted.due);
+            let (due, later) = due.into_iter().partition(|id| needed.contains(id));
+            self.wanted.due = later;
+            self.retry_later();
+            self.wanted.due = due;
+            if needed.is_empty() {
+                return;
+            }
+        }
+        self.commit(now);
     }
 
-    fn must_answer(&self) -> bool {
-        !self.wanted.closing.is_empty() || !self.wanted.reopened.is_empty()
+    /// Logs whose write somebody waits for.
+    fn needed(&self) -> BTreeSet<LogId> {
+        let closing = self.wanted.closing.iter().map(|(id, _, _)| *id);
+        closing.chain(self.wanted.reopened.iter().map(|(id, _)| *id)).collect()
     }
 
     /// Publishes a log's new lines, now or when its time has come.
@@ -333,7 +350,15 @@ impl Writer {
             .filter(|id| self.logs.get(id).is_some_and(Pending::waits))
             .copied()
             .collect();
-        let trouble = match self.write(&due) {
+        let mut written = self.write(&due);
+        if matches!(written, Err(Trouble::Full(_))) {
+            self.room.fill_up();
+            // The end of a step waits for it, and results go through.
+            if !wanted.closing.is_empty() && self.room.give_up() {
+                written = self.write(&due);
+            }
+        }
+        let trouble = match written {
             Ok(reached) => {
                 self.blocked = None;
                 self.committed(&reached, now);
@@ -449,6 +474,7 @@ impl Writer {
         if let Err(error) = sqlite::checkpoint(&self.conn, false) {
             match classify(&error) {
                 Trouble::Fatal(text) => (self.on_fatal)(&text),
+                Trouble::Full(_) => self.room.fill_up(),
                 // Nothing is lost: what was told is in the write-ahead log.
                 trouble => tracing::warn!(?trouble, "a checkpoint failed and comes again"),
             }

@@ -32,6 +32,8 @@ const BATCH_TIME: Duration = Duration::from_millis(4);
 const CHECKPOINT_OPS: usize = 4096;
 /// Commits between checkpoints.
 const CHECKPOINT_COMMITS: usize = 256;
+/// How often it looks for room when the disk is full.
+const LOOK: Duration = Duration::from_secs(1);
 /// How often the thread looks around when nobody asks.
 const IDLE: Duration = Duration::from_secs(10);
 
@@ -76,7 +78,7 @@ impl SqliteStore {
     /// When another master has the folder, a newer program wrote it, or it
     /// cannot be written. The texts name the path and what to do.
     pub fn open(dir: &Path, on_fatal: OnFatal) -> Result<(Self, Events), OpenError> {
-        Self::open_as(dir, Opening::default(), on_fatal)
+        Self::open_as(dir, Opening::default(), Room::unwatched(), on_fatal)
     }
 
     /// The same, in a way of its own.
@@ -87,6 +89,7 @@ impl SqliteStore {
     pub fn open_as(
         dir: &Path,
         how: Opening,
+        room: Room,
         on_fatal: OnFatal,
     ) -> Result<(Self, Events), OpenError> {
         open::make_folder(dir)?;
@@ -104,6 +107,7 @@ impl SqliteStore {
             }
         }
         let engine = Engine::on(open::open_file(&path, MIGRATIONS)?);
+        room.begin();
         let first = prepare(engine.conn(), &path, how.restored)?;
         let events = Events::starting_at(first);
         let (asks, receiver) = mpsc::channel();
@@ -116,6 +120,9 @@ impl SqliteStore {
             ops: 0,
             commits: 0,
             removed: false,
+            again: false,
+            looked: Instant::now(),
+            room,
             on_fatal,
             _lock: lock,
         };
@@ -176,25 +183,34 @@ impl StateStore for SqliteStore {
 
 /// An ask that was carried out, in a commit that is not made yet.
 enum Carried {
-    Written(Answer<Vec<OpOutcome>>, Written),
-    Loaded(Answer<BuilderRecords>, Box<Result<BuilderRecords, StoreError>>),
-    Removed(Answer<Removed>, Result<Removed, StoreError>),
+    Written(Transaction, Answer<Vec<OpOutcome>>, Written),
+    Loaded(BuilderId, Answer<BuilderRecords>, Box<Result<BuilderRecords, StoreError>>),
+    Removed(Removal, Answer<Removed>, Result<Removed, StoreError>),
 }
 
 impl Carried {
     fn tell(self) {
         match self {
-            Self::Written(answer, written) => answer.give(written),
-            Self::Loaded(answer, records) => answer.give(*records),
-            Self::Removed(answer, removed) => answer.give(removed),
+            Self::Written(_, answer, written) => answer.give(written),
+            Self::Loaded(_, answer, records) => answer.give(*records),
+            Self::Removed(_, answer, removed) => answer.give(removed),
+        }
+    }
+
+    /// What it was, to be carried out again.
+    fn again(self) -> Job {
+        match self {
+            Self::Written(transaction, answer, _) => Job::Write(transaction, answer),
+            Self::Loaded(builder, answer, _) => Job::Load(builder, answer),
+            Self::Removed(removal, answer, _) => Job::Remove(removal, answer),
         }
     }
 
     fn tell_failed(self, error: &StoreError) {
         match self {
-            Self::Written(answer, _) => answer.give(Err(error.clone())),
-            Self::Loaded(answer, _) => answer.give(Err(error.clone())),
-            Self::Removed(answer, _) => answer.give(Err(error.clone())),
+            Self::Written(_, answer, _) => answer.give(Err(error.clone())),
+            Self::Loaded(_, answer, _) => answer.give(Err(error.clone())),
+            Self::Removed(_, answer, _) => answer.give(Err(error.clone())),
         }
     }
 }
@@ -210,6 +226,11 @@ struct Writer {
     commits: usize,
     /// The commit in progress removes rows.
     removed: bool,
+    /// A commit is made a second time, with the room of the reserve.
+    again: bool,
+    /// When it last looked for room, while there was none.
+    looked: Instant,
+    room: Room,
     on_fatal: OnFatal,
     _lock: FolderLock,
 }
@@ -225,7 +246,13 @@ impl Drop for Writer {
 impl Writer {
     fn run(mut self, asks: &Receiver<Ask>) {
         loop {
-            match asks.recv_timeout(IDLE) {
+            let wait = if self.room.is_full() { LOOK } else { IDLE };
+            let heard = asks.recv_timeout(wait);
+            if self.room.is_full() && self.looked.elapsed() >= LOOK {
+                self.looked = Instant::now();
+                self.room.look();
+            }
+            match heard {
                 Ok(Ask::Close) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
                     self.reserve_when_idle();
@@ -265,12 +292,18 @@ impl Writer {
                 }
             }
         }
-        if trouble.is_none() {
-            trouble = self.reserve_ahead().err();
-        }
-        match trouble {
-            None => trouble = self.engine.commit().err(),
-            Some(_) => self.engine.undo(),
+        trouble = self.end_commit(trouble);
+        if matches!(trouble, Some(Trouble::Full(_))) && self.room.give_up() {
+            self.reserved = reserved;
+            trouble = self.engine.begin().err();
+            self.again = true;
+            let mut second = Vec::with_capacity(carried.len());
+            for job in carried.into_iter().map(Carried::again) {
+                second.push(self.carry_out(job, &mut trouble));
+            }
+            self.again = false;
+            carried = second;
+            trouble = self.end_commit(trouble);
         }
         self.tell(carried, trouble.as_ref());
         if trouble.is_some() {
@@ -289,25 +322,51 @@ impl Writer {
         closing
     }
 
+    /// Makes the commit in progress durable, or undoes it.
+    fn end_commit(&mut self, mut trouble: Option<Trouble>) -> Option<Trouble> {
+        if trouble.is_none() {
+            trouble = self.reserve_ahead().err();
+        }
+        match trouble {
+            None => self.engine.commit().err(),
+            Some(_) => {
+                self.engine.undo();
+                trouble
+            }
+        }
+    }
+
+    /// Nothing new begins while the store is full (row FL07); what runs goes on
+    /// (row FD08).
+    fn refuses(&self, transaction: &Transaction) -> bool {
+        let begins = |op: &Op| matches!(op, Op::Claim { .. });
+        self.room.is_full() && transaction.ops.iter().any(begins) && !self.again
+    }
+
     /// After a trouble the jobs of a commit are only collected, to be told.
     fn carry_out(&mut self, job: Job, trouble: &mut Option<Trouble>) -> Carried {
         match job {
             Job::Write(transaction, answer) => {
+                if self.refuses(&transaction) {
+                    let full = "the store is full: free some room in its file system";
+                    let refused = Err(StoreError::Unwritable(full.into()));
+                    return Carried::Written(transaction, answer, refused);
+                }
                 if trouble.is_none() {
                     self.ops += transaction.ops.len();
                     match self.engine.run(&transaction) {
-                        Ok(written) => return Carried::Written(answer, written),
+                        Ok(written) => return Carried::Written(transaction, answer, written),
                         Err(found) => *trouble = Some(found),
                     }
                 }
-                Carried::Written(answer, Err(StoreError::Closed))
+                Carried::Written(transaction, answer, Err(StoreError::Closed))
             }
             Job::Load(builder, answer) => {
                 let records = match trouble {
                     None => self.engine.load_builder(builder),
                     Some(_) => Err(StoreError::Closed),
                 };
-                Carried::Loaded(answer, Box::new(records))
+                Carried::Loaded(builder, answer, Box::new(records))
             }
             Job::Remove(removal, answer) => {
                 let removed = match trouble {
@@ -316,7 +375,7 @@ impl Writer {
                 };
                 self.ops += removal.len();
                 self.removed = true;
-                Carried::Removed(answer, removed.map_err(|error| {
+                let removed = removed.map_err(|error| {
                     let found = classify(&error);
                     let told = found.told();
                     // A part of it may be done: the whole commit is undone.
@@ -325,7 +384,8 @@ impl Writer {
                         other => other,
                     });
                     told
-                }))
+                });
+                Carried::Removed(removal, answer, removed)
             }
         }
     }
@@ -381,6 +441,8 @@ impl Writer {
         if let Err(error) = open::checkpoint(self.engine.conn(), false) {
             match classify(&error) {
                 Trouble::Fatal(text) => (self.on_fatal)(&text),
+                // The log grows meanwhile, and there is little room for that.
+                Trouble::Full(_) => self.room.fill_up(),
                 // Nothing is lost: what was told is in the write-ahead log.
                 trouble => tracing::warn!(?trouble, "a checkpoint failed and comes again"),
             }
