@@ -1,5 +1,7 @@
 //! The Build actor: carries one build from its worker's acceptance to its end.
 
+mod again;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -77,6 +79,10 @@ pub struct Build {
     command: Option<CommandId>,
     command_began: Timestamp,
     expected: Option<u64>,
+    /// What the worker says of the current log's bytes.
+    digest: Option<String>,
+    /// The current log was asked for once more.
+    asked: Option<again::Asked>,
     log_closed: Option<LogClosed>,
     /// Written once the current log is closed.
     pending: Option<Vec<Record>>,
@@ -142,6 +148,8 @@ impl Build {
             command: None,
             command_began: Timestamp::default(),
             expected: None,
+            digest: None,
+            asked: None,
             log_closed: None,
             pending: None,
             ticket: 0,
@@ -345,6 +353,8 @@ impl Build {
                     self.log = logs.into_iter().next();
                     self.log_closed = None;
                     self.expected = None;
+                    self.digest = None;
+                    self.asked = None;
                     if let Some(log) = &self.log {
                         self.world.logs.open(log.clone());
                     }
@@ -470,6 +480,9 @@ impl Build {
             return;
         };
         let (id, me) = (log.id, ctx.address());
+        if let Some(digest) = &self.digest {
+            self.world.logs.expect_digest(id, digest.clone());
+        }
         self.world.logs.close(
             id,
             self.expected,
@@ -607,6 +620,10 @@ impl Handler<CommandFinished> for Build {
             return;
         }
         self.expected = message.log_end.get(STDIO).copied();
+        self.digest = message.log_digest.get(STDIO).cloned();
+        if self.has_come_again(&message.command) {
+            return self.close_log(ctx);
+        }
         let end = match message.outcome {
             Outcome::Exit(code) => CommandEnd::Exit(code),
             Outcome::Signal(signal) => CommandEnd::Signal(signal),
@@ -668,6 +685,13 @@ impl Handler<LogAnswered> for Build {
             self.world.ignored("closed log of a step that is over");
             return;
         }
+        if answer.closed.as_ref().is_ok_and(|closed| closed.differs) {
+            // A build that ends waits for nobody.
+            if self.pending.is_some() || !self.ask_again(ctx) {
+                self.close_log(ctx);
+            }
+            return;
+        }
         // Until now what became durable was confirmed to the worker.
         if let (Some(link), Some(command)) = (&self.link, &self.command) {
             link.logs().close(command);
@@ -678,6 +702,7 @@ impl Handler<LogAnswered> for Build {
             worker_length: 0,
             inline: None,
             incomplete: Some(error.to_string()),
+            differs: false,
         });
         // The build ends and nobody has said how long the log is: there may be
         // more of it on the worker (invariant I9).

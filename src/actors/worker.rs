@@ -444,7 +444,13 @@ impl Worker {
                 }
             }
             WorkerFrame::CommandFinished {
-                build, command, outcome, log_end, properties, ..
+                build,
+                command,
+                outcome,
+                log_end,
+                log_digest,
+                properties,
+                ..
             } => {
                 if self.owned(session, build)
                     && let Some(door) = self.builds.get(&build)
@@ -454,6 +460,7 @@ impl Worker {
                         command,
                         outcome,
                         log_end,
+                        log_digest,
                         properties,
                     });
                 }
@@ -465,6 +472,9 @@ impl Worker {
             }
             WorkerFrame::Error(error) => {
                 tracing::warn!(worker.name = %self.name, code = %error.code, message = %error.message, "the worker complains");
+                if let Some(link) = self.link(session) {
+                    link.complained();
+                }
             }
             WorkerFrame::Attach(_) => self.world.ignored("attach on an attached connection"),
             // Text that nobody waits for; the rest never comes here.

@@ -62,6 +62,7 @@ struct Shared {
     closed: watch::Sender<Option<String>>,
     heard: AtomicU64,
     held: AtomicBool,
+    complaints: AtomicU64,
     logs: LogRoutes,
 }
 
@@ -83,6 +84,7 @@ impl WorkerLink {
             closed: watch::Sender::new(None),
             heard: AtomicU64::new(0),
             held: AtomicBool::new(false),
+            complaints: AtomicU64::new(0),
             logs: LogRoutes::default(),
         };
         (Self { session, shared: Arc::new(shared) }, lines)
@@ -145,6 +147,17 @@ impl WorkerLink {
     #[must_use]
     pub fn last_heard(&self) -> Timestamp {
         Timestamp(self.shared.heard.load(Ordering::Relaxed))
+    }
+
+    /// The worker said `error`.
+    pub fn complained(&self) {
+        self.shared.complaints.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often the worker said `error`. It does not say of what.
+    #[must_use]
+    pub fn complaints(&self) -> u64 {
+        self.shared.complaints.load(Ordering::Relaxed)
     }
 
     /// Which commands may write which logs.

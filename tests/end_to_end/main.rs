@@ -7,6 +7,7 @@ mod kit;
 
 mod backups;
 mod bad_links;
+mod digests;
 mod expectations;
 mod full_disk;
 mod latent;

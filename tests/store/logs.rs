@@ -53,6 +53,7 @@ pub fn row(id: u64) -> Arc<LogRow> {
         complete: false,
         num_lines: 0,
         length: 0,
+        incomplete: None,
     })
 }
 

@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod cleanup;
+mod digests;
 mod expectations;
 mod files;
 mod group;

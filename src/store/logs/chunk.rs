@@ -6,6 +6,7 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::super::StoreError;
 use super::super::sqlite::Migration;
 use super::lines::{Carry, Count};
+use super::second::SECOND;
 use super::segment::{Encoder, segments};
 use crate::core::ids::LogId;
 
@@ -59,11 +60,13 @@ fn int(number: u64) -> i64 {
 }
 
 /// Writes one chunk after what the log has reached, and returns what it then
-/// has.
+/// has. It may be stored under another id for now; its checksum is that of the
+/// log all the same.
 pub(super) fn write(
     conn: &Connection,
     zstd: &mut zstd::bulk::Compressor<'_>,
     log: LogId,
+    stored_as: LogId,
     before: &Reached,
     text: &Encoder,
     worker_end: u64,
@@ -95,7 +98,7 @@ pub(super) fn write(
          crc, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?
     .execute(params![
-        int(log.0),
+        int(stored_as.0),
         first,
         length,
         worker_end,
@@ -218,8 +221,10 @@ pub(in crate::store) fn examine(
     conn: &Connection,
     found: &mut dyn FnMut(LogId, String),
 ) -> rusqlite::Result<u64> {
-    let mut statement =
-        conn.prepare(&format!("SELECT {COLUMNS}, log_id FROM chunks ORDER BY log_id, first"))?;
+    let own = SECOND.0;
+    let mut statement = conn.prepare(&format!(
+        "SELECT {COLUMNS}, log_id FROM chunks WHERE log_id < {own} ORDER BY log_id, first"
+    ))?;
     let mut rows = statement.query([])?;
     let (mut chunks, mut reached) = (0, (LogId(0), 0));
     while let Some(row) = rows.next()? {

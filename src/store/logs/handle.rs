@@ -13,6 +13,7 @@ use super::LOG_LIMIT;
 use super::chunk::MIGRATIONS;
 use super::port::{LogStore, OnClosed, OnRemoved, OnReopened, Piece};
 use super::reader::LogReader;
+use super::second;
 use super::writer::{Ask, Writer};
 use crate::core::ids::LogId;
 use crate::events::Events;
@@ -58,6 +59,7 @@ impl SqliteLogs {
         let path = dir.join("logs.sqlite");
         let conn = sqlite::open_file(&path, MIGRATIONS)?;
         let failed = |reason: String| OpenError::Failed { path: path.clone(), reason };
+        second::clear_left_over(&conn).map_err(|error| OpenError::sql(&path, &error))?;
         let zstd = zstd::bulk::Compressor::new(1)
             .map_err(|error| failed(format!("no compressor can be made: {error}")))?;
         let (asks, receiver) = mpsc::channel();
@@ -124,6 +126,14 @@ impl LogStore for SqliteLogs {
 
     fn close(&self, log: LogId, expected: Option<u64>, done: OnClosed) {
         self.ask(Ask::Close(log, expected, Answer::to(done)));
+    }
+
+    fn expect_digest(&self, log: LogId, sha256: String) {
+        self.ask(Ask::Digest(log, sha256));
+    }
+
+    fn again(&self, log: LogId) {
+        self.ask(Ask::Again(log));
     }
 
     fn forget(&self, log: LogId) {

@@ -12,6 +12,7 @@ mod lines;
 mod pending;
 mod port;
 mod reader;
+mod second;
 mod segment;
 mod walk;
 mod writer;

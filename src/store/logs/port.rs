@@ -49,6 +49,9 @@ pub struct LogClosed {
     pub inline: Option<Arc<[u8]>>,
     /// Why it is not whole, when it is not.
     pub incomplete: Option<String>,
+    /// The worker's bytes have another digest than it says (row FL04). The log
+    /// is still open: it can be received again, or closed as it is.
+    pub differs: bool,
 }
 
 /// Called on the log writer's thread.
@@ -81,6 +84,16 @@ pub trait LogStore: Send + Sync {
     /// Writes what is left and tells what the log came to. `expected` is the
     /// worker's length.
     fn close(&self, log: LogId, expected: Option<u64>, done: OnClosed);
+
+    /// What the worker says of its bytes of this log, before it is closed: their
+    /// SHA-256 in lower-case hexadecimal. The close compares. A store whose
+    /// workers say none has nothing to do.
+    fn expect_digest(&self, _log: LogId, _sha256: String) {}
+
+    /// From now on the log is received once more from byte 0, beside what there
+    /// is. The next close keeps what was received now if it is whole; else what
+    /// there was, as incomplete. Only after a close that said `differs`.
+    fn again(&self, _log: LogId) {}
 
     /// Writes what is left of a log that nobody will close, and forgets it: its
     /// build has ended without it, or belongs to somebody else. It can be

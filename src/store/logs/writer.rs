@@ -21,8 +21,10 @@ use super::super::{Change, LogRow, Room, StoreError};
 use super::chunk::{self, Reached, Which};
 use super::pending::Pending;
 use super::port::{LogClosed, Piece};
+use super::second::{self, is_second, second_id, stored_digest};
 use crate::core::ids::LogId;
 use crate::events::Events;
+use crate::faults::crash_point;
 
 /// Longest time from a byte's arrival to its write.
 const DELAY: Duration = Duration::from_millis(50);
@@ -46,6 +48,9 @@ const REMOVED_CHUNKS: u32 = 32;
 /// Pages that are given back at a time.
 const GIVEN_BACK: u32 = 256;
 
+/// Why a log is incomplete whose bytes are not what the worker wrote.
+const DIFFERS: &str = "digest: the bytes that arrived differ from those that the worker wrote";
+
 /// What the writer is asked for.
 pub(super) enum Ask {
     Open(Arc<LogRow>),
@@ -54,6 +59,8 @@ pub(super) enum Ask {
     Close(LogId, Option<u64>, Answer<LogClosed>),
     Forget(LogId),
     Remove(LogId, Answer<bool>),
+    Digest(LogId, String),
+    Again(LogId),
     Stop,
 }
 
@@ -184,8 +191,17 @@ impl Writer {
                     self.append(piece);
                 }
                 Ask::Close(log, expected, answer) => self.close(log, expected, answer),
-                Ask::Forget(log) => drop(self.wanted.forgotten.insert(log)),
+                Ask::Forget(log) => {
+                    self.logs.remove(&second_id(log));
+                    self.wanted.forgotten.insert(log);
+                }
                 Ask::Remove(log, answer) => self.remove(log, answer),
+                Ask::Digest(log, digest) => {
+                    if let Some(log) = self.logs.get_mut(&log) {
+                        log.expected_digest = Some(digest);
+                    }
+                }
+                Ask::Again(log) => self.again(log),
                 Ask::Stop => return (None, true),
             }
             if bytes >= BATCH_BYTES {
@@ -199,10 +215,15 @@ impl Writer {
         let log = match ask {
             Ask::Open(row) | Ask::Reopen(row, _) => row.id,
             Ask::Append(piece) => piece.log,
-            Ask::Close(log, _, _) | Ask::Forget(log) | Ask::Remove(log, _) => *log,
+            Ask::Close(log, _, _)
+            | Ask::Forget(log)
+            | Ask::Remove(log, _)
+            | Ask::Digest(log, _)
+            | Ask::Again(log) => *log,
             Ask::Stop => return !self.wanted.closing.is_empty(),
         };
-        self.wanted.closing.iter().any(|(closing, _, _)| *closing == log)
+        let second = second_id(log);
+        self.wanted.closing.iter().any(|(closing, _, _)| *closing == log || *closing == second)
     }
 
     fn reopen(&mut self, row: Arc<LogRow>, answer: Answer<u64>) {
@@ -225,8 +246,22 @@ impl Writer {
         self.wanted.reopened.push((id, answer));
     }
 
+    /// The log is received once more, beside what there is.
+    fn again(&mut self, id: LogId) {
+        let Some(log) = self.logs.get(&id) else { return };
+        let second = second_id(id);
+        let log = log.second(second);
+        self.logs.insert(second, log);
+    }
+
+    /// Where the bytes of this log go just now.
+    fn receiving(&self, id: LogId) -> LogId {
+        let second = second_id(id);
+        if self.logs.contains_key(&second) { second } else { id }
+    }
+
     fn append(&mut self, piece: Piece) {
-        let id = piece.log;
+        let id = self.receiving(piece.log);
         let log = self.logs.get_mut(&id).filter(|_| !self.wanted.forgotten.contains(&id));
         let Some(log) = log else {
             tracing::debug!(log = id.0, "a piece for a log that is not open was dropped");
@@ -248,14 +283,14 @@ impl Writer {
     }
 
     fn close(&mut self, id: LogId, expected: Option<u64>, answer: Answer<LogClosed>) {
+        let id = self.receiving(id);
         let log = self.logs.get_mut(&id).filter(|_| !self.wanted.forgotten.contains(&id));
         let Some(log) = log else {
             return answer.give(Err(StoreError::Missing(format!("open log {id}"))));
         };
         log.end();
         if log.fits_inline() {
-            let closed = log.closed(expected);
-            self.logs.remove(&id);
+            let closed = self.closed(id, expected);
             self.wanted.due.remove(&id);
             self.wanted.tell.remove(&id);
             return answer.give(closed);
@@ -332,7 +367,9 @@ impl Writer {
 
     /// Publishes a log's new lines, now or when its time has come.
     fn show(&mut self, id: LogId, now: Instant) {
-        let Some(log) = self.logs.get_mut(&id) else { return };
+        // The first reception is shown until the second one is whole.
+        let log = self.logs.get_mut(&id).filter(|_| !is_second(id));
+        let Some(log) = log else { return };
         if let Some(row) = log.show(now) {
             self.events.publish(vec![Change::LogAppend(Arc::new(row))]);
         } else if let Some(at) = log.show_at(now) {
@@ -374,7 +411,7 @@ impl Writer {
             if let Some(log) = self.logs.get(id)
                 && let Some(confirm) = &log.confirm
             {
-                confirm.confirm(*id, log.stored_of_worker);
+                confirm.confirm(log.row.id, log.stored_of_worker);
             }
         }
         for (id, answer) in wanted.reopened {
@@ -383,9 +420,8 @@ impl Writer {
         }
         for (id, expected, answer) in wanted.closing {
             match (&trouble, self.logs.get(&id)) {
-                (None, Some(log)) => {
-                    let closed = log.closed(expected);
-                    self.logs.remove(&id);
+                (None, Some(_)) => {
+                    let closed = self.closed(id, expected);
                     answer.give(closed);
                 }
                 // It stays open, so that the close can be asked again.
@@ -405,6 +441,73 @@ impl Writer {
         if self.bytes >= CHECKPOINT_BYTES || self.commits >= CHECKPOINT_COMMITS {
             self.checkpoint();
         }
+    }
+
+    /// Ends a log all of which is written, or fits into the state.
+    fn closed(&mut self, id: LogId, expected: Option<u64>) -> Result<LogClosed, StoreError> {
+        if is_second(id) {
+            return self.second_closed(id, expected);
+        }
+        let missing = || StoreError::Missing(format!("open log {id}"));
+        let log = self.logs.get(&id).ok_or_else(missing)?;
+        let mut closed = log.closed(expected)?;
+        if self.differs(log, id, expected) {
+            closed.incomplete = Some(DIFFERS.into());
+            closed.differs = !log.told_differs;
+        }
+        if closed.differs {
+            // Whoever closes it may have it sent again.
+            if let Some(log) = self.logs.get_mut(&id) {
+                log.told_differs = true;
+            }
+        } else {
+            self.logs.remove(&id);
+        }
+        crash_point("log.close");
+        Ok(closed)
+    }
+
+    fn differs(&self, log: &Pending, id: LogId, expected: Option<u64>) -> bool {
+        if log.digest_is_stored(expected) {
+            return match stored_digest(&self.conn, id) {
+                Ok(digest) => log.expected_digest.as_ref() != Some(&digest),
+                Err(error) => {
+                    tracing::error!(%error, log = id.0, "a stored log cannot be read again");
+                    true
+                }
+            };
+        }
+        log.differs(expected).unwrap_or(false)
+    }
+
+    /// Keeps what was received the second time if it is whole, else the first.
+    fn second_closed(
+        &mut self,
+        id: LogId,
+        expected: Option<u64>,
+    ) -> Result<LogClosed, StoreError> {
+        let missing = || StoreError::Missing(format!("open log {id}"));
+        let second = self.logs.get(&id).ok_or_else(missing)?;
+        let first = second.row.id;
+        let whole = second.differs(expected) == Some(false);
+        let closed = second.closed(expected)?;
+        let done = if whole && second.is_on_disk() {
+            second::take_place(&self.conn, first)
+        } else if whole {
+            // It goes into the state; of the first there may be chunks.
+            chunk::clear(&self.conn, first)
+        } else {
+            chunk::clear(&self.conn, id)
+        };
+        done.map_err(|error| classify(&error).told())?;
+        self.commits += 1;
+        self.logs.remove(&id);
+        if !whole {
+            return self.closed(first, None);
+        }
+        self.logs.remove(&first);
+        crash_point("log.close");
+        Ok(closed)
     }
 
     /// Writes these logs in one transaction. On an error nothing is written.
@@ -430,7 +533,9 @@ impl Writer {
                 reached.push((*id, log.write(&self.conn, &mut self.zstd)?));
             }
         }
+        crash_point("log.after_write");
         self.conn.prepare_cached("COMMIT")?.execute([])?;
+        crash_point("log.after_commit");
         Ok(reached)
     }
 
