@@ -83,6 +83,8 @@ pub struct Build {
     digest: Option<String>,
     /// The current log was asked for once more.
     asked: Option<again::Asked>,
+    /// Bytes of the logs of the steps before.
+    logged: u64,
     log_closed: Option<LogClosed>,
     /// Written once the current log is closed.
     pending: Option<Vec<Record>>,
@@ -150,6 +152,7 @@ impl Build {
             expected: None,
             digest: None,
             asked: None,
+            logged: 0,
             log_closed: None,
             pending: None,
             ticket: 0,
@@ -357,6 +360,7 @@ impl Build {
                     self.asked = None;
                     if let Some(log) = &self.log {
                         self.world.logs.open(log.clone());
+                        self.world.logs.after_others(log.id, self.logged);
                     }
                 }
                 OpOutcome::Requeued { requests } => {
@@ -515,6 +519,7 @@ impl Build {
             .collect();
         let now = self.world.clock.now().wall;
         let step_ran = steps.last().map(|(step, _)| took(step, now)).unwrap_or_default();
+        self.logged = steps.iter().flat_map(|(_, logs)| logs).map(|log| log.length).sum();
         let last_step =
             steps.last().map(|(step, _)| (step.number as usize, step.complete_at.is_some()));
         if let Some((step, logs)) = steps.into_iter().last() {
@@ -524,6 +529,7 @@ impl Build {
         }
         if let Some(log) = &self.log {
             self.world.logs.reopen(log.clone(), Box::new(|_| {}));
+            self.world.logs.after_others(log.id, self.logged);
         }
         self.step(Event::Recover { last_step, results, times, step_ran }, ctx);
     }
@@ -709,6 +715,7 @@ impl Handler<LogAnswered> for Build {
         if self.pending.is_some() && self.expected.is_none() && closed.incomplete.is_none() {
             closed.incomplete = Some("the build ended before the worker had told all of it".into());
         }
+        self.logged = self.logged.saturating_add(closed.worker_length);
         self.log_closed = Some(closed);
         match self.pending.take() {
             Some(records) => self.write(records, ctx),

@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::super::{LogRow, Room};
 use super::super::sqlite::{self, Answer, OnFatal, OpenError};
-use super::LOG_LIMIT;
+use super::{BUILD_LIMIT, LOG_LIMIT};
 use super::chunk::MIGRATIONS;
 use super::port::{LogStore, OnClosed, OnRemoved, OnReopened, Piece};
 use super::reader::LogReader;
@@ -20,6 +20,21 @@ use crate::events::Events;
 
 /// Bytes of pieces that may be in memory.
 const BUDGET: usize = 64 * 1024 * 1024;
+
+/// Most of the worker's bytes that are kept; what is beyond is counted (FL08).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogLimits {
+    /// Of one log.
+    pub log: u64,
+    /// Of all logs of a build together.
+    pub build: u64,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        Self { log: LOG_LIMIT, build: BUILD_LIMIT }
+    }
+}
 
 /// The log store on `logs.sqlite`. Clones share it.
 #[derive(Clone)]
@@ -40,18 +55,17 @@ impl SqliteLogs {
     /// # Errors
     /// When the file cannot be opened or written, or a newer program wrote it.
     pub fn open(dir: &Path, events: Events, on_fatal: OnFatal) -> Result<Self, OpenError> {
-        Self::open_limited(dir, events, LOG_LIMIT, Room::unwatched(), on_fatal)
+        Self::open_limited(dir, events, LogLimits::default(), Room::unwatched(), on_fatal)
     }
 
-    /// The same, with another limit for one log (the most of the worker's bytes
-    /// that are kept), and in room that the state store shares.
+    /// The same, with other limits, and in room that the state store shares.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub fn open_limited(
         dir: &Path,
         events: Events,
-        limit: u64,
+        limits: LogLimits,
         room: Room,
         on_fatal: OnFatal,
     ) -> Result<Self, OpenError> {
@@ -63,7 +77,7 @@ impl SqliteLogs {
         let zstd = zstd::bulk::Compressor::new(1)
             .map_err(|error| failed(format!("no compressor can be made: {error}")))?;
         let (asks, receiver) = mpsc::channel();
-        let writer = Writer::new(conn, zstd, events, limit, room, on_fatal);
+        let writer = Writer::new(conn, zstd, events, limits, room, on_fatal);
         let thread = thread::Builder::new()
             .name("logs".into())
             .spawn(move || writer.run(&receiver))
@@ -114,6 +128,10 @@ impl LogStore for SqliteLogs {
 
     fn reopen(&self, row: Arc<LogRow>, done: OnReopened) {
         self.ask(Ask::Reopen(row, Answer::to(done)));
+    }
+
+    fn after_others(&self, log: LogId, bytes: u64) {
+        self.ask(Ask::AfterOthers(log, bytes));
     }
 
     fn append(&self, piece: Piece) {

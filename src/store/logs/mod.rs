@@ -18,7 +18,7 @@ mod walk;
 mod writer;
 
 pub(in crate::store) use chunk::{MIGRATIONS, examine, reaches};
-pub use handle::SqliteLogs;
+pub use handle::{LogLimits, SqliteLogs};
 pub(in crate::store) use segment::own_text;
 pub use port::*;
 pub use reader::{Extent, LineBlocks, LogReader, RawBlocks};
@@ -29,6 +29,9 @@ pub const INLINE: u64 = 4096;
 /// Most of the worker's bytes that are kept of one log. What is beyond is
 /// counted only (row FL08).
 pub const LOG_LIMIT: u64 = 4 << 30;
+
+/// Most of the worker's bytes that are kept of all logs of one build.
+pub const BUILD_LIMIT: u64 = 16 << 30;
 
 /// Longest shown line, in bytes. What is beyond is cut from the line, with a
 /// mark, and is still there in the raw bytes.

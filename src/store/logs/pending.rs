@@ -44,7 +44,9 @@ pub(super) struct Pending {
     /// Bytes of the worker's that are durable: kept, or counted.
     pub stored_of_worker: u64,
     /// Most of the worker's bytes that are kept.
-    limit: u64,
+    pub limit: u64,
+    /// The limit is what that of all logs of a build leaves.
+    pub of_build: Option<u64>,
     /// It is beyond the limit: the worker's bytes are only counted now.
     overlong: bool,
     /// It has told how long it was.
@@ -85,6 +87,7 @@ impl Pending {
             stored: Reached::default(),
             stored_of_worker: 0,
             limit,
+            of_build: None,
             overlong: false,
             told_length: false,
             on_disk: false,
@@ -106,6 +109,7 @@ impl Pending {
     pub fn second(&self, stored_as: LogId) -> Self {
         let mut second = Self::new(self.row.clone(), self.limit);
         second.stored_as = stored_as;
+        second.of_build = self.of_build;
         second.expected_digest = self.expected_digest.clone();
         second.confirm = self.confirm.clone();
         second.own_line("[received a second time: the first time bytes differed on the way]");
@@ -197,9 +201,12 @@ impl Pending {
         self.push(channel, kept, true);
         if kept.len() < new.len() {
             self.overlong = true;
-            let limit = shown(self.limit);
+            let what = match self.of_build {
+                None => format!("this log is longer than {}", shown(self.limit)),
+                Some(all) => format!("this build's logs are longer than {}", shown(all)),
+            };
             self.own_line(&format!(
-                "[this log is longer than {limit}: the output from here on is counted, not kept]"
+                "[{what}: the output from here on is counted, not kept]"
             ));
         }
         true
@@ -330,8 +337,11 @@ impl Pending {
                 Some(format!("the worker wrote {expected} bytes and {arrived} arrived"))
             }
             _ if self.overlong => {
-                let limit = shown(self.limit);
-                Some(format!("it had {arrived} bytes, and of one log {limit} are kept"))
+                let limit = match self.of_build {
+                    None => format!("of one log {}", shown(self.limit)),
+                    Some(all) => format!("of one build's logs {}", shown(all)),
+                };
+                Some(format!("it had {arrived} bytes, and {limit} are kept"))
             }
             _ => None,
         };

@@ -73,6 +73,11 @@ pub trait LogStore: Send + Sync {
     /// never confirmed is cut off.
     fn reopen(&self, row: Arc<LogRow>, done: OnReopened);
 
+    /// The earlier logs of its build have so many bytes: of this one, which is
+    /// open, no more is kept than the limit of a build leaves. A store without
+    /// such a limit has nothing to do.
+    fn after_others(&self, _log: LogId, _bytes: u64) {}
+
     /// Adds a piece. A piece before the end has its known part cut off; one
     /// beyond the end is dropped and answered with what the log has.
     fn append(&self, piece: Piece);

@@ -19,6 +19,7 @@ use rusqlite::Connection;
 use super::super::sqlite::{self, Answer, OnFatal, Trouble, classify};
 use super::super::{Change, LogRow, Room, StoreError};
 use super::chunk::{self, Reached, Which};
+use super::handle::LogLimits;
 use super::pending::Pending;
 use super::port::{LogClosed, Piece};
 use super::second::{self, is_second, second_id, stored_digest};
@@ -60,6 +61,7 @@ pub(super) enum Ask {
     Forget(LogId),
     Remove(LogId, Answer<bool>),
     Digest(LogId, String),
+    AfterOthers(LogId, u64),
     Again(LogId),
     Stop,
 }
@@ -86,8 +88,7 @@ pub(super) struct Writer {
     events: Events,
     on_fatal: OnFatal,
     room: Room,
-    /// Most of the worker's bytes of a log that are kept.
-    limit: u64,
+    limits: LogLimits,
     logs: HashMap<LogId, Pending>,
     /// When to look at which log. One may be out of date: the log says.
     timers: BinaryHeap<Reverse<(Instant, LogId)>>,
@@ -114,7 +115,7 @@ impl Writer {
         conn: Connection,
         zstd: zstd::bulk::Compressor<'static>,
         events: Events,
-        limit: u64,
+        limits: LogLimits,
         room: Room,
         on_fatal: OnFatal,
     ) -> Self {
@@ -124,7 +125,7 @@ impl Writer {
             events,
             on_fatal,
             room,
-            limit,
+            limits,
             logs: HashMap::new(),
             timers: BinaryHeap::new(),
             wanted: Wanted::default(),
@@ -182,7 +183,7 @@ impl Writer {
             }
             match ask {
                 Ask::Open(row) => {
-                    let limit = self.limit;
+                    let limit = self.limits.log;
                     self.logs.entry(row.id).or_insert_with(|| Pending::new(row, limit));
                 }
                 Ask::Reopen(row, answer) => self.reopen(row, answer),
@@ -199,6 +200,13 @@ impl Writer {
                 Ask::Digest(log, digest) => {
                     if let Some(log) = self.logs.get_mut(&log) {
                         log.expected_digest = Some(digest);
+                    }
+                }
+                Ask::AfterOthers(log, bytes) => {
+                    let left = self.limits.build.saturating_sub(bytes);
+                    if let Some(log) = self.logs.get_mut(&log).filter(|log| log.limit > left) {
+                        log.limit = left;
+                        log.of_build = Some(self.limits.build);
                     }
                 }
                 Ask::Again(log) => self.again(log),
@@ -219,6 +227,7 @@ impl Writer {
             | Ask::Forget(log)
             | Ask::Remove(log, _)
             | Ask::Digest(log, _)
+            | Ask::AfterOthers(log, _)
             | Ask::Again(log) => *log,
             Ask::Stop => return !self.wanted.closing.is_empty(),
         };
@@ -235,7 +244,7 @@ impl Writer {
             match found {
                 Ok((last, overlong)) => {
                     let stored = last.map(|chunk| chunk.after);
-                    let log = Pending::reopened(row, self.limit, stored, overlong);
+                    let log = Pending::reopened(row, self.limits.log, stored, overlong);
                     self.logs.insert(id, log);
                 }
                 Err(error) => return answer.give(Err(error)),
