@@ -455,7 +455,13 @@ impl Build {
                     }),
                 );
             }
-            _ => me.do_send(LogReopened { session, command, have: None }),
+            _ => {
+                // What it still says of that command is late, and no breach.
+                if let Some(command) = &command {
+                    link.logs().close(command);
+                }
+                me.do_send(LogReopened { session, command, have: None });
+            }
         }
     }
 

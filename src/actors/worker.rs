@@ -480,10 +480,26 @@ impl Worker {
             // Text that nobody waits for; the rest never comes here.
             WorkerFrame::Log(data) => {
                 if self.owned(session, data.build) {
-                    self.world.ignored("log text that nobody waits for");
+                    self.unexpected_text(session, &data.command);
                 }
             }
         }
+    }
+
+    /// Text of a command that writes no log: late when the command has ended, a
+    /// breach when there never was one (fault row FL11).
+    fn unexpected_text(&mut self, session: SessionId, command: &CommandId) {
+        let Some(link) = self.link(session) else { return };
+        if link.logs().has_ended(command) {
+            return self.world.ignored("log text that nobody waits for");
+        }
+        tracing::warn!(worker.name = %self.name, %command, "text of a log that was never opened: connection dropped");
+        link.send(&MasterFrame::Error(WireError {
+            code: "not_yours".into(),
+            message: format!("command {command} was not given over this connection"),
+        }));
+        link.close("it sent text of a log that was never opened");
+        self.world.board.count_ignored("text of a log that was never opened");
     }
 
     /// Whether the build is this worker's. An ended one's late frames are

@@ -1,8 +1,8 @@
 //! The master's end of one worker connection, as the actors hold it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::{mpsc, watch};
 
@@ -28,30 +28,59 @@ pub struct LogRoute {
 /// Which commands of this connection may write which logs. The connection's
 /// reader looks here, so that text never passes an actor's mailbox.
 #[derive(Default, Debug)]
-pub struct LogRoutes(Mutex<BTreeMap<CommandId, LogRoute>>);
+pub struct LogRoutes(Mutex<Routes>);
+
+/// Commands that are remembered after their end, for frames that come late.
+const ENDED: usize = 1024;
+
+#[derive(Default, Debug)]
+struct Routes {
+    open: BTreeMap<CommandId, LogRoute>,
+    /// The last ones that ended, the latest at the end.
+    ended: VecDeque<CommandId>,
+}
 
 impl LogRoutes {
     /// From now on this command's text goes there.
     pub fn open(&self, command: CommandId, route: LogRoute) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(command, route);
+        let mut routes = self.lock();
+        routes.ended.retain(|ended| *ended != command);
+        routes.open.insert(command, route);
     }
 
     /// This command writes no more.
     pub fn close(&self, command: &CommandId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(command);
+        let mut routes = self.lock();
+        routes.open.remove(command);
+        if !routes.ended.contains(command) {
+            routes.ended.push_back(command.clone());
+        }
+        if routes.ended.len() > ENDED {
+            routes.ended.pop_front();
+        }
+    }
+
+    /// Whether the command wrote once and writes no more.
+    #[must_use]
+    pub fn has_ended(&self, command: &CommandId) -> bool {
+        self.lock().ended.contains(command)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Routes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     /// Where this command's text goes.
     #[must_use]
     pub fn find(&self, command: &CommandId) -> Option<LogRoute> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(command).cloned()
+        self.lock().open.get(command).cloned()
     }
 
     /// Whose log this is.
     #[must_use]
     pub fn command_of(&self, log: LogId) -> Option<(CommandId, LogRoute)> {
-        let routes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = routes.iter().find(|(_, route)| route.log == log);
+        let routes = self.lock();
+        let found = routes.open.iter().find(|(_, route)| route.log == log);
         found.map(|(command, route)| (command.clone(), route.clone()))
     }
 }

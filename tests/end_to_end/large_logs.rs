@@ -1,8 +1,9 @@
 //! Logs that are larger than anybody should have in memory.
 
 use std::io::Read;
+use std::time::Duration;
 
-use crate::kit::{Master, Place, builder, until, waiting, worker};
+use crate::kit::{Master, Place, builder, until, waiting, within, worker};
 
 /// Bytes that the step writes, in lines of 16.
 const SIZE: u64 = 128 << 20;
@@ -111,4 +112,40 @@ fn fl09_a_large_log_is_streamed_with_ranges_while_it_grows() {
     assert_eq!((status, part), (206, Some(format!("bytes 9-12/{all}"))));
     assert_eq!(text(body), "b\nBu");
     println!("peak before reading {memory}, grew by {grew}");
+}
+
+#[test]
+fn fl05_100_mib_in_one_line_and_bytes_that_are_no_text_are_kept_exactly() {
+    let long = 100_u64 << 20;
+    // One line of backspaces, a progress bar, NUL bytes, and no UTF-8.
+    let line = format!(
+        "head -c {long} /dev/zero | tr '\\000' '\\010'; printf '\\n'; \
+         for i in 1 2 3; do printf '%s0%%\\r' $i; done; printf '\\n\\000a\\000\\n\\377\\376x\\n'"
+    );
+    let place = Place::new(&format!("{}{}", worker("w", 1), builder("b", "w", &[&line])));
+    let master = place.master();
+    let _worker = master.worker("w", 1);
+    let before = peak(&master);
+    master.force("b");
+    let ended = || master.build("b", 1).filter(|build| build["complete"] == true);
+    let ended = within(Duration::from_secs(240), ended).expect("the build ends");
+    assert_eq!(ended["results"], 0);
+    let grew = peak(&master).saturating_sub(before);
+    assert!(grew < 64 << 20, "receiving took {grew} bytes of memory");
+
+    let (_, _, mut body) = get(&master, None);
+    let mut all = Vec::new();
+    body.read_to_end(&mut all).unwrap();
+    let begin = all.iter().position(|byte| *byte == 8).unwrap();
+    let (bar, rest) = all[begin..].split_at(usize::try_from(long).unwrap());
+    assert!(bar.iter().all(|byte| *byte == 8));
+    let end = b"\n10%\r20%\r30%\r\n\0a\0\n\xff\xfex\n";
+    assert_eq!(&rest[..end.len()], end);
+    // People see it cut, with replacement characters.
+    let lines = master.log("b", 1, 0, 'o');
+    assert!(lines[0].ends_with("[…line cut: the raw log has all of it]"));
+    assert!(lines[0].len() < 70_000, "{} bytes shown", lines[0].len());
+    assert_eq!(&lines[1..], ["10%", "20%", "30%", "\0a\0", "\u{fffd}\u{fffd}x"]);
+    let grew = peak(&master).saturating_sub(before);
+    assert!(grew < 80 << 20, "showing took {grew} bytes of memory");
 }
