@@ -46,7 +46,8 @@ pub(super) fn run(common: &Common, args: &CheckArgs) -> u8 {
             let (errors, token_notes) = check_token_files(&loaded.settings);
             let notes: Vec<Problem> = loaded.notes.into_iter().chain(token_notes).collect();
             let counts = (loaded.settings.builders.len(), loaded.settings.workers.len());
-            kept = Some(kept_for_people(&loaded.settings.retention));
+            let rules = &loaded.settings.retention;
+            kept = (!rules.keep_all()).then(|| kept_for_people(rules));
             (errors, notes, Some(counts))
         }
         Err(errors) => (errors, Vec::new(), None),
@@ -96,9 +97,6 @@ fn for_people(
 
 /// What the housekeeping leaves.
 fn kept_for_people(rules: &RetentionRules) -> String {
-    if rules.keep_all() {
-        return "kept: all builds and logs (no [retention])\n".into();
-    }
     let mut text = format!("kept: {}\n", keep::rules(&rules.all));
     for (name, own) in &rules.builders {
         if !own.keeps_all() {

@@ -24,7 +24,7 @@ use botmaster::web::{LogText, RawPieces, WebContext, WebState, serve};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-const SCHEMA: [&str; 5] = [
+const SCHEMA: [&str; 6] = [
     include_str!("../../migrations/sqlite/0001_first.sql"),
     include_str!("../../migrations/sqlite/0002_instances.sql"),
     include_str!("../../migrations/sqlite/0003_expectations.sql"),

@@ -15,6 +15,7 @@ mod logs_lines;
 mod logs_model;
 mod merging;
 mod people;
+mod repeats;
 mod stops;
 mod transitions;
 mod world;
