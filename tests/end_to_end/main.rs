@@ -10,6 +10,7 @@ mod bad_links;
 mod digests;
 mod expectations;
 mod full_disk;
+mod housekeeping;
 mod large_logs;
 mod latent;
 mod merges;
