@@ -75,7 +75,8 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-    let mut options = Options { builds: 20_000, in_flight: 50, warm_up: 20_000, keep: None, dir: None };
+    let mut options =
+        Options { builds: 20_000, in_flight: 50, warm_up: 20_000, keep: None, dir: None };
     while let Some(name) = arguments.next() {
         if name == "--help" || name == "-h" {
             return Ok(None);
@@ -541,7 +542,14 @@ impl Driver {
         LogStore::close(&self.logs, id, Some(0), Box::new(done));
     }
 
-    fn finish(&mut self, flight: usize, build: BuildId, step: StepId, log: LogId, closed: LogClosed) {
+    fn finish(
+        &mut self,
+        flight: usize,
+        build: BuildId,
+        step: StepId,
+        log: LogId,
+        closed: LogClosed,
+    ) {
         let ops = vec![
             Op::FinishLog {
                 log,

@@ -27,14 +27,14 @@ use crate::settings::{
     Loaded, Overrides, Settings, TokenBook, load_with, make_tokens_of_latent_workers,
 };
 use crate::store::keep::Housekeeper;
-use crate::store::logs::{LogLimits, SqliteLogs};
-use crate::store::sqlite::{OpenError, SqliteStore, StateReader};
 pub use crate::store::keep::{
-    BackedUp, Examined, HousekeepingPlan, KeepError, Progress as KeepProgress, Restored, back_up, examine, plan_housekeeping,
-    restore,
+    BackedUp, Examined, HousekeepingPlan, KeepError, Progress as KeepProgress, Restored, back_up,
+    examine, plan_housekeeping, restore,
 };
+use crate::store::logs::{LogLimits, SqliteLogs};
 pub use crate::store::sqlite::Opening;
-use crate::store::{InstanceRow, Room, Op, OpOutcome, StateStore, StoreError, Transaction};
+use crate::store::sqlite::{OpenError, SqliteStore, StateReader};
+use crate::store::{InstanceRow, Op, OpOutcome, Room, StateStore, StoreError, Transaction};
 use crate::web::{WebContext, WebState, serve, unrecorded};
 
 /// How long the builders may take to read their records.
@@ -139,8 +139,10 @@ impl Master {
         let board = Board::default();
         let shown = board.clone();
         let room = Room::watched(&dir, Box::new(move |full| shown.show_full(full)));
-        let (store, events) = SqliteStore::open_as(&dir, options.opening, room.clone(), on_fatal())?;
-        let logs = SqliteLogs::open_limited(&dir, events.clone(), LogLimits::default(), room, on_fatal())?;
+        let (store, events) =
+            SqliteStore::open_as(&dir, options.opening, room.clone(), on_fatal())?;
+        let logs =
+            SqliteLogs::open_limited(&dir, events.clone(), LogLimits::default(), room, on_fatal())?;
         let outcomes = write(&store, Transaction { ops: declare(&settings) }).await?;
         let (builder_ids, worker_rows) = declared(&settings, outcomes);
         let instances = instances(&store).await?;

@@ -30,9 +30,9 @@ mod crash {
 
     fn wanted() -> Option<(String, u64)> {
         let text = std::env::var("BOTMASTER_CRASH_POINT").ok()?;
-        let counted = text.rsplit_once(':').and_then(|(name, times)| {
-            Some((name.to_owned(), times.parse().ok()?))
-        });
+        let counted = text
+            .rsplit_once(':')
+            .and_then(|(name, times)| Some((name.to_owned(), times.parse().ok()?)));
         Some(counted.unwrap_or((text, 1)))
     }
 

@@ -50,7 +50,10 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
 }
 
 /// The same with another longest duration.
-pub(super) fn parse_long_duration(text: &str, longest: Duration) -> Result<Duration, DurationError> {
+pub(super) fn parse_long_duration(
+    text: &str,
+    longest: Duration,
+) -> Result<Duration, DurationError> {
     let mut rest = text.trim();
     if rest.is_empty() {
         return Err(DurationError::Empty);

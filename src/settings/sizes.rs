@@ -47,10 +47,7 @@ pub fn parse_size(text: &str) -> Result<u64, SizeError> {
         _ => return Err(SizeError::UnknownUnit(unit.chars().take(20).collect())),
     };
     let number: u64 = number.parse().map_err(|_| SizeError::TooLarge)?;
-    number
-        .checked_mul(scale)
-        .filter(|size| *size <= 1 << 60)
-        .ok_or(SizeError::TooLarge)
+    number.checked_mul(scale).filter(|size| *size <= 1 << 60).ok_or(SizeError::TooLarge)
 }
 
 #[cfg(test)]

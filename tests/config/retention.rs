@@ -54,17 +54,15 @@ fn fc01_bad_words_have_their_line_key_and_fix() {
     ] {
         assert!(text.contains(part), "{part}\nis not in\n{text}");
     }
-    let text = faults(&format!(
-        "[[builder]]\nname = \"b\"\nretention = {{ size = 20, age = 5 }}\n{STEP}"
-    ));
+    let text =
+        faults(&format!("[[builder]]\nname = \"b\"\nretention = {{ size = 20, age = 5 }}\n{STEP}"));
     assert!(text.contains("builder[1].retention.size: a size is wanted here"), "{text}");
     assert!(text.contains("builder[1].retention.age: a duration is wanted here"), "{text}");
 }
 
 #[test]
 fn logs_that_would_outlive_their_builds_are_noted() {
-    let text = format!(
-        "[retention]\nage = \"9d\"\nlog_age = \"9d\"\n[[builder]]\nname = \"b\"\n{STEP}"
-    );
+    let text =
+        format!("[retention]\nage = \"9d\"\nlog_age = \"9d\"\n[[builder]]\nname = \"b\"\n{STEP}");
     assert!(notes(&text).contains("retention.log_age: the logs of a build go with it"), "{text}");
 }

@@ -55,9 +55,7 @@ fn fd12_a_backup_under_load_is_restored_and_nothing_is_given_out_twice() {
     master.process.kill();
     drop(master);
 
-    let ran = place
-        .cli(&["restore", "--config", "x.toml", copy.to_str().unwrap()])
-        .expect(1);
+    let ran = place.cli(&["restore", "--config", "x.toml", copy.to_str().unwrap()]).expect(1);
     assert!(ran.err.contains("nothing is written over"), "{}", ran.all());
     fs::rename(place.path("data"), place.path("lost-data")).unwrap();
     let ran = place.cli(&["restore", "--config", "x.toml", copy.to_str().unwrap()]).expect(0);

@@ -37,12 +37,13 @@ fn fd14_builds_go_after_a_reload_with_rules_and_a_kill_in_between_loses_nothing(
     killed.env("BOTMASTER_CRASH_POINT", "cleanup.batch:1");
     let mut killed = crate::kit::Process::start(&mut killed, &place.path("killed.log"));
     let status = until("the housekeeping kills it", || killed.has_ended());
-    assert_eq!(std::os::unix::process::ExitStatusExt::signal(&status), Some(Signal::SIGKILL as i32));
+    assert_eq!(
+        std::os::unix::process::ExitStatusExt::signal(&status),
+        Some(Signal::SIGKILL as i32)
+    );
 
     let master = place.master_at(http, listen);
-    until("old builds are gone", || {
-        (master.list("builders/b/builds").len() == 4).then_some(())
-    });
+    until("old builds are gone", || (master.list("builders/b/builds").len() == 4).then_some(()));
     let view = until("it says what it did", || {
         let view = master.board()["store"]["housekeeping"].clone();
         (view["at_work"] == false && view["done_at"].is_i64()).then_some(view)

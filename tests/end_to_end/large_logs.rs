@@ -16,8 +16,7 @@ fn peak(master: &Master<'_>) -> u64 {
 
 /// The log's bytes, or a part of them: status, `Content-Range`, and the body.
 fn get(master: &Master<'_>, range: Option<&str>) -> (u16, Option<String>, impl Read + use<>) {
-    let url =
-        format!("{}/api/v2/builders/b/builds/1/steps/0/logs/stdio/raw_inline", master.url());
+    let url = format!("{}/api/v2/builders/b/builds/1/steps/0/logs/stdio/raw_inline", master.url());
     let agent: ureq::Agent = ureq::Agent::config_builder()
         .http_status_as_error(false)
         .accept_encoding("identity")

@@ -180,11 +180,7 @@ fn fm16_a_newer_text_file_is_refused_before_the_state_is_brought_up_to_date() {
     set_version(&state, version - 1);
     set_version(&place.path("data/logs.sqlite"), 99);
     let ran = start(&place, FREE.into(), FREE.into()).expect(75);
-    assert!(
-        ran.err.contains("logs.sqlite: this file has schema version 99"),
-        "{}",
-        ran.all()
-    );
+    assert!(ran.err.contains("logs.sqlite: this file has schema version 99"), "{}", ran.all());
     let bytes = fs::read(&state).unwrap();
     assert_eq!(bytes[60..64], (version - 1).to_be_bytes(), "the state was migrated");
 }

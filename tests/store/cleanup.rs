@@ -84,12 +84,8 @@ impl Stores {
         let outcomes = write(&self.store, vec![claim]).unwrap();
         let [OpOutcome::Claimed { build, .. }] = outcomes.as_slice() else { panic!() };
         let build = build.id;
-        let start = Op::StartBuild {
-            build,
-            incarnation: Incarnation(1),
-            properties: Arc::default(),
-            at,
-        };
+        let start =
+            Op::StartBuild { build, incarnation: Incarnation(1), properties: Arc::default(), at };
         let step = Op::StartStep {
             build,
             number: 0,
@@ -260,8 +256,7 @@ fn fd14_so_many_builds_are_kept_and_text_goes_earlier_or_for_its_size() {
     let dir = tempfile::tempdir().unwrap();
     let mut stores = Stores::new(dir.path());
     let length = text(1).len() as u64;
-    let made: Vec<Made> =
-        (0..30).map(|n| stores.whole(&text(1), days_ago(60 - n))).collect();
+    let made: Vec<Made> = (0..30).map(|n| stores.whole(&text(1), days_ago(60 - n))).collect();
     let rules = Retention { builds: Some(20), ..Retention::default() };
     assert_eq!(stores.keep(rules).builds, 10);
     assert!(!stores.has(made[9]) && stores.has(made[10]));

@@ -87,7 +87,14 @@ pub fn open_logs(dir: &Path) -> SqliteLogs {
 
 /// A log store that keeps so many of the worker's bytes of one log.
 fn open_limited(dir: &Path, limit: u64) -> SqliteLogs {
-    SqliteLogs::open_limited(dir, Events::starting_at(1), LogLimits { log: limit, build: 3 * limit }, Room::unwatched(), never_fatal()).unwrap()
+    SqliteLogs::open_limited(
+        dir,
+        Events::starting_at(1),
+        LogLimits { log: limit, build: 3 * limit },
+        Room::unwatched(),
+        never_fatal(),
+    )
+    .unwrap()
 }
 
 pub fn close(logs: &SqliteLogs, log: u64, expected: Option<u64>) -> Result<LogClosed, StoreError> {
@@ -441,9 +448,7 @@ fn fl08_the_logs_of_a_build_have_a_limit_together() {
     }
     let reader = logs.reader();
     let shown = |id: u64| String::from_utf8(raw(&reader, &row(id), None)).unwrap();
-    let marker = |what: &str| {
-        format!("[{what}: the output from here on is counted, not kept]\n")
-    };
+    let marker = |what: &str| format!("[{what}: the output from here on is counted, not kept]\n");
     assert_eq!(shown(1), format!("eight chmo{}", marker("this log is longer than 10 bytes")));
     let of_build = marker("this build's logs are longer than 30 bytes");
     assert_eq!(shown(2), format!("eight {of_build}"));

@@ -28,9 +28,8 @@ fn dump(dir: &Path) -> Vec<String> {
         let columns = statement.column_count();
         let mut rows = statement.query([]).unwrap();
         while let Some(row) = rows.next().unwrap() {
-            let values: Vec<String> = (0..columns)
-                .map(|column| format!("{:?}", row.get_ref(column).unwrap()))
-                .collect();
+            let values: Vec<String> =
+                (0..columns).map(|column| format!("{:?}", row.get_ref(column).unwrap())).collect();
             all.push(format!("{table}: {}", values.join(" ")));
         }
     }

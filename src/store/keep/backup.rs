@@ -16,9 +16,7 @@ use rusqlite::{Connection, params};
 use serde_json::json;
 
 use super::examine::{Examined, examine, too_short};
-use super::{
-    Beside, KeepError, LOGS, MANIFEST, Progress, STATE, TOKENS, Tell, copy_files, sync,
-};
+use super::{Beside, KeepError, LOGS, MANIFEST, Progress, STATE, TOKENS, Tell, copy_files, sync};
 use crate::faults::crash_point;
 use crate::store::logs;
 use crate::store::sqlite::{COPY_KEY, MIGRATIONS, look, read_only};

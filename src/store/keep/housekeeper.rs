@@ -112,9 +112,8 @@ impl Work {
         let mut last: Option<(Arc<RetentionRules>, Instant)> = None;
         loop {
             let now = rules();
-            let due = last
-                .as_ref()
-                .is_none_or(|(before, at)| **before != *now || at.elapsed() >= EVERY);
+            let due =
+                last.as_ref().is_none_or(|(before, at)| **before != *now || at.elapsed() >= EVERY);
             if due {
                 match self.pass(&now) {
                     Ok(()) => self.done(None),

@@ -7,14 +7,14 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::Semaphore;
 
-use super::super::{LogRow, Room};
 use super::super::sqlite::{self, Answer, OnFatal, OpenError};
-use super::{BUILD_LIMIT, LOG_LIMIT};
+use super::super::{LogRow, Room};
 use super::chunk::MIGRATIONS;
 use super::port::{LogStore, OnClosed, OnRemoved, OnReopened, Piece};
 use super::reader::LogReader;
 use super::second;
 use super::writer::{Ask, Writer};
+use super::{BUILD_LIMIT, LOG_LIMIT};
 use crate::core::ids::LogId;
 use crate::events::Events;
 

@@ -19,9 +19,9 @@ mod writer;
 
 pub(in crate::store) use chunk::{MIGRATIONS, examine, reaches};
 pub use handle::{LogLimits, SqliteLogs};
-pub(in crate::store) use segment::own_text;
 pub use port::*;
 pub use reader::{Extent, LineBlocks, LogReader, RawBlocks};
+pub(in crate::store) use segment::own_text;
 
 /// Longest log that is kept in the state store instead, in bytes of text.
 pub const INLINE: u64 = 4096;

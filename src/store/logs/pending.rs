@@ -205,9 +205,7 @@ impl Pending {
                 None => format!("this log is longer than {}", shown(self.limit)),
                 Some(all) => format!("this build's logs are longer than {}", shown(all)),
             };
-            self.own_line(&format!(
-                "[{what}: the output from here on is counted, not kept]"
-            ));
+            self.own_line(&format!("[{what}: the output from here on is counted, not kept]"));
         }
         true
     }
@@ -266,8 +264,7 @@ impl Pending {
         let mut reached = self.stored;
         for one in self.waiting() {
             let (log, as_log) = (self.row.id, self.stored_as);
-            reached =
-                chunk::write(conn, zstd, log, as_log, &reached, &one.text, one.worker_end)?;
+            reached = chunk::write(conn, zstd, log, as_log, &reached, &one.text, one.worker_end)?;
         }
         if self.overlong {
             chunk::count(conn, self.stored_as, self.worker_end)?;

@@ -490,11 +490,7 @@ impl Writer {
     }
 
     /// Keeps what was received the second time if it is whole, else the first.
-    fn second_closed(
-        &mut self,
-        id: LogId,
-        expected: Option<u64>,
-    ) -> Result<LogClosed, StoreError> {
+    fn second_closed(&mut self, id: LogId, expected: Option<u64>) -> Result<LogClosed, StoreError> {
         let missing = || StoreError::Missing(format!("open log {id}"));
         let second = self.logs.get(&id).ok_or_else(missing)?;
         let first = second.row.id;

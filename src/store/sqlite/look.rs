@@ -40,9 +40,8 @@ pub(in crate::store) fn look(path: &Path, migrations: &[Migration]) -> Result<()
 /// When the file is damaged, with the first faults.
 pub(in crate::store) fn integrity(conn: &Connection, path: &Path) -> Result<(), OpenError> {
     let mut faults = Vec::new();
-    let read = conn
-        .prepare(&format!("PRAGMA integrity_check({FAULTS})"))
-        .and_then(|mut statement| {
+    let read =
+        conn.prepare(&format!("PRAGMA integrity_check({FAULTS})")).and_then(|mut statement| {
             let mut rows = statement.query([])?;
             while let Some(row) = rows.next()? {
                 faults.push(row.get::<_, String>(0)?);

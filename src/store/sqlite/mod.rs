@@ -25,8 +25,8 @@ pub use reader::*;
 pub use writer::{Opening, SqliteStore};
 
 pub(in crate::store) use answer::Answer;
-pub(in crate::store) use errors::{Trouble, classify};
 pub(in crate::store) use engine::MIGRATIONS;
+pub(in crate::store) use errors::{Trouble, classify};
 pub(in crate::store) use look::{integrity, look, read_only};
-pub(in crate::store) use prepare::{COPY_KEY, copied_at};
 pub(in crate::store) use open::{Migration, checkpoint, give_back, make_folder, open_file};
+pub(in crate::store) use prepare::{COPY_KEY, copied_at};

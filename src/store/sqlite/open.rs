@@ -270,12 +270,12 @@ pub(in crate::store) fn give_back(conn: &Connection, pages: u32) -> rusqlite::Re
         return Ok(false);
     }
     let some = pages.min(before - KEEP_FREE);
-    conn.prepare(&format!("PRAGMA incremental_vacuum({some})"))?
-        .query([])
-        .and_then(|mut rows| {
+    conn.prepare(&format!("PRAGMA incremental_vacuum({some})"))?.query([]).and_then(
+        |mut rows| {
             while rows.next()?.is_some() {}
             Ok(())
-        })?;
+        },
+    )?;
     // A file of before this was possible keeps its room, and uses it again.
     let after = free(conn)?;
     Ok(after < before && after > KEEP_FREE)

@@ -92,8 +92,8 @@ fn jump(conn: &Connection) -> rusqlite::Result<()> {
          UPDATE sqlite_sequence SET seq = max(seq, (SELECT coalesce(max(id), 0) FROM builds))
              + {JUMP} WHERE name = 'builds';"
     ))?;
-    let last: i64 = conn
-        .query_row("SELECT coalesce(max(id), 0) FROM requests", [], |row| row.get(0))?;
+    let last: i64 =
+        conn.query_row("SELECT coalesce(max(id), 0) FROM requests", [], |row| row.get(0))?;
     set(conn, REQUESTS_KEY, &(last + JUMP).to_string())?;
     conn.execute("DELETE FROM meta WHERE key = ?1", [COPY_KEY])?;
     Ok(())

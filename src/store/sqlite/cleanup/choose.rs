@@ -276,12 +276,7 @@ impl Chooser {
     }
 
     /// What belongs to no build and is older than all that are kept.
-    fn rest(
-        &self,
-        horizon: &Horizon,
-        limit: usize,
-        removal: &mut Removal,
-    ) -> rusqlite::Result<()> {
+    fn rest(&self, horizon: &Horizon, limit: usize, removal: &mut Removal) -> rusqlite::Result<()> {
         // The oldest build that is kept for its number.
         let kept_from: Option<i64> = self
             .conn

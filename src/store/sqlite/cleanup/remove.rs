@@ -27,8 +27,7 @@ pub(in crate::store::sqlite) fn remove(
         removed.more
     };
     for log in &removal.logs_gone {
-        conn.prepare_cached("DELETE FROM removed_logs WHERE log_id = ?1")?
-            .execute([int(log.0)])?;
+        conn.prepare_cached("DELETE FROM removed_logs WHERE log_id = ?1")?.execute([int(log.0)])?;
     }
     for id in &removal.builds {
         if over(&mut removed) {
@@ -53,9 +52,7 @@ pub(in crate::store::sqlite) fn remove(
             break;
         }
         let gone = conn
-            .prepare_cached(
-                "DELETE FROM notes WHERE id = ?1 AND id < (SELECT max(id) FROM notes)",
-            )?
+            .prepare_cached("DELETE FROM notes WHERE id = ?1 AND id < (SELECT max(id) FROM notes)")?
             .execute([int(*id)])?;
         removed.notes += gone as u64;
     }
@@ -68,10 +65,13 @@ pub(in crate::store::sqlite) fn after(conn: &Connection) -> rusqlite::Result<()>
     give_back(conn, GIVEN_BACK).map(drop)
 }
 
+/// A step, a log of it, and whether the log's text is in the log store.
+type Part = (i64, Option<i64>, bool);
+
 /// Steps and logs of the build, each log with whether its text is in the log
 /// store. None when one of them is the newest, whose id would come again.
-fn parts(conn: &Connection, build: i64) -> rusqlite::Result<Option<Vec<(i64, Option<i64>, bool)>>> {
-    let parts: Vec<(i64, Option<i64>, bool)> = conn
+fn parts(conn: &Connection, build: i64) -> rusqlite::Result<Option<Vec<Part>>> {
+    let parts: Vec<Part> = conn
         .prepare_cached(
             "SELECT s.id, l.id, l.inline IS NULL FROM steps s \
              LEFT JOIN logs l ON l.step_id = s.id WHERE s.build_id = ?1",

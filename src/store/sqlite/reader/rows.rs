@@ -30,8 +30,7 @@ pub(super) const SELECT_STAMPS: &str =
     "SELECT id, codebase, repository, branch, revision, project, created_at FROM sourcestamps";
 pub(super) const SELECT_STEPS: &str = "SELECT id, build_id, number, name, started_at, \
      complete_at, results, state_string FROM steps";
-pub(super) const SELECT_LOGS: &str =
-    "SELECT id, step_id, name, slug, kind, complete, num_lines, length, \
+pub(super) const SELECT_LOGS: &str = "SELECT id, step_id, name, slug, kind, complete, num_lines, length, \
      incomplete FROM logs";
 pub(super) const SELECT_NOTES: &str =
     "SELECT id, builder_id, worker_id, text, error, at, ended_at FROM notes";
