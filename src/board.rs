@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 
 use crate::core::ids::{BuilderName, WorkerName};
+use crate::core::retention::RetentionRules;
 use crate::core::time::WallTime;
-use crate::core::views::{BuilderView, WorkerView};
+use crate::core::views::{BuilderView, HousekeepingView, StoreView, WorkerView};
 
 /// Everything on the board.
 #[derive(Clone, Default, Debug)]
@@ -25,6 +26,10 @@ pub struct Shown {
     pub draining: bool,
     /// What people should look after, by kind.
     pub warnings: BTreeMap<&'static str, String>,
+    /// The store.
+    pub store: StoreView,
+    /// How long builds and logs are kept.
+    pub retention: Arc<RetentionRules>,
 }
 
 /// Why somebody who came as a configured worker was turned away.
@@ -103,6 +108,33 @@ impl Board {
     /// Takes the banner of this kind down, if there is one.
     pub fn calm(&self, kind: &'static str) {
         self.lock().warnings.remove(kind);
+    }
+
+    /// Shows whether the store is full, and with what words.
+    pub fn show_full(&self, full: Option<String>) {
+        self.lock().store.full = full;
+    }
+
+    /// Shows what the housekeeping does.
+    pub fn show_housekeeping(&self, view: HousekeepingView) {
+        self.lock().store.housekeeping = view;
+    }
+
+    /// Shows the rules of the housekeeping, which follows them.
+    pub fn show_retention(&self, rules: RetentionRules) {
+        self.lock().retention = Arc::new(rules);
+    }
+
+    /// The rules of the housekeeping.
+    #[must_use]
+    pub fn retention(&self) -> Arc<RetentionRules> {
+        self.lock().retention.clone()
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> StoreView {
+        self.lock().store.clone()
     }
 
     /// One builder's view.

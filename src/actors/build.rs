@@ -1,5 +1,7 @@
 //! The Build actor: carries one build from its worker's acceptance to its end.
 
+mod again;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -89,6 +91,12 @@ pub struct Build {
     command: Option<CommandId>,
     command_began: Timestamp,
     expected: Option<u64>,
+    /// What the worker says of the current log's bytes.
+    digest: Option<String>,
+    /// The current log was asked for once more.
+    asked: Option<again::Asked>,
+    /// Bytes of the logs of the steps before.
+    logged: u64,
     log_closed: Option<LogClosed>,
     /// Written once the current log is closed.
     pending: Option<Vec<Record>>,
@@ -156,6 +164,9 @@ impl Build {
             command: None,
             command_began: Timestamp::default(),
             expected: None,
+            digest: None,
+            asked: None,
+            logged: 0,
             log_closed: None,
             pending: None,
             ticket: 0,
@@ -372,8 +383,11 @@ impl Build {
                     self.log = logs.into_iter().next();
                     self.log_closed = None;
                     self.expected = None;
+                    self.digest = None;
+                    self.asked = None;
                     if let Some(log) = &self.log {
                         self.world.logs.open(log.clone());
+                        self.world.logs.after_others(log.id, self.logged);
                     }
                 }
                 OpOutcome::Requeued { requests } => {
@@ -468,7 +482,13 @@ impl Build {
                     }),
                 );
             }
-            _ => me.do_send(LogReopened { session, command, have: None }),
+            _ => {
+                // What it still says of that command is late, and no breach.
+                if let Some(command) = &command {
+                    link.logs().close(command);
+                }
+                me.do_send(LogReopened { session, command, have: None });
+            }
         }
     }
 
@@ -497,6 +517,9 @@ impl Build {
             return;
         };
         let (id, me) = (log.id, ctx.address());
+        if let Some(digest) = &self.digest {
+            self.world.logs.expect_digest(id, digest.clone());
+        }
         self.world.logs.close(
             id,
             self.expected,
@@ -530,6 +553,7 @@ impl Build {
             .collect();
         let now = self.world.clock.now().wall;
         let step_ran = steps.last().map(|(step, _)| took(step, now)).unwrap_or_default();
+        self.logged = steps.iter().flat_map(|(_, logs)| logs).map(|log| log.length).sum();
         let last_step =
             steps.last().map(|(step, _)| (step.number as usize, step.complete_at.is_some()));
         if let Some((step, logs)) = steps.into_iter().last() {
@@ -539,6 +563,7 @@ impl Build {
         }
         if let Some(log) = &self.log {
             self.world.logs.reopen(log.clone(), Box::new(|_| {}));
+            self.world.logs.after_others(log.id, self.logged);
         }
         let ran = u64::try_from(now.0.saturating_sub(started_at.0)).unwrap_or_default();
         let ran = Duration::from_micros(ran);
@@ -638,6 +663,10 @@ impl Handler<CommandFinished> for Build {
             return;
         }
         self.expected = message.log_end.get(STDIO).copied();
+        self.digest = message.log_digest.get(STDIO).cloned();
+        if self.has_come_again(&message.command) {
+            return self.close_log(ctx);
+        }
         let end = match message.outcome {
             Outcome::Exit(code) => CommandEnd::Exit(code),
             Outcome::Signal(signal) => CommandEnd::Signal(signal),
@@ -699,6 +728,13 @@ impl Handler<LogAnswered> for Build {
             self.world.ignored("closed log of a step that is over");
             return;
         }
+        if answer.closed.as_ref().is_ok_and(|closed| closed.differs) {
+            // A build that ends waits for nobody.
+            if self.pending.is_some() || !self.ask_again(ctx) {
+                self.close_log(ctx);
+            }
+            return;
+        }
         // Until now what became durable was confirmed to the worker.
         if let (Some(link), Some(command)) = (&self.link, &self.command) {
             link.logs().close(command);
@@ -709,12 +745,14 @@ impl Handler<LogAnswered> for Build {
             worker_length: 0,
             inline: None,
             incomplete: Some(error.to_string()),
+            differs: false,
         });
         // The build ends and nobody has said how long the log is: there may be
         // more of it on the worker (invariant I9).
         if self.pending.is_some() && self.expected.is_none() && closed.incomplete.is_none() {
             closed.incomplete = Some("the build ended before the worker had told all of it".into());
         }
+        self.logged = self.logged.saturating_add(closed.worker_length);
         self.log_closed = Some(closed);
         match self.pending.take() {
             Some(records) => self.write(records, ctx),

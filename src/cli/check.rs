@@ -8,7 +8,8 @@ use std::time::Duration;
 use clap::Args;
 use serde_json::json;
 
-use super::{Common, exit};
+use super::{Common, exit, keep};
+use crate::core::retention::RetentionRules;
 use crate::core::values::OnLost;
 use crate::settings::{Problem, Settings, check_token_files, load_with, show_duration};
 
@@ -22,22 +23,33 @@ to do. With --json each is an object on a line, and so is the summary at the end
 Examples:
   botmaster check
   botmaster check /etc/botmaster.toml --json
+  botmaster check --store           read and check all that is stored, too
 
-Exit codes: 0 good (there may be notes), 78 there are errors.")]
+Exit codes: 0 good (there may be notes), 78 there are errors; with --store: 1
+something stored is damaged.")]
 pub struct CheckArgs {
     /// The file, instead of --config.
     #[arg(value_name = "CONFIG")]
     file: Option<PathBuf>,
+    /// Also read everything in the data folder and check it, whether a master
+    /// runs on it or not.
+    #[arg(long)]
+    store: bool,
 }
 
 /// Runs the command. Answers the exit code.
 pub(super) fn run(common: &Common, args: &CheckArgs) -> u8 {
     let file = args.file.as_ref().unwrap_or(&common.config);
+    let mut folder = None;
+    let mut kept = None;
     let (errors, notes, counts, restart) = match load_with(file, &common.overrides()) {
         Ok(loaded) => {
+            folder = Some(loaded.settings.master.data_dir.clone());
             let (errors, token_notes) = check_token_files(&loaded.settings);
             let notes: Vec<Problem> = loaded.notes.into_iter().chain(token_notes).collect();
             let counts = (loaded.settings.builders.len(), loaded.settings.workers.len());
+            let rules = &loaded.settings.retention;
+            kept = (!rules.keep_all()).then(|| kept_for_people(rules));
             let restart = restart_costs(&loaded.settings);
             (errors, notes, Some(counts), restart)
         }
@@ -46,11 +58,17 @@ pub(super) fn run(common: &Common, args: &CheckArgs) -> u8 {
     let text = if common.json {
         in_json(&file.display().to_string(), &errors, &notes, counts, &restart)
     } else {
-        for_people(&file.display().to_string(), &errors, &notes, counts, &restart)
+        let mut text = for_people(&file.display().to_string(), &errors, &notes, counts, &restart);
+        text.extend(kept);
+        text
     };
     // Whoever closed the pipe has read enough.
     let _ = io::stdout().lock().write_all(text.as_bytes());
-    if errors.is_empty() { exit::OK } else { exit::CONFIG }
+    match folder.filter(|_| args.store) {
+        Some(folder) if errors.is_empty() => keep::examine(common, &folder),
+        _ if errors.is_empty() => exit::OK,
+        _ => exit::CONFIG,
+    }
 }
 
 /// What a restart of the master costs the builds that run, in this
@@ -116,6 +134,18 @@ fn for_people(
         None => String::new(),
     };
     text.push_str(&format!("{file}: {summary}{errors}, {notes}\n"));
+    text
+}
+
+/// What the housekeeping leaves.
+fn kept_for_people(rules: &RetentionRules) -> String {
+    let mut text = format!("kept: {}\n", keep::rules(&rules.all));
+    for (name, own) in &rules.builders {
+        if !own.keeps_all() {
+            text.push_str(&format!("kept of {name}: {}\n", keep::rules(&rules.of(name))));
+        }
+    }
+    text.push_str("`botmaster housekeeping` says what would go now\n");
     text
 }
 

@@ -7,6 +7,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod ids;
+pub mod retention;
 pub mod rng;
 pub mod time;
 pub mod transitions;

@@ -11,6 +11,34 @@ use super::instance::InstanceView;
 use super::planted;
 use super::time::WallTime;
 
+/// The store, as people see it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct StoreView {
+    /// Why no new builds start: the disk is full.
+    pub full: Option<String>,
+    /// Old builds that go.
+    pub housekeeping: HousekeepingView,
+}
+
+/// What the housekeeping does and did since the master's start.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct HousekeepingView {
+    /// It removes something now.
+    pub at_work: bool,
+    /// Builds removed.
+    pub builds: u64,
+    /// Builds that lost their logs' text.
+    pub texts: u64,
+    /// Requests removed.
+    pub requests: u64,
+    /// Logs whose text is gone from the log store.
+    pub logs: u64,
+    /// When it last had nothing left to do, in seconds since 1970.
+    pub done_at: Option<i64>,
+    /// Why it could not go on; it tries again.
+    pub error: Option<String>,
+}
+
 /// The one word for a builder (row B17).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]

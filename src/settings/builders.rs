@@ -12,11 +12,13 @@ use super::digest::factory_digest;
 use super::durations::show_duration;
 use super::names::{LONGEST_NAME, check_folder_name, check_name, fix_unknown, folder_for};
 use super::reader::{Said, Section, check_new, required_name};
+use super::retention::read_retention;
 use super::steps::read_steps;
 use super::timers::{grace_fault, grace_for, lease_fault};
 use super::types::Timers;
 use super::workers::LockDefinition;
 use crate::core::ids::{BuilderName, WorkerName};
+use crate::core::retention::Retention;
 use crate::core::values::{BuilderConfig, ChooseWorker, Factory, LockUse, Merge, OnLost};
 
 /// How many requests may wait for a builder that does not say.
@@ -48,6 +50,7 @@ const BUILDER_KEYS: &[&str] = &[
     "queue_limit",
     "merge",
     "max_builds",
+    "retention",
     "step",
     // Refused with a text of its own (row B02).
     "periodic_build_time",
@@ -65,11 +68,12 @@ pub(super) struct BuilderContext<'a> {
     pub(super) merge: Merge,
 }
 
-/// Reads all builders. What is wrong is in the sections' report.
+/// Reads all builders, and what is kept of those that say so. What is wrong is in the sections' report.
 pub(super) fn read_builders(
     root: &Section<'_, '_>,
     context: &BuilderContext<'_>,
-) -> Vec<BuilderConfig> {
+) -> (Vec<BuilderConfig>, BTreeMap<BuilderName, Retention>) {
+    let mut retention = BTreeMap::new();
     let mut names = BTreeMap::new();
     let mut folders: BTreeMap<String, String> = BTreeMap::new();
     let mut builders = Vec::new();
@@ -85,9 +89,13 @@ pub(super) fn read_builders(
         let builder =
             read_builder(&section, context, name.map_or(String::new(), |said| said.value));
         check_folder(&section, &builder, &mut folders);
+        let kept = read_retention(&section);
+        if !kept.keeps_all() {
+            retention.insert(builder.name.clone(), kept);
+        }
         builders.push(builder);
     }
-    builders
+    (builders, retention)
 }
 
 fn check_folder(

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::core::heartbeats::Outage;
 use crate::core::ids::{BuilderName, WorkerName};
+use crate::core::retention::RetentionRules;
 use crate::core::values::{BuilderConfig, WorkerConfig};
 
 /// Everything a master is told.
@@ -29,6 +30,8 @@ pub struct Settings {
     pub builders: Vec<Arc<BuilderConfig>>,
     /// What `up` does.
     pub up: UpSettings,
+    /// How long builds and logs are kept.
+    pub retention: RetentionRules,
 }
 
 /// The master's own settings. Paths are absolute or relative to the working

@@ -244,6 +244,8 @@ pub struct LogRow {
     pub num_lines: u64,
     /// Bytes of text as stored, the master's own lines included.
     pub length: u64,
+    /// Why it is not whole, when it is complete and not whole.
+    pub incomplete: Option<String>,
 }
 
 /// A build that has not ended, as a Builder needs it after a start or restart.

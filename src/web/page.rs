@@ -151,6 +151,9 @@ fn html(context: &WebContext, shown: &Shown) -> String {
     for text in board.warnings.values() {
         let _ = write!(page, "<p><strong>{}</strong>", escaped(text));
     }
+    if let Some(full) = board.store.full.as_ref() {
+        page.push_str(&format!("<p class=failure><strong>{}.</strong>", escaped(full)));
+    }
     builders(&mut page, context, shown);
     workers(&mut page, context, shown, now);
     builds(&mut page, context, shown, now);

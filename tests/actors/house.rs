@@ -259,6 +259,7 @@ impl House {
             workers,
             builders: builders.into_iter().map(Arc::new).collect(),
             up: UpSettings::default(),
+            retention: Default::default(),
         };
         Self::start(folder, settings, tokens, provisioner).await
     }
@@ -442,6 +443,7 @@ impl House {
                 complete: true,
                 num_lines: 0,
                 length: number(row, 2)?,
+                incomplete: None,
             };
             Ok((log, row.get::<_, Option<Vec<u8>>>(3)?))
         });

@@ -207,6 +207,7 @@ impl Plan {
             workers,
             builders,
             up: UpSettings::default(),
+            retention: Default::default(),
         };
         let mut faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| dice.percent(45)).collect();
         if latent {

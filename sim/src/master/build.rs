@@ -567,6 +567,7 @@ impl Build {
             worker_length: 0,
             inline: None,
             incomplete: Some(error.to_string()),
+            differs: false,
         });
         if self.pending.is_some() && self.expected.is_none() && closed.incomplete.is_none() {
             closed.incomplete = Some("the build ended before the worker had told all of it".into());

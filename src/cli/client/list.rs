@@ -104,6 +104,11 @@ pub fn builders(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientEr
         ]);
     }
     finished(output, &table, "No builder is configured.")?;
+    if let Some(full) = board.pointer("/store/full").and_then(Value::as_str)
+        && !output.json
+    {
+        output.line(&printable(full))?;
+    }
     broken.iter().try_for_each(|line| output.line(line))?;
     Ok(FINE)
 }

@@ -4,34 +4,22 @@
 use crate::faults::crash_point;
 use crate::store::{Op, RequestsAfter, Transaction};
 
-/// The transactions of the commit in progress; without the feature `testing`
-/// always empty.
-#[derive(Default)]
-pub(super) struct Moments(Vec<Transaction>);
-
-impl Moments {
-    /// One more was carried out.
-    pub(super) fn carried_out(&mut self, transaction: Transaction) {
-        if cfg!(feature = "testing") {
-            self.0.push(transaction);
-        }
+/// All of them are about to be committed.
+pub(super) fn before_commit<'a>(transactions: impl Iterator<Item = &'a Transaction>) {
+    if cfg!(feature = "testing") {
+        transactions.flat_map(|one| &one.ops).for_each(before);
     }
+}
 
-    /// All of them are about to be committed.
-    pub(super) fn before_commit(&self) {
-        self.0.iter().flat_map(|one| &one.ops).for_each(before_commit);
-    }
-
-    /// The commit was made, or it failed.
-    pub(super) fn ended(&mut self, committed: bool) {
-        for transaction in self.0.drain(..).filter(|_| committed) {
-            transaction.ops.iter().for_each(after_commit);
-        }
+/// The commit was made.
+pub(super) fn after_commit<'a>(transactions: impl Iterator<Item = &'a Transaction>) {
+    if cfg!(feature = "testing") {
+        transactions.flat_map(|one| &one.ops).for_each(after);
     }
 }
 
 /// Reached when the operation is carried out and not committed yet.
-fn before_commit(op: &Op) {
+fn before(op: &Op) {
     match op {
         Op::AddBuildset(_) => crash_point("submit.before_commit"),
         Op::Claim { .. } => crash_point("claim.before_commit"),
@@ -51,7 +39,7 @@ fn before_commit(op: &Op) {
 }
 
 /// Reached when the operation is durable, and nobody knows it.
-fn after_commit(op: &Op) {
+fn after(op: &Op) {
     match op {
         Op::AddBuildset(_) => crash_point("submit.after_commit"),
         Op::Claim { .. } => crash_point("claim.after_commit"),

@@ -42,7 +42,7 @@ macro_rules! step_columns {
 /// Columns of [`log`].
 macro_rules! log_columns {
     () => {
-        "id, step_id, name, slug, kind, complete, num_lines, length"
+        "id, step_id, name, slug, kind, complete, num_lines, length, incomplete"
     };
 }
 /// Columns of [`worker`].
@@ -213,6 +213,7 @@ pub(super) fn log(row: &Row<'_>) -> rusqlite::Result<LogRow> {
         complete: row.get(5)?,
         num_lines: uint(row, 6)?,
         length: uint(row, 7)?,
+        incomplete: row.get(8)?,
     })
 }
 

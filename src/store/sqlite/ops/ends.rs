@@ -46,7 +46,9 @@ pub(super) fn finish(
     row.state_string = end.state_string.into();
     row.complete_at = Some(end.at);
     conn.prepare_cached(
-        "UPDATE builds SET state = 2, results = ?2, state_string = ?3, complete_at = ?4 \
+        "UPDATE builds SET state = 2, results = ?2, state_string = ?3, complete_at = ?4, \
+         text_bytes = (SELECT coalesce(sum(max(l.length, 1)), 0) \
+         FROM steps s JOIN logs l ON l.step_id = s.id WHERE s.build_id = builds.id) \
          WHERE id = ?1",
     )?
     .execute(params![int(build.0), end.result.code(), end.state_string, end.at.0])?;
