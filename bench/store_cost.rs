@@ -426,6 +426,7 @@ impl Driver {
                 build,
                 incarnation: self.worker(flight).1,
                 properties: self.properties.clone(),
+                grace: std::time::Duration::from_secs(150),
                 at: self.now(),
             },
             Op::StartStep {

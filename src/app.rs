@@ -16,7 +16,8 @@ use tokio::sync::{mpsc, oneshot};
 
 use crate::actors::runtime::{World, start_vital};
 use crate::actors::{
-    BotMaster, Drain, Greeter, LetInstancesGo, Parts, Stop, WaitReady, declare, declared,
+    BotMaster, Drain, GrantLeases, Greeter, LetInstancesGo, Parts, Stop, WaitReady, declare,
+    declared,
 };
 use crate::board::Board;
 use crate::clock::Clock;
@@ -50,6 +51,8 @@ const RECORD_BUILDERS: usize = 16;
 const RECORD_REQUESTS: usize = 64;
 /// It takes at most one part in so many of the time.
 const RECORD_SHARE: u32 = 50;
+/// How long a stopping master tries to give its workers a longer lease.
+const GRANT_LIMIT: Duration = Duration::from_secs(2);
 /// How often a draining master looks whether its builds have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(100);
 
@@ -241,6 +244,28 @@ impl Master {
                 () = tokio::time::sleep(DRAIN_LOOK) => {}
                 Some(less) = limit.recv() => until = until.min(tokio::time::Instant::now() + less),
             }
+        }
+    }
+
+    /// The master will be back: workers with builds get a longer lease, stored
+    /// before they hear of it, and until they attach again nobody else gets
+    /// their builds (fault row FM03). No worker is let in any more.
+    pub async fn grant_leases(&self, lease: Duration) {
+        self.accepting.abort();
+        if lease.is_zero() {
+            return;
+        }
+        match tokio::time::timeout(GRANT_LIMIT, self.addr.send(GrantLeases(lease))).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(workers)) => tracing::info!(
+                workers,
+                lease_s = lease.as_secs(),
+                "workers with builds go on without the master for this long"
+            ),
+            Ok(Err(error)) => tracing::warn!(%error, "no worker got a longer lease"),
+            Err(_) => tracing::warn!(
+                "not every worker got a longer lease in time; those that did not have the ordinary one"
+            ),
         }
     }
 
@@ -481,6 +506,7 @@ pub fn run_master(options: MasterOptions) -> Result<(), String> {
     door::raise_descriptor_limit();
     let drain = options.loaded.settings.master.drain;
     let mut wishes = signals::listen(drain)?;
+    let stop_lease = options.loaded.settings.timers.stop_lease;
     actix_rt::System::new().block_on(async move {
         let master = Master::start(options).await.map_err(|error| error.to_string())?;
         notify(&[sd_notify::NotifyState::Ready]);
@@ -496,6 +522,7 @@ pub fn run_master(options: MasterOptions) -> Result<(), String> {
         crash_point("shutdown.begin");
         let (_keep, stops) = mpsc::unbounded_channel();
         master.drain(stops, drain).await;
+        master.grant_leases(stop_lease).await;
         master.let_instances_go(false).await;
         master.stop().await;
         crash_point("shutdown.store_closed");

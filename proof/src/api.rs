@@ -57,6 +57,19 @@ impl Api {
         Self::read(self.agent.post(url).send_json(body))
     }
 
+    /// The event stream from now on: events whose keys have three parts. None
+    /// when the master is not there.
+    #[must_use]
+    pub fn events(&self) -> Option<impl std::io::Read + use<>> {
+        let config = ureq::Agent::config_builder()
+            .timeout_connect(Some(Duration::from_secs(10)))
+            .proxy(None)
+            .build();
+        let agent: ureq::Agent = config.into();
+        let answer = agent.get(format!("http://{}/sse/listen/*/*/*", self.at)).call().ok()?;
+        Some(answer.into_body().into_reader())
+    }
+
     /// What the master's people see.
     #[must_use]
     pub fn board(&self) -> Option<Value> {

@@ -12,8 +12,10 @@ use botmaster::core::values::BuildResult;
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 
+use crate::api::Api;
 use crate::clients::{Client, Diary, Wish};
 use crate::crash::is_quiet;
+use crate::listener::listen;
 use crate::runs::{self, StepRun};
 use crate::store::Held;
 use crate::verdict::{Verdict, judge};
@@ -204,14 +206,33 @@ fn all_of_it(yard: &mut Yard, options: &Options) -> Result<Report, Fault> {
     }
     let api = yard.api()?;
     let diary = Diary::default();
-    let (over, waiting) = (AtomicBool::new(false), AtomicUsize::new(0));
     let most = options.workers * SLOTS as usize;
     let end = Instant::now() + Duration::from_secs(options.seconds);
     let rng = Rng::seeded(options.seed);
     let mut storm = Storm { yard, rng, kills: Vec::new(), keepers: 0, faults: Vec::new() };
+    let done = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| listen(&api, &diary, &done));
+        let report = watched(&mut storm, &api, &diary, end, most);
+        done.store(true, Ordering::SeqCst);
+        // That ends the stream, and so the listener.
+        storm.yard.master = None;
+        report
+    })
+}
+
+/// The storm, the calm and the judgement.
+fn watched(
+    storm: &mut Storm<'_>,
+    api: &Api,
+    diary: &Diary,
+    end: Instant,
+    most: usize,
+) -> Result<Report, Fault> {
+    let (over, waiting) = (AtomicBool::new(false), AtomicUsize::new(0));
     let stormed = std::thread::scope(|scope| {
         for number in 0..CLIENTS {
-            let (api, diary, over, waiting) = (api.clone(), &diary, &over, &waiting);
+            let (api, over, waiting) = (api.clone(), &over, &waiting);
             scope.spawn(move || {
                 let until = end + CALM;
                 asks(&Client { api, diary, until }, number, over, || {
@@ -219,7 +240,7 @@ fn all_of_it(yard: &mut Yard, options: &Options) -> Result<Report, Fault> {
                 });
             });
         }
-        let stormed = rage(&mut storm, end, &waiting);
+        let stormed = rage(storm, end, &waiting);
         over.store(true, Ordering::SeqCst);
         let stormed = stormed.and_then(|()| storm.mend());
         if stormed.is_err() {
@@ -229,7 +250,7 @@ fn all_of_it(yard: &mut Yard, options: &Options) -> Result<Report, Fault> {
     });
     stormed?;
     let calm = Instant::now() + CALM;
-    while !is_quiet(&api).unwrap_or(false) {
+    while !is_quiet(api).unwrap_or(false) {
         storm.mend()?;
         if Instant::now() > calm {
             storm.faults.push("I6: it never came to rest".into());
@@ -237,11 +258,11 @@ fn all_of_it(yard: &mut Yard, options: &Options) -> Result<Report, Fault> {
         }
         std::thread::sleep(Duration::from_millis(100));
     }
-    let (kills, keepers, faults) = (storm.kills, storm.keepers, storm.faults);
-    let held = store::read(&yard.path("data"))?;
-    let ran = runs::read(&yard.path("runs"))?;
-    let mut verdict = judge(yard, &diary)?;
-    verdict.violations.splice(0..0, faults);
+    let held = store::read(&storm.yard.path("data"))?;
+    let ran = runs::read(&storm.yard.path("runs"))?;
+    let mut verdict = judge(storm.yard, diary)?;
+    verdict.violations.splice(0..0, std::mem::take(&mut storm.faults));
+    let (kills, keepers) = (&storm.kills, storm.keepers);
     let masters = kills.iter().filter(|kill| kill.worker.is_none()).count();
     Ok(Report {
         verdict,
@@ -249,8 +270,8 @@ fn all_of_it(yard: &mut Yard, options: &Options) -> Result<Report, Fault> {
         kills_master: masters,
         kills_worker: kills.len() - masters,
         kills_keeper: keepers,
-        adopted: survived(&held, &ran, &kills, |kill, _| kill.worker.is_none()),
-        carried: survived(&held, &ran, &kills, |kill, worker| {
+        adopted: survived(&held, &ran, kills, |kill, _| kill.worker.is_none()),
+        carried: survived(&held, &ran, kills, |kill, worker| {
             kill.worker.as_deref() == Some(worker)
         }),
         took: Duration::ZERO,

@@ -6,7 +6,7 @@ use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use botmaster::core::ids::{BuildId, RequestId};
-use botmaster_sim::history::Told;
+use botmaster_sim::history::{Event, Told};
 use serde_json::{Value, json};
 
 use crate::api::Api;
@@ -32,6 +32,7 @@ pub struct Diary {
     told: Mutex<Vec<Told>>,
     wishes: Mutex<BTreeMap<RequestId, Wish>>,
     faults: Mutex<Vec<Fault>>,
+    events: Mutex<Vec<Event>>,
 }
 
 fn locked<T>(what: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
@@ -42,7 +43,19 @@ impl Diary {
     /// One that was written elsewhere.
     #[must_use]
     pub fn of(told: Vec<Told>, wishes: BTreeMap<RequestId, Wish>) -> Self {
-        Self { told: Mutex::new(told), wishes: Mutex::new(wishes), faults: Mutex::default() }
+        let (told, wishes) = (Mutex::new(told), Mutex::new(wishes));
+        Self { told, wishes, ..Self::default() }
+    }
+
+    /// An event was told.
+    pub fn heard(&self, event: Event) {
+        locked(&self.events).push(event);
+    }
+
+    /// Events that were told, in order.
+    #[must_use]
+    pub fn events(&self) -> Vec<Event> {
+        locked(&self.events).clone()
     }
 
     /// What clients were told, in order.

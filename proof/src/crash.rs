@@ -2,7 +2,7 @@
 //! place, is started again, and what it left is judged.
 
 use std::collections::VecDeque;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
@@ -11,6 +11,7 @@ use nix::sys::signal::Signal;
 
 use crate::api::Api;
 use crate::clients::{Client, Diary, Wish};
+use crate::listener::listen;
 use crate::points::{Whose, whose};
 use crate::verdict::{Verdict, judge};
 use crate::yard::{Start, Yard, was_killed};
@@ -278,8 +279,33 @@ fn work(yard: &mut Yard, points: &[String], unreached: &mut Vec<String>) -> Resu
     overseer.bring_up()?;
     overseer.yard.start_worker("w1", 4, None)?;
     overseer.yard.start_worker("w2", 2, workers.as_deref())?;
-    let diary = Diary::default();
-    clients(&mut overseer, &diary, parts)?;
+    let (diary, api) = (Diary::default(), overseer.yard.api()?);
+    let over = AtomicBool::new(false);
+    std::thread::scope(|scope| {
+        scope.spawn(|| listen(&api, &diary, &over));
+        let verdict = watched(&mut overseer, points, parts, &diary, unreached);
+        over.store(true, Ordering::SeqCst);
+        // That ends the stream, and so the listener.
+        overseer.yard.master = None;
+        let mut verdict = verdict?;
+        // Where only masters die, nothing that runs is thrown away.
+        let only_masters = !parts.kill && !parts.freeze && workers.is_none();
+        if only_masters && verdict.rebuilt > 0 {
+            verdict.violations.push(format!("FM01: {} builds were not adopted", verdict.rebuilt));
+        }
+        Ok(verdict)
+    })
+}
+
+/// The work itself, and the judgement.
+fn watched(
+    overseer: &mut Overseer<'_>,
+    points: &[String],
+    parts: Parts,
+    diary: &Diary,
+    unreached: &mut Vec<String>,
+) -> Result<Verdict, Fault> {
+    clients(overseer, diary, parts)?;
     let pending = |overseer: &Overseer<'_>| {
         points.iter().any(|point| {
             let may_never_come = points.len() > 1 || point.contains(':');
@@ -301,16 +327,11 @@ fn work(yard: &mut Yard, points: &[String], unreached: &mut Vec<String>) -> Resu
         overseer.faults.push("I6: it never came to rest".into());
     }
     let faults = std::mem::take(&mut overseer.faults);
-    unreached.retain(|point| !yard.was_reached(point));
+    unreached.retain(|point| !overseer.yard.was_reached(point));
     // The end of everything is not for them.
-    points.iter().for_each(|point| yard.disarm(point));
-    let mut verdict = judge(yard, &diary)?;
+    points.iter().for_each(|point| overseer.yard.disarm(point));
+    let mut verdict = judge(overseer.yard, diary)?;
     verdict.violations.splice(0..0, faults);
-    // Where only masters die, nothing that runs is thrown away.
-    let only_masters = !parts.kill && !parts.freeze && workers.is_none();
-    if only_masters && verdict.rebuilt > 0 {
-        verdict.violations.push(format!("FM01: {} builds were not adopted", verdict.rebuilt));
-    }
     Ok(verdict)
 }
 
@@ -525,7 +546,7 @@ pub fn eventually(look: impl FnMut() -> Option<()>) -> bool {
 pub fn alone(points: &std::collections::BTreeSet<String>) -> Vec<Vec<String>> {
     const ONCE: [&str; 5] =
         ["migrate.", "reconfig.", "shutdown.", "substantiate.", "attach.after_abandon_sent"];
-    const TWICE: [&str; 4] = ["cancel.", "merge.", "orphan.", "requeue."];
+    const TWICE: [&str; 5] = ["cancel.", "detach.", "merge.", "orphan.", "requeue."];
     let is = |name: &str, prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
     let again = points.iter().filter(|name| !is(name, &ONCE)).map(|name| {
         let nth = if is(name, &TWICE) { 2 } else { 3 };

@@ -11,6 +11,7 @@ pub mod api;
 pub mod chaos;
 pub mod clients;
 pub mod crash;
+pub mod listener;
 pub mod points;
 pub mod runs;
 pub mod store;

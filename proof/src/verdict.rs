@@ -5,7 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use botmaster::core::ids::{BuildId, CommandId, RequestId, WorkerName};
 use botmaster::core::values::BuildResult;
-use botmaster_sim::history::{self, History, Invariant, Leeway, Limit, Log, Run, Told};
+use botmaster_sim::history::{
+    self, Event, History, Invariant, Leeway, Limit, Log, Run, Told, What,
+};
 
 use crate::api::Api;
 use crate::clients::{Diary, Wish};
@@ -36,6 +38,8 @@ pub struct Verdict {
     pub rebuilt: usize,
     /// Runs of steps.
     pub runs: usize,
+    /// Events that were heard.
+    pub events: usize,
 }
 
 /// Judges a yard in which it is quiet, and ends it.
@@ -97,16 +101,24 @@ pub fn weigh(
     slots: &BTreeMap<String, u32>,
 ) -> Verdict {
     let wishes = diary.wishes();
-    let history = history_of(held, logs, ran, diary.told(), slots);
-    // There are no events here: what they would tell is not looked for.
+    let events = diary.events();
+    let history = History {
+        // Whoever listens misses what is told while nobody can be listened to.
+        lives: events.iter().map(|event| event.seq).collect(),
+        events,
+        ..history_of(held, logs, ran, diary.told(), slots)
+    };
     let leeway = Leeway { events_may_miss: true, ..Leeway::default() };
-    let findings = history::check(&history, &leeway);
+    let mut findings = history::check(&history, &leeway);
+    // The order of a queue cannot be told from events alone.
+    findings.retain(|finding| finding.invariant != Invariant::I10);
     let mut lost: BTreeSet<RequestId> = BTreeSet::new();
     let mut violations = diary.faults();
     violations.extend(findings.iter().map(ToString::to_string));
     violations.extend(runs_of_nobody(held, ran));
     violations.extend(twice_in_a_build(ran));
     violations.extend(stops(held, &history.told));
+    violations.extend(told_and_not_true(held, &history.events));
     violations.extend(keys(held, &history.told));
     let unwhole = logs_cut_short(held);
     violations.extend(unwhole.iter().cloned());
@@ -130,6 +142,7 @@ pub fn weigh(
         builds: held.builds.values().filter(started).count(),
         rebuilt: held.builds.values().filter(|b| b.result == Some(BuildResult::Retry)).count(),
         runs: ran.len(),
+        events: history.events.len(),
     }
 }
 
@@ -223,6 +236,24 @@ fn logs_cut_short(held: &Held) -> Vec<String> {
         format!("I9: log {} of build {}, which succeeded: {why}", log.id, log.build)
     })
     .collect()
+}
+
+/// What was told of a build is in the store, whatever died since.
+fn told_and_not_true(held: &Held, events: &[Event]) -> Vec<String> {
+    let mut found = Vec::new();
+    for event in events {
+        let (What::BuildNew(told) | What::BuildFinished(told)) = &event.what else { continue };
+        let row = held.builds.get(&told.id);
+        if row.is_none_or(|row| row.number != told.number) {
+            let number = told.number.unwrap_or_default();
+            found.push(format!(
+                "I12: build {} was told with number {number}, and the store has {:?}",
+                told.id,
+                row.map(|row| row.number)
+            ));
+        }
+    }
+    found
 }
 
 /// A request whose build was stopped is not given to another build.

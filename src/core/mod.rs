@@ -21,6 +21,7 @@ pub mod heartbeats;
 pub mod inbox;
 pub mod instance;
 pub mod latent_slave_builder;
+pub mod lease;
 pub mod ping;
 pub mod planted;
 pub mod slave_builder;

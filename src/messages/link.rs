@@ -28,12 +28,12 @@ pub struct LogRoute {
 /// Which commands of this connection may write which logs. The connection's
 /// reader looks here, so that text never passes an actor's mailbox.
 #[derive(Default, Debug)]
-pub struct LogRoutes(Mutex<BTreeMap<CommandId, LogRoute>>);
+pub struct LogRoutes(Mutex<BTreeMap<CommandId, (LogRoute, Option<Timestamp>)>>);
 
 impl LogRoutes {
     /// From now on this command's text goes there.
     pub fn open(&self, command: CommandId, route: LogRoute) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(command, route);
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(command, (route, None));
     }
 
     /// This command writes no more.
@@ -41,18 +41,28 @@ impl LogRoutes {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(command);
     }
 
-    /// Where this command's text goes.
+    /// Where text of this command goes that arrives at `now`.
     #[must_use]
-    pub fn find(&self, command: &CommandId) -> Option<LogRoute> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(command).cloned()
+    pub fn find(&self, command: &CommandId, now: Timestamp) -> Option<LogRoute> {
+        let mut routes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (route, wrote) = routes.get_mut(command)?;
+        *wrote = Some(now);
+        Some(route.clone())
+    }
+
+    /// When text of this command came last over this connection.
+    #[must_use]
+    pub fn wrote(&self, command: &CommandId) -> Option<Timestamp> {
+        let routes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        routes.get(command).and_then(|(_, wrote)| *wrote)
     }
 
     /// Whose log this is.
     #[must_use]
     pub fn command_of(&self, log: LogId) -> Option<(CommandId, LogRoute)> {
         let routes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = routes.iter().find(|(_, route)| route.log == log);
-        found.map(|(command, route)| (command.clone(), route.clone()))
+        let found = routes.iter().find(|(_, (route, _))| route.log == log);
+        found.map(|(command, (route, _))| (command.clone(), route.clone()))
     }
 }
 
@@ -154,6 +164,12 @@ impl WorkerLink {
         let mut closed = self.shared.closed.subscribe();
         // The sender lives as long as this link does.
         let _ = closed.wait_for(Option::is_some).await;
+    }
+
+    /// Returns when all that was to be sent over a connection that was closed is
+    /// written, or never will be.
+    pub async fn wait_written(&self) {
+        self.shared.frames.closed().await;
     }
 
     /// Bytes arrived at `now`.

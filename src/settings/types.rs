@@ -62,6 +62,9 @@ pub struct Timers {
     pub kill_time: Duration,
     /// How long a master keeps a build whose worker is away.
     pub grace: Duration,
+    /// How long a worker may build on after a planned stop of the master; zero
+    /// grants nothing beyond the lease.
+    pub stop_lease: Duration,
     /// How long a builder's attach to a worker may take.
     pub attach_timeout: Duration,
     /// How long a ping may take that a person asks for.
@@ -80,6 +83,7 @@ impl Default for Timers {
             lease: Duration::from_secs(90),
             kill_time: Duration::from_secs(10),
             grace: Duration::from_secs(150),
+            stop_lease: Duration::from_secs(3600),
             attach_timeout: Duration::from_secs(30),
             ping_timeout: Duration::from_secs(30),
             handshake: Duration::from_secs(10),

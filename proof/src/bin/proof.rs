@@ -93,7 +93,7 @@ fn crash_points(arguments: &[String]) -> Result<bool, Fault> {
                 "point": report.points.join(","), "ok": report.is_well(),
                 "reached": report.unreached.is_empty(), "unreached": report.unreached, "lives": report.lives,
                 "requests": verdict.requests, "builds": verdict.builds,
-                "rebuilt": verdict.rebuilt, "violations": report.violations,
+                "rebuilt": verdict.rebuilt, "events": verdict.events, "violations": report.violations,
                 "seconds": seconds(report.took),
             })
         );
@@ -148,7 +148,7 @@ fn chaos_run(arguments: &[String]) -> Result<bool, Fault> {
             "kills": report.kills, "kills_master": report.kills_master,
             "kills_worker": report.kills_worker, "kills_keeper": report.kills_keeper,
             "requests": verdict.requests, "builds": verdict.builds,
-            "rebuilt": verdict.rebuilt, "adopted": report.adopted, "carried": report.carried,
+            "rebuilt": verdict.rebuilt, "adopted": report.adopted, "carried": report.carried, "events": verdict.events,
             "violations": verdict.violations.len(),
             "seconds": seconds(report.took), "seed": options.seed,
         })

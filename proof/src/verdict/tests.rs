@@ -15,6 +15,7 @@ struct Left {
     ran: Vec<StepRun>,
     told: Vec<Told>,
     wishes: BTreeMap<RequestId, Wish>,
+    events: Vec<What>,
 }
 
 const SECOND: i64 = 1_000_000;
@@ -98,11 +99,24 @@ impl Left {
                 Told::Stopped { at: 6 * SECOND, build: BuildId(3) },
             ],
             wishes: [(RequestId(1), Wish::Built), (RequestId(2), Wish::Stopped)].into(),
+            events: vec![
+                What::RequestNew(Request {
+                    state: RequestState::Queued,
+                    result: None,
+                    ..request(1, BuildResult::Success)
+                }),
+                What::BuildNew(Build { result: None, ..build(2, 1, 2, BuildResult::Success) }),
+                What::BuildFinished(build(2, 1, 2, BuildResult::Success)),
+                What::RequestComplete(request(1, BuildResult::Success)),
+            ],
         }
     }
 
     fn weighed(self) -> Verdict {
         let diary = Diary::of(self.told, self.wishes);
+        for (what, seq) in self.events.into_iter().zip(1..) {
+            diary.heard(Event { seq, at: SECOND, what });
+        }
         let slots = [("w".to_owned(), 1)].into();
         weigh(&self.held, &self.logs, &self.ran, &diary, &slots)
     }
@@ -221,4 +235,24 @@ fn a_number_given_twice_and_too_many_builds_at_once_are_found() {
     says(&numbers, "I8: builder 1 has two builds with number 2");
     let busy = spoilt(|left| left.ran[3].begin = 4 * SECOND);
     says(&busy, "I5: worker w ran 2 builds");
+}
+
+#[test]
+fn an_event_of_what_is_not_so_is_found() {
+    let request_gone = spoilt(|left| {
+        left.events.push(What::RequestNew(request(9, BuildResult::Success)));
+    });
+    says(&request_gone, "I1: request 9 has an event and is not there");
+    let build_gone = spoilt(|left| {
+        left.events.push(What::BuildNew(build(9, 1, 3, BuildResult::Success)));
+    });
+    says(&build_gone, "I12: build 9 was told with number 9, and the store has None");
+    let other_end = spoilt(|left| {
+        left.events[2] = What::BuildFinished(build(2, 1, 2, BuildResult::Failure));
+    });
+    says(&other_end, "I7: build 2 ended and has another result now");
+    let after_the_end = spoilt(|left| {
+        left.events.push(What::RequestClaimed(request(1, BuildResult::Success)));
+    });
+    says(&after_the_end, "I7: request 1 has an event after its end");
 }
