@@ -258,6 +258,10 @@ impl Agent {
         match frame {
             MasterFrame::Ping { id } => self.say(WorkerFrame::Pong { id }, effects),
             MasterFrame::Heartbeat { seq } => self.beat_confirmed(seq),
+            MasterFrame::Lease { lease_s } => {
+                let longer = Duration::from_secs(lease_s);
+                self.lease.span = self.lease.span.map(|span| span.max(longer));
+            }
             MasterFrame::Drain { reason } => {
                 self.drain(format!("the master asked for it: {reason}"), effects);
             }
