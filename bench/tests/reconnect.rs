@@ -26,7 +26,7 @@ fn serve(folder: &Path, at: Option<(SocketAddr, SocketAddr)>) -> RunningMaster {
         Ok(loaded) => loaded,
         Err(problems) => panic!("{problems:?}"),
     };
-    start_master(MasterOptions { loaded, overrides }).unwrap()
+    start_master(MasterOptions { loaded, overrides, opening: Default::default() }).unwrap()
 }
 
 fn stop(mut master: RunningMaster) {
