@@ -1,6 +1,9 @@
 //! The one place that knows every part: builds them, wires them, starts and
 //! stops them in order.
 
+mod door;
+mod signals;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
@@ -9,17 +12,18 @@ use std::time::Duration;
 
 use actix::Addr;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::actors::runtime::{World, start_vital};
 use crate::actors::{
-    BotMaster, Drain, Greeter, LetInstancesGo, Parts, Stop, WaitReady, declare, declared,
+    BotMaster, Drain, GrantLeases, Greeter, LetInstancesGo, Parts, Stop, WaitReady, declare,
+    declared,
 };
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::core::rng::Rng;
 use crate::events::Events;
+use crate::faults::crash_point;
 use crate::messages::{BotMasterHandle, Reload};
 use crate::provisioning::process::{ProcessProvider, ProcessSetup};
 use crate::provisioning::{Limits, Provisioner};
@@ -53,6 +57,8 @@ const RECORD_BUILDERS: usize = 16;
 const RECORD_REQUESTS: usize = 64;
 /// It takes at most one part in so many of the time.
 const RECORD_SHARE: u32 = 50;
+/// How long a stopping master tries to give its workers a longer lease.
+const GRANT_LIMIT: Duration = Duration::from_secs(2);
 /// How often a draining master looks whether its builds have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(100);
 
@@ -161,6 +167,8 @@ impl Master {
             logs: Arc::new(logs.clone()),
             board: board.clone(),
             timers: settings.timers,
+            limits: settings.limits,
+            outage: settings.store.outage,
             tokens: Arc::new(AtomicU64::new(1)),
             chance: Arc::new(Mutex::new(Rng::seeded(rand::random()))),
             provisioner: provisioner(&settings, &listener)?,
@@ -207,7 +215,12 @@ impl Master {
             .local_addr()
             .map_err(|error| StartError::Other(format!("no own address: {error}")))?;
         let greeter = Greeter::new(world, addr.clone().recipient());
-        let accepting = actix_rt::spawn(accept(listener, greeter));
+        let accepting = actix_rt::spawn(door::accept(
+            listener,
+            greeter,
+            door::room_for_workers(),
+            board.clone(),
+        ));
         write_address(&dir, "http.addr", http)?;
         write_address(&dir, "listen.addr", listen)?;
         tracing::info!(%http, workers = %listen, data = %dir.display(), "the master serves");
@@ -247,6 +260,28 @@ impl Master {
                 () = tokio::time::sleep(DRAIN_LOOK) => {}
                 Some(less) = limit.recv() => until = until.min(tokio::time::Instant::now() + less),
             }
+        }
+    }
+
+    /// The master will be back: workers with builds get a longer lease, stored
+    /// before they hear of it, and until they attach again nobody else gets
+    /// their builds (fault row FM03). No worker is let in any more.
+    pub async fn grant_leases(&self, lease: Duration) {
+        self.accepting.abort();
+        if lease.is_zero() {
+            return;
+        }
+        match tokio::time::timeout(GRANT_LIMIT, self.addr.send(GrantLeases(lease))).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(workers)) => tracing::info!(
+                workers,
+                lease_s = lease.as_secs(),
+                "workers with builds go on without the master for this long"
+            ),
+            Ok(Err(error)) => tracing::warn!(%error, "no worker got a longer lease"),
+            Err(_) => tracing::warn!(
+                "not every worker got a longer lease in time; those that did not have the ordinary one"
+            ),
         }
     }
 
@@ -432,24 +467,6 @@ fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     })
 }
 
-async fn accept(listener: TcpListener, greeter: Greeter) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "no nodelay");
-                }
-                greeter.greet(stream, address.to_string());
-            }
-            // Out of descriptors, most likely: those connected go on (FM13).
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted; pausing for a second");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        }
-    }
-}
-
 /// Written beside and renamed, so that nobody reads half an address.
 fn write_address(dir: &Path, name: &str, address: SocketAddr) -> Result<(), StartError> {
     let path = dir.join(name);
@@ -521,46 +538,29 @@ pub fn start_master(options: MasterOptions) -> Result<RunningMaster, String> {
 /// # Errors
 /// As [`Master::start`].
 pub fn run_master(options: MasterOptions) -> Result<(), String> {
-    raise_descriptor_limit();
+    door::raise_descriptor_limit();
     let drain = options.loaded.settings.master.drain;
+    let mut wishes = signals::listen(drain)?;
+    let stop_lease = options.loaded.settings.timers.stop_lease;
     actix_rt::System::new().block_on(async move {
-        let streams = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::hangup()),
-        );
-        let (Ok(mut term), Ok(mut int), Ok(mut hup)) = streams else {
-            return Err("signals cannot be received".to_owned());
-        };
         let master = Master::start(options).await.map_err(|error| error.to_string())?;
         notify(&[sd_notify::NotifyState::Ready]);
-        loop {
-            tokio::select! {
-                _ = term.recv() => break,
-                _ = int.recv() => break,
-                _ = hup.recv() => {
-                    let handle = master.handle.clone();
-                    actix_rt::spawn(async move { reload(&handle).await });
-                }
-            }
+        while let Some(signals::Wish::Reload) = wishes.recv().await {
+            let handle = master.handle.clone();
+            actix_rt::spawn(async move { reload(&handle).await });
         }
         tracing::info!(
             drain_s = drain.as_secs(),
             "stopping; a second signal ends the master at once"
         );
         notify(&[sd_notify::NotifyState::Stopping]);
-        actix_rt::spawn(async move {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
-            }
-            tracing::warn!("second signal: ending at once");
-            std::process::exit(0);
-        });
+        crash_point("shutdown.begin");
         let (_keep, stops) = mpsc::unbounded_channel();
         master.drain(stops, drain).await;
+        master.grant_leases(stop_lease).await;
         master.let_instances_go(false).await;
         master.stop().await;
+        crash_point("shutdown.store_closed");
         tracing::info!("stopped");
         Ok(())
     })
@@ -591,15 +591,4 @@ async fn reload(handle: &BotMasterHandle) {
         Err(error) => tracing::error!(%error, "not reloaded"),
     }
     notify(&[sd_notify::NotifyState::Ready]);
-}
-
-/// Each worker is a descriptor; the usual soft limit of 1,024 is too low.
-fn raise_descriptor_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
-        tracing::debug!(%error, soft, hard, "the limit of open files was not raised");
-    }
 }

@@ -15,10 +15,12 @@ use super::runtime::{Alarm, ChildDown, Parent, World};
 use crate::core::build::{BuildCore, CommandEnd, Effect, Event, Order, Record};
 use crate::core::builder::{Event as ToBuilder, Prediction, Request};
 use crate::core::ids::*;
+use crate::core::lease::grace_to_keep;
 use crate::core::time::{Timestamp, WallTime};
 use crate::core::values::{
     BuildResult, CheckoutMode, Program, Properties, Property, StepKind, StepSpec,
 };
+use crate::core::views::Away;
 use crate::faults;
 use crate::messages::*;
 use crate::protocol::json_v1::{
@@ -38,13 +40,23 @@ pub struct BuildOrder {
     /// The worker's connection, when it is there.
     pub link: Option<WorkerLink>,
     /// A build of an earlier master: its steps so far.
-    pub recovered: Option<Vec<(StepRow, Vec<LogRow>)>>,
+    pub recovered: Option<Recovered>,
     /// What is expected of it, to be kept when it starts.
     pub expected: Option<Prediction>,
     /// Who hears of its life.
     pub builder: Recipient<BuilderEvent>,
     /// Who hears of its end.
     pub finished: Recipient<BuildFinished>,
+}
+
+/// What is known of a build of an earlier master.
+pub struct Recovered {
+    /// Its steps so far.
+    pub steps: Vec<(StepRow, Vec<LogRow>)>,
+    /// When it started.
+    pub started_at: WallTime,
+    /// How long nobody else may have it, whatever the grace is.
+    pub hold: Duration,
 }
 
 /// Another Builder looks after the build from now on: the one that started it
@@ -67,7 +79,7 @@ pub struct Build {
     properties: Properties,
     worker: Arc<WorkerHandle>,
     link: Option<WorkerLink>,
-    recovered: Option<Vec<(StepRow, Vec<LogRow>)>>,
+    recovered: Option<Recovered>,
     prediction: Option<Prediction>,
     builder: Recipient<BuilderEvent>,
     finished: Recipient<BuildFinished>,
@@ -95,6 +107,8 @@ pub struct Build {
     continuing: Option<Vec<MasterFrame>>,
     /// The worker's new number, until the store knows that the build is its.
     unadopted: Option<Incarnation>,
+    /// As the builder was told last.
+    away: Option<Away>,
     begun: bool,
 }
 
@@ -159,6 +173,7 @@ impl Build {
             requeued: Vec::new(),
             continuing: None,
             unadopted: None,
+            away: None,
             begun: false,
         }
     }
@@ -212,11 +227,19 @@ impl Build {
                     self.builder.do_send(BuilderEvent(ToBuilder::Started { claim, number }));
                 }
             }
-            Effect::TellAway(orphaned) => {
-                if orphaned {
+            Effect::TellAway(away) => {
+                if away.is_some() {
                     self.link = None;
+                    faults::crash_point("orphan.noted");
                 }
-                self.builder.do_send(BuilderEvent(ToBuilder::Orphaned { claim, orphaned }));
+                self.away = away;
+                self.builder.do_send(BuilderEvent(ToBuilder::Orphaned { claim, away }));
+            }
+            Effect::AskSilence { command } => {
+                let now = self.world.clock.now().mono;
+                let wrote = self.link.as_ref().and_then(|link| link.logs().wrote(&command));
+                let since = wrote.map(|at| now.since(at));
+                ctx.notify(BuildEvent(Event::Silent { command, since }));
             }
             Effect::DropConnection(reason) => {
                 if let Some(link) = &self.link {
@@ -286,6 +309,7 @@ impl Build {
                 build,
                 incarnation,
                 properties: Arc::new(self.properties.clone()),
+                grace: grace_to_keep(&order.config),
                 at,
             }),
             Record::StartStep { index } => {
@@ -344,7 +368,10 @@ impl Build {
         let starts = records.contains(&Record::StartBuild);
         let predict = self.prediction.filter(|_| starts);
         let predict = predict.map(|expected| Op::Predict { build, expected });
-        adopt.into_iter().chain(records.iter().filter_map(op)).chain(predict).collect()
+        let ends = |record: &Record| matches!(record, Record::FinishBuild { .. });
+        let fenced = records.contains(&Record::StartBuild) || records.iter().any(ends);
+        let fence = (!fenced).then_some(Op::FenceBuild { build, incarnation });
+        adopt.into_iter().chain(fence).chain(records.iter().filter_map(op)).chain(predict).collect()
     }
 
     fn absorb(&mut self, outcomes: Vec<OpOutcome>) {
@@ -510,7 +537,8 @@ impl Build {
         );
     }
 
-    fn recover(&mut self, steps: Vec<(StepRow, Vec<LogRow>)>, ctx: &mut Context<Self>) {
+    fn recover(&mut self, known: Recovered, ctx: &mut Context<Self>) {
+        let Recovered { steps, started_at, hold } = known;
         let results = steps
             .iter()
             .filter_map(|(step, _)| Some((step.number as usize, step.results?)))
@@ -537,7 +565,9 @@ impl Build {
             self.world.logs.reopen(log.clone(), Box::new(|_| {}));
             self.world.logs.after_others(log.id, self.logged);
         }
-        self.step(Event::Recover { last_step, results, times, step_ran }, ctx);
+        let ran = u64::try_from(now.0.saturating_sub(started_at.0)).unwrap_or_default();
+        let ran = Duration::from_micros(ran);
+        self.step(Event::Recover { last_step, results, times, step_ran, ran, hold }, ctx);
     }
 }
 
@@ -571,7 +601,7 @@ impl Actor for Build {
             },
         });
         match self.recovered.take() {
-            Some(steps) => self.recover(steps, ctx),
+            Some(known) => self.recover(known, ctx),
             None => self.step(Event::Begin, ctx),
         }
     }
@@ -616,8 +646,9 @@ impl Handler<NewParent> for Build {
         if let Some(number) = self.number {
             self.builder.do_send(BuilderEvent(ToBuilder::Started { claim, number }));
         }
-        if self.core.is_away() {
-            self.builder.do_send(BuilderEvent(ToBuilder::Orphaned { claim, orphaned: true }));
+        if self.away.is_some() {
+            let away = self.away;
+            self.builder.do_send(BuilderEvent(ToBuilder::Orphaned { claim, away }));
         }
         MessageResult(claim)
     }

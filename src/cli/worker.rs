@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::core::ids::BuildId;
 use crate::worker::WorkerOptions;
+use crate::worker::keeper::KeeperOptions;
 
 /// Arguments of `worker`.
 #[derive(Clone, Debug, Args)]
@@ -71,7 +73,28 @@ impl From<WorkerArgs> for WorkerOptions {
             token_file: args.token_file,
             max_builds: args.max_builds,
             stop_with_stdin: args.stop_with_stdin,
+            keeper: None,
             labels: args.labels.into_iter().collect(),
         }
+    }
+}
+
+/// Arguments of `keep-command`, which only a worker program gives.
+#[derive(Clone, Debug, Args)]
+pub struct KeepArgs {
+    /// The worker's folder.
+    #[arg(long, value_name = "DIR")]
+    pub root: PathBuf,
+    /// What the worker's processes are marked with.
+    #[arg(long, value_name = "MARK")]
+    pub mark: String,
+    /// Which build.
+    #[arg(long, value_name = "BUILD")]
+    pub build: u64,
+}
+
+impl From<KeepArgs> for KeeperOptions {
+    fn from(args: KeepArgs) -> Self {
+        Self { root: args.root, mark: args.mark, build: BuildId(args.build) }
     }
 }

@@ -12,6 +12,7 @@ use std::sync::Arc;
 use toml::de::DeTable;
 
 use super::builders::{BuilderContext, read_builders, read_merge};
+use super::limits::{LIMIT_KEYS, STORE_KEYS, read_limits, read_store};
 use super::master::{MASTER_KEYS, read_master};
 use super::names::fix_unknown;
 use super::reader::{Report, Section};
@@ -26,7 +27,8 @@ use crate::core::values::BuilderConfig;
 /// Longest configuration file that is read, in bytes.
 const LONGEST_FILE: u64 = 16 * 1024 * 1024;
 
-const ROOT_KEYS: &[&str] = &["master", "timers", "worker", "builder", "lock", "retention", "up"];
+const ROOT_KEYS: &[&str] =
+    &["master", "timers", "limits", "store", "worker", "builder", "lock", "retention", "up"];
 const UP_KEYS: &[&str] = &["builder", "worker"];
 
 /// A valid configuration.
@@ -162,6 +164,8 @@ fn read_settings(path: &Path, root: &Section<'_, '_>, overrides: &Overrides) -> 
         file: path.to_owned(),
         master,
         timers,
+        limits: read_limits(&root.table("limits", LIMIT_KEYS)),
+        store: read_store(&root.table("store", STORE_KEYS)),
         workers,
         builders: builders.into_iter().map(Arc::new).collect(),
         up,

@@ -23,12 +23,16 @@ pub fn board(context: &WebContext) -> Value {
         .collect();
     let workers: Map<String, Value> =
         shown.workers.iter().map(|(name, view)| (name.to_string(), json!(view.as_ref()))).collect();
+    let refused: Map<String, Value> =
+        shown.refused.iter().map(|(name, refused)| (name.to_string(), json!(refused))).collect();
     json!({
         "builders": builders,
         "workers": workers,
+        "refused": refused,
         "ignored": shown.ignored,
         "draining": shown.draining,
         "store": shown.store,
+        "warnings": shown.warnings,
         "events": { "next_seq": context.events.next_seq(), "dropped": context.events.dropped() },
     })
 }

@@ -24,12 +24,13 @@ use botmaster::web::{LogText, RawPieces, WebContext, WebState, serve};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-const SCHEMA: [&str; 6] = [
+const SCHEMA: [&str; 7] = [
     include_str!("../../migrations/sqlite/0001_first.sql"),
     include_str!("../../migrations/sqlite/0002_instances.sql"),
     include_str!("../../migrations/sqlite/0003_expectations.sql"),
     include_str!("../../migrations/sqlite/0004_notes.sql"),
     include_str!("../../migrations/sqlite/0005_stop.sql"),
+    include_str!("../../migrations/sqlite/0007_leases.sql"),
     include_str!("../../migrations/sqlite/0008_housekeeping.sql"),
 ];
 
@@ -285,6 +286,7 @@ fn shown_board() -> Board {
         state: "running",
         requests: vec![RequestId(13)],
         inherited: false,
+        away: None,
     }];
     let view = |id, big_state, builds, waiting| BuilderView {
         id: BuilderId(id),
@@ -294,6 +296,7 @@ fn shown_board() -> Board {
         oldest_request_time: None,
         builds,
         workers: BTreeMap::from([("linux-1".into(), "idle")]),
+        pauses: BTreeMap::new(),
         max_builds: None,
         expected: Estimate::of(vec![Duration::from_secs(90)]),
         broken: None,
@@ -309,7 +312,9 @@ fn shown_board() -> Board {
         max_builds: 2,
         paused: false,
         graceful: false,
+        quarantine: None,
         address: Some("127.0.0.1:5".into()),
+        clock_skew_ms: None,
         instance: None,
     };
     board.show_worker(&"linux-1".into(), worker);

@@ -9,6 +9,7 @@ mod expectations;
 mod files;
 mod group;
 mod instances;
+mod leases;
 mod lifecycle;
 mod logs;
 mod logs_lines;

@@ -8,7 +8,9 @@
 
 mod bench;
 mod diagrams;
+mod fuzz;
 mod help;
+mod proof;
 mod report;
 mod root;
 mod rows;
@@ -28,6 +30,8 @@ fn main() -> ExitCode {
         "test" => test::run(rest),
         "rows" => rows::run(rest),
         "simulate" => simulate::run(rest),
+        "crash-points" | "chaos" => proof::run(command, rest),
+        "fuzz" => fuzz::run(rest),
         "diagrams" => diagrams::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => help::run(rest),

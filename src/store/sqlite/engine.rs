@@ -18,6 +18,7 @@ pub(in crate::store) const MIGRATIONS: &[Migration] = &[
     include_str!("../../../migrations/sqlite/0003_expectations.sql"),
     include_str!("../../../migrations/sqlite/0004_notes.sql"),
     include_str!("../../../migrations/sqlite/0005_stop.sql"),
+    include_str!("../../../migrations/sqlite/0007_leases.sql"),
     include_str!("../../../migrations/sqlite/0008_housekeeping.sql"),
 ];
 

@@ -11,6 +11,7 @@ mod engine;
 mod errors;
 mod load;
 mod look;
+mod moments;
 mod open;
 mod ops;
 mod prepare;

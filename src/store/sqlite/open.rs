@@ -12,6 +12,8 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use rusqlite::{Connection, ErrorCode};
 
+use crate::faults::crash_point;
+
 /// Called when the process must end at once, with the reason: the disk failed
 /// in a way after which nothing in memory can be trusted.
 pub type OnFatal = Arc<dyn Fn(&str) + Send + Sync>;
@@ -245,10 +247,13 @@ pub(super) fn migrate(
     }
     for (version, migration) in (1_i64..).zip(migrations) {
         if version > found {
-            crate::faults::crash_point("migrate.each_step");
             conn.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {migration}\nPRAGMA user_version = {version}; COMMIT;"
+                "BEGIN IMMEDIATE; {migration}\nPRAGMA user_version = {version};"
             ))
+            .and_then(|()| {
+                crash_point("migrate.each_step");
+                conn.execute_batch("COMMIT")
+            })
             .map_err(|error| {
                 // The error that counts is the one of the step.
                 let _ = conn.execute_batch("ROLLBACK");
