@@ -186,14 +186,14 @@ fn clean(driver: &mut Driver, options: &Options, keep: u64, dir: &Path) -> Resul
         Box::new(move |view| drop(tell.send(view))),
     )
     .map_err(|error| error.to_string())?;
-    let removed = 'done: loop {
+    let (removed, longest) = 'done: loop {
         driver.drive(options.in_flight * 2, options.in_flight)?;
         while let Ok(view) = told.try_recv() {
             if let Some(error) = view.error {
                 return Err(error);
             }
             if view.done_at.is_some() {
-                break 'done view.builds;
+                break 'done (view.builds, view.longest_us);
             }
         }
     };
@@ -206,8 +206,9 @@ fn clean(driver: &mut Driver, options: &Options, keep: u64, dir: &Path) -> Resul
          \"cleaning_write_p50_ms\": {cleaning_p50:.2}, \
          \"cleaning_write_p99_ms\": {cleaning_p99:.2}, \
          \"cleaning_write_max_ms\": {cleaning_max:.2}, \"removed\": {removed}, \
-         \"removed_per_s\": {:.0}",
-        removed as f64 / took
+         \"removed_per_s\": {:.0}, \"longest_batch_ms\": {:.2}",
+        removed as f64 / took,
+        longest as f64 / 1000.0
     ))
 }
 

@@ -24,12 +24,12 @@ pub struct Shown {
     pub ignored: BTreeMap<&'static str, u64>,
     /// SIGTERM was received: no new builds.
     pub draining: bool,
-    /// What people should look after, by kind.
-    pub warnings: BTreeMap<&'static str, String>,
     /// The store.
     pub store: StoreView,
     /// How long builds and logs are kept.
     pub retention: Arc<RetentionRules>,
+    /// What people should look after, by kind.
+    pub warnings: BTreeMap<&'static str, String>,
 }
 
 /// Why somebody who came as a configured worker was turned away.
@@ -100,16 +100,6 @@ impl Board {
         self.lock().draining = true;
     }
 
-    /// Shows a banner of this kind; true when there was none.
-    pub fn warn(&self, kind: &'static str, text: &str) -> bool {
-        self.lock().warnings.insert(kind, text.to_owned()).is_none()
-    }
-
-    /// Takes the banner of this kind down, if there is one.
-    pub fn calm(&self, kind: &'static str) {
-        self.lock().warnings.remove(kind);
-    }
-
     /// Shows whether the store is full, and with what words.
     pub fn show_full(&self, full: Option<String>) {
         self.lock().store.full = full;
@@ -135,6 +125,16 @@ impl Board {
     #[must_use]
     pub fn store(&self) -> StoreView {
         self.lock().store.clone()
+    }
+
+    /// Shows a banner of this kind; true when there was none.
+    pub fn warn(&self, kind: &'static str, text: &str) -> bool {
+        self.lock().warnings.insert(kind, text.to_owned()).is_none()
+    }
+
+    /// Takes the banner of this kind down, if there is one.
+    pub fn calm(&self, kind: &'static str) {
+        self.lock().warnings.remove(kind);
     }
 
     /// One builder's view.

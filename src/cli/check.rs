@@ -58,7 +58,8 @@ pub(super) fn run(common: &Common, args: &CheckArgs) -> u8 {
     let text = if common.json {
         in_json(&file.display().to_string(), &errors, &notes, counts, &restart)
     } else {
-        let mut text = for_people(&file.display().to_string(), &errors, &notes, counts, &restart);
+        let file = file.display().to_string();
+        let mut text = for_people(&file, &errors, &notes, counts, &restart);
         text.extend(kept);
         text
     };

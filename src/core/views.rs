@@ -33,6 +33,9 @@ pub struct HousekeepingView {
     pub requests: u64,
     /// Logs whose text is gone from the log store.
     pub logs: u64,
+    /// The longest time that others who write the state had to wait for a batch
+    /// of it, in microseconds, without the commit that they share.
+    pub longest_us: u64,
     /// When it last had nothing left to do, in seconds since 1970.
     pub done_at: Option<i64>,
     /// Why it could not go on; it tries again.

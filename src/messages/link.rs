@@ -35,7 +35,7 @@ const ENDED: usize = 1024;
 
 #[derive(Default, Debug)]
 struct Routes {
-    /// With the time at which text came last.
+    /// Each with when text of it came last.
     open: BTreeMap<CommandId, (LogRoute, Option<Timestamp>)>,
     /// The last ones that ended, the latest at the end.
     ended: VecDeque<CommandId>,

@@ -31,8 +31,8 @@ pub fn board(context: &WebContext) -> Value {
         "refused": refused,
         "ignored": shown.ignored,
         "draining": shown.draining,
-        "warnings": shown.warnings,
         "store": shown.store,
+        "warnings": shown.warnings,
         "events": { "next_seq": context.events.next_seq(), "dropped": context.events.dropped() },
     })
 }

@@ -148,11 +148,11 @@ fn html(context: &WebContext, shown: &Shown) -> String {
     if board.draining {
         page.push_str("<p><strong>The master drains: it starts no new builds.</strong>");
     }
+    if let Some(full) = &board.store.full {
+        let _ = write!(page, "<p class=failure><strong>{}.</strong>", escaped(full));
+    }
     for text in board.warnings.values() {
         let _ = write!(page, "<p><strong>{}</strong>", escaped(text));
-    }
-    if let Some(full) = board.store.full.as_ref() {
-        page.push_str(&format!("<p class=failure><strong>{}.</strong>", escaped(full)));
     }
     builders(&mut page, context, shown);
     workers(&mut page, context, shown, now);

@@ -206,6 +206,17 @@ impl Worker {
         }
     }
 
+    /// Text of a command that writes no log: late when the command has ended, a
+    /// breach when there never was one (fault row FL11).
+    fn unexpected_text(&self, session: SessionId, command: &CommandId) {
+        let ended = self.link(session).is_none_or(|link| link.logs().has_ended(command));
+        if ended {
+            return self.world.ignored("log text that nobody waits for");
+        }
+        let message = format!("command {command} was not given over this connection");
+        self.breach(session, "text of a log that was never opened", message);
+    }
+
     /// It meddles with what is not its own: told, counted, dropped (I16).
     fn breach(&self, session: SessionId, kind: &'static str, message: String) {
         tracing::warn!(worker.name = %self.name, kind, %message, "connection dropped: the worker meddles with what is not its own");

@@ -223,6 +223,8 @@ impl Work {
         self.view.builds += removed.builds;
         self.view.texts += removed.texts;
         self.view.requests += removed.requests;
+        let took = u64::try_from(removed.took.as_micros()).unwrap_or(u64::MAX);
+        self.view.longest_us = self.view.longest_us.max(took);
         (self.tell)(self.view.clone());
         self.rest(REST.max(began.elapsed() * REST_SHARE))?;
         Ok(removed)

@@ -316,10 +316,15 @@ impl Writer {
             let text = format!("log {log} is open and is not removed");
             return answer.give(Err(StoreError::Failed(text)));
         }
-        let removed = chunk::remove_some(&self.conn, log, REMOVED_CHUNKS)
-            .and_then(|all| Ok((all, sqlite::give_back(&self.conn, GIVEN_BACK)?)));
+        let removed = self.remove_some(log);
         self.commits += 1;
-        let told = removed.map(|(all, _)| all).map_err(|error| classify(&error));
+        let told = removed.map_err(|error| classify(&error));
+        if told.is_err()
+            && !self.conn.is_autocommit()
+            && let Err(error) = self.conn.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "a transaction of the log store could not be rolled back");
+        }
         if let Err(Trouble::Fatal(text)) = &told {
             (self.on_fatal)(text);
         }
@@ -327,6 +332,14 @@ impl Writer {
         if self.commits >= CHECKPOINT_COMMITS {
             self.checkpoint();
         }
+    }
+
+    fn remove_some(&self, log: LogId) -> rusqlite::Result<bool> {
+        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let all = chunk::remove_some(&self.conn, log, REMOVED_CHUNKS)?;
+        sqlite::give_back(&self.conn, GIVEN_BACK)?;
+        self.conn.prepare_cached("COMMIT")?.execute([])?;
+        Ok(all)
     }
 
     /// Commits what is due, and shows what may be shown.
@@ -474,7 +487,6 @@ impl Writer {
         } else {
             self.logs.remove(&id);
         }
-        crash_point("log.close");
         Ok(closed)
     }
 
@@ -513,7 +525,6 @@ impl Writer {
             return self.closed(first, None);
         }
         self.logs.remove(&first);
-        crash_point("log.close");
         Ok(closed)
     }
 

@@ -247,7 +247,6 @@ pub(super) fn migrate(
     }
     for (version, migration) in (1_i64..).zip(migrations) {
         if version > found {
-            crate::faults::crash_point("migrate.each_step");
             conn.execute_batch(&format!(
                 "BEGIN IMMEDIATE; {migration}\nPRAGMA user_version = {version};"
             ))

@@ -13,7 +13,9 @@ mod choose;
 mod remove;
 
 pub use choose::{Candidates, Chooser, WouldGo};
-pub(super) use remove::{after, remove};
+pub(super) use remove::remove;
+
+use std::time::Duration;
 
 use crate::core::ids::*;
 use crate::store::StoreError;
@@ -65,6 +67,8 @@ pub struct Removed {
     pub notes: u64,
     /// The time was over before all was looked at: ask for the rest again.
     pub more: bool,
+    /// For how long others who write had to wait for it.
+    pub took: Duration,
 }
 
 /// Called on the writer's thread.

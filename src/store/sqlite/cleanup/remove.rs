@@ -56,13 +56,11 @@ pub(in crate::store::sqlite) fn remove(
             .execute([int(*id)])?;
         removed.notes += gone as u64;
     }
+    // In the same commit: it needs no sync of its own.
+    give_back(conn, GIVEN_BACK)?;
+    removed.took = began.elapsed();
     crash_point("cleanup.batch");
     Ok(removed)
-}
-
-/// After a batch's commit: gives some room back to the file system.
-pub(in crate::store::sqlite) fn after(conn: &Connection) -> rusqlite::Result<()> {
-    give_back(conn, GIVEN_BACK).map(drop)
 }
 
 /// A step, a log of it, and whether the log's text is in the log store.
