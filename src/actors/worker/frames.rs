@@ -182,17 +182,6 @@ impl Worker {
         }
     }
 
-    /// Text of a command that writes no log: late when the command has ended, a
-    /// breach when there never was one (fault row FL11).
-    fn unexpected_text(&self, session: SessionId, command: &CommandId) {
-        let Some(link) = self.link(session) else { return };
-        if link.logs().has_ended(command) {
-            return self.world.ignored("log text that nobody waits for");
-        }
-        let message = format!("command {command} was not given over this connection");
-        self.breach(session, "text of a log that was never opened", message);
-    }
-
     /// A second attach changes nothing, and succeeds (row B21, fault row FA01).
     /// One for another name is a breach.
     fn attached_again(&self, session: SessionId, name: &WorkerName) {

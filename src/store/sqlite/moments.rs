@@ -4,17 +4,10 @@
 use crate::faults::crash_point;
 use crate::store::{Op, RequestsAfter, Transaction};
 
-/// The transactions of the commit in progress; without the feature `testing`
-/// always empty.
-#[derive(Default)]
-pub(super) struct Moments(Vec<Transaction>);
-
-impl Moments {
-    /// One more was carried out.
-    pub(super) fn carried_out(&mut self, transaction: &Transaction) {
-        if cfg!(feature = "testing") {
-            self.0.push(transaction.clone());
-        }
+/// All of them are about to be committed.
+pub(super) fn before_commit<'a>(transactions: impl Iterator<Item = &'a Transaction>) {
+    if cfg!(feature = "testing") {
+        transactions.flat_map(|one| &one.ops).for_each(before);
     }
 }
 

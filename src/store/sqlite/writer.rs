@@ -18,7 +18,7 @@ use super::cleanup::{self, OnRemoved, Removal, Removed};
 use super::engine::{Engine, MIGRATIONS};
 use super::errors::{Trouble, classify};
 use super::look::{integrity, look, read_only};
-use super::moments::Moments;
+use super::moments;
 use super::open::{self, FolderLock, OnFatal, OpenError};
 use super::prepare::{EVENTS_AHEAD, prepare, reserve};
 use crate::core::ids::BuilderId;
@@ -120,6 +120,7 @@ impl SqliteStore {
             depth: depth.clone(),
             ops: 0,
             commits: 0,
+            removed: false,
             again: false,
             looked: Instant::now(),
             room,
@@ -232,6 +233,8 @@ struct Writer {
     ops: usize,
     /// Commits since the last checkpoint.
     commits: usize,
+    /// The commit in progress removes rows.
+    removed: bool,
     /// A commit is made a second time, with the room of the reserve.
     again: bool,
     /// When it last looked for room, while there was none.
@@ -298,10 +301,9 @@ impl Writer {
                 }
             }
         }
-        trouble = self.end_commit(trouble);
+        trouble = self.end_commit(&carried, trouble);
         if matches!(trouble, Some(Trouble::Full(_))) && self.room.give_up() {
             self.reserved = reserved;
-            self.moments.ended(false);
             trouble = self.engine.begin().err();
             self.again = true;
             let mut second = Vec::with_capacity(carried.len());
@@ -310,14 +312,21 @@ impl Writer {
             }
             self.again = false;
             carried = second;
-            trouble = self.end_commit(trouble);
+            trouble = self.end_commit(&carried, trouble);
         }
-        self.moments.ended(trouble.is_none());
+        if trouble.is_none() {
+            moments::after_commit(done(&carried));
+        }
         self.tell(carried, trouble.as_ref());
         if trouble.is_some() {
             self.reserved = reserved;
         } else {
             self.commits += 1;
+            if std::mem::take(&mut self.removed)
+                && let Err(error) = cleanup::after(self.engine.conn())
+            {
+                tracing::warn!(%error, "room was not given back; it is used again");
+            }
             if self.commits >= CHECKPOINT_COMMITS || self.ops >= CHECKPOINT_OPS {
                 self.checkpoint();
             }
@@ -332,7 +341,7 @@ impl Writer {
         }
         match trouble {
             None => {
-                self.moments.before_commit();
+                moments::before_commit(done(carried));
                 self.engine.commit().err()
             }
             Some(_) => {
@@ -361,12 +370,7 @@ impl Writer {
                 if trouble.is_none() {
                     self.ops += transaction.ops.len();
                     match self.engine.run(&transaction) {
-                        Ok(written) => {
-                            if written.is_ok() {
-                                self.moments.carried_out(&transaction);
-                            }
-                            return Carried::Written(transaction, answer, written);
-                        }
+                        Ok(written) => return Carried::Written(transaction, answer, written),
                         Err(found) => *trouble = Some(found),
                     }
                 }
@@ -385,6 +389,7 @@ impl Writer {
                     Some(_) => Ok(Removed::default()),
                 };
                 self.ops += removal.len();
+                self.removed = true;
                 let removed = removed.map_err(|error| {
                     let found = classify(&error);
                     let told = found.told();
