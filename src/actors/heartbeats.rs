@@ -7,10 +7,13 @@ use actix::{Actor, AsyncContext, Context, Handler, Supervised};
 
 use super::runtime::{Alarm, World};
 use crate::core::heartbeats::{Beat, Effect, Event, HeartbeatsCore};
-use crate::core::ids::SessionId;
+use crate::core::ids::{PingToken, SessionId};
 use crate::messages::{HeartbeatArrived, WorkerLink};
 use crate::protocol::json_v1::MasterFrame;
 use crate::store::{Op, Transaction};
+
+/// A ping that nobody waits for: it says that the master is there.
+pub(super) const HERE: PingToken = PingToken(0);
 
 /// The heartbeats of all workers.
 pub struct Heartbeats {
@@ -30,7 +33,7 @@ impl Heartbeats {
     /// None has come yet.
     #[must_use]
     pub fn new(world: World) -> Self {
-        let core = HeartbeatsCore::new(world.outage);
+        let core = HeartbeatsCore::new(world.outage, world.timers.heartbeat);
         Self { world, core, links: BTreeMap::new(), alarm: Alarm::default() }
     }
 
@@ -48,6 +51,11 @@ impl Heartbeats {
                         "heartbeats are not confirmed: the store cannot be written"
                     );
                     self.prune();
+                }
+                Effect::SayHere(sessions) => {
+                    for link in sessions.iter().filter_map(|session| self.links.get(session)) {
+                        link.send(&MasterFrame::Ping { id: HERE });
+                    }
                 }
             }
         }
@@ -96,7 +104,7 @@ impl Supervised for Heartbeats {
     /// What waited is gone; the workers' next heartbeats stand for it.
     fn restarting(&mut self, _: &mut Context<Self>) {
         self.alarm.rang();
-        self.core = HeartbeatsCore::new(self.world.outage);
+        self.core = HeartbeatsCore::new(self.world.outage, self.world.timers.heartbeat);
         self.links.clear();
     }
 }

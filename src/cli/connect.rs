@@ -1,5 +1,7 @@
 //! The one place where the command line reaches the master and the worker.
 
+use std::path::Path;
+
 use super::exit;
 use super::tell::complain;
 use super::worker::{KeepArgs, WorkerArgs};
@@ -60,4 +62,9 @@ pub(super) fn run_keeper(args: KeepArgs) -> u8 {
             exit::SOFTWARE
         }
     }
+}
+
+/// Ends what is left of a worker's builds, whose program is gone for good.
+pub(super) async fn end_leftovers(dir: &Path) {
+    worker::end_leftovers(dir).await;
 }

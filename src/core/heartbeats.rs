@@ -14,8 +14,9 @@ use super::time::Timestamp;
 
 /// Time from one write to the next.
 pub const EVERY: Duration = Duration::from_secs(1);
-/// How long a write may take before the store counts as out of reach.
-pub const PATIENCE: Duration = Duration::from_secs(5);
+/// How long a write may take at most before the store counts as out of reach;
+/// less when heartbeats come more often.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// What becomes of heartbeats while the store cannot be written.
 #[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
@@ -63,8 +64,11 @@ pub enum Effect {
     Write(Vec<Beat>),
     /// Tell these workers that the store knows.
     Confirm(Vec<Beat>),
-    /// So many heartbeats stay unconfirmed: the store could not be written.
+    /// The store could not be written: these stay unconfirmed.
     NotStored(usize),
+    /// Tell these workers that the master is there, though it cannot confirm:
+    /// they would take it for gone, and come over new connections.
+    SayHere(BTreeSet<SessionId>),
 }
 
 /// All heartbeats that wait. At most two a worker: its newest, and the one that
@@ -72,6 +76,7 @@ pub enum Effect {
 #[derive(Clone, Debug)]
 pub struct HeartbeatsCore {
     outage: Outage,
+    patience: Duration,
     /// By connection, so that a worker that came back over a new one is not
     /// held to the numbers of the old.
     waiting: BTreeMap<SessionId, Beat>,
@@ -89,10 +94,17 @@ struct Writing {
 }
 
 impl HeartbeatsCore {
-    /// Nothing waits.
+    /// Nothing waits. Workers beat so often while they build.
     #[must_use]
-    pub fn new(outage: Outage) -> Self {
-        Self { outage, waiting: BTreeMap::new(), writing: None, next: Timestamp::default() }
+    pub fn new(outage: Outage, heartbeat: Duration) -> Self {
+        let patience = PATIENCE.min(heartbeat);
+        Self {
+            outage,
+            patience,
+            waiting: BTreeMap::new(),
+            writing: None,
+            next: Timestamp::default(),
+        }
     }
 
     /// Takes in one event.
@@ -125,11 +137,18 @@ impl HeartbeatsCore {
         for beat in beats {
             self.waiting.entry(beat.session).or_insert(beat);
         }
+        fx.push(Effect::SayHere(self.sessions()));
     }
 
     fn go_on(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
+        let overdue = self.writing.as_ref().is_some_and(|writing| now >= writing.overdue_at);
+        if overdue && self.outage == Outage::EndBuilds {
+            fx.push(Effect::SayHere(self.sessions()));
+        }
         if let Some(writing) = &mut self.writing {
-            if now >= writing.overdue_at && self.outage == Outage::KeepRunning {
+            if overdue && self.outage == Outage::EndBuilds {
+                writing.overdue_at = now + self.patience;
+            } else if overdue {
                 if !std::mem::replace(&mut writing.given_up, true) {
                     fx.push(Effect::Confirm(std::mem::take(&mut writing.beats)));
                 }
@@ -144,7 +163,7 @@ impl HeartbeatsCore {
         if now >= self.next && !self.waiting.is_empty() {
             let beats: Vec<Beat> = std::mem::take(&mut self.waiting).into_values().collect();
             self.next = now + EVERY;
-            let overdue_at = now + PATIENCE;
+            let overdue_at = now + self.patience;
             self.writing = Some(Writing { beats: beats.clone(), overdue_at, given_up: false });
             fx.push(Effect::Write(beats));
         }
@@ -168,8 +187,9 @@ impl HeartbeatsCore {
         let waits = !self.waiting.is_empty();
         match &self.writing {
             None => waits.then_some(self.next),
-            Some(_) if self.outage == Outage::EndBuilds => None,
-            Some(writing) if !writing.given_up => Some(writing.overdue_at),
+            Some(writing) if self.outage == Outage::EndBuilds || !writing.given_up => {
+                Some(writing.overdue_at)
+            }
             Some(writing) => waits.then_some(self.next.max(writing.overdue_at)),
         }
     }

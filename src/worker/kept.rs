@@ -67,6 +67,8 @@ struct Kept {
     command: Option<Following>,
     /// How many commands it has had.
     commands: u32,
+    /// A command that an earlier program may not have told the keeper of.
+    unproven: Option<u32>,
 }
 
 /// A keeper's strings.
@@ -139,6 +141,7 @@ impl Keepers {
             entry.command = Some(follow);
         }
         if kept {
+            entry.unproven = entry.command.as_ref().map(|known| known.n);
             let folder = build_folder(&self.dir, build);
             let socket = connect(&folder)?;
             entry.keeper = Some(self.tend(build, socket, None, None)?);
@@ -261,6 +264,7 @@ impl Keepers {
         let following = self.follow(build, command.clone(), n, OnDisk::default(), 0, allowed);
         let Some(entry) = self.builds.get_mut(&build) else { return Ok(()) };
         entry.commands = n + 1;
+        entry.unproven = None;
         entry.command = Some(following);
         let kill_ms = u64::try_from(kill_time.as_millis()).unwrap_or(u64::MAX);
         let until = entry.lease.map(|until| until.0);
@@ -362,6 +366,13 @@ impl Keepers {
         }
         let current = entry.command.as_ref();
         match news {
+            News::Said(FromKeeper::Has { n }) => {
+                let expected = entry.unproven.take()?;
+                if n != Some(expected) && self.shelf.result(build, expected).is_none() {
+                    // The program before this one died before it gave the order.
+                    return Some(Event::Lost { build });
+                }
+            }
             News::Said(FromKeeper::Started { n }) => {
                 let following = current.filter(|known| known.n == n)?;
                 return Some(Event::Started { build, command: following.id.clone() });
@@ -377,7 +388,7 @@ impl Keepers {
             News::Said(FromKeeper::Note { text }) => {
                 tracing::warn!(%build, text, "the build's keeper says");
             }
-            News::Said(FromKeeper::Unknown) => {}
+            News::Said(FromKeeper::Unknown | FromKeeper::Bye) => {}
             News::Gone => {
                 entry.keeper = None;
                 let swept = std::mem::take(&mut entry.sweeping);
@@ -491,9 +502,13 @@ impl Line {
         let reading = async {
             let mut lines = BufReader::new(from);
             while let Some(word) = next_word(&mut lines).await {
+                if word == FromKeeper::Bye {
+                    return true;
+                }
                 // Fails only when the program ends.
                 let _ = self.news.send((self.build, self.number, News::Said(word))).await;
             }
+            false
         };
         let writing = async {
             loop {
@@ -512,20 +527,20 @@ impl Line {
             }
             std::future::pending::<()>().await;
         };
-        tokio::select! {
-            () = reading => {}
-            () = writing => {}
-        }
+        let bye = tokio::select! {
+            bye = reading => bye,
+            () = writing => false,
+        };
         let clean = match self.child.as_mut() {
             Some(child) => match tokio::time::timeout(GO_LIMIT, child.wait()).await {
-                Ok(status) => status.is_ok_and(|status| status.success()),
+                Ok(status) => bye || status.is_ok_and(|status| status.success()),
                 Err(_) => {
                     // It closed its end and stays: it is no use any more.
                     let _ = child.kill().await;
                     false
                 }
             },
-            None => released(&self.lock).await,
+            None => released(&self.lock).await && bye,
         };
         drop(self.listed);
         if !clean {
@@ -537,15 +552,14 @@ impl Line {
     }
 }
 
-/// Waits until a keeper that is nobody's child is gone. How it ended is not
-/// known: never well.
+/// Waits until a keeper that is not this program's child is gone, for a while.
 async fn released(lock: &Path) -> bool {
     let until = tokio::time::Instant::now() + GO_LIMIT;
     while tokio::time::Instant::now() < until {
-        let Ok(file) = File::open(lock) else { return false };
+        let Ok(file) = File::open(lock) else { return true };
         let held = nix::fcntl::Flock::lock(file, nix::fcntl::FlockArg::LockExclusiveNonblock);
         if held.is_ok() {
-            return false;
+            return true;
         }
         tokio::time::sleep(LOOK).await;
     }

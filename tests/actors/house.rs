@@ -150,14 +150,36 @@ pub fn timers() -> Timers {
 struct Moody {
     store: SqliteStore,
     full: Arc<AtomicBool>,
+    mood: Arc<Mood>,
+}
+
+/// How slow it is, and what it was asked.
+#[derive(Default)]
+struct Mood {
+    /// Milliseconds that each write takes more.
+    slow: AtomicU64,
+    /// Writes of heartbeats.
+    beats: AtomicU64,
 }
 
 impl StateStore for Moody {
     fn write(&self, transaction: Transaction, done: OnWritten) {
         if self.full.load(Ordering::Relaxed) {
             done(Err(StoreError::Unwritable("full".into())));
-        } else {
-            self.store.write(transaction, done);
+            return;
+        }
+        if transaction.ops.iter().any(|op| matches!(op, Op::SeeWorkers { .. })) {
+            self.mood.beats.fetch_add(1, Ordering::Relaxed);
+        }
+        match self.mood.slow.load(Ordering::Relaxed) {
+            0 => self.store.write(transaction, done),
+            slow => {
+                let store = self.store.clone();
+                actix_rt::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(slow)).await;
+                    store.write(transaction, done);
+                });
+            }
         }
     }
 
@@ -178,6 +200,7 @@ pub struct House {
     pub greeter: Greeter,
     pub events: Events,
     full: Arc<AtomicBool>,
+    mood: Arc<Mood>,
     store: SqliteStore,
     logs: SqliteLogs,
     tokens: BTreeMap<String, String>,
@@ -257,9 +280,10 @@ impl House {
         };
         let (builder_ids, worker_rows) = declared(&settings, outcomes);
         let full = Arc::new(AtomicBool::new(false));
+        let mood = Arc::new(Mood::default());
         let world = World {
             clock: Clock::start(),
-            store: Arc::new(Moody { store: store.clone(), full: full.clone() }),
+            store: Arc::new(Moody { store: store.clone(), full: full.clone(), mood: mood.clone() }),
             logs: Arc::new(logs.clone()),
             board: Board::default(),
             timers: settings.timers,
@@ -290,6 +314,7 @@ impl House {
             settings,
             events,
             full,
+            mood,
             store,
             logs,
             tokens,
@@ -506,6 +531,17 @@ impl House {
                 && self.number("SELECT count(*) FROM builds WHERE state < 2") == 0
         })
         .await;
+    }
+
+    /// From now on each write takes so much longer.
+    pub fn store_takes(&self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).unwrap();
+        self.mood.slow.store(millis, Ordering::Relaxed);
+    }
+
+    /// So many writes had heartbeats in them.
+    pub fn beats_written(&self) -> u64 {
+        self.mood.beats.load(Ordering::Relaxed)
     }
 
     /// From now on nothing can be written or read, or everything again.

@@ -24,3 +24,4 @@ mod restarts;
 mod robot;
 mod stops;
 mod store;
+mod troubles;

@@ -45,8 +45,45 @@ fn timers_that_make_no_sense_are_refused() {
         "x.toml:2: timers.heartbeat: 1 s 500 ms is no whole number of seconds from 1 up\n    \
          fix: write whole seconds, for example \"10s\"\n\
          x.toml:3: timers.heartbeat_idle: unknown key\n    \
-         fix: remove it; known here are: heartbeat, lease, kill_time, grace, attach_timeout, ping_timeout, handshake\n\
+         fix: remove it; known here are: heartbeat, idle_heartbeat, lease, kill_time, grace, attach_timeout, ping_timeout, handshake\n\
          x.toml:4: timers.handshake: this timer cannot be zero\n    \
          fix: write for example \"10s\""
     );
+}
+
+#[test]
+fn idle_workers_never_beat_more_often_than_busy_ones() {
+    assert_eq!(
+        timer_faults("heartbeat = \"20 s\"\nidle_heartbeat = \"10 s\""),
+        "x.toml:3: timers.idle_heartbeat: an idle worker's heartbeat of 10 s is more frequent than the 20 s of one that builds\n    \
+         fix: write idle_heartbeat = \"20 s\" or more"
+    );
+    let timers =
+        |text: &str| load(&format!("[timers]\n{text}\n{BUILDER}")).unwrap().settings.timers;
+    assert_eq!(timers("").idle_heartbeat.as_secs(), 60);
+    let rare = timers("heartbeat = \"90 s\"\nlease = \"5 min\"\ngrace = \"10 min\"");
+    assert_eq!(rare.idle_heartbeat.as_secs(), 90, "it follows");
+}
+
+#[test]
+fn limits_of_the_worker_port_are_checked() {
+    assert_eq!(
+        faults(&format!(
+            "[limits]\nstrangers = 10\nstrangers_per_address = 20\nframe_time = \"10 ms\"\noutgoing_bytes = 5\n{BUILDER}"
+        )),
+        "x.toml:3: limits.strangers_per_address: 20 connections of one address are more than the 10 of all addresses\n    \
+         fix: raise strangers, or lower strangers_per_address\n\
+         x.toml:4: limits.frame_time: this is less than a second\n    \
+         fix: write for example \"30 s\"\n\
+         x.toml:5: limits.outgoing_bytes: 5 is out of range\n    \
+         fix: write a whole number from 1048576 to 1073741824"
+    );
+    let outage = faults(&format!("[store]\noutage = \"perhaps\"\n{BUILDER}"));
+    assert_eq!(
+        outage,
+        "x.toml:2: store.outage: `perhaps` is not known here\n    \
+         fix: write \"end_builds\" or \"keep_running\""
+    );
+    let loaded = load(&format!("[store]\noutage = \"keep_running\"\n{BUILDER}")).unwrap();
+    assert!(loaded.notes[0].message.contains("nothing keeps a build from running twice"));
 }

@@ -231,6 +231,18 @@ fn fa08_only_the_pair_fails_and_it_is_asked_for_again_with_growing_pauses() {
 }
 
 #[test]
+fn fa08_a_builder_that_is_ready_after_all_is_told() {
+    let mut desk = Desk::new(1);
+    desk.attach("one", "there", Vec::new());
+    desk.answer("b", Some("disk: full"));
+    let session = desk.core.session().unwrap();
+    assert_eq!(desk.answer("b", None), [Effect::TellBuilder { builder: "b".into(), session }]);
+    let seat = Event::SeatRegistered { session, builder: "b".into() };
+    assert_eq!(seats_told(&desk.hear(seat)), [("b", true)]);
+    assert_eq!(desk.core.next_deadline(), None);
+}
+
+#[test]
 fn fa08_a_retry_follows_at_the_next_builder_list() {
     let mut desk = Desk::new(1);
     desk.attach("one", "there", Vec::new());

@@ -2,21 +2,29 @@
 
 use std::time::Duration;
 
-use botmaster::core::heartbeats::{Beat, EVERY, Effect, Event, HeartbeatsCore, Outage, PATIENCE};
+use botmaster::core::heartbeats::{Beat, EVERY, Effect, Event, HeartbeatsCore, Outage};
 use botmaster::core::ids::*;
 use botmaster::core::planted;
 use botmaster::core::time::Timestamp;
+
+const HEARTBEAT: Duration = Duration::from_secs(10);
+/// A write that takes longer is taken for an outage.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 fn beat(worker: u64, seq: u64) -> Beat {
     let (incarnation, session) = (Incarnation(1), SessionId(worker));
     Beat { worker: WorkerId(worker), incarnation, session, seq }
 }
 
+fn here(sessions: &[u64]) -> Effect {
+    Effect::SayHere(sessions.iter().map(|session| SessionId(*session)).collect())
+}
+
 struct Desk(HeartbeatsCore, Timestamp);
 
 impl Desk {
     fn new(outage: Outage) -> Self {
-        Self(HeartbeatsCore::new(outage), Timestamp(60_000_000))
+        Self(HeartbeatsCore::new(outage, HEARTBEAT), Timestamp(60_000_000))
     }
 
     fn hear(&mut self, event: Event) -> Vec<Effect> {
@@ -52,12 +60,13 @@ fn fd02_without_the_store_nothing_is_confirmed_until_it_is_back() {
     let mut desk = Desk::new(Outage::EndBuilds);
     desk.hear(Event::Beat(beat(1, 1)));
     for seq in 2..20 {
-        assert_eq!(desk.hear(Event::Written { ok: false }), [Effect::NotStored(1)]);
+        // It hears that the master is there, and no more.
+        assert_eq!(desk.hear(Event::Written { ok: false }), [Effect::NotStored(1), here(&[1])]);
         desk.hear(Event::Beat(beat(1, seq)));
         // The newest one of each worker, once a second.
         assert_eq!(desk.deadline(), [Effect::Write(vec![beat(1, seq)])]);
     }
-    assert_eq!(desk.hear(Event::Written { ok: false }), [Effect::NotStored(1)]);
+    assert_eq!(desk.hear(Event::Written { ok: false }), [Effect::NotStored(1), here(&[1])]);
     // The first write that goes through confirms, without another heartbeat.
     assert_eq!(desk.deadline(), [Effect::Write(vec![beat(1, 19)])]);
     assert_eq!(desk.hear(Event::Written { ok: true }), [Effect::Confirm(vec![beat(1, 19)])]);
@@ -67,13 +76,17 @@ fn fd02_without_the_store_nothing_is_confirmed_until_it_is_back() {
 fn fd02_a_store_that_never_answers_confirms_nothing() {
     let mut desk = Desk::new(Outage::EndBuilds);
     desk.hear(Event::Beat(beat(1, 1)));
-    desk.1 = desk.1 + PATIENCE * 100;
-    assert_eq!(desk.hear(Event::Beat(beat(1, 2))), []);
-    assert_eq!(desk.hear(Event::DeadlineReached), []);
-    assert_eq!(desk.0.next_deadline(), None, "there is nothing to do but wait");
+    for worker in 2..20 {
+        let before = desk.1;
+        assert_eq!(desk.hear(Event::Beat(beat(worker, 1))), []);
+        let all: Vec<u64> = (1..=worker).collect();
+        assert_eq!(desk.deadline(), [here(&all)], "all hear that the master is there");
+        assert_eq!(desk.1.since(before), PATIENCE, "soon enough not to take it for gone");
+    }
+    let waiting: Vec<Beat> = (2..20).map(|worker| beat(worker, 1)).collect();
     assert_eq!(
         desk.hear(Event::Written { ok: true }),
-        [Effect::Confirm(vec![beat(1, 1)]), Effect::Write(vec![beat(1, 2)])]
+        [Effect::Confirm(vec![beat(1, 1)]), Effect::Write(waiting)]
     );
 }
 
@@ -128,6 +141,7 @@ fn fd13_a_slow_store_has_one_write_at_a_time_for_all_workers() {
                 }
                 Effect::Confirm(beats) => confirmed += beats.len(),
                 Effect::NotStored(count) => panic!("{count} were given up"),
+                Effect::SayHere(all) => panic!("{} wait too long", all.len()),
             }
         }
     }

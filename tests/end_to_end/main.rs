@@ -6,10 +6,13 @@
 mod kit;
 
 mod bad_links;
+mod bad_peers;
 mod expectations;
 mod latent;
 mod merges;
 mod orders;
+mod outlive;
+mod outages;
 mod people;
 mod provider;
 mod reloads;

@@ -2,12 +2,16 @@
 //! say, no actor panics, the answers are frames of the protocol, and an honest
 //! worker and its build notice nothing.
 
+use std::collections::VecDeque;
+use std::panic::AssertUnwindSafe;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use botmaster::core::ids::*;
 use botmaster::core::rng::Rng;
 use botmaster::protocol::json_v1::{MasterFrame, ResumeAction, decode_master};
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
 use tokio::io::{AsyncBufReadExt, AsyncWriteExt, BufReader, DuplexStream, ReadHalf};
 use tokio::time::timeout;
 
@@ -22,6 +26,8 @@ const TARGET: &str = "connection";
 const MAD: usize = 200;
 /// Lines of an input that are played.
 const LINES: usize = 60;
+/// Inputs that are played at the same time: most of the time each waits.
+const AT_ONCE: usize = 8;
 /// How long an answer is waited for when the next line needs it.
 const PATIENCE: Duration = Duration::from_millis(25);
 /// What the process may hold beyond the beginning, in MiB.
@@ -119,7 +125,6 @@ struct Yard {
     house: House,
     honest: Robot,
     build: BuildId,
-    turn: usize,
 }
 
 impl Yard {
@@ -138,12 +143,11 @@ impl Yard {
         for name in &names {
             house.submit(&format!("b-{name}"), 3).await;
         }
-        Self { house, honest, build, turn: 0 }
+        Self { house, honest, build }
     }
 
-    async fn play(&mut self, input: &[u8]) -> Features {
-        self.turn += 1;
-        let name = format!("m{}", self.turn % MAD);
+    async fn play(&self, turn: usize, input: &[u8]) -> Features {
+        let name = format!("m{}", turn % MAD);
         let known = [
             ("@NAME@", name.clone()),
             ("@TOKEN@", self.house.token(&name).to_owned()),
@@ -255,45 +259,42 @@ async fn fuzz() {
     let seed = seed();
     println!("{TARGET}: FUZZ_SEED={seed}");
     let mut rng = Rng::seeded(seed);
-    let (watch, mut yard) = (Watch::new(), Yard::open().await);
+    let (watch, yard) = (Watch::new(), Yard::open().await);
     let first = corpus(TARGET).into_iter().map(|(_, input)| input).chain(conversations());
-    let mut waiting: Vec<Vec<u8>> = first.collect();
-    waiting.reverse();
-    let (mut pool, mut known, mut played) = (Vec::new(), Features::new(), 0_u64);
+    let mut waiting: VecDeque<Vec<u8>> = first.collect();
+    let (mut pool, mut known, mut played) = (Vec::new(), Features::new(), 0);
     let (before, mut end) = (memory(), None);
-    loop {
-        let input = match waiting.pop() {
-            Some(input) => input,
-            None => mutated(&pool, &mut rng),
-        };
-        if waiting.is_empty() {
-            let end = *end.get_or_insert_with(|| Instant::now() + span());
-            if Instant::now() >= end {
-                break;
-            }
+    while end.is_none_or(|end| Instant::now() < end) {
+        if waiting.is_empty() && end.is_none() {
+            end = Some(Instant::now() + span());
         }
-        watch.begin(TARGET, &input);
+        let batch: Vec<Vec<u8>> = (0..AT_ONCE)
+            .map(|_| waiting.pop_front().unwrap_or_else(|| mutated(&pool, &mut rng)))
+            .collect();
+        // Those that were played together are kept together.
+        let together = || batch.iter().map(|input| keep(TARGET, input)).collect::<Vec<_>>();
+        watch.begin(TARGET, &batch.concat());
         let processor = busy();
-        let shown = {
-            use futures_util::FutureExt as _;
-            let playing = std::panic::AssertUnwindSafe(yard.play(&input));
-            playing.catch_unwind().await
-        };
+        let playing = batch.iter().enumerate().map(|(at, input)| yard.play(played + at, input));
+        let shown = AssertUnwindSafe(join_all(playing)).catch_unwind().await;
         let took = busy() - processor;
         watch.end();
         let shown = match shown {
             Ok(shown) => shown,
             Err(panic) => {
-                eprintln!("{TARGET} fails with {}", keep(TARGET, &input));
+                eprintln!("{TARGET} fails with one of {:?}", together());
                 std::panic::resume_unwind(panic);
             }
         };
-        assert!(took < INPUT_LIMIT, "{took:?} for {}", keep(TARGET, &input));
-        played += 1;
-        let new = shown.iter().any(|feature| !known.contains(feature));
-        known.extend(shown);
-        if new && pool.len() < 1024 {
-            pool.push(input);
+        let limit = INPUT_LIMIT * u32::try_from(AT_ONCE / 2).unwrap();
+        assert!(took < limit, "{took:?} for {:?}", together());
+        played += batch.len();
+        for (input, shown) in batch.into_iter().zip(shown) {
+            let new = shown.iter().any(|feature| !known.contains(feature));
+            known.extend(shown);
+            if new && pool.len() < 1024 {
+                pool.push(input);
+            }
         }
     }
     let after = memory();

@@ -81,7 +81,10 @@ pub fn memory() -> u64 {
 /// Ends the process when one input takes much too long; nobody else could tell
 /// which one it was.
 #[derive(Clone)]
-pub struct Watch(Arc<Mutex<Option<(Instant, &'static str, Vec<u8>)>>>);
+pub struct Watch(Arc<Mutex<Option<Begun>>>);
+
+/// Since when, who, and with what.
+type Begun = (Instant, &'static str, Vec<u8>);
 
 impl Watch {
     pub fn new() -> Self {
@@ -140,7 +143,7 @@ pub fn run(
         };
         assert!(took < INPUT_LIMIT, "{took:?} for {}", keep(target, &input));
         played += 1;
-        if played % 4096 == 0 {
+        if played.is_multiple_of(4096) {
             assert!(memory() < MEMORY, "{} MiB after {}", memory(), keep(target, &input));
         }
         let new = shown.iter().any(|feature| !known.contains(feature));

@@ -232,12 +232,48 @@ fn fm13_i14_out_of_descriptors_those_who_are_there_go_on_and_it_ends_by_itself()
     until("the banner is gone", || {
         master.board()["warnings"]["descriptors"].is_null().then_some(())
     });
-    // Browsers that hold all of their part do not touch the workers.
-    let browsers = hoard(master.http, 300);
     place.open("go");
-    drop(browsers);
     master.ended_as("b", 1, 0);
     assert_counted(&master.log("b", 1, 0, 'o'));
+    assert_eq!(master.board()["workers"]["w"]["incarnation"], 1);
+}
+
+#[test]
+fn fm13_i14_browsers_that_take_all_of_their_part_leave_workers_and_store_theirs() {
+    let place = Place::new("");
+    place.configure_all(&format!(
+        "{QUICK}{}{}{}",
+        worker("w", 1),
+        worker("late", 1),
+        builder("b", "w", &[&format!("{}; seq 1 20000", counting("go"))]),
+    ));
+    let master = master_with_descriptors(&place, 200);
+    let _w = master.worker("w", 1);
+    master.force("b");
+    master.said("b", 1, 0, "line 1");
+    // There is room for 50 of them.
+    let held: Vec<TcpStream> = (0..80).map(|_| TcpStream::connect(master.http).unwrap()).collect();
+    // The build goes on, and a worker that is new comes in.
+    let _late = master.worker("late", 1);
+    place.open("go");
+    // Browsers that ask for nothing are sent away in the end, and the next ones
+    // are answered again: by itself, while those hold on to what they have.
+    let board = until("somebody is answered", || {
+        let mut stream = TcpStream::connect(master.http).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(2))).ok()?;
+        let path = "/api/v2/botmaster/board";
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            .ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        text.contains("200 OK").then_some(text)
+    });
+    drop(held);
+    assert!(board.contains("\"late\""), "{board}");
+    until("the late one is in", || {
+        (master.board()["workers"]["late"]["connected"] == true).then_some(())
+    });
+    master.ended_as("b", 1, 0);
     assert_eq!(master.board()["workers"]["w"]["incarnation"], 1);
 }
 
@@ -358,4 +394,92 @@ fn fn14_i15_a_worker_that_never_reads_is_dropped() {
     assert!(log.contains("it does not read what is sent to it"), "the reason is told");
     let mut next = RawWorker::attached(&master, "x", Vec::new());
     next.say(&WorkerFrame::Heartbeat { seq: 1, running: Vec::new() });
+}
+
+#[test]
+fn fn05_i14_thousands_of_connections_that_say_nothing_disturb_nobody() {
+    let count = std::env::var("SILENT_CONNECTIONS").map_or(3000, |text| text.parse().unwrap());
+    let place = Place::new("");
+    place.configure_all(&format!(
+        "{QUICK}{}{}{}{}",
+        worker("w", 2),
+        worker("late", 1),
+        builder("b", "w", &[&counting("go")]),
+        builder("other", "w", &["true"]),
+    ));
+    let master = place.master();
+    let _w = master.worker("w", 2);
+    master.force("b");
+    master.said("b", 1, 0, "line 1");
+    let before = peak_memory(master.process.id());
+    let silent: Vec<TcpStream> =
+        (0..count).map_while(|_| TcpStream::connect(master.listen).ok()).collect();
+    assert_eq!(silent.len(), count, "this process may open as many");
+    let (begun, mut slowest, mut builds) = (Instant::now(), Duration::ZERO, 0);
+    // Longer than three heartbeats and than the time that they have to speak.
+    while begun.elapsed() < Duration::from_secs(5) {
+        let asked = Instant::now();
+        builds += 1;
+        master.force("other");
+        master.ended_as("other", builds, 0);
+        slowest = slowest.max(asked.elapsed());
+    }
+    let after = peak_memory(master.process.id());
+    println!("{builds} builds, the slowest {slowest:?}; {before} MiB before, {after} MiB after");
+    assert!(slowest < Duration::from_secs(2), "{slowest:?}");
+    assert!(after < before + 64, "{before} MiB before, {after} MiB after");
+    // Who comes after them is let in when their time is over.
+    let _late = master.worker("late", 1);
+    until("the late one is in", || {
+        (master.board()["workers"]["late"]["connected"] == true).then_some(())
+    });
+    place.open("go");
+    master.ended_as("b", 1, 0);
+    assert_counted(&master.log("b", 1, 0, 'o'));
+    assert_eq!(master.board()["workers"]["w"]["incarnation"], 1, "no heartbeat was missed");
+    drop(silent);
+}
+
+#[test]
+fn fm12_fl10_i15_hundreds_of_browsers_that_do_not_read_cost_no_memory() {
+    let place = Place::new("");
+    place.configure_all(&format!(
+        "{QUICK}{}{}",
+        worker("w", 1),
+        builder("b", "w", &["seq 1 300000", "echo end"]),
+    ));
+    let master = place.master();
+    let _w = master.worker("w", 1);
+    master.attached("w");
+    let stuck: Vec<TcpStream> =
+        (0..300).map(|_| stuck_browser(master.http, "/sse/listen/*/*/*")).collect();
+    let before = peak_memory(master.process.id());
+    let (mut slowest, mut dropped) = (Duration::ZERO, 0);
+    for number in 1..=8 {
+        let asked = Instant::now();
+        master.force("b");
+        master.ended_as("b", number, 0);
+        slowest = slowest.max(asked.elapsed());
+        dropped = master.board()["events"]["dropped"].as_u64().unwrap();
+    }
+    let raws: Vec<TcpStream> = (1..=8)
+        .flat_map(|number| {
+            let path = format!("/api/v2/builders/b/builds/{number}/steps/0/logs/stdio/raw");
+            (0..10).map(move |_| path.clone())
+        })
+        .map(|path| stuck_browser(master.http, &path))
+        .collect();
+    let asked = Instant::now();
+    master.force("b");
+    master.ended_as("b", 9, 0);
+    slowest = slowest.max(asked.elapsed());
+    let after = peak_memory(master.process.id());
+    println!(
+        "{} streams and {} logs; the slowest build {slowest:?}; {dropped} dropped; {before} MiB \
+         before, {after} MiB after",
+        stuck.len(),
+        raws.len(),
+    );
+    assert!(slowest < Duration::from_secs(10), "{slowest:?}");
+    assert!(after < before + 96, "{before} MiB before, {after} MiB after");
 }

@@ -4,6 +4,8 @@
 
 mod agent;
 mod agent_logs;
+mod agent_restored;
+mod crash_points;
 mod desk;
 mod entry;
 mod git;

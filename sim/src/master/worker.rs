@@ -307,6 +307,7 @@ impl Worker {
                 let error = Some(format!("{code}: {message}"));
                 self.step(Event::BuilderAnswer { session, builder, error });
             }
+            WorkerFrame::Pong { id: PingToken(0) } => {}
             WorkerFrame::Pong { id } => match self.pings.remove(&id) {
                 Some((_, ping)) => self.bus.send(ping, Msg::Pong),
                 None => self.bus.see(Seen::Ignored("pong that nobody waits for")),
@@ -381,7 +382,10 @@ impl Worker {
                 Ok(_) => {
                     bus.frame(session, confirms);
                 }
-                Err(_) => bus.see(Seen::Ignored("heartbeats that the store could not keep")),
+                Err(_) => {
+                    bus.frame(session, MasterFrame::Ping { id: PingToken(0) });
+                    bus.see(Seen::Ignored("heartbeats that the store could not keep"));
+                }
             }),
         );
     }

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use actix::Context;
 
 use super::Worker;
+use crate::actors::heartbeats::HERE;
 use crate::actors::worker_connection::ABILITIES;
 use crate::board::Refused;
 use crate::core::heartbeats::Beat;
@@ -83,6 +84,7 @@ impl Worker {
                 let error = Some(format!("{code}: {message}"));
                 self.step(Event::BuilderAnswer { session, builder, error }, ctx);
             }
+            WorkerFrame::Pong { id: HERE } => {}
             WorkerFrame::Pong { id } => match self.pings.remove(&id) {
                 Some((_, pong, _)) => pong.do_send(Pong),
                 None => self.world.ignored("pong that nobody waits for"),

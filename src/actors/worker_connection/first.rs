@@ -8,7 +8,7 @@ use crate::protocol::json_v1::{Attach, PROTO, WorkerFrame};
 
 /// Abilities that the master has: what a worker may require of it, and what it
 /// tells each worker.
-pub(crate) const ABILITIES: &[&str] = &["resume/1"];
+pub(crate) const ABILITIES: &[&str] = &["resume/1", "ping_failed/1"];
 
 /// Most abilities that a worker may report, and most labels, and infos.
 const MOST: usize = 256;

@@ -108,6 +108,7 @@ impl WorkerCore {
         self.superseded.retain(|older| *older != session);
         if self.link == (Link::Numbering { session }) {
             self.link = Link::Away;
+            self.welcome.forgive();
             self.let_superseded_go(fx);
         }
         let retry_after_s = Some(5);

@@ -45,8 +45,15 @@ impl WorkerCore {
         } else {
             self.failing.remove(&builder);
         }
-        self.answers.insert(builder.clone(), error);
-        self.tell_seat(&builder, fx);
+        let ready = error.is_none();
+        let before = self.answers.insert(builder.clone(), error);
+        if ready && matches!(before, Some(Some(_))) {
+            // Its list was for another builder; whoever waited here was told
+            // that it failed, and is gone.
+            fx.push(Effect::TellBuilder { builder, session });
+        } else {
+            self.tell_seat(&builder, fx);
+        }
     }
 
     pub(super) fn on_seat_registered(
@@ -80,24 +87,20 @@ impl WorkerCore {
     pub(super) fn ask_failing_again(&mut self, fx: &mut Vec<Effect>) {
         let Link::Up { session, .. } = self.link else { return };
         let now = self.now;
-        let due: Vec<_> = self
-            .failing
-            .iter_mut()
-            .filter(|(_, failing)| failing.again <= now)
-            .map(|(builder, failing)| {
-                // Should there be no answer, it is asked for again all the same.
-                failing.again = now + LONGEST_PAUSE;
-                builder.clone()
-            })
-            .collect();
-        if due.is_empty() {
+        if self.failing.values().all(|failing| failing.again > now) {
             return;
         }
-        for builder in &due {
+        // The worker tries all of them with the list.
+        let all: Vec<_> = self.failing.keys().cloned().collect();
+        for failing in self.failing.values_mut() {
+            // Should there be no answer, it is asked for again all the same.
+            failing.again = now + LONGEST_PAUSE;
+        }
+        for builder in &all {
             self.answers.remove(builder);
         }
         fx.push(Effect::SendBuilders { list: self.builders.clone() });
-        for builder in due {
+        for builder in all {
             fx.push(Effect::TellBuilder { builder, session });
         }
     }

@@ -99,6 +99,11 @@ impl Welcome {
         Answer::In
     }
 
+    /// The one that was let in last could not be: it does not count.
+    pub(super) fn forgive(&mut self) {
+        self.attaches.pop_back();
+    }
+
     pub(super) fn turned_away(&self, now: Timestamp) -> Option<&TurnedAway> {
         self.turned_away.as_ref().filter(|away| away.until > now)
     }

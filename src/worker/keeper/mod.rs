@@ -38,6 +38,9 @@ const QUEUE: usize = 256;
 /// The lease goes on while the machine sleeps, timers do not.
 const LOOK: Duration = Duration::from_secs(1);
 
+/// How long the last word may take.
+const BYE_LIMIT: Duration = Duration::from_millis(300);
+
 /// What a keeper is told at its start. Its working folder is the build's.
 #[derive(Clone, Debug)]
 pub struct KeeperOptions {
@@ -100,6 +103,7 @@ fn has_name(lock: &File) -> bool {
 struct Line {
     to: mpsc::Sender<FromKeeper>,
     number: u64,
+    task: tokio::task::JoinHandle<()>,
 }
 
 async fn serve(options: KeeperOptions, lock: &File, listener: UnixListener) {
@@ -118,8 +122,8 @@ async fn serve(options: KeeperOptions, lock: &File, listener: UnixListener) {
                 if let Ok((stream, _)) = accepted {
                     number += 1;
                     let (to, queue) = mpsc::channel(QUEUE);
-                    tokio::spawn(talk(stream, number, queue, heard.clone()));
-                    line = Some(Line { to, number });
+                    let task = tokio::spawn(talk(stream, number, queue, heard.clone()));
+                    line = Some(Line { to, number, task });
                     keeper.connected(&mut say);
                 }
             }
@@ -144,6 +148,12 @@ async fn serve(options: KeeperOptions, lock: &File, listener: UnixListener) {
         }
     }
     keeper.end_rest().await;
+    if let Some(line) = line {
+        let _ = line.to.try_send(FromKeeper::Bye);
+        // Until it is written, or nobody is there to read it.
+        drop(line.to);
+        let _ = tokio::time::timeout(BYE_LIMIT, line.task).await;
+    }
 }
 
 /// Talks over one connection until it ends.

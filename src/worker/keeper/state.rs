@@ -87,6 +87,7 @@ impl Keeper {
 
     /// A worker program is there: it hears how things stand.
     pub(super) fn connected(&mut self, say: &mut Vec<FromKeeper>) {
+        say.push(FromKeeper::Has { n: self.current.as_ref().map(|current| current.n) });
         let Some(current) = &self.current else { return };
         let n = current.n;
         if current.started {

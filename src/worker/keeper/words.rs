@@ -64,6 +64,13 @@ pub enum ToKeeper {
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "snake_case")]
 pub enum FromKeeper {
+    /// The first word on a connection: which command it has, if any.
+    Has {
+        /// The command's number.
+        n: Option<u32>,
+    },
+    /// The last word: nothing of the build is left.
+    Bye,
     /// A process of the command runs.
     Started {
         /// The command's number.

@@ -7,7 +7,7 @@ use std::process::Command;
 
 use botmaster::settings::write_new_token_file;
 
-use super::{Master, Process, Ran, TIMERS, run, until};
+use super::{Master, Process, Ran, TIMERS, is_alive, run, until};
 
 /// A temporary folder with `x.toml` in it. On a failure it tells the last
 /// words of all its processes.
@@ -139,6 +139,22 @@ impl Place {
             .arg("--dir")
             .arg(self.path(&format!("workers/{name}")));
         Process::start(&mut command, &self.path(&format!("worker-{name}.log")))
+    }
+
+    /// The keepers of a worker's builds: processes that outlive its program.
+    pub fn keepers(&self, name: &str) -> Vec<i32> {
+        let lock = self.path(&format!("workers/{name}/.botmaster-lock"));
+        let end = format!("@{}", fs::read_to_string(lock).unwrap().trim());
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        all.filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let environ = fs::read(entry.path().join("environ")).ok()?;
+            let is_one = String::from_utf8_lossy(&environ)
+                .split('\0')
+                .any(|one| one.starts_with("BOTMASTER_KEEPER=") && one.ends_with(&end));
+            (is_one && is_alive(pid)).then_some(pid)
+        })
+        .collect()
     }
 
     /// Runs a command line to its end.
