@@ -4,22 +4,34 @@
 use crate::faults::crash_point;
 use crate::store::{Op, RequestsAfter, Transaction};
 
-/// All of them are about to be committed.
-pub(super) fn before_commit<'a>(transactions: impl Iterator<Item = &'a Transaction>) {
-    if cfg!(feature = "testing") {
-        transactions.flat_map(|one| &one.ops).for_each(before);
-    }
-}
+/// The transactions of the commit in progress; without the feature `testing`
+/// always empty.
+#[derive(Default)]
+pub(super) struct Moments(Vec<Transaction>);
 
-/// The commit was made.
-pub(super) fn after_commit<'a>(transactions: impl Iterator<Item = &'a Transaction>) {
-    if cfg!(feature = "testing") {
-        transactions.flat_map(|one| &one.ops).for_each(after);
+impl Moments {
+    /// One more was carried out.
+    pub(super) fn carried_out(&mut self, transaction: &Transaction) {
+        if cfg!(feature = "testing") {
+            self.0.push(transaction.clone());
+        }
+    }
+
+    /// All of them are about to be committed.
+    pub(super) fn before_commit(&self) {
+        self.0.iter().flat_map(|one| &one.ops).for_each(before_commit);
+    }
+
+    /// The commit was made, or it failed.
+    pub(super) fn ended(&mut self, committed: bool) {
+        for transaction in self.0.drain(..).filter(|_| committed) {
+            transaction.ops.iter().for_each(after_commit);
+        }
     }
 }
 
 /// Reached when the operation is carried out and not committed yet.
-fn before(op: &Op) {
+fn before_commit(op: &Op) {
     match op {
         Op::AddBuildset(_) => crash_point("submit.before_commit"),
         Op::Claim { .. } => crash_point("claim.before_commit"),
@@ -39,7 +51,7 @@ fn before(op: &Op) {
 }
 
 /// Reached when the operation is durable, and nobody knows it.
-fn after(op: &Op) {
+fn after_commit(op: &Op) {
     match op {
         Op::AddBuildset(_) => crash_point("submit.after_commit"),
         Op::Claim { .. } => crash_point("claim.after_commit"),

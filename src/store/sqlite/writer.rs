@@ -18,7 +18,7 @@ use super::cleanup::{self, OnRemoved, Removal, Removed};
 use super::engine::{Engine, MIGRATIONS};
 use super::errors::{Trouble, classify};
 use super::look::{integrity, look, read_only};
-use super::moments;
+use super::moments::Moments;
 use super::open::{self, FolderLock, OnFatal, OpenError};
 use super::prepare::{EVENTS_AHEAD, prepare, reserve};
 use crate::core::ids::BuilderId;
@@ -120,11 +120,11 @@ impl SqliteStore {
             depth: depth.clone(),
             ops: 0,
             commits: 0,
-            removed: false,
             again: false,
             looked: Instant::now(),
             room,
             on_fatal,
+            moments: Moments::default(),
             _lock: lock,
         };
         let thread = thread::Builder::new()
@@ -216,14 +216,6 @@ impl Carried {
     }
 }
 
-/// The transactions that were carried out.
-fn done(carried: &[Carried]) -> impl Iterator<Item = &Transaction> {
-    carried.iter().filter_map(|one| match one {
-        Carried::Written(transaction, _, Ok(_)) => Some(transaction),
-        _ => None,
-    })
-}
-
 struct Writer {
     engine: Engine,
     events: Events,
@@ -233,14 +225,13 @@ struct Writer {
     ops: usize,
     /// Commits since the last checkpoint.
     commits: usize,
-    /// The commit in progress removes rows.
-    removed: bool,
     /// A commit is made a second time, with the room of the reserve.
     again: bool,
     /// When it last looked for room, while there was none.
     looked: Instant,
     room: Room,
     on_fatal: OnFatal,
+    moments: Moments,
     _lock: FolderLock,
 }
 
@@ -301,9 +292,10 @@ impl Writer {
                 }
             }
         }
-        trouble = self.end_commit(&carried, trouble);
+        trouble = self.end_commit(trouble);
         if matches!(trouble, Some(Trouble::Full(_))) && self.room.give_up() {
             self.reserved = reserved;
+            self.moments.ended(false);
             trouble = self.engine.begin().err();
             self.again = true;
             let mut second = Vec::with_capacity(carried.len());
@@ -312,21 +304,14 @@ impl Writer {
             }
             self.again = false;
             carried = second;
-            trouble = self.end_commit(&carried, trouble);
+            trouble = self.end_commit(trouble);
         }
-        if trouble.is_none() {
-            moments::after_commit(done(&carried));
-        }
+        self.moments.ended(trouble.is_none());
         self.tell(carried, trouble.as_ref());
         if trouble.is_some() {
             self.reserved = reserved;
         } else {
             self.commits += 1;
-            if std::mem::take(&mut self.removed)
-                && let Err(error) = cleanup::after(self.engine.conn())
-            {
-                tracing::warn!(%error, "room was not given back; it is used again");
-            }
             if self.commits >= CHECKPOINT_COMMITS || self.ops >= CHECKPOINT_OPS {
                 self.checkpoint();
             }
@@ -335,13 +320,13 @@ impl Writer {
     }
 
     /// Makes the commit in progress durable, or undoes it.
-    fn end_commit(&mut self, carried: &[Carried], mut trouble: Option<Trouble>) -> Option<Trouble> {
+    fn end_commit(&mut self, mut trouble: Option<Trouble>) -> Option<Trouble> {
         if trouble.is_none() {
             trouble = self.reserve_ahead().err();
         }
         match trouble {
             None => {
-                moments::before_commit(done(carried));
+                self.moments.before_commit();
                 self.engine.commit().err()
             }
             Some(_) => {
@@ -370,7 +355,12 @@ impl Writer {
                 if trouble.is_none() {
                     self.ops += transaction.ops.len();
                     match self.engine.run(&transaction) {
-                        Ok(written) => return Carried::Written(transaction, answer, written),
+                        Ok(written) => {
+                            if written.is_ok() {
+                                self.moments.carried_out(&transaction);
+                            }
+                            return Carried::Written(transaction, answer, written);
+                        }
                         Err(found) => *trouble = Some(found),
                     }
                 }
@@ -389,7 +379,6 @@ impl Writer {
                     Some(_) => Ok(Removed::default()),
                 };
                 self.ops += removal.len();
-                self.removed = true;
                 let removed = removed.map_err(|error| {
                     let found = classify(&error);
                     let told = found.told();
