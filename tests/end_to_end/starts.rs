@@ -199,8 +199,12 @@ fn fd10_a_damaged_table_stops_a_start_that_looks_and_names_the_repair() {
     let whole = fs::read(&state).unwrap();
     let mut damaged = whole.clone();
     // One page, which a start need not read.
-    let page = damaged.len() - 4096;
-    damaged[page..].fill(0x5a);
+    let root: usize = {
+        let conn = rusqlite::Connection::open(&state).unwrap();
+        let sql = "SELECT rootpage FROM sqlite_master WHERE name = 'buildsets_submitted'";
+        conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap().try_into().unwrap()
+    };
+    damaged[(root - 1) * 4096..root * 4096].fill(0x5a);
     fs::write(&state, &damaged).unwrap();
     let mut command = place.master_command(FREE.into(), FREE.into());
     let ran = run(command.arg("--verify")).expect(75);
