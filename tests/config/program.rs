@@ -83,8 +83,10 @@ fn init_makes_what_check_is_content_with() {
     let whole = place.canonicalize().unwrap().display().to_string();
     // A stop of the master leaves its instances their builds; a worker that stops
     // ends its own builds, and one that dies finds them again.
-    let units =
-        [("botmaster.service", "KillMode=process"), ("botmaster-worker.service", "KillMode=process")];
+    let units = [
+        ("botmaster.service", "KillMode=process"),
+        ("botmaster-worker.service", "KillMode=process"),
+    ];
     for (unit, kill_mode) in units {
         let text = fs::read_to_string(place.join("systemd").join(unit)).unwrap();
         assert!(!text.contains('@'), "{text}");
