@@ -370,7 +370,9 @@ impl BuildCore {
             return;
         }
         match event {
-            Event::Begin | Event::InDoubt { .. } | Event::Recover { .. } if self.phase != Phase::New => {
+            Event::Begin | Event::InDoubt { .. } | Event::Recover { .. }
+                if self.phase != Phase::New =>
+            {
                 fx.push(Effect::Ignored("second beginning of a build"));
             }
             Event::Begin => {

@@ -79,19 +79,19 @@ impl Stores {
             incarnation: Incarnation(1),
             requests: vec![(request, epoch)],
             factory_digest: "d1".into(),
+            grace: std::time::Duration::ZERO,
             at,
         };
         let outcomes = write(&self.store, vec![claim]).unwrap();
         let [OpOutcome::Claimed { build, .. }] = outcomes.as_slice() else { panic!() };
         let build = build.id;
-        let start =
-            Op::StartBuild {
-                build,
-                incarnation: Incarnation(1),
-                properties: Arc::default(),
-                grace: std::time::Duration::from_secs(150),
-                at,
-            };
+        let start = Op::StartBuild {
+            build,
+            incarnation: Incarnation(1),
+            properties: Arc::default(),
+            grace: std::time::Duration::from_secs(150),
+            at,
+        };
         let step = Op::StartStep {
             build,
             number: 0,

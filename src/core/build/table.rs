@@ -171,7 +171,12 @@ pub const WORK_TABLE: &[Row<Work, Hears>] = {
         row(New, BackLost, &[Writing], "one in doubt goes back; else lost (B25)"),
         row(New, Gone, &[Writing], "one in doubt goes back (FB03); else lost (FA17)"),
         row(New, Broken, &[Writing], "an exception is a result (B16)"),
-        row(New, Deadline, &[New, Writing], "goes back, or lost, when the grace is over (FB03, B25)"),
+        row(
+            New,
+            Deadline,
+            &[New, Writing],
+            "goes back, or lost, when the grace is over (FB03, B25)",
+        ),
         ignored(Writing, Begin, "it has begun"),
         ignored(Writing, InDoubt, "it has begun"),
         ignored(Writing, Recover, "it has begun"),

@@ -132,6 +132,7 @@ impl BuilderCore {
                 // The worker is not here: nobody knows how far the start got,
                 // and its inventory will tell (fault rows FB02 and FB03).
                 _ if open.may_return
+                    && open.stop.is_none()
                     && !seen.contains(&open.worker)
                     && !planted::is("fb02_unclaimed_at_once") =>
                 {

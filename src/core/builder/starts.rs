@@ -303,12 +303,14 @@ impl BuilderCore {
             fx.push(Effect::Ignored("start failure told twice"));
             return;
         }
-        if let StartFailure::InDoubt { session } = failure {
+        let unwanted =
+            build.stop.is_some() || build.requests.iter().all(|request| build.leaves(request.id));
+        if let (StartFailure::InDoubt { session }, false) = (failure, unwanted) {
             self.run(claim, Take::InDoubt { session: Some(*session) }, fx);
             return;
         }
         let worker = build.worker.clone();
-        if *failure == StartFailure::Left {
+        if matches!(failure, StartFailure::Left | StartFailure::InDoubt { .. }) {
             // Nobody's fault, and over once it is back: no pause.
             fx.push(Effect::Note {
                 worker: Some(worker.clone()),

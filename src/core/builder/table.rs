@@ -191,6 +191,11 @@ pub const STAGE_TABLE: &[Row<Stage, Cause>] = {
         row(Running, Finished, &[Away], "told to its requests; the worker is free (B16)"),
         row(Orphaned, WorkerAway, &[Orphaned], "told twice"),
         row(Orphaned, WorkerBack, &[Running], "the very same build (FR01)"),
-        row(Orphaned, Finished, &[Away], "after the grace, stopped, or given back by a worker that has it not (B25, FB03)"),
+        row(
+            Orphaned,
+            Finished,
+            &[Away],
+            "after the grace, stopped, or given back by a worker that has it not (B25, FB03)",
+        ),
     ]
 };

@@ -304,10 +304,9 @@ impl SlaveBuilderCore {
                 self.exchange = Some(Exchange { persons: Vec::new(), published: false });
                 fx.push(Effect::StartPing { timeout });
             }
-            State::Detached => fx.push(Effect::TellStart {
-                claim: order.claim,
-                outcome: Err(StartFailure::Left),
-            }),
+            State::Detached => {
+                fx.push(Effect::TellStart { claim: order.claim, outcome: Err(StartFailure::Left) })
+            }
             _ => fx.push(Effect::TellStart {
                 claim: order.claim,
                 outcome: Err(StartFailure::CalledBack),
