@@ -12,6 +12,7 @@ use actix::{
 use bytes::Bytes;
 
 use super::runtime::{Alarm, ChildDown, Parent, World};
+use super::worker::{NEVER_GIVEN, breach};
 use crate::core::build::{BuildCore, CommandEnd, Effect, Event, Order, Record};
 use crate::core::builder::{Event as ToBuilder, Prediction, Request};
 use crate::core::ids::*;
@@ -519,6 +520,16 @@ impl Build {
         }
     }
 
+    /// The worker speaks of a command that this build may never have given it.
+    fn late(&self, command: &CommandId, late: Option<&'static str>) {
+        if self.core.has_given(command) {
+            late.into_iter().for_each(|kind| self.world.ignored(kind));
+        } else if let Some(link) = &self.link {
+            let message = format!("command {command} was never given");
+            breach(&self.world, link, &self.worker.name, NEVER_GIVEN, message);
+        }
+    }
+
     /// One line of the master's own in the current log.
     fn header(&self, line: &str) {
         let Some(log) = &self.log else { return };
@@ -625,6 +636,7 @@ impl Actor for Build {
             door: BuildDoor {
                 event: ctx.address().recipient(),
                 finished: ctx.address().recipient(),
+                said: ctx.address().recipient(),
                 back: ctx.address().recipient(),
             },
         });
@@ -693,7 +705,7 @@ impl Handler<CommandFinished> for Build {
     fn handle(&mut self, message: CommandFinished, ctx: &mut Context<Self>) {
         faults::point("build.command_finished");
         if self.command.as_ref() != Some(&message.command) {
-            self.world.ignored("end of a command that does not run");
+            self.late(&message.command, Some("end of a command that does not run"));
             return;
         }
         self.expected = message.log_end.get(STDIO).copied();
@@ -713,6 +725,13 @@ impl Handler<CommandFinished> for Build {
         };
         let (command, properties) = (message.command, message.properties);
         self.step(Event::CommandEnded { command, end, properties }, ctx);
+    }
+}
+
+impl Handler<CommandSaid> for Build {
+    type Result = ();
+    fn handle(&mut self, said: CommandSaid, _: &mut Context<Self>) {
+        self.late(&said.command, said.late);
     }
 }
 

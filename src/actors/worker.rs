@@ -14,6 +14,8 @@ mod frames;
 mod grant;
 mod latent;
 
+pub(super) use frames::{NEVER_GIVEN, breach};
+
 use super::runtime::{Alarm, World};
 use crate::core::builder::Event as ToBuilder;
 use crate::core::ids::*;

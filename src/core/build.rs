@@ -791,6 +791,7 @@ impl BuildCore {
         results: Vec<(usize, BuildResult)>,
         step_ran: Duration,
     ) {
+        self.in_doubt = None;
         self.started = true;
         self.away = Some(now);
         self.step_began = now;
@@ -809,6 +810,19 @@ impl BuildCore {
     #[must_use]
     pub fn order(&self) -> &Order {
         &self.order
+    }
+
+    /// Whether the worker may speak of this command: it was given, over
+    /// whichever connection.
+    #[must_use]
+    pub fn has_given(&self, command: &CommandId) -> bool {
+        let given = match self.phase {
+            Phase::New | Phase::Writing(Next::GivenBack) => 0,
+            Phase::Writing(Next::Step { index, .. }) => index,
+            Phase::Running { index } | Phase::Closing { index } => index + 1,
+            Phase::Writing(Next::End { .. }) | Phase::Over => self.steps().len(),
+        };
+        (0..given).any(|index| self.command(index) == *command)
     }
 
     /// Whether its worker is away.

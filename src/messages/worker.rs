@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix::{Addr, Message, Recipient};
 
 use super::{
-    BuildEvent, BuilderEvent, BuilderHandle, CommandFinished, PingLost, Pong, Refusal, SeatNews,
+    BuildEvent, BuilderEvent, BuilderHandle, CommandFinished, CommandSaid, PingLost, Pong, Refusal, SeatNews,
     WorkerBack, WorkerLink, WorkerOrder,
 };
 use crate::core::builder::Event;
@@ -212,6 +212,8 @@ pub struct BuildDoor {
     pub event: Recipient<BuildEvent>,
     /// A command's end.
     pub finished: Recipient<CommandFinished>,
+    /// That the worker spoke of a command.
+    pub said: Recipient<CommandSaid>,
     /// The worker's return.
     pub back: Recipient<WorkerBack>,
 }
