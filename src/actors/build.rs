@@ -633,6 +633,7 @@ impl Actor for Build {
             claim: order.claim,
             builder: order.config.name.clone(),
             session: link.or(self.in_doubt.and_then(|doubt| doubt.session)),
+            in_doubt: self.in_doubt.is_some(),
             door: BuildDoor {
                 event: ctx.address().recipient(),
                 finished: ctx.address().recipient(),

@@ -484,6 +484,10 @@ impl Build {
         properties: Vec<(String, String)>,
     ) {
         if self.command.as_ref() != Some(&command) {
+            if !self.core.has_given(&command) {
+                // The master would drop the connection, and its workers are honest.
+                self.bus.see(Seen::Oddity("a command that was never given has ended"));
+            }
             self.bus.see(Seen::Ignored("end of a command that does not run"));
             return;
         }
@@ -572,6 +576,7 @@ impl Build {
                 claim: order.claim,
                 builder: order.config.name.clone(),
                 session: self.link.or(self.in_doubt.and_then(|doubt| doubt.session)),
+                in_doubt: self.in_doubt.is_some(),
                 to: self.me,
             },
         );

@@ -6,8 +6,8 @@ use std::collections::BTreeMap;
 use actix::Context;
 
 use super::Worker;
-use crate::actors::runtime::World;
 use crate::actors::heartbeats::HERE;
+use crate::actors::runtime::World;
 use crate::actors::worker_connection::ABILITIES;
 use crate::board::Refused;
 use crate::core::heartbeats::Beat;
