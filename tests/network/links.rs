@@ -212,11 +212,13 @@ fn fp10_fb02_cut_between_pong_and_start_is_started_again() {
         proxy.plan([Plan { cut: Some(cut), ..Plan::default() }]);
         let _worker = place.worker(proxy.address, "w", 1);
         master.attached("w");
-        let request = master.force("b");
+        let (begun, request) = (Instant::now(), master.force("b"));
         until("it is built after all", || {
             let path = place.path("runs");
             path.exists().then_some(())
         });
+        // A pause after a failed start would be ten seconds (FB07).
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
         place.open("go");
         until("the request is done", || (master.request(request)["results"] == 0).then_some(()));
         assert_eq!(runs(&place), 1, "it ran once");
@@ -233,8 +235,11 @@ fn fb03_cut_right_after_the_start_frame_and_it_runs_once() {
     proxy.plan([Plan { cut: Some(cut), ..Plan::default() }]);
     let _worker = place.worker(proxy.address, "w", 1);
     master.attached("w");
+    let begun = Instant::now();
     master.force("b");
     master.said("b", 1, 0, "line 1");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert_eq!(proxy.connections(), 2);
     ends_as_if_nothing_happened(&master);
 }
 
