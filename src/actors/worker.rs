@@ -56,8 +56,6 @@ pub struct Worker {
     successor: Option<Arc<WorkerHandle>>,
     alarm: Alarm,
     latent: latent::LatentParts,
-    /// The connection that has a longer lease because the master stops.
-    granted: Option<SessionId>,
 }
 
 /// The store answered an attach.
@@ -107,7 +105,6 @@ impl Worker {
             successor: None,
             alarm: Alarm::default(),
             latent: latent::LatentParts::default(),
-            granted: None,
         }
     }
 
@@ -420,9 +417,7 @@ impl Worker {
                 None => self.world.ignored("pong that nobody waits for"),
             },
             WorkerFrame::Heartbeat { seq, running: _ } => {
-                if let Some(link) = self.link(session)
-                    && self.granted != Some(session)
-                {
+                if let Some(link) = self.link(session) {
                     link.send(&MasterFrame::Heartbeat { seq });
                 }
             }

@@ -72,6 +72,7 @@ struct Shared {
     closed: watch::Sender<Option<String>>,
     heard: AtomicU64,
     held: AtomicBool,
+    unconfirming: AtomicBool,
     logs: LogRoutes,
 }
 
@@ -93,6 +94,7 @@ impl WorkerLink {
             closed: watch::Sender::new(None),
             heard: AtomicU64::new(0),
             held: AtomicBool::new(false),
+            unconfirming: AtomicBool::new(false),
             logs: LogRoutes::default(),
         };
         (Self { session, shared: Arc::new(shared) }, lines)
@@ -101,6 +103,10 @@ impl WorkerLink {
     /// Sends a frame. A worker that does not read is dropped. False when the
     /// connection is closed.
     pub fn send(&self, frame: &MasterFrame) -> bool {
+        let heartbeat = matches!(frame, MasterFrame::Heartbeat { .. });
+        if heartbeat && self.shared.unconfirming.load(Ordering::Relaxed) {
+            return true;
+        }
         match self.shared.frames.try_send(encode(frame)) {
             Ok(()) => true,
             Err(mpsc::error::TrySendError::Full(_)) => {
@@ -109,6 +115,12 @@ impl WorkerLink {
             }
             Err(mpsc::error::TrySendError::Closed(_)) => false,
         }
+    }
+
+    /// No heartbeat is confirmed from now on, whoever wants to: the worker's
+    /// lease is counted from here.
+    pub fn confirm_no_more(&self) {
+        self.shared.unconfirming.store(true, Ordering::Relaxed);
     }
 
     /// Drops the connection, with the reason for the log.
