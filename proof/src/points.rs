@@ -94,7 +94,7 @@ pub fn in_matrix() -> Result<BTreeSet<String>, Fault> {
         let plain = |part: &&str| {
             !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
         };
-        parts.len() == 2 && parts.iter().all(|part| plain(part))
+        parts.len() == 2 && parts.iter().all(plain)
     };
     Ok(section.split('`').skip(1).step_by(2).filter(is_name).map(str::to_owned).collect())
 }
