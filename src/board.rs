@@ -7,8 +7,9 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use serde::Serialize;
 
 use crate::core::ids::{BuilderName, WorkerName};
+use crate::core::retention::RetentionRules;
 use crate::core::time::WallTime;
-use crate::core::views::{BuilderView, WorkerView};
+use crate::core::views::{BuilderView, HousekeepingView, StoreView, WorkerView};
 
 /// Everything on the board.
 #[derive(Clone, Default, Debug)]
@@ -23,6 +24,10 @@ pub struct Shown {
     pub ignored: BTreeMap<&'static str, u64>,
     /// SIGTERM was received: no new builds.
     pub draining: bool,
+    /// The store.
+    pub store: StoreView,
+    /// How long builds and logs are kept.
+    pub retention: Arc<RetentionRules>,
     /// What people should look after, by kind.
     pub warnings: BTreeMap<&'static str, String>,
 }
@@ -93,6 +98,33 @@ impl Board {
     /// Shows that the master drains.
     pub fn show_draining(&self) {
         self.lock().draining = true;
+    }
+
+    /// Shows whether the store is full, and with what words.
+    pub fn show_full(&self, full: Option<String>) {
+        self.lock().store.full = full;
+    }
+
+    /// Shows what the housekeeping does.
+    pub fn show_housekeeping(&self, view: HousekeepingView) {
+        self.lock().store.housekeeping = view;
+    }
+
+    /// Shows the rules of the housekeeping, which follows them.
+    pub fn show_retention(&self, rules: RetentionRules) {
+        self.lock().retention = Arc::new(rules);
+    }
+
+    /// The rules of the housekeeping.
+    #[must_use]
+    pub fn retention(&self) -> Arc<RetentionRules> {
+        self.lock().retention.clone()
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> StoreView {
+        self.lock().store.clone()
     }
 
     /// Shows a banner of this kind; true when there was none.

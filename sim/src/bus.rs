@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use botmaster::core::bot_master::RestartPolicy;
 use botmaster::core::ids::*;
+use botmaster::core::lease::BootTime;
 use botmaster::core::time::{Now, Timestamp};
 use botmaster::core::views::BuilderView;
 use botmaster::protocol::json_v1::MasterFrame;
@@ -137,6 +138,8 @@ pub struct Bus {
     armed: Cell<bool>,
     /// It did.
     pub fired: Cell<bool>,
+    /// Which run of its machine this is.
+    boot: u64,
     /// Timers and limits.
     pub timers: Timers,
     /// When each connection was heard last.
@@ -153,7 +156,7 @@ pub struct Bus {
 
 impl Bus {
     /// A bus of a master that starts at `now`.
-    pub fn new(now: Now, timers: Timers) -> Rc<Self> {
+    pub fn new(now: Now, timers: Timers, boot: u64) -> Rc<Self> {
         Rc::new(Self {
             now: Cell::new(now),
             out: RefCell::default(),
@@ -162,6 +165,7 @@ impl Bus {
             dead: Cell::new(false),
             armed: Cell::new(false),
             fired: Cell::new(false),
+            boot,
             timers,
             heard: RefCell::default(),
             beats: RefCell::default(),
@@ -174,6 +178,12 @@ impl Bus {
     /// The present.
     pub fn now(&self) -> Now {
         self.now.get()
+    }
+
+    /// Now, as it can be told to a later process, as `Clock::boot_time`.
+    pub fn boot_time(&self) -> BootTime {
+        let at = Duration::from_micros(self.now().mono.0);
+        BootTime { boot: self.boot.to_string(), at }
     }
 
     /// Time goes on.

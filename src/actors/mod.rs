@@ -17,7 +17,9 @@ mod strangers;
 mod worker;
 mod worker_connection;
 
-pub use bot_master::{BotMaster, Drain, LetInstancesGo, Parts, Stop, WaitReady, declare, declared};
+pub use bot_master::{
+    BotMaster, Drain, GrantLeases, LetInstancesGo, Parts, Stop, WaitReady, declare, declared,
+};
 pub use build::Build;
 pub use builder::Builder;
 pub use heartbeats::Heartbeats;

@@ -11,6 +11,7 @@ use super::ping::Ping as PingActor;
 use super::runtime::{Alarm, World};
 use crate::core::builder::{Event as ToBuilder, ReplyId, SeatReport};
 use crate::core::ids::*;
+use crate::core::lease::lease_on_the_wire;
 use crate::core::slave_builder::{CommandVersions, Effect, Event, SlaveBuilderCore};
 use crate::faults;
 use crate::messages::{
@@ -128,12 +129,13 @@ impl SlaveBuilder {
                     epoch,
                 });
                 faults::crash_point("start.before_send");
+                let lease_s = lease_on_the_wire(&order.config, self.world.timers.lease);
                 self.link.send(&MasterFrame::StartBuild {
                     build: order.build,
                     epoch,
                     requests: order.requests,
                     builder: order.config.name.clone(),
-                    lease_s: None,
+                    lease_s,
                     builddir: order.config.builddir.clone(),
                 });
             }

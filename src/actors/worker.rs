@@ -11,13 +11,14 @@ use actix::{
 use tokio::sync::oneshot;
 
 mod frames;
+mod grant;
 mod latent;
 
 use super::runtime::{Alarm, World};
 use crate::core::builder::Event as ToBuilder;
 use crate::core::ids::*;
 use crate::core::slave_builder::CommandVersions;
-use crate::core::values::WorkerConfig;
+use crate::core::values::{BuildResult, WorkerConfig};
 use crate::core::views::WorkerView;
 use crate::core::worker::{Effect, Event, WorkerCore};
 use crate::faults;
@@ -61,6 +62,8 @@ pub struct Worker {
     successor: Option<Arc<WorkerHandle>>,
     alarm: Alarm,
     latent: latent::LatentParts,
+    /// The connection that has a longer lease because the master stops.
+    granted: Option<SessionId>,
 }
 
 /// A connection, and what it told of itself.
@@ -120,6 +123,7 @@ impl Worker {
             successor: None,
             alarm: Alarm::default(),
             latent: latent::LatentParts::default(),
+            granted: None,
         }
     }
 
@@ -163,6 +167,7 @@ impl Worker {
                 graceful,
                 address,
                 clock_skew_ms,
+                quarantine: self.core.quarantine_view(self.world.clock.now()),
                 instance: self.core.instance_view(self.world.clock.now()),
             },
         );
@@ -604,6 +609,10 @@ impl Handler<ForgetBuild> for Worker {
                 }),
                 None => self.abandon(forget.build, None),
             }
+        }
+        // Only builds that are queued again end so.
+        if forget.result == Some(BuildResult::Retry.word()) {
+            self.step(Event::BuildLost { build: forget.build }, ctx);
         }
         self.step(Event::BuildForgotten { build: forget.build }, ctx);
     }

@@ -7,6 +7,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod ids;
+pub mod retention;
 pub mod rng;
 pub mod time;
 pub mod transitions;
@@ -21,6 +22,7 @@ pub mod heartbeats;
 pub mod inbox;
 pub mod instance;
 pub mod latent_slave_builder;
+pub mod lease;
 pub mod ping;
 pub mod planted;
 pub mod slave_builder;

@@ -12,9 +12,11 @@ use super::values::WorkerConfig;
 
 mod attach;
 mod event;
+mod grant;
 mod latent;
 mod looks;
 mod pairs;
+mod quarantine;
 mod settings;
 mod slots;
 mod welcome;
@@ -70,6 +72,7 @@ pub struct WorkerCore {
     paused: bool,
     leaving: bool,
     retired: bool,
+    quarantine: quarantine::Quarantine,
     now: Timestamp,
     /// A latent worker's instance.
     latent: Option<InstanceCore>,
@@ -111,6 +114,7 @@ impl WorkerCore {
             paused,
             leaving: false,
             retired: false,
+            quarantine: quarantine::Quarantine::default(),
         }
     }
 
@@ -177,6 +181,7 @@ impl WorkerCore {
                     self.freed(fx);
                 }
             }
+            Event::BuildLost { build } => self.on_build_lost(build, fx),
             Event::Abandoned { build } => {
                 if let Some(builder) = self.abandoning.remove(&build) {
                     self.tell_seat(&builder, fx);
@@ -260,6 +265,7 @@ impl WorkerCore {
     fn on_pause_stored(&mut self, paused: bool, fx: &mut Vec<Effect>) {
         self.paused = paused;
         if !paused {
+            self.quarantine.release();
             if self.leaving {
                 self.leaving = false;
                 fx.push(Effect::StoreStays);

@@ -1,8 +1,8 @@
 //! The master's end of one worker connection, as the actors hold it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
@@ -28,31 +28,70 @@ pub struct LogRoute {
 /// Which commands of this connection may write which logs. The connection's
 /// reader looks here, so that text never passes an actor's mailbox.
 #[derive(Default, Debug)]
-pub struct LogRoutes(Mutex<BTreeMap<CommandId, LogRoute>>);
+pub struct LogRoutes(Mutex<Routes>);
+
+/// Commands that are remembered after their end, for frames that come late.
+const ENDED: usize = 1024;
+
+#[derive(Default, Debug)]
+struct Routes {
+    /// Each with when text of it came last.
+    open: BTreeMap<CommandId, (LogRoute, Option<Timestamp>)>,
+    /// The last ones that ended, the latest at the end.
+    ended: VecDeque<CommandId>,
+}
 
 impl LogRoutes {
     /// From now on this command's text goes there.
     pub fn open(&self, command: CommandId, route: LogRoute) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(command, route);
+        let mut routes = self.lock();
+        routes.ended.retain(|ended| *ended != command);
+        routes.open.insert(command, (route, None));
     }
 
     /// This command writes no more.
     pub fn close(&self, command: &CommandId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(command);
+        let mut routes = self.lock();
+        routes.open.remove(command);
+        if !routes.ended.contains(command) {
+            routes.ended.push_back(command.clone());
+        }
+        if routes.ended.len() > ENDED {
+            routes.ended.pop_front();
+        }
     }
 
-    /// Where this command's text goes.
+    /// Whether the command wrote once and writes no more.
     #[must_use]
-    pub fn find(&self, command: &CommandId) -> Option<LogRoute> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(command).cloned()
+    pub fn has_ended(&self, command: &CommandId) -> bool {
+        self.lock().ended.contains(command)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Routes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where text of this command goes that arrives at `now`.
+    #[must_use]
+    pub fn find(&self, command: &CommandId, now: Timestamp) -> Option<LogRoute> {
+        let mut routes = self.lock();
+        let (route, wrote) = routes.open.get_mut(command)?;
+        *wrote = Some(now);
+        Some(route.clone())
+    }
+
+    /// When text of this command came last over this connection.
+    #[must_use]
+    pub fn wrote(&self, command: &CommandId) -> Option<Timestamp> {
+        self.lock().open.get(command).and_then(|(_, wrote)| *wrote)
     }
 
     /// Whose log this is.
     #[must_use]
     pub fn command_of(&self, log: LogId) -> Option<(CommandId, LogRoute)> {
-        let routes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = routes.iter().find(|(_, route)| route.log == log);
-        found.map(|(command, route)| (command.clone(), route.clone()))
+        let routes = self.lock();
+        let found = routes.open.iter().find(|(_, (route, _))| route.log == log);
+        found.map(|(command, (route, _))| (command.clone(), route.clone()))
     }
 }
 
@@ -70,6 +109,7 @@ struct Shared {
     /// Since when a frame is incomplete; 0 when none is.
     begun: AtomicU64,
     held: AtomicBool,
+    complaints: AtomicU64,
     logs: LogRoutes,
 }
 
@@ -101,6 +141,7 @@ impl WorkerLink {
             beat: AtomicU64::new(0),
             begun: AtomicU64::new(0),
             held: AtomicBool::new(false),
+            complaints: AtomicU64::new(0),
             logs: LogRoutes::default(),
         };
         (Self { session, shared: Arc::new(shared) }, lines)
@@ -156,6 +197,12 @@ impl WorkerLink {
         let _ = closed.wait_for(Option::is_some).await;
     }
 
+    /// Returns when all that was to be sent over a connection that was closed is
+    /// written, or never will be.
+    pub async fn wait_written(&self) {
+        self.shared.frames.closed().await;
+    }
+
     /// Bytes arrived at `now`.
     pub fn heard_at(&self, now: Timestamp) {
         self.shared.heard.store(now.0, Ordering::Relaxed);
@@ -205,6 +252,17 @@ impl WorkerLink {
     #[must_use]
     pub fn last_heard(&self) -> Timestamp {
         Timestamp(self.shared.heard.load(Ordering::Relaxed))
+    }
+
+    /// The worker said `error`.
+    pub fn complained(&self) {
+        self.shared.complaints.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often the worker said `error`. It does not say of what.
+    #[must_use]
+    pub fn complaints(&self) -> u64 {
+        self.shared.complaints.load(Ordering::Relaxed)
     }
 
     /// Which commands may write which logs.

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::core::heartbeats::Outage;
 use crate::core::ids::{BuilderName, WorkerName};
+use crate::core::retention::RetentionRules;
 use crate::core::values::{BuilderConfig, WorkerConfig};
 
 /// Everything a master is told.
@@ -29,6 +30,8 @@ pub struct Settings {
     pub builders: Vec<Arc<BuilderConfig>>,
     /// What `up` does.
     pub up: UpSettings,
+    /// How long builds and logs are kept.
+    pub retention: RetentionRules,
 }
 
 /// The master's own settings. Paths are absolute or relative to the working
@@ -62,6 +65,9 @@ pub struct Timers {
     pub kill_time: Duration,
     /// How long a master keeps a build whose worker is away.
     pub grace: Duration,
+    /// How long a worker may build on after a planned stop of the master; zero
+    /// grants nothing beyond the lease.
+    pub stop_lease: Duration,
     /// How long a builder's attach to a worker may take.
     pub attach_timeout: Duration,
     /// How long a ping may take that a person asks for.
@@ -80,6 +86,7 @@ impl Default for Timers {
             lease: Duration::from_secs(90),
             kill_time: Duration::from_secs(10),
             grace: Duration::from_secs(150),
+            stop_lease: Duration::from_secs(3600),
             attach_timeout: Duration::from_secs(30),
             ping_timeout: Duration::from_secs(30),
             handshake: Duration::from_secs(10),

@@ -17,6 +17,7 @@ mod logs;
 mod ours;
 mod page;
 mod query;
+mod ranges;
 mod read;
 mod resource;
 mod route;
@@ -223,7 +224,11 @@ async fn get(request: &HttpRequest, context: &WebContext) -> Result<HttpResponse
         // Orders are sent there; there is nothing to read.
         Route::Reload => return Err(no_path(request)),
         Route::LogText(of, form @ (TextForm::Raw | TextForm::RawInline)) => {
-            let raw = rpc::blocking(context, move |context| logs::open_raw(context, &of));
+            let range = request.headers().get(actix_web::http::header::RANGE);
+            let range = range.and_then(|value| value.to_str().ok()).map(str::to_owned);
+            let raw = rpc::blocking(context, move |context| {
+                logs::open_raw(context, &of, range.as_deref())
+            });
             return Ok(raw.await?.response(form));
         }
         _ => rpc::blocking(context, move |context| value(context, &route, &pairs)).await?,

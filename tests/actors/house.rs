@@ -133,7 +133,9 @@ pub fn builder_with_steps(name: &str, workers: &[&str], steps: usize) -> Builder
         start_timeout: Duration::from_secs(5),
         choose: ChooseWorker::First,
         on_lost: OnLost::Requeue,
+        lease: Duration::from_millis(300),
         grace: Duration::from_millis(400),
+        max_time: None,
         infra_retries: 3,
         queue_limit: 10_000,
         merge: Merge::None,
@@ -257,6 +259,7 @@ impl House {
             workers,
             builders: builders.into_iter().map(Arc::new).collect(),
             up: UpSettings::default(),
+            retention: Default::default(),
         };
         Self::start(folder, settings, tokens, provisioner).await
     }
@@ -440,6 +443,7 @@ impl House {
                 complete: true,
                 num_lines: 0,
                 length: number(row, 2)?,
+                incomplete: None,
             };
             Ok((log, row.get::<_, Option<Vec<u8>>>(3)?))
         });

@@ -157,6 +157,7 @@ fn log() -> LogRow {
         complete: false,
         num_lines: 4,
         length: 40,
+        incomplete: None,
     }
 }
 

@@ -13,6 +13,7 @@ mod inbox_stories;
 mod instance_stories;
 mod kit;
 mod latent_stories;
+mod lease_stories;
 mod merge_stories;
 mod ping_stories;
 mod plan_stories;

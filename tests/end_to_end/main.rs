@@ -5,10 +5,16 @@
 
 mod kit;
 
+mod backups;
 mod bad_links;
 mod bad_peers;
+mod digests;
 mod expectations;
+mod full_disk;
+mod housekeeping;
+mod large_logs;
 mod latent;
+mod leases;
 mod merges;
 mod orders;
 mod outages;

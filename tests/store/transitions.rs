@@ -42,6 +42,7 @@ fn kinds(op: &Op) -> (Option<RequestEvent>, Option<BuildEvent>) {
         | Op::RetireWorker { .. }
         | Op::SaveFactory { .. }
         | Op::DescribeBuild { .. }
+        | Op::FenceBuild { .. }
         | Op::WantStop { .. }
         | Op::SetProperties { .. }
         | Op::StartStep { .. }
@@ -50,6 +51,7 @@ fn kinds(op: &Op) -> (Option<RequestEvent>, Option<BuildEvent>) {
         | Op::AttachWorker { .. }
         | Op::DetachWorker { .. }
         | Op::SeeWorkers { .. }
+        | Op::GrantLease { .. }
         | Op::SetWorker { .. }
         | Op::SaveExpectations { .. }
         | Op::Predict { .. }

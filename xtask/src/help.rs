@@ -82,7 +82,10 @@ Ends with 1 when a row of docs/seed-rows.md, or an FC row of the fault matrix,
 has none, or a test begins with an id that no row has.
 
   --missing        prints only the rows without a test that counts
-  --faults         all rows of docs/fault-matrix.md; lists, and ends with 0
+  --faults         all rows of docs/fault-matrix.md; lists, and ends with 0; with
+                   --strict it ends with 1 when a row of the groups FA FP FB FR
+                   FL FF FM FD FT FN has no test, unless its time has not come:
+                   the last line tells which those are, and why
   --list           runs nothing: which tests are in the tree; ends with 0
   --strict         a missing test is a failure also with --faults or --list
   --results FILE   runs nothing: reads the results that nextest left in FILE

@@ -163,6 +163,7 @@ pub const TIMERS: Timers = Timers {
     lease: Duration::from_secs(12),
     kill_time: Duration::from_secs(2),
     grace: Duration::from_secs(20),
+    stop_lease: Duration::from_secs(60),
     attach_timeout: Duration::from_secs(5),
     ping_timeout: Duration::from_secs(5),
     handshake: Duration::from_secs(5),
@@ -206,6 +207,7 @@ impl Plan {
             workers,
             builders,
             up: UpSettings::default(),
+            retention: Default::default(),
         };
         let mut faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| dice.percent(45)).collect();
         if latent {
@@ -289,7 +291,9 @@ fn builder(name: &str, workers: &[WorkerSettings], dice: &mut Dice) -> BuilderCo
         start_timeout: Duration::from_secs(4),
         choose: if dice.percent(50) { ChooseWorker::First } else { ChooseWorker::Random },
         on_lost: OnLost::Requeue,
+        lease: TIMERS.lease,
         grace: TIMERS.grace,
+        max_time: None,
         infra_retries: 1000,
         queue_limit: 10_000,
         merge: if dice.percent(30) { Merge::SameSource } else { Merge::None },

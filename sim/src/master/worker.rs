@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use botmaster::core::build::{CommandEnd, Event as ToBuild};
 use botmaster::core::ids::*;
+use botmaster::core::lease::Grant;
 use botmaster::core::planted;
-use botmaster::core::values::WorkerConfig;
+use botmaster::core::values::{BuildResult, WorkerConfig};
 use botmaster::core::worker::{Brought, Effect, Event, WorkerCore};
 use botmaster::messages::WorkerOrder;
 use botmaster::protocol::json_v1::{
@@ -47,6 +49,7 @@ pub struct Worker {
     ordered: Option<Reply>,
     successor: Option<Rc<WorkerDoor>>,
     alarm: Alarm,
+    granted: Option<SessionId>,
 }
 
 impl Worker {
@@ -77,6 +80,7 @@ impl Worker {
             ordered: None,
             successor: None,
             alarm: Alarm::default(),
+            granted: None,
         }
     }
 
@@ -322,7 +326,9 @@ impl Worker {
                 let idle = running.is_empty();
                 let beat = if idle { timers.idle_heartbeat } else { timers.heartbeat };
                 self.bus.beats(session, beat);
-                self.heartbeat(session, seq);
+                if self.granted != Some(session) {
+                    self.heartbeat(session, seq);
+                }
             }
             WorkerFrame::BuildAccepted { build, epoch: _ } => {
                 self.on_start_answer(session, build, SeatNews::Accepted(build));
@@ -482,6 +488,14 @@ impl Worker {
     pub fn handle(&mut self, msg: Msg) {
         match msg {
             Msg::Started => {}
+            Msg::GrantLease(lease) => self.grant(lease),
+            Msg::GrantWritten { session, lease, stored } => {
+                let current = self.core.session() == Some(session);
+                if current && stored && self.links.contains_key(&session) {
+                    self.bus.frame(session, MasterFrame::Lease { lease_s: lease.as_secs() });
+                    self.bus.close(session, "the master stops");
+                }
+            }
             Msg::Hello { session, slots, instance } => {
                 self.bus.point();
                 let over = self.core.session().is_some();
@@ -600,6 +614,19 @@ impl Worker {
         }
     }
 
+    fn grant(&mut self, lease: Duration) {
+        let Some((session, incarnation)) = self.core.grant_for() else { return };
+        self.granted = Some(session);
+        let grant = Grant { lease, given: self.bus.boot_time() };
+        let (bus, me) = (self.bus.clone(), self.me);
+        self.bus.write(
+            Transaction::of(Op::GrantLease { worker: self.id, incarnation, grant }),
+            Box::new(move |written| {
+                bus.send(me, Msg::GrantWritten { session, lease, stored: written.is_ok() });
+            }),
+        );
+    }
+
     fn forget(&mut self, build: BuildId, result: Option<&'static str>) {
         if let Some(door) = &self.successor {
             self.bus.send(door.addr, Msg::ForgetBuild { build, result });
@@ -618,6 +645,9 @@ impl Worker {
                 None => self.abandon(build, None),
             }
         }
+        if result == Some(BuildResult::Retry.word()) {
+            self.step(Event::BuildLost { build });
+        }
         self.step(Event::BuildForgotten { build });
     }
 
@@ -625,6 +655,7 @@ impl Worker {
     pub fn restarting(&mut self) {
         self.askers.clear();
         self.ordered = None;
+        self.alarm.rang();
         for session in self.links.keys() {
             self.bus.close(*session, "the master's part for it had to be started again");
         }

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use botmaster::core::ids::*;
+use botmaster::core::lease::Grant;
 use botmaster::core::time::WallTime;
 use botmaster::store::*;
 
@@ -87,6 +88,7 @@ pub(super) fn declare_worker(
                 graceful: false,
             },
             last_seen: WallTime(0),
+            grant: None,
         },
     };
     if !record.row.configured {
@@ -126,6 +128,22 @@ pub(super) fn attach(
     changes.push(Change::WorkerConnected(Arc::new(record.row.clone())));
     tables.workers.put(worker, record);
     Ok(answer)
+}
+
+pub(super) fn grant_lease(
+    tables: &mut Tables,
+    worker: WorkerId,
+    incarnation: Incarnation,
+    grant: &Grant,
+) -> Done {
+    let mut record = WorkerRecord::clone(tables.worker(worker)?);
+    if record.row.incarnation != incarnation {
+        let text = format!("worker {worker} is not in incarnation {incarnation}");
+        return Err(StoreError::Fenced(text));
+    }
+    record.grant = Some((incarnation, grant.clone()));
+    tables.workers.put(worker, record);
+    Ok(OpOutcome::Done)
 }
 
 pub(super) fn detach(

@@ -667,11 +667,13 @@ impl Handler<ChildDown> for BotMaster {
             return;
         }
         let child = down.child;
-        if self.heartbeats.as_ref().is_some_and(|(number, _)| *number == child) {
-            // Every lease would run out: the process ends instead, and a new
-            // one goes on.
-            panic!("the heartbeats' actor gave up: {}", down.reason);
-        }
+        // Every lease would run out: the process ends instead, and a new one
+        // goes on.
+        assert!(
+            self.heartbeats.as_ref().is_none_or(|(number, _)| *number != child),
+            "the heartbeats' actor gave up: {}",
+            down.reason
+        );
         let successor = self.successors.iter().find(|(_, (number, _))| *number == child);
         if let Some(name) = successor.map(|(name, _)| name.clone()) {
             self.successors.remove(&name);
@@ -739,6 +741,7 @@ impl BotMaster {
                 // Nobody knows these any more; a drain must not wait for them.
                 builds: Vec::new(),
                 workers: BTreeMap::new(),
+                pauses: BTreeMap::new(),
                 max_builds: None,
                 expected: None,
                 broken: Some(reason.clone()),
@@ -765,6 +768,25 @@ impl Handler<Drain> for BotMaster {
         for entry in self.builders.values() {
             entry.door.tell(BuilderMail::Event(Event::Drain));
         }
+    }
+}
+
+/// Gives workers with builds a longer lease, because the master stops. Answered,
+/// once they know of it, with how many got it.
+#[derive(actix::Message)]
+#[rtype(result = "usize")]
+pub struct GrantLeases(pub std::time::Duration);
+
+impl Handler<GrantLeases> for BotMaster {
+    type Result = ResponseFuture<usize>;
+    fn handle(&mut self, message: GrantLeases, _: &mut Context<Self>) -> Self::Result {
+        let workers = self.workers.values().map(|entry| &entry.addr);
+        let asked: Vec<_> =
+            workers.chain(self.retired.values()).map(|to| to.send(GrantLease(message.0))).collect();
+        Box::pin(async move {
+            let answers = futures_util::future::join_all(asked).await;
+            answers.into_iter().filter(|granted| matches!(granted, Ok(true))).count()
+        })
     }
 }
 

@@ -390,6 +390,7 @@ impl Handler<Settle> for BotMaster {
                 *builder = entry.config.clone();
             }
         }
+        self.world.board.show_retention(settings.retention.clone());
         self.settings = settings;
         self.configure_workers(renewed);
         crash_point("reconfig.swapped");

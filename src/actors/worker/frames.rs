@@ -104,6 +104,7 @@ impl Worker {
                 }
                 if let (Some(link), Some(incarnation)) =
                     (self.link(session), self.core.incarnation())
+                    && self.granted != Some(session)
                 {
                     let beat = Beat { worker: self.id, incarnation, session, seq };
                     let link = link.clone();
@@ -139,7 +140,13 @@ impl Worker {
                 }
             }
             WorkerFrame::CommandFinished {
-                build, command, outcome, log_end, properties, ..
+                build,
+                command,
+                outcome,
+                log_end,
+                log_digest,
+                properties,
+                ..
             } => {
                 if self.owned(session, build)
                     && let Some(door) = self.builds.get(&build)
@@ -149,6 +156,7 @@ impl Worker {
                         command,
                         outcome,
                         log_end,
+                        log_digest,
                         properties,
                     });
                 }
@@ -160,12 +168,15 @@ impl Worker {
             }
             WorkerFrame::Error(error) => {
                 tracing::warn!(worker.name = %self.name, code = %error.code, message = %error.message, "the worker complains");
+                if let Some(link) = self.link(session) {
+                    link.complained();
+                }
             }
             WorkerFrame::Attach(again) => self.attached_again(session, &again.name),
             // Text that nobody waits for; the rest never comes here.
             WorkerFrame::Log(data) => {
                 if self.owned(session, data.build) {
-                    self.world.ignored("log text that nobody waits for");
+                    self.unexpected_text(session, &data.command);
                 }
             }
         }
@@ -182,6 +193,17 @@ impl Worker {
         if let Some(incarnation) = self.core.incarnation() {
             self.send_attached(session, incarnation);
         }
+    }
+
+    /// Text of a command that writes no log: late when the command has ended, a
+    /// breach when there never was one (fault row FL11).
+    fn unexpected_text(&self, session: SessionId, command: &CommandId) {
+        let ended = self.link(session).is_none_or(|link| link.logs().has_ended(command));
+        if ended {
+            return self.world.ignored("log text that nobody waits for");
+        }
+        let message = format!("command {command} was not given over this connection");
+        self.breach(session, "text of a log that was never opened", message);
     }
 
     /// It meddles with what is not its own: told, counted, dropped (I16).

@@ -151,7 +151,7 @@ fn complain(link: &WorkerLink, code: &str, message: &str) {
 
 /// Where this text goes, if its command may write there.
 fn route_of(data: &LogData, link: &WorkerLink) -> Option<LogId> {
-    let route = link.logs().find(&data.command)?;
+    let route = link.logs().find(&data.command, link.last_heard())?;
     (route.build == data.build && route.name == data.log).then_some(route.log)
 }
 

@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::eta;
 use super::http::{Client, ClientError, element};
 use super::show::{Table, ago, now, number, printable, result, span, text, took};
-use super::{FINE, Output};
+use super::{FINE, Output, standing};
 
 /// The API's path of a build that people write as `BUILDER/NUMBER` or by id.
 ///
@@ -104,6 +104,11 @@ pub fn builders(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientEr
         ]);
     }
     finished(output, &table, "No builder is configured.")?;
+    if let Some(full) = board.pointer("/store/full").and_then(Value::as_str)
+        && !output.json
+    {
+        output.line(&printable(full))?;
+    }
     broken.iter().try_for_each(|line| output.line(line))?;
     Ok(FINE)
 }
@@ -153,6 +158,12 @@ pub fn workers(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientErr
             let way = if skew > 0 { "ahead" } else { "behind" };
             state.push(format!("clock {} {way}", span(skew.abs() / 1000)));
         }
+        let mut reasons = standing::left_alone(&board, &name);
+        if let Some((words, reason)) = standing::set_aside(view) {
+            state.push(words);
+            reasons.insert(0, format!("{reason}; botmaster unpause {name} ends that"));
+        }
+        reasons.extend(Some(text(row, "pause_reason")).filter(|reason| !reason.is_empty()));
         let slots = view.map_or_else(
             || "-".into(),
             |view| format!("{} of {}", text(view, "used"), text(view, "max_builds")),
@@ -164,7 +175,7 @@ pub fn workers(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientErr
             slots,
             text(&info, "version"),
             view.map(|view| text(view, "address")).unwrap_or_default(),
-            text(row, "pause_reason"),
+            reasons.join("; "),
         ]);
     }
     finished(output, &table, "No worker is configured.")?;
@@ -265,22 +276,27 @@ pub fn builds(
     let builders = names(client, "builders", "builderid")?;
     let workers = names(client, "workers", "workerid")?;
     let times = eta::of_builds(client, &rows)?;
+    let runs = rows.iter().any(|row| number(row, "complete_at").is_none());
+    let board = if runs { client.get("botmaster/board")? } else { Value::Null };
     let mut table =
         Table::new(&["BUILD", "RESULT", "STARTED", "TOOK", "EXPECTED", "WORKER", "WHAT"]);
     for row in &rows {
-        let time = number(row, "buildid").and_then(|id| times.get(&id));
+        let id = number(row, "buildid");
+        let time = id.and_then(|id| times.get(&id));
         if output.json {
-            output.value(&joined(row, "eta", time))?;
+            let view = standing::build_on_board(&board, id);
+            output.value(&joined(&joined(row, "eta", time), "board", view))?;
             continue;
         }
+        let away = standing::away(&board, id);
         table.row(vec![
             format!("{}/{}", name_of(&builders, row, "builderid"), text(row, "number")),
-            result(row).into(),
+            if away.is_some() { "waiting".into() } else { result(row).into() },
             ago(number(row, "started_at")),
             took(row),
             eta::standing(time),
             name_of(&workers, row, "workerid"),
-            text(row, "state_string"),
+            away.unwrap_or_else(|| text(row, "state_string")),
         ]);
     }
     finished(output, &table, "There was no build yet.")
@@ -307,10 +323,13 @@ pub fn build(client: &Client, output: &mut Output<'_>, build: &str) -> Result<u8
         requests.iter().filter_map(|row| number(row, "buildrequestid")).collect();
     let time = client.get(&format!("builds/{id}/progress"))?;
     let time = time.get("eta");
+    let runs = number(&row, "complete_at").is_none();
+    let board = if runs { client.get("botmaster/board")? } else { Value::Null };
     if output.json {
         let row = joined(&row, "steps", Some(&json!(steps)));
         let row = joined(&row, "buildrequestids", Some(&json!(requests)));
-        output.value(&joined(&row, "eta", time))?;
+        let view = standing::build_on_board(&board, number(&row, "buildid"));
+        output.value(&joined(&joined(&row, "eta", time), "board", view))?;
         return Ok(FINE);
     }
     let builders = names(client, "builders", "builderid")?;
@@ -319,7 +338,10 @@ pub fn build(client: &Client, output: &mut Output<'_>, build: &str) -> Result<u8
     output.line(&format!("Build    {builder}/{} (id {id})", text(&row, "number")))?;
     output.line(&format!("Result   {} ({})", result(&row), text(&row, "state_string")))?;
     output.line(&format!("Started  {}", ago(number(&row, "started_at"))))?;
-    if number(&row, "complete_at").is_none() {
+    if let Some(away) = standing::away(&board, number(&row, "buildid")) {
+        output.line(&format!("Now      {away}"))?;
+    }
+    if runs {
         let left = Some(eta::standing(time)).filter(|left| left != "-");
         let left = left.map(|left| format!(", {left}"));
         output.line(&format!("Runs     {}{}", took(&row), left.unwrap_or_default()))?;

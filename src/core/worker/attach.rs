@@ -147,6 +147,7 @@ impl WorkerCore {
             return;
         }
         self.link = Link::Inventory { session, incarnation };
+        self.quarantine.attached();
         for older in std::mem::take(&mut self.superseded) {
             fx.push(superseded(older, format!("superseded by incarnation {incarnation}")));
         }

@@ -118,6 +118,12 @@ pub enum Event {
         /// Which.
         build: BuildId,
     },
+    /// A build was lost with this worker and is queued again. Its end is told
+    /// besides.
+    BuildLost {
+        /// Which.
+        build: BuildId,
+    },
     /// The worker ended a build that it was told to abandon.
     Abandoned {
         /// Which.

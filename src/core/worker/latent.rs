@@ -91,14 +91,16 @@ impl WorkerCore {
     pub fn handle_at(&mut self, now: Timestamp, event: Event, fx: &mut Vec<Effect>) {
         self.now = self.now.max(now);
         self.take_in(event, fx);
+        self.end_quarantine(fx);
         self.look_after_instance(fx);
     }
 
-    /// When `DeadlineReached` is due.
+    /// When `DeadlineReached` is due: for a pair that failed, for a latent
+    /// worker's instance, or because the worker was set aside until then.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
         let instance = self.latent.as_ref().and_then(InstanceCore::next_deadline);
-        instance.into_iter().chain(self.failing_deadline()).min()
+        [instance, self.quarantine.until(), self.failing_deadline()].into_iter().flatten().min()
     }
 
     /// The instance knows at once who uses it: that is what its idle timer is
@@ -224,6 +226,7 @@ impl WorkerCore {
             && !matches!(self.link, Link::Up { .. })
             && !self.paused
             && !self.retired
+            && !self.is_set_aside()
             && self.used() < self.config.max_builds as usize
     }
 

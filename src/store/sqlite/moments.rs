@@ -11,9 +11,9 @@ pub(super) struct Moments(Vec<Transaction>);
 
 impl Moments {
     /// One more was carried out.
-    pub(super) fn carried_out(&mut self, transaction: Transaction) {
+    pub(super) fn carried_out(&mut self, transaction: &Transaction) {
         if cfg!(feature = "testing") {
-            self.0.push(transaction);
+            self.0.push(transaction.clone());
         }
     }
 

@@ -111,13 +111,19 @@ impl Place {
     /// A master at these addresses.
     #[track_caller]
     pub fn master_at(&self, http: SocketAddr, listen: SocketAddr) -> Master<'_> {
+        self.master_told(http, listen, &[])
+    }
+
+    /// The same with more arguments.
+    #[track_caller]
+    pub fn master_told(&self, http: SocketAddr, listen: SocketAddr, more: &[&str]) -> Master<'_> {
         let (first, second) = (self.path("data/http.addr"), self.path("data/listen.addr"));
         for old in [&first, &second] {
             // There is none yet at the first start.
             let _ = fs::remove_file(old);
         }
-        let mut process =
-            Process::start(&mut self.master_command(http, listen), &self.path("master.log"));
+        let mut command = self.master_command(http, listen);
+        let mut process = Process::start(command.args(more), &self.path("master.log"));
         let read = |path: &Path| -> Option<SocketAddr> {
             fs::read_to_string(path).ok()?.trim().parse().ok()
         };
