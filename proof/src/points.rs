@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::Fault;
 
 /// Points of the fault matrix whose code does not exist yet: uploads, the
-/// outbox of reporters, schedulers, pollers, leases between several masters,
-/// and the cleanup of the history.
+/// outbox of reporters, schedulers, pollers, leases between several masters.
 pub const LATER: &[&str] = &[
     "upload.temp_written",
     "upload.renamed",
