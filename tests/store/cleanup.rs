@@ -84,14 +84,13 @@ impl Stores {
         let outcomes = write(&self.store, vec![claim]).unwrap();
         let [OpOutcome::Claimed { build, .. }] = outcomes.as_slice() else { panic!() };
         let build = build.id;
-        let start =
-            Op::StartBuild {
-                build,
-                incarnation: Incarnation(1),
-                properties: Arc::default(),
-                grace: std::time::Duration::from_secs(150),
-                at,
-            };
+        let start = Op::StartBuild {
+            build,
+            incarnation: Incarnation(1),
+            properties: Arc::default(),
+            grace: std::time::Duration::from_secs(150),
+            at,
+        };
         let step = Op::StartStep {
             build,
             number: 0,
