@@ -11,6 +11,7 @@ use std::time::{Duration, Instant};
 
 use botmaster::app::{MasterOptions, RunningMaster, start_master};
 use botmaster::settings::{Overrides, load_with, write_new_token_file};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 /// Within this all of them must be attached.
 const LIMIT: Duration = Duration::from_secs(60);
@@ -85,6 +86,9 @@ impl Drop for Load {
 #[test]
 fn fa12_i19_all_workers_reconnect_at_the_same_moment() {
     let count = std::env::var("FA12_WORKERS").map_or(1000, |text| text.parse::<usize>().unwrap());
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    assert!(hard > count as u64 * 4 / 3 + 200, "the limit of open files is {hard}: raise it");
     let folder = tempfile::tempdir().unwrap();
     let mut config = format!(
         "[timers]\nheartbeat = \"{HEARTBEAT_S} s\"\nlease = \"60 s\"\nkill_time = \"1 s\"\ngrace = \"70 s\"\n"

@@ -139,15 +139,21 @@ impl Storm<'_> {
         }
         let keepers = self.keepers();
         let names: Vec<String> = self.yard.workers.keys().cloned().collect();
-        let place = self.draw(names.len() + keepers.len());
+        // There are many helpers: half of these kills are enough for them.
+        if !keepers.is_empty() && self.draw(2) == 0 {
+            let place = self.draw(keepers.len());
+            if let Some(pid) = keepers.get(place) {
+                let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
+                self.keepers += 1;
+            }
+            return;
+        }
+        let place = self.draw(names.len());
         if let Some(name) = names.get(place) {
             if let Some(worker) = self.yard.workers.get_mut(name) {
                 worker.kill();
             }
             self.kills.push(Kill { at, worker: Some(name.clone()) });
-        } else if let Some(pid) = keepers.get(place - names.len()) {
-            let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
-            self.keepers += 1;
         }
     }
 

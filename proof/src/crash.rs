@@ -68,6 +68,7 @@ impl Report {
 struct Parts {
     cloud: bool,
     kill: bool,
+    away: bool,
     freeze: bool,
     reload: bool,
     end: bool,
@@ -79,11 +80,13 @@ impl Parts {
             points.iter().any(|point| prefixes.iter().any(|prefix| point.starts_with(prefix)))
         };
         let several = points.len() > 1;
+        let workers = any(&["worker.", "keeper."]);
         Self {
             cloud: several || any(&["substantiate."]),
-            kill: several
-                || any(&["detach.", "orphan.", "requeue.", "attach.", "worker.", "keeper."]),
-            freeze: several || any(&["attach.after_abandon"]),
+            kill: several || workers || any(&["detach.", "orphan.", "requeue.", "attach."]),
+            away: any(&["worker.result."]),
+            freeze: several
+                || any(&["attach.after_abandon", "worker.before_abandoned", "keeper.lease."]),
             reload: several || any(&["reconfig."]),
             end: any(&["shutdown."]),
         }
@@ -125,6 +128,7 @@ fn config(generation: u32) -> String {
         builder("never", "\"ghost\"", "", &[(1, "0.1")]),
         builder("long", "\"w1\"", "", &[(600, "0.1")]),
         builder("slow", "\"w2\"", "", &[(25, "0.1")]),
+        builder("longer", "\"w2\"", "", &[(150, "0.1")]),
         builder("cloud", "\"cloud\"", "", &[(5, "0.1")]),
     ]
     .join("")
@@ -132,12 +136,12 @@ fn config(generation: u32) -> String {
 
 /// What clients ask of the overseer.
 enum Deed {
-    /// Kill this worker program with -9; it is started again after a moment.
-    Kill(&'static str),
+    /// Kill this worker program with -9; it is started again after so long.
+    Kill(&'static str, Duration),
     /// Stop it with SIGSTOP.
     Freeze(&'static str),
-    /// Let it go on.
-    Thaw(&'static str),
+    /// Let it go on, after so long.
+    Thaw(&'static str, Duration),
     /// Another configuration, and SIGHUP.
     Reload,
 }
@@ -180,6 +184,7 @@ struct Overseer<'y> {
     /// It was asked to end.
     stopping: bool,
     again: Vec<(Instant, &'static str)>,
+    thaws: Vec<(Instant, &'static str)>,
 }
 
 impl Overseer<'_> {
@@ -210,7 +215,12 @@ impl Overseer<'_> {
             }
             self.bring_up()?;
         }
-        let due = |(at, _): &mut (Instant, &str)| *at <= Instant::now();
+        let due = |(at, _): &mut (Instant, &'static str)| *at <= Instant::now();
+        for (_, name) in self.thaws.extract_if(.., due) {
+            if let Some(worker) = self.yard.workers.get(name) {
+                worker.signal(Signal::SIGCONT);
+            }
+        }
         if self.again.extract_if(.., due).count() > 0 || self.again.is_empty() {
             self.yard.restart_ended_workers()?;
         }
@@ -224,14 +234,14 @@ impl Overseer<'_> {
             }
         };
         match deed {
-            Deed::Kill(name) => {
+            Deed::Kill(name, pause) => {
                 if let Some(worker) = self.yard.workers.get_mut(*name) {
                     worker.kill();
                 }
-                self.again.push((Instant::now() + Duration::from_millis(500), name));
+                self.again.push((Instant::now() + *pause, name));
             }
             Deed::Freeze(name) => signal(self.yard, name, Signal::SIGSTOP),
-            Deed::Thaw(name) => signal(self.yard, name, Signal::SIGCONT),
+            Deed::Thaw(name, pause) => self.thaws.push((Instant::now() + *pause, name)),
             Deed::Reload => {
                 self.yard.configure(&config(2))?;
                 if let Some(master) = &self.yard.master {
@@ -275,9 +285,10 @@ fn work(yard: &mut Yard, points: &[String], unreached: &mut Vec<String>) -> Resu
         faults: Vec::new(),
         stopping: false,
         again: Vec::new(),
+        thaws: Vec::new(),
     };
     overseer.bring_up()?;
-    overseer.yard.start_worker("w1", 4, None)?;
+    overseer.yard.start_worker("w1", 4, workers.as_deref())?;
     overseer.yard.start_worker("w2", 2, workers.as_deref())?;
     let (diary, api) = (Diary::default(), overseer.yard.api()?);
     let over = AtomicBool::new(false);
@@ -354,15 +365,27 @@ fn clients(overseer: &mut Overseer<'_>, diary: &Diary, parts: Parts) -> Result<(
     let until = Instant::now() + WORK;
     let left = AtomicUsize::new(0);
     let (deeds, asked): (Sender<Deed>, Receiver<Deed>) = mpsc::channel();
-    type Job = fn(&Client<'_>, &Sender<Deed>);
-    let mut jobs: Vec<Job> = vec![builds, one_that_never_runs, one_that_is_stopped];
-    let optional: [(bool, Job); 4] = [
-        (parts.cloud, one_on_an_instance),
-        (parts.kill, one_whose_worker_dies),
-        (parts.freeze, one_whose_worker_freezes),
-        (parts.reload, one_reload),
-    ];
-    jobs.extend(optional.iter().filter(|(wanted, _)| *wanted).map(|(_, job)| job));
+    type Job = Box<dyn FnOnce(&Client<'_>, &Sender<Deed>) + Send>;
+    let mut jobs: Vec<Job> =
+        vec![Box::new(builds), Box::new(one_that_never_runs), Box::new(one_that_is_stopped)];
+    if parts.cloud {
+        jobs.push(Box::new(one_on_an_instance));
+    }
+    if parts.reload {
+        jobs.push(Box::new(one_reload));
+    }
+    // One after the other: it is the same worker that all of them need.
+    jobs.push(Box::new(move |client, deeds| {
+        if parts.kill {
+            one_whose_worker_dies(client, deeds);
+        }
+        if parts.away {
+            one_that_ends_unseen(client, deeds);
+        }
+        if parts.freeze {
+            one_whose_worker_freezes(client, deeds);
+        }
+    }));
     left.store(jobs.len(), Ordering::SeqCst);
     std::thread::scope(|scope| {
         for job in jobs {
@@ -431,19 +454,29 @@ fn one_on_an_instance(client: &Client<'_>, _: &Sender<Deed>) {
 fn one_whose_worker_dies(client: &Client<'_>, deeds: &Sender<Deed>) {
     if let Some(request) = client.submit("slow", "slow", Wish::Built) {
         client.running(request);
-        let _ = deeds.send(Deed::Kill("w2"));
+        let _ = deeds.send(Deed::Kill("w2", Duration::from_millis(500)));
+        client.ended(request);
+    }
+}
+
+/// The build comes to its end while its worker program is away.
+fn one_that_ends_unseen(client: &Client<'_>, deeds: &Sender<Deed>) {
+    if let Some(request) = client.submit("slow", "unseen", Wish::Built) {
+        client.running(request);
+        let _ = deeds.send(Deed::Kill("w2", Duration::from_secs(3)));
         client.ended(request);
     }
 }
 
 fn one_whose_worker_freezes(client: &Client<'_>, deeds: &Sender<Deed>) {
-    if let Some(request) = client.submit("slow", "frozen", Wish::Stopped) {
+    if let Some(request) = client.submit("longer", "frozen", Wish::Stopped) {
         client.running(request);
         let _ = deeds.send(Deed::Freeze("w2"));
         let connected = |api: &Api| api.board()?["workers"]["w2"]["connected"].as_bool();
         client.wait(|api| connected(api).filter(|there| !there));
         client.stop_until_ended(request);
-        let _ = deeds.send(Deed::Thaw("w2"));
+        // Its lease is over by then.
+        let _ = deeds.send(Deed::Thaw("w2", Duration::from_secs(3)));
         client.wait(|api| connected(api).filter(|there| *there));
     }
 }
@@ -544,8 +577,18 @@ pub fn eventually(look: impl FnMut() -> Option<()>) -> bool {
 /// once.
 #[must_use]
 pub fn alone(points: &std::collections::BTreeSet<String>) -> Vec<Vec<String>> {
-    const ONCE: [&str; 5] =
-        ["migrate.", "reconfig.", "shutdown.", "substantiate.", "attach.after_abandon_sent"];
+    const ONCE: [&str; 10] = [
+        "migrate.",
+        "reconfig.",
+        "shutdown.",
+        "substantiate.",
+        "attach.after_abandon_sent",
+        "keeper.lease.",
+        "keeper.before_sweep",
+        "worker.before_abandoned",
+        "worker.before_kill",
+        "worker.result.",
+    ];
     const TWICE: [&str; 5] = ["cancel.", "detach.", "merge.", "orphan.", "requeue."];
     let is = |name: &str, prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix));
     let again = points.iter().filter(|name| !is(name, &ONCE)).map(|name| {

@@ -109,6 +109,7 @@ pub struct Yard {
     /// The worker programs by their names.
     pub workers: BTreeMap<String, Process>,
     slots: BTreeMap<String, u32>,
+    armed: BTreeMap<String, String>,
     watch: Option<Child>,
 }
 
@@ -130,6 +131,7 @@ impl Yard {
             at: None,
             workers: BTreeMap::new(),
             slots: BTreeMap::new(),
+            armed: BTreeMap::new(),
             watch: None,
         };
         for folder in ["runs", "notes"] {
@@ -308,6 +310,7 @@ impl Yard {
             .arg(self.path(&format!("workers/{name}")));
         if let Some(armed) = armed {
             command.env(CRASH, armed);
+            self.armed.insert(name.to_owned(), armed.to_owned());
         }
         let log = self.path(&format!("worker-{name}.log"));
         self.workers.insert(name.to_owned(), Process::start(&mut command, &log)?);
@@ -321,7 +324,8 @@ impl Yard {
         &self.slots
     }
 
-    /// Starts those worker programs again that have ended.
+    /// Starts those worker programs again that have ended, with what was armed
+    /// in them: nobody dies twice at a point.
     ///
     /// # Errors
     /// When one cannot be started.
@@ -333,7 +337,8 @@ impl Yard {
             .collect();
         for name in ended {
             let slots = self.slots.get(&name).copied().unwrap_or(1);
-            self.start_worker(&name, slots, None)?;
+            let armed = self.armed.get(&name).cloned();
+            self.start_worker(&name, slots, armed.as_deref())?;
         }
         Ok(())
     }

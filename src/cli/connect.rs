@@ -4,9 +4,10 @@ use std::path::Path;
 
 use super::exit;
 use super::tell::complain;
-use super::worker::{KeepArgs, WorkerArgs};
+use super::worker::WorkerArgs;
 use crate::app::{self, MasterOptions};
 use crate::telemetry::{self, LogFormat};
+use crate::worker::keeper::KeeperOptions;
 use crate::worker::{self, WorkerError};
 
 /// Runs a master until SIGTERM or Ctrl-C. Answers the exit code.
@@ -54,8 +55,8 @@ pub(super) fn run_worker(args: WorkerArgs) -> u8 {
 }
 
 /// Keeps one build for a worker program. Answers the exit code.
-pub(super) fn run_keeper(args: KeepArgs) -> u8 {
-    match worker::keeper::keep(args.into()) {
+pub(super) fn run_keeper(options: KeeperOptions) -> u8 {
+    match worker::keeper::keep(options) {
         Ok(()) => exit::OK,
         Err(text) => {
             complain(format_args!("botmaster: the keeper of a build: {text}"));

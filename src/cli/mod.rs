@@ -32,7 +32,7 @@ use tell::complain;
 pub use console::{Console, WatchError, watch_build};
 pub use local_worker::{LocalWorker, StopStage, WorkerNews, supervise};
 pub use screen::{LiveScreen, PlainScreen, Progress, Screen};
-pub use worker::{KeepArgs, WorkerArgs};
+pub use worker::WorkerArgs;
 
 /// Name of the file in the data folder that holds the chosen HTTP address.
 pub const HTTP_ADDRESS_FILE: &str = "http.addr";
@@ -116,9 +116,6 @@ enum Command {
     /// Run a worker
     #[command(after_help = WORKER_HELP)]
     Worker(WorkerArgs),
-    /// Run the commands of one build for a worker
-    #[command(name = "keep-command", hide = true)]
-    KeepCommand(KeepArgs),
     /// Write a configuration, a worker token and systemd units to start from
     Init(init::InitArgs),
     /// Say everything that is wrong with a configuration
@@ -200,13 +197,15 @@ impl Common {
 /// usage ends the program here, with 2 and a text.
 #[must_use]
 pub fn main() -> u8 {
+    if let Some(options) = worker::keeper_options() {
+        return connect::run_keeper(options);
+    }
     let cli = Cli::parse();
     let common = cli.common;
     match cli.command {
         Command::Up(args) => up::run(&common, &args),
         Command::Master(args) => run_master(&common, &args),
         Command::Worker(args) => connect::run_worker(args),
-        Command::KeepCommand(args) => connect::run_keeper(args),
         Command::Init(args) => init::run(&args),
         Command::Check(args) => check::run(&common, &args),
         Command::Token(args) => token::run(&common, &args),

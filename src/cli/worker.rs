@@ -79,22 +79,19 @@ impl From<WorkerArgs> for WorkerOptions {
     }
 }
 
-/// Arguments of `keep-command`, which only a worker program gives.
-#[derive(Clone, Debug, Args)]
-pub struct KeepArgs {
-    /// The worker's folder.
-    #[arg(long, value_name = "DIR")]
-    pub root: PathBuf,
-    /// What the worker's processes are marked with.
-    #[arg(long, value_name = "MARK")]
-    pub mark: String,
-    /// Which build.
-    #[arg(long, value_name = "BUILD")]
-    pub build: u64,
-}
+/// The first argument of a build's keeper, which only a worker program starts.
+const KEEP_COMMAND: &str = "keep-command";
 
-impl From<KeepArgs> for KeeperOptions {
-    fn from(args: KeepArgs) -> Self {
-        Self { root: args.root, mark: args.mark, build: BuildId(args.build) }
+/// What a keeper is told, when the program was started as one: `keep-command`, the
+/// worker's folder, the mark, the build. A build waits for it, so this is looked at
+/// before all that people may type.
+pub(super) fn keeper_options() -> Option<KeeperOptions> {
+    let mut args = std::env::args_os().skip(1);
+    if args.next()? != KEEP_COMMAND {
+        return None;
     }
+    let root = args.next()?.into();
+    let mark = args.next()?.into_string().ok()?;
+    let build = BuildId(args.next()?.to_str()?.parse().ok()?);
+    Some(KeeperOptions { root, mark, build })
 }

@@ -181,9 +181,8 @@ impl Keepers {
         command
             .arg0("botmaster")
             .arg("keep-command")
-            .arg("--root")
             .arg(&self.dir)
-            .args(["--mark", &self.mark, "--build", &build.to_string()])
+            .args([&self.mark, &build.to_string()])
             .current_dir(&folder)
             .env(MARK, format!("{build}@{}", self.mark))
             .stdin(Stdio::from(OwnedFd::from(listener)))

@@ -197,7 +197,7 @@ fn fa04_those_that_wait_to_be_told_are_told_when_there_is_no_number() {
             Event::AttachRefused { session: second, error: "the disk is full".into() }
         });
         let told: Vec<_> = rejections(&effects).iter().map(|(session, ..)| *session).collect();
-        assert_eq!(told.contains(&first.0), true, "{effects:?}");
+        assert!(told.contains(&first.0), "{effects:?}");
         assert_eq!(desk.core.session(), None);
     }
 }

@@ -688,7 +688,8 @@ fn fb07_fb08_a_worker_that_refused_is_shown_with_the_reason_until_it_is_tried_ag
 
 #[test]
 fn planted_faults_of_leases_are_found() {
-    let faults: [(&'static str, fn()); 6] = [
+    let faults: [(&'static str, fn()); 7] = [
+        ("fm03_grant_forgotten", a_grant_counts_from_when_it_was_given),
         ("fr16_no_second_timer", a_step_that_is_long_over_is_interrupted),
         ("fr18_retries_without_end", losses_come_to_an_end),
         ("fr18_same_worker_again", another_worker_comes_first),
@@ -699,6 +700,13 @@ fn planted_faults_of_leases_are_found() {
     for (fault, story) in faults {
         kit::bites(fault, story);
     }
+}
+
+fn a_grant_counts_from_when_it_was_given() {
+    use botmaster::core::lease::{BootTime, Grant};
+    let at = |seconds: u32| BootTime { boot: "here".into(), at: seconds * SECOND };
+    let grant = Grant { lease: 100 * SECOND, given: at(50) };
+    assert_eq!(grant.rest(&at(60), 10 * SECOND), 110 * SECOND);
 }
 
 fn a_build_waits_for_the_grace() {

@@ -18,7 +18,7 @@ use tokio::time::timeout;
 use crate::house::{House, builder, story_within, timers};
 use crate::inputs::{golden, mutated};
 use crate::robot::{Robot, Say};
-use crate::run::{Features, INPUT_LIMIT, Watch, busy, corpus, keep, memory, seed, span};
+use crate::run::{Features, INPUT_LIMIT, Watch, busy, corpus, keep, keep_best, memory, seed, span};
 
 const TARGET: &str = "connection";
 /// Workers that are mad in turn: what one has spoiled for itself, such as its
@@ -307,6 +307,7 @@ async fn fuzz() {
     println!("ignored: {:?}", yard.house.board.all().ignored);
     assert!(after < before + GROWTH, "{before} MiB before, {after} MiB after");
     assert!(played > 50, "hardly anything was played");
+    keep_best(TARGET, &pool);
     yard.close().await;
 }
 

@@ -66,6 +66,19 @@ pub fn keep(target: &str, input: &[u8]) -> String {
     format!("tests/fuzz/corpus/{target}/{name}")
 }
 
+/// With `FUZZ_KEEP=N` keeps the N shortest inputs that showed something new, so
+/// that later runs begin where this one ended.
+pub fn keep_best(target: &str, pool: &[Vec<u8>]) {
+    let Ok(count) = std::env::var("FUZZ_KEEP") else { return };
+    let mut shortest: Vec<&Vec<u8>> = pool.iter().collect();
+    shortest.sort_by_key(|input| input.len());
+    fs::create_dir_all(folder(target)).unwrap();
+    for input in shortest.into_iter().take(count.parse().expect("FUZZ_KEEP: a number")) {
+        fs::write(folder(target).join(format!("new-{:08x}", crc32fast::hash(input))), input)
+            .unwrap();
+    }
+}
+
 /// Processor time of this thread so far.
 pub fn busy() -> Duration {
     clock_gettime(ClockId::CLOCK_THREAD_CPUTIME_ID).map(Duration::from).unwrap()
@@ -167,4 +180,5 @@ pub fn run(
         memory()
     );
     assert!(played > 100, "hardly anything was played");
+    keep_best(target, &pool);
 }

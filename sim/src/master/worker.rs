@@ -491,8 +491,7 @@ impl Worker {
             Msg::GrantLease(lease) => self.grant(lease),
             Msg::GrantWritten { session, lease, stored } => {
                 let current = self.core.session() == Some(session);
-                let told = stored || planted::is("fm03_told_before_stored");
-                if current && told && self.links.contains_key(&session) {
+                if current && stored && self.links.contains_key(&session) {
                     self.bus.frame(session, MasterFrame::Lease { lease_s: lease.as_secs() });
                     self.bus.close(session, "the master stops");
                 }

@@ -667,11 +667,13 @@ impl Handler<ChildDown> for BotMaster {
             return;
         }
         let child = down.child;
-        if self.heartbeats.as_ref().is_some_and(|(number, _)| *number == child) {
-            // Every lease would run out: the process ends instead, and a new
-            // one goes on.
-            panic!("the heartbeats' actor gave up: {}", down.reason);
-        }
+        // Every lease would run out: the process ends instead, and a new one
+        // goes on.
+        assert!(
+            self.heartbeats.as_ref().is_none_or(|(number, _)| *number != child),
+            "the heartbeats' actor gave up: {}",
+            down.reason
+        );
         let successor = self.successors.iter().find(|(_, (number, _))| *number == child);
         if let Some(name) = successor.map(|(name, _)| name.clone()) {
             self.successors.remove(&name);

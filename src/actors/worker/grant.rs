@@ -9,7 +9,6 @@ use tokio::sync::oneshot;
 use super::Worker;
 use crate::core::ids::*;
 use crate::core::lease::Grant;
-use crate::core::planted;
 use crate::messages::GrantLease;
 use crate::protocol::json_v1::MasterFrame;
 use crate::store::{Op, Transaction};
@@ -58,7 +57,7 @@ impl Handler<GrantWritten> for Worker {
     fn handle(&mut self, written: GrantWritten, _: &mut Context<Self>) {
         let GrantWritten { session, lease, stored, done } = written;
         let link = self.link(session).filter(|_| self.core.session() == Some(session)).cloned();
-        let Some(link) = link.filter(|_| stored || planted::is("fm03_told_before_stored")) else {
+        let Some(link) = link.filter(|_| stored) else {
             let _ = done.send(false);
             return;
         };

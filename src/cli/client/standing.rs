@@ -11,7 +11,7 @@ fn seconds(value: &Value, field: &str) -> Option<i64> {
 
 /// The board's entry of a build, whoever its builder is.
 #[must_use]
-pub fn build_on_board<'a>(board: &'a Value, id: Option<i64>) -> Option<&'a Value> {
+pub fn build_on_board(board: &Value, id: Option<i64>) -> Option<&Value> {
     let builders = board.get("builders").and_then(Value::as_object)?;
     builders
         .values()

@@ -165,6 +165,11 @@ impl Agent {
                 }
             }
             Link::Attached(attached) => {
+                // The master goes by what the last heartbeat said.
+                let living = self.journal.builds.values().any(|entry| !entry.lost);
+                if living && attached.rate > attached.beat {
+                    attached.next_beat = now;
+                }
                 if now >= attached.silent_at() {
                     self.hang_up(now, "nothing was heard from the master", effects);
                 } else if now >= attached.next_beat {
@@ -311,7 +316,9 @@ impl Agent {
     /// and the first one goes out at once, whatever becomes of the start.
     fn start_comes(&mut self, now: Timestamp) {
         if let Link::Attached(attached) = &mut self.link {
-            attached.next_beat = now;
+            if attached.rate > attached.beat {
+                attached.next_beat = now;
+            }
             if let Some(sent) = attached.ponged {
                 self.lease.confirm(sent);
             }
