@@ -1,7 +1,6 @@
 //! Chaos: a real master and real workers under load, of which one is killed
 //! with -9 every second; then calm, and the judgement.
 
-use std::collections::BTreeSet;
 use std::path::Path;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
@@ -137,7 +136,7 @@ impl Storm<'_> {
             self.kills.push(Kill { at, worker: None });
             return;
         }
-        let keepers = self.keepers();
+        let keepers = self.yard.keepers();
         let names: Vec<String> = self.yard.workers.keys().cloned().collect();
         // There are many helpers: half of these kills are enough for them.
         if !keepers.is_empty() && self.draw(2) == 0 {
@@ -155,20 +154,6 @@ impl Storm<'_> {
             }
             self.kills.push(Kill { at, worker: Some(name.clone()) });
         }
-    }
-
-    /// Processes of the program that are neither the master nor a worker
-    /// program that was started here: a worker program's helpers.
-    fn keepers(&self) -> Vec<i32> {
-        let known: BTreeSet<i32> = self
-            .yard
-            .workers
-            .values()
-            .chain(&self.yard.master)
-            .map(|process| process.pid().as_raw())
-            .collect();
-        let all = self.yard.processes().into_iter().map(|(pid, _)| pid);
-        all.filter(|pid| !known.contains(pid) && self.yard.is_program(*pid)).collect()
     }
 
     /// Starts again whoever has ended.

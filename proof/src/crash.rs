@@ -7,7 +7,8 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use botmaster::core::rng::Rng;
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::api::Api;
 use crate::clients::{Client, Diary, Wish};
@@ -68,6 +69,7 @@ impl Report {
 struct Parts {
     cloud: bool,
     kill: bool,
+    lose: bool,
     away: bool,
     freeze: bool,
     reload: bool,
@@ -83,7 +85,8 @@ impl Parts {
         let workers = any(&["worker.", "keeper."]);
         Self {
             cloud: several || any(&["substantiate."]),
-            kill: several || workers || any(&["detach.", "orphan.", "requeue.", "attach."]),
+            kill: several || workers || any(&["detach.", "orphan.", "attach."]),
+            lose: several || any(&["requeue."]),
             away: any(&["worker.result."]),
             freeze: several
                 || any(&["attach.after_abandon", "worker.before_abandoned", "keeper.lease."]),
@@ -138,6 +141,8 @@ fn config(generation: u32) -> String {
 enum Deed {
     /// Kill this worker program with -9; it is started again after so long.
     Kill(&'static str, Duration),
+    /// Kill with -9 whoever keeps a build for a worker program.
+    KillKeepers,
     /// Stop it with SIGSTOP.
     Freeze(&'static str),
     /// Let it go on, after so long.
@@ -240,6 +245,9 @@ impl Overseer<'_> {
                 }
                 self.again.push((Instant::now() + *pause, name));
             }
+            Deed::KillKeepers => self.yard.keepers().into_iter().for_each(|pid| {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }),
             Deed::Freeze(name) => signal(self.yard, name, Signal::SIGSTOP),
             Deed::Thaw(name, pause) => self.thaws.push((Instant::now() + *pause, name)),
             Deed::Reload => {
@@ -300,7 +308,7 @@ fn work(yard: &mut Yard, points: &[String], unreached: &mut Vec<String>) -> Resu
         overseer.yard.master = None;
         let mut verdict = verdict?;
         // Where only masters die, nothing that runs is thrown away.
-        let only_masters = !parts.kill && !parts.freeze && workers.is_none();
+        let only_masters = !parts.kill && !parts.lose && !parts.freeze && workers.is_none();
         if only_masters && verdict.rebuilt > 0 {
             verdict.violations.push(format!("FM01: {} builds were not adopted", verdict.rebuilt));
         }
@@ -379,6 +387,9 @@ fn clients(overseer: &mut Overseer<'_>, diary: &Diary, parts: Parts) -> Result<(
         if parts.kill {
             one_whose_worker_dies(client, deeds);
         }
+        if parts.lose {
+            one_that_is_lost(client, deeds);
+        }
         if parts.away {
             one_that_ends_unseen(client, deeds);
         }
@@ -455,6 +466,15 @@ fn one_whose_worker_dies(client: &Client<'_>, deeds: &Sender<Deed>) {
     if let Some(request) = client.submit("slow", "slow", Wish::Built) {
         client.running(request);
         let _ = deeds.send(Deed::Kill("w2", Duration::from_millis(500)));
+        client.ended(request);
+    }
+}
+
+/// Nothing of the build is left at its worker.
+fn one_that_is_lost(client: &Client<'_>, deeds: &Sender<Deed>) {
+    if let Some(request) = client.submit("slow", "lost", Wish::Built) {
+        client.running(request);
+        let _ = deeds.send(Deed::KillKeepers);
         client.ended(request);
     }
 }

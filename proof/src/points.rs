@@ -8,8 +8,7 @@ use std::path::{Path, PathBuf};
 use crate::Fault;
 
 /// Points of the fault matrix whose code does not exist yet: uploads, the
-/// outbox of reporters, schedulers, pollers, leases between several masters,
-/// and the cleanup of the history.
+/// outbox of reporters, schedulers, pollers, leases between several masters.
 pub const LATER: &[&str] = &[
     "upload.temp_written",
     "upload.renamed",
@@ -22,8 +21,17 @@ pub const LATER: &[&str] = &[
     "poll.after_position",
     "lease.renewed",
     "lease.lost",
-    "cleanup.batch",
 ];
+
+/// Points that the work does not reach yet: a backup, a restore and the cleanup
+/// of the history are no part of it. `--point` tries them all the same.
+pub const NOT_IN_THE_WORK: &[&str] = &["backup.", "restore.", "cleanup."];
+
+/// Whether the work reaches this point.
+#[must_use]
+pub fn is_in_the_work(point: &str) -> bool {
+    !NOT_IN_THE_WORK.iter().any(|prefix| point.starts_with(prefix))
+}
 
 /// Whose process dies at a point.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -94,7 +102,7 @@ pub fn in_matrix() -> Result<BTreeSet<String>, Fault> {
         let plain = |part: &&str| {
             !part.is_empty() && part.bytes().all(|b| b.is_ascii_lowercase() || b == b'_')
         };
-        parts.len() == 2 && parts.iter().all(|part| plain(part))
+        parts.len() == 2 && parts.iter().all(plain)
     };
     Ok(section.split('`').skip(1).step_by(2).filter(is_name).map(str::to_owned).collect())
 }
@@ -111,8 +119,10 @@ mod tests {
         let later: BTreeSet<String> = LATER.iter().map(|name| (*name).to_owned()).collect();
         let missing: Vec<_> = matrix.difference(&code).collect();
         assert_eq!(missing, later.iter().collect::<Vec<_>>(), "neither in src/ nor later");
-        let unknown: Vec<_> =
-            code.difference(&matrix).filter(|name| whose(name) == Whose::Master).collect();
+        let unknown: Vec<_> = code
+            .difference(&matrix)
+            .filter(|name| whose(name) == Whose::Master && is_in_the_work(name))
+            .collect();
         assert!(unknown.is_empty(), "in src/ and not in docs/fault-matrix.md: {unknown:?}");
     }
 

@@ -1,7 +1,7 @@
 //! A folder with a configuration, its data, and every process that runs on it.
 //! All of them end with the yard, by their ids, whatever happened.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fs;
 use std::net::SocketAddr;
 use std::os::unix::process::{CommandExt, ExitStatusExt};
@@ -391,6 +391,16 @@ impl Yard {
         })
         .filter(|(_, line)| !line.is_empty())
         .collect()
+    }
+
+    /// Processes of the program that are neither the master nor a worker
+    /// program that was started here: those that keep builds for one.
+    #[must_use]
+    pub fn keepers(&self) -> Vec<i32> {
+        let own = self.workers.values().chain(&self.master);
+        let known: BTreeSet<i32> = own.map(|process| process.pid().as_raw()).collect();
+        let all = self.processes().into_iter().map(|(pid, _)| pid);
+        all.filter(|pid| !known.contains(pid) && self.is_program(*pid)).collect()
     }
 
     /// Whether this process runs the program.

@@ -374,15 +374,15 @@ impl Machine {
 
     /// Builds' keepers end what has no lease any more, whatever the program does.
     fn end_for_lease(&mut self, now: Timestamp) {
-        if planted::is("lease_not_kept") {
-            return;
-        }
         let over = |build| self.disk.lease_of(build).is_some_and(|until| now >= until);
         let processes = self.processes.iter_mut();
         let mut keys = Vec::new();
         for (key, process) in processes.filter(|((build, _), one)| !one.lease_out && over(*build)) {
             process.lease_out = true;
             keys.push(key.clone());
+        }
+        if planted::is("lease_not_kept") {
+            return;
         }
         for key in keys {
             self.kill(now, key, self.kill_time, LEASE.to_owned());

@@ -64,8 +64,6 @@ pub struct Worker {
     successor: Option<Arc<WorkerHandle>>,
     alarm: Alarm,
     latent: latent::LatentParts,
-    /// The connection that has a longer lease because the master stops.
-    granted: Option<SessionId>,
 }
 
 /// A connection, and what it told of itself.
@@ -125,7 +123,6 @@ impl Worker {
             successor: None,
             alarm: Alarm::default(),
             latent: latent::LatentParts::default(),
-            granted: None,
         }
     }
 

@@ -110,6 +110,7 @@ struct Shared {
     begun: AtomicU64,
     held: AtomicBool,
     complaints: AtomicU64,
+    unconfirming: AtomicBool,
     logs: LogRoutes,
 }
 
@@ -142,6 +143,7 @@ impl WorkerLink {
             begun: AtomicU64::new(0),
             held: AtomicBool::new(false),
             complaints: AtomicU64::new(0),
+            unconfirming: AtomicBool::new(false),
             logs: LogRoutes::default(),
         };
         (Self { session, shared: Arc::new(shared) }, lines)
@@ -150,6 +152,10 @@ impl WorkerLink {
     /// Sends a frame. A worker that does not read is dropped. False when the
     /// connection is closed.
     pub fn send(&self, frame: &MasterFrame) -> bool {
+        let heartbeat = matches!(frame, MasterFrame::Heartbeat { .. });
+        if heartbeat && self.shared.unconfirming.load(Ordering::Relaxed) {
+            return true;
+        }
         let line = encode(frame);
         let bytes = line.len();
         let before = self.shared.queued.fetch_add(bytes, Ordering::Relaxed);
@@ -171,6 +177,12 @@ impl WorkerLink {
     /// So many bytes were written: they wait no more.
     pub fn written(&self, bytes: usize) {
         self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// No heartbeat is confirmed from now on, whoever wants to: the worker's
+    /// lease is counted from here.
+    pub fn confirm_no_more(&self) {
+        self.shared.unconfirming.store(true, Ordering::Relaxed);
     }
 
     /// Drops the connection, with the reason for the log.

@@ -268,6 +268,7 @@ impl Keepers {
         let kill_ms = u64::try_from(kill_time.as_millis()).unwrap_or(u64::MAX);
         let until = entry.lease.map(|until| until.0);
         entry.order(ToKeeper::Lease { until });
+        let work = Box::new(work);
         entry.order(ToKeeper::Run { n, command, folder, work, allowed, kill_ms });
         Ok(())
     }

@@ -30,8 +30,8 @@ const SCHEMA: [&str; 7] = [
     include_str!("../../migrations/sqlite/0003_expectations.sql"),
     include_str!("../../migrations/sqlite/0004_notes.sql"),
     include_str!("../../migrations/sqlite/0005_stop.sql"),
-    include_str!("../../migrations/sqlite/0007_leases.sql"),
-    include_str!("../../migrations/sqlite/0008_housekeeping.sql"),
+    include_str!("../../migrations/sqlite/0006_leases.sql"),
+    include_str!("../../migrations/sqlite/0007_housekeeping.sql"),
 ];
 
 const ROWS: &str = r#"

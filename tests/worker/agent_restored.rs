@@ -194,7 +194,7 @@ fn three_leases() -> Desk {
 #[test]
 fn fr13_each_build_ends_with_its_own_lease() {
     let mut desk = three_leases();
-    let effects = desk.pass(Duration::from_secs(u64::from(HEARTBEAT_S) + 1), true);
+    let effects = desk.pass(Duration::from_secs(HEARTBEAT_S + 1), true);
     // Every confirmed heartbeat renews all of them, also with their keepers.
     let sent_at = desk.now - SECOND;
     let expected =

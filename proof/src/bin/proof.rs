@@ -77,12 +77,14 @@ fn crash_points(arguments: &[String]) -> Result<bool, Fault> {
         println!("{}", json!({ "summary": "crash-points", "ok": true, "points": known.len() }));
         return Ok(true);
     }
+    let in_work = known.iter().filter(|name| points::is_in_the_work(name));
+    let reached: std::collections::BTreeSet<String> = in_work.cloned().collect();
     let groups: Vec<Vec<String>> = if !wanted.is_empty() {
         wanted
     } else if random > 0 {
-        crash::random_pairs(&known, random, seed)
+        crash::random_pairs(&reached, random, seed)
     } else {
-        crash::alone(&known)
+        crash::alone(&reached)
     };
     let begun = std::time::Instant::now();
     let told = |report: &crash::Report| {

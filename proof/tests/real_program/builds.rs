@@ -29,7 +29,7 @@ fn fb01_a_request_chosen_and_not_claimed_waits_as_if_nothing_had_happened() {
     scene.master(None);
     let row = scene.ended(request);
     assert_eq!((row.result, row.epoch), (Some(BuildResult::Success), Epoch(1)));
-    scene.is_well();
+    scene.judged_well();
 }
 
 #[test]
@@ -53,7 +53,7 @@ fn fb02_a_claim_without_a_start_goes_to_the_head_when_its_worker_attaches() {
     assert_eq!(builds.len(), 1, "the claim is gone, with its build: {builds:?}");
     assert_eq!(builds[0].requests, [(first, Epoch(2))]);
     assert_eq!(builds[0].number, Some(BuildNumber(1)), "it went before the one that waited");
-    scene.is_well();
+    scene.judged_well();
 }
 
 #[test]
@@ -73,7 +73,7 @@ fn fb03_a_start_without_an_answer_is_adopted_when_the_worker_took_it() {
     assert_eq!(build.id, sent.id, "it is the same build");
     assert_eq!(build.requests, sent.requests, "in the same epoch");
     assert_eq!(build.number, Some(BuildNumber(1)), "no number is lost over it");
-    scene.is_well();
+    scene.judged_well();
 }
 
 #[test]
@@ -95,7 +95,7 @@ fn fb03_a_start_without_an_answer_is_queued_again_when_the_worker_has_nothing() 
     let row = scene.ended(request);
     at_once(begun);
     assert_eq!((row.result, row.epoch), (Some(BuildResult::Success), Epoch(2)));
-    scene.is_well();
+    scene.judged_well();
 }
 
 #[test]
@@ -118,7 +118,7 @@ fn fb09_a_build_has_both_its_number_and_its_state_or_neither() {
         // With a number it goes on where it was; without, it gets it now.
         assert_eq!((after.id, after.requests), (build.id, build.requests), "{point}");
         assert_eq!(after.result, Some(BuildResult::Success), "{point}");
-        scene.is_well();
+        scene.judged_well();
     }
 }
 
@@ -142,7 +142,7 @@ fn ff08_a_result_that_the_worker_was_not_told_is_confirmed_when_it_comes_back() 
     worker.signal(Signal::SIGTERM);
     let ended = within(PATIENCE, || worker.ended()).expect("it keeps the build");
     assert_eq!(ended.code(), Some(0));
-    scene.is_well();
+    scene.judged_well();
 }
 
 #[test]
@@ -173,6 +173,6 @@ fn ff09_a_build_ends_with_its_requests_or_none_of_them_does() {
         }
         assert!(has(&scene.held(), id));
         assert_eq!(scene.only_build().result, Some(BuildResult::Success), "{point}");
-        scene.is_well();
+        scene.judged_well();
     }
 }

@@ -51,7 +51,7 @@ fn fx09_an_instance_that_was_wished_for_is_found_by_its_tag_and_used() {
     assert_eq!(scene.ended(request).result, Some(BuildResult::Success));
     let gone = || (instances(&scene).is_empty() && wishes(&scene).is_empty()).then_some(());
     assert!(within(PATIENCE, gone).is_some(), "it idles out as any other");
-    scene.is_well();
+    scene.judged_well();
 }
 
 #[test]
@@ -67,5 +67,5 @@ fn fx09_an_instance_with_our_tag_that_nobody_wished_for_is_destroyed() {
     assert_eq!(scene.ended(request).result, Some(BuildResult::Success), "on another one");
     let gone = || (instances(&scene).is_empty() && wishes(&scene).is_empty()).then_some(());
     assert!(within(PATIENCE, gone).is_some());
-    scene.is_well();
+    scene.judged_well();
 }

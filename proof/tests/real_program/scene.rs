@@ -119,7 +119,7 @@ impl Scene {
 
     /// Judges all of it; nothing may be wrong.
     #[track_caller]
-    pub fn is_well(mut self) {
+    pub fn judged_well(mut self) {
         let verdict = botmaster_proof::verdict::judge(&mut self.yard, &self.diary).unwrap();
         assert_eq!(verdict.violations, Vec::<String>::new());
     }

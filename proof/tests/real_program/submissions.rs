@@ -29,7 +29,7 @@ fn fq01_a_submit_that_was_not_durable_is_no_request() {
     let request = scene.submit("b", "once");
     scene.ended(request);
     assert_eq!(scene.held().requests.len(), 1);
-    scene.is_well();
+    scene.judged_well();
 }
 
 #[test]
@@ -47,5 +47,5 @@ fn fq01_fd05_a_submit_whose_answer_was_lost_is_there_and_its_key_finds_it() {
     scene.ended(request);
     assert_eq!(scene.held().requests.len(), 1);
     assert!(matches!(scene.diary.told()[..], [Told::Submitted { .. }]));
-    scene.is_well();
+    scene.judged_well();
 }

@@ -76,6 +76,6 @@ fn fm11_sigterm_during_a_reload_ends_the_master_with_the_old_or_the_new_one_in_f
         scene.ended(request);
         let after = scene.submit("b", "after");
         scene.ended(after);
-        scene.is_well();
+        scene.judged_well();
     }
 }

@@ -122,7 +122,6 @@ impl Worker {
                 }
                 if let (Some(link), Some(incarnation)) =
                     (self.link(session), self.core.incarnation())
-                    && self.granted != Some(session)
                 {
                     let beat = Beat { worker: self.id, incarnation, session, seq };
                     let link = link.clone();

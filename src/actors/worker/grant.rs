@@ -34,7 +34,9 @@ impl Handler<GrantLease> for Worker {
         };
         // The worker counts from the last heartbeat that is confirmed, the
         // master from here: none may be confirmed after this.
-        self.granted = Some(session);
+        if let Some(link) = self.link(session) {
+            link.confirm_no_more();
+        }
         let grant = Grant { lease: message.0, given: self.world.clock.boot_time() };
         let (done, told) = oneshot::channel();
         let (me, lease) = (ctx.address(), message.0);

@@ -18,8 +18,8 @@ pub(in crate::store) const MIGRATIONS: &[Migration] = &[
     include_str!("../../../migrations/sqlite/0003_expectations.sql"),
     include_str!("../../../migrations/sqlite/0004_notes.sql"),
     include_str!("../../../migrations/sqlite/0005_stop.sql"),
-    include_str!("../../../migrations/sqlite/0007_leases.sql"),
-    include_str!("../../../migrations/sqlite/0008_housekeeping.sql"),
+    include_str!("../../../migrations/sqlite/0006_leases.sql"),
+    include_str!("../../../migrations/sqlite/0007_housekeeping.sql"),
 ];
 
 /// One connection and the changes that its commits made.

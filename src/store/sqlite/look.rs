@@ -3,7 +3,7 @@
 
 use std::path::Path;
 
-use rusqlite::{Connection, OpenFlags};
+use rusqlite::{Connection, ErrorCode, OpenFlags};
 
 use super::open::{BUSY, Migration, OpenError};
 
@@ -48,7 +48,13 @@ pub(in crate::store) fn integrity(conn: &Connection, path: &Path) -> Result<(), 
             }
             Ok(())
         });
-    read.map_err(|error| OpenError::sql(path, &error))?;
+    match read {
+        // So damaged that it cannot be looked at any further.
+        Err(error) if error.sqlite_error_code() == Some(ErrorCode::DatabaseCorrupt) => {
+            faults.push(error.to_string());
+        }
+        read => read.map_err(|error| OpenError::sql(path, &error))?,
+    }
     if faults.iter().all(|fault| fault == "ok") {
         return Ok(());
     }

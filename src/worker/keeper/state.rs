@@ -112,7 +112,7 @@ impl Keeper {
                     command: command.clone(),
                     dir: self.options.root.clone(),
                     folder,
-                    work,
+                    work: *work,
                     allowed,
                     instance: self.options.mark.clone(),
                     kill_time,

@@ -23,7 +23,7 @@ pub enum ToKeeper {
         /// The build's folder below the worker's.
         folder: String,
         /// What to do.
-        work: Work,
+        work: Box<Work>,
         /// Bytes of output that may be read before more is allowed.
         allowed: u64,
         /// Between TERM and KILL when a limit ends it, in milliseconds.
