@@ -15,6 +15,7 @@ mod kept;
 pub mod link;
 mod options;
 pub mod process;
+mod spares;
 mod program;
 
 pub use options::{WorkerError, WorkerOptions};
