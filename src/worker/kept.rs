@@ -131,7 +131,6 @@ impl Keepers {
         self.spares.prepare(now, free_slots)
     }
 
-
     /// Takes over a keeper that an earlier program started, or what it left.
     pub(super) fn restore(
         &mut self,

@@ -15,8 +15,8 @@ mod kept;
 pub mod link;
 mod options;
 pub mod process;
-mod spares;
 mod program;
+mod spares;
 
 pub use options::{WorkerError, WorkerOptions};
 pub use program::{end_leftovers, run};

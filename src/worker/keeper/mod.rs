@@ -135,11 +135,7 @@ struct Line {
 const FIRST_LINE: u64 = 0;
 
 impl Line {
-    fn new(
-        socket: UnixStream,
-        number: u64,
-        heard: &mpsc::Sender<(u64, Option<ToKeeper>)>,
-    ) -> Self {
+    fn new(socket: UnixStream, number: u64, heard: &mpsc::Sender<(u64, Option<ToKeeper>)>) -> Self {
         let (to, queue) = mpsc::channel(QUEUE);
         let task = tokio::spawn(talk(socket, number, queue, heard.clone()));
         Self { to, number, task }

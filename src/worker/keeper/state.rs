@@ -262,6 +262,10 @@ impl Keeper {
             // Nobody can ever come back for it.
             self.end(LAST_KILL_TIME, "the build's folder is gone");
         }
+        if self.lease_over && self.runs() {
+            // It has been told to end, and does not listen.
+            crash_point("keeper.lease.kill");
+        }
         if self.lease.is_some_and(|lease| now >= lease) && !self.lease_over {
             self.lease_over = true;
             match self.current.as_ref().filter(|current| !current.ended) {
