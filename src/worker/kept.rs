@@ -127,7 +127,7 @@ impl Keepers {
 
     /// Has keepers ready for further builds when there are `free_slots`; answers
     /// with when to look again.
-    pub(super) fn prepare(&mut self, now: Timestamp, free_slots: usize) -> Option<Timestamp> {
+    pub(super) fn prepare(&mut self, now: Timestamp, free_slots: usize) -> Timestamp {
         self.spares.prepare(now, free_slots)
     }
 
@@ -526,8 +526,13 @@ impl Line {
             && let Some(child) = self.child.take()
         {
             let spare = Spare { socket, child, listed: self.listed.take() };
+            let free = (self.build, self.number, News::Free(spare));
             // Fails only when the program ends.
-            let _ = self.news.send((self.build, self.number, News::Free(spare))).await;
+            if let Err(mpsc::error::SendError((_, _, News::Free(spare)))) =
+                self.news.send(free).await
+            {
+                spare.end().await;
+            }
             return;
         }
         let clean = match self.child.as_mut() {

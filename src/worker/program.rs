@@ -142,7 +142,7 @@ impl Program {
             let sleep = self.tidy_when_due(present).map_or(sleep, |due| due.min(sleep));
             let free_slots = self.slots.saturating_sub(self.agent.builds().count());
             let prepare = self.keepers.prepare(present, free_slots);
-            let sleep = prepare.map_or(sleep, |due| due.since(present).min(sleep));
+            let sleep = prepare.since(present).min(sleep);
             event = tokio::select! {
                 event = signals.next() => event,
                 event = incoming.recv() => event.unwrap_or(Event::Stop),

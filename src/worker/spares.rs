@@ -37,6 +37,15 @@ impl Spare {
     fn lives(&mut self) -> bool {
         matches!(self.child.try_wait(), Ok(None))
     }
+
+    /// Lets it go, and waits for that.
+    pub(super) async fn end(self) {
+        let Self { socket, mut child, listed } = self;
+        drop(socket);
+        // It fails only when somebody else has waited for it.
+        let _ = child.wait().await;
+        drop(listed);
+    }
 }
 
 /// The keepers without a build of one worker program.
@@ -80,13 +89,13 @@ impl Spares {
         if self.waiting.len() < MOST {
             self.waiting.push(spare);
         } else {
-            leave_to_its_end(spare);
+            tokio::spawn(spare.end());
         }
     }
 
     /// Has one ready when there are `free_slots`, but not just when something
     /// begins; answers with when to look again.
-    pub(super) fn prepare(&mut self, now: Timestamp, free_slots: usize) -> Option<Timestamp> {
+    pub(super) fn prepare(&mut self, now: Timestamp, free_slots: usize) -> Timestamp {
         if std::mem::take(&mut self.used) {
             self.due = now + NOT_AT_ONCE;
         }
@@ -103,7 +112,7 @@ impl Spares {
                 }
             }
         }
-        Some(self.due)
+        self.due
     }
 
     fn start(&self) -> io::Result<Spare> {
@@ -132,23 +141,10 @@ impl Spares {
 
     /// Ends all of them, and waits for that.
     pub(super) async fn all_gone(&mut self) {
-        for Spare { socket, mut child, listed } in self.waiting.drain(..) {
-            drop(socket);
-            // It fails only when somebody else has waited for it.
-            let _ = child.wait().await;
-            drop(listed);
+        for spare in self.waiting.drain(..) {
+            spare.end().await;
         }
     }
-}
-
-/// Closes its socket, and waits for it to go.
-fn leave_to_its_end(Spare { socket, mut child, listed }: Spare) {
-    drop(socket);
-    tokio::spawn(async move {
-        // It fails only when somebody else has waited for it.
-        let _ = child.wait().await;
-        drop(listed);
-    });
 }
 
 const CRASH_POINT: &str = "BOTMASTER_CRASH_POINT";

@@ -128,6 +128,12 @@ async fn dies_at(point: &str) {
     let mut wish = Wish { dir, build: 1, log: Vec::new(), given_up: Vec::new(), sessions: 0 };
     let mut crashes = 0;
     let mut died_at_the_end = false;
+    if point.starts_with("worker.keeper.") {
+        // One is started before there is a build.
+        dies(&mut worker).await;
+        crashes = 1;
+        worker = program(&master.address(), dir, &[]);
+    }
     loop {
         let mut session = master.attach().await;
         let done = wish.serve(&mut session).await;

@@ -91,7 +91,7 @@ pub fn keep(options: KeeperOptions) -> Result<(), String> {
 async fn serve(options: KeeperOptions, socket: UnixStream) -> Result<(), String> {
     let (heard, mut words) = mpsc::channel::<(u64, Option<ToKeeper>)>(QUEUE);
     let mut line = Line::new(socket, FIRST_LINE, &heard);
-    for _ in 0..MOST_BUILDS {
+    for number in 1..=MOST_BUILDS {
         let build = loop {
             match words.recv().await {
                 Some((FIRST_LINE, Some(ToKeeper::Begin { build }))) => break build,
@@ -100,7 +100,8 @@ async fn serve(options: KeeperOptions, socket: UnixStream) -> Result<(), String>
                 Some(_) => {}
             }
         };
-        let task = Task { heard: heard.clone(), options: options.clone(), build };
+        let is_last = number == MOST_BUILDS;
+        let task = Task { heard: heard.clone(), options: options.clone(), build, is_last };
         match task.run(line, &mut words).await? {
             Some(free) => line = free,
             None => break,
@@ -147,6 +148,8 @@ struct Task {
     heard: mpsc::Sender<(u64, Option<ToKeeper>)>,
     options: KeeperOptions,
     build: BuildId,
+    /// It takes no other after this one.
+    is_last: bool,
 }
 
 impl Task {
@@ -201,7 +204,8 @@ impl Task {
         }
         let nobody_left = keeper.end_rest().await;
         let Some(line) = line else { return Ok(None) };
-        if nobody_left && keeper.is_released() && line.number == FIRST_LINE {
+        let may_go_on = nobody_left && keeper.is_released() && !self.is_last;
+        if may_go_on && line.number == FIRST_LINE {
             drop(lock);
             drop(listener);
             // The build's folder is about to go.
