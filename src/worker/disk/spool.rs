@@ -277,7 +277,6 @@ pub fn trim(dir: &Path, confirmed: u64) -> io::Result<()> {
 }
 
 #[cfg(test)]
-#[expect(clippy::unwrap_used, reason = "a test")]
 mod tests {
     use super::*;
 
