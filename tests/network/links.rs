@@ -19,6 +19,8 @@ kill_time = \"1 s\"
 grace = \"9 s\"
 handshake = \"3 s\"
 ping_timeout = \"2 s\"
+[limits]
+attaches_per_minute = 1000
 ";
 
 /// As `QUICK`, with a lease that no story lives to see.
@@ -30,6 +32,8 @@ kill_time = \"1 s\"
 grace = \"40 s\"
 handshake = \"3 s\"
 ping_timeout = \"2 s\"
+[limits]
+attaches_per_minute = 1000
 ";
 
 /// A worker `w` and a builder `b` with this step.
