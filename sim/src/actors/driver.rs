@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::panic;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use botmaster::actors::runtime::panic_text;
@@ -105,6 +105,10 @@ pub fn run(seed: u64, sabotage: Option<Sabotage>) -> Outcome {
     let mut plan = Plan::draw(&mut dice, folder.path(), latent);
     if sabotage == Some(Sabotage::LongLease) {
         plan.settings.timers.lease = TIMERS.grace * 5;
+        // Or each start says the builder's own.
+        for builder in &mut plan.settings.builders {
+            Arc::make_mut(builder).lease = plan.settings.timers.lease;
+        }
     }
     let door = Door::default();
     door.borrow_mut().sabotage = sabotage;
