@@ -11,7 +11,7 @@ use botmaster::protocol::json_v1::{
 use serde_json::json;
 
 use crate::kit::{
-    Master, Place, Process, RawWorker, assert_counted, attach, builder, counting, finished, worker,
+    Place, RawWorker, attach, builder, counting, ends_undisturbed, finished, start_steady, worker,
 };
 
 /// A worker `steady` that builds while others misbehave, and a builder `other`
@@ -24,24 +24,6 @@ fn busy_place() -> Place {
         builder("long", "steady", &[&counting("go")]),
         builder("other", "raw", &["true"]),
     ))
-}
-
-fn start_steady(master: &Master<'_>) -> Process {
-    let steady = master.worker("steady", 1);
-    master.force("long");
-    master.said("long", 1, 0, "line 1");
-    steady
-}
-
-/// The steady build went on all the time: on one connection, to a good end,
-/// with every line.
-#[track_caller]
-fn ends_undisturbed(master: &Master<'_>) {
-    master.counts_on("long", 1);
-    assert_eq!(master.board()["workers"]["steady"]["incarnation"], 1);
-    master.place.open("go");
-    master.ended_as("long", 1, 0);
-    assert_counted(&master.log("long", 1, 0, 'o'));
 }
 
 #[test]

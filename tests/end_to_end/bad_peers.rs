@@ -8,7 +8,7 @@ use botmaster::protocol::json_v1::{Inventory, MasterFrame, Outcome, WorkerFrame,
 use serde_json::{Value, json};
 
 use crate::kit::{
-    Master, Place, Process, RawWorker, assert_counted, attach, builder, counting, finished, until,
+    Place, RawWorker, attach, builder, counting, ends_undisturbed, finished, start_steady, until,
     worker,
 };
 
@@ -20,22 +20,6 @@ fn place(limits: &str) -> Place {
         builder("long", "steady", &[&counting("go")]),
         builder("other", "raw", &["true", "true"]),
     ))
-}
-
-fn start_steady(master: &Master<'_>) -> Process {
-    let steady = master.worker("steady", 1);
-    master.force("long");
-    master.said("long", 1, 0, "line 1");
-    steady
-}
-
-#[track_caller]
-fn ends_undisturbed(master: &Master<'_>) {
-    master.counts_on("long", 1);
-    assert_eq!(master.board()["workers"]["steady"]["incarnation"], 1);
-    master.place.open("go");
-    master.ended_as("long", 1, 0);
-    assert_counted(&master.log("long", 1, 0, 'o'));
 }
 
 /// An attach frame with some fields changed.

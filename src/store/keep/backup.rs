@@ -25,6 +25,8 @@ use crate::store::sqlite::{COPY_KEY, MIGRATIONS, look, read_only};
 const PAGES: i32 = 1024;
 /// Pause when somebody else holds a file.
 const PAUSE: Duration = Duration::from_millis(20);
+/// So many pauses in a row, ten seconds, and the copy is given up.
+const PAUSES: u32 = 500;
 
 /// What a copy has.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -133,6 +135,7 @@ fn copy_database(
     // It is made durable as a whole, at the end.
     conn.pragma_update(None, "synchronous", "OFF").map_err(sql)?;
     let backup = Backup::new(from, &mut conn).map_err(sql)?;
+    let mut held = 0;
     loop {
         let step = backup.step(PAGES).map_err(sql)?;
         let state = backup.progress();
@@ -141,8 +144,19 @@ fn copy_database(
         tell(Progress { what: "copying", file, done: all.saturating_sub(left), all });
         match step {
             StepResult::Done => return Ok(()),
-            StepResult::More => {}
-            _ => std::thread::sleep(PAUSE),
+            StepResult::More => held = 0,
+            // Busy or locked: a checkpoint, or another program.
+            _ if held < PAUSES => {
+                held += 1;
+                std::thread::sleep(PAUSE);
+            }
+            _ => {
+                return Err(KeepError::Refused {
+                    path: to.into(),
+                    reason: format!("another program held {file} for ten seconds"),
+                    fix: "End what holds it, and ask for the backup again",
+                });
+            }
         }
     }
 }

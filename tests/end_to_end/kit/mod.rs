@@ -4,6 +4,7 @@ mod place;
 mod process;
 mod raw;
 mod served;
+mod steady;
 
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ pub use place::Place;
 pub use process::{Process, Ran, is_alive, run};
 pub use raw::{RawWorker, attach, finished};
 pub use served::Master;
+pub use steady::{ends_undisturbed, start_steady};
 
 /// How long anything that must happen may take on a busy machine.
 pub const PATIENCE: Duration = Duration::from_secs(40);
