@@ -14,6 +14,7 @@ use crate::store::{LogRow, StoreError};
 
 use super::live::LiveLogs;
 use super::sse::Streams;
+use super::ws::Sockets;
 
 /// Pieces of a log's text.
 pub type RawPieces = Box<dyn Iterator<Item = Result<Vec<u8>, StoreError>> + Send>;
@@ -60,6 +61,8 @@ pub type LoadSettings = dyn Fn(&Path) -> Result<Settings, Vec<Problem>> + Send +
 pub struct WebState {
     /// The event streams that are open now.
     pub(super) streams: Streams,
+    /// The event sockets that are open now.
+    pub(super) sockets: Sockets,
     /// Logs that grow.
     pub(super) live: LiveLogs,
 }

@@ -169,7 +169,7 @@ fn keys(change: &Change) -> (Vec<Key<'_>>, &'static [&'static str]) {
             (vec![vec![Word("builds"), Id(id.0), Word("properties")]], &["update"])
         }
         Change::StepStarted(row) => (step_keys(row), &["new", "started"]),
-        Change::StepFinished(row) => (step_keys(row), &["finished"]),
+        Change::StepFinished(row) => (step_keys(row), &["updated", "finished"]),
         Change::LogNew(row) => (log_keys(row), &["new"]),
         Change::LogAppend(row) => (log_keys(row), &["append"]),
         Change::LogFinished(row) => (log_keys(row), &["finished"]),
@@ -261,6 +261,24 @@ pub fn matching(
     }
 }
 
+/// Writes a key as a JSON text with `/` between its elements.
+pub fn write_path(into: &mut String, key: &[Element<'_>], name: &str) {
+    into.push('"');
+    for element in key {
+        // Writing to a string cannot fail.
+        let _ = match element {
+            Word(word) => write!(into, "{word}/"),
+            Id(id) => write!(into, "{id}/"),
+            Name(text) => {
+                let quoted = Value::from(*text).to_string();
+                let inside = quoted.get(1..quoted.len() - 1).unwrap_or_default();
+                write!(into, "{inside}/")
+            }
+        };
+    }
+    let _ = write!(into, "{name}\"");
+}
+
 /// Writes a key as a JSON list.
 pub fn write_key(into: &mut String, key: &[Element<'_>], name: &str) {
     into.push('[');
@@ -304,5 +322,13 @@ mod tests {
         write_key(&mut text, &[Word("steps"), Id(7), Word("logs"), Name("a\"b")], "new");
         let list: Vec<String> = serde_json::from_str(&text).unwrap();
         assert_eq!(list, ["steps", "7", "logs", "a\"b", "new"]);
+    }
+
+    #[test]
+    fn a_key_is_written_as_one_text() {
+        let mut text = String::new();
+        write_path(&mut text, &[Word("steps"), Id(7), Word("logs"), Name("a\"b\"")], "new");
+        let path: String = serde_json::from_str(&text).unwrap();
+        assert_eq!(path, "steps/7/logs/a\"b\"/new");
     }
 }

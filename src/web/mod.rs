@@ -23,6 +23,7 @@ mod route;
 mod rpc;
 mod shape;
 mod sse;
+mod ws;
 
 use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
@@ -44,6 +45,7 @@ pub use answer::ApiError;
 pub use context::{LoadSettings, LogText, RawPieces, WebContext, WebState};
 pub use eta::unrecorded;
 pub use sse::MAX_STREAMS;
+pub use ws::{MAX_SOCKETS, SEND_LIMIT};
 
 use answer::{json_response, plain_error};
 use route::{Route, TextForm};
@@ -81,6 +83,7 @@ pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Serve
             .app_data(guard.clone())
             .service(web::scope("/api").wrap(Compress::default()).default_service(web::to(api)))
             .service(web::scope("/sse").default_service(web::get().to(sse::serve)))
+            .service(web::scope("/ws").default_service(web::get().to(ws::serve)))
             .route("/botmaster/reload", web::post().to(ours::reload))
             .route("/health/live", web::get().to(ours::live))
             .route("/health/ready", web::get().to(ours::ready))

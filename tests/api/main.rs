@@ -7,5 +7,6 @@ mod client;
 mod etas;
 mod orders;
 mod reads;
+mod sockets;
 mod stream;
 mod support;

@@ -67,7 +67,7 @@ fn at(seconds: i64) -> WallTime {
     WallTime(seconds * 1_000_000)
 }
 
-fn build() -> BuildRow {
+pub fn build() -> BuildRow {
     let property = |value: &str| Property { value: value.into(), source: "Build".into() };
     let properties =
         Properties::from([("branch".into(), property("main")), ("secret".into(), property("x"))]);
@@ -137,7 +137,7 @@ fn step() -> StepRow {
     }
 }
 
-fn log() -> LogRow {
+pub fn log() -> LogRow {
     LogRow {
         id: LogId(75),
         step: StepId(196),
@@ -165,7 +165,7 @@ fn worker() -> WorkerRow {
 }
 
 /// Every kind of change, with the keys that it has.
-fn catalogue() -> Vec<(Change, Vec<&'static str>)> {
+pub fn catalogue() -> Vec<(Change, Vec<&'static str>)> {
     let finished = BuildRow {
         state: BuildState::Finished,
         complete_at: Some(at(200)),
@@ -236,7 +236,7 @@ fn catalogue() -> Vec<(Change, Vec<&'static str>)> {
         (Change::LogNew(l.clone()), with(&logs, "new")),
         (Change::LogAppend(l.clone()), with(&logs, "append")),
         (Change::LogFinished(l), with(&logs, "finished")),
-        (Change::StepFinished(s), with(&steps, "finished")),
+        (Change::StepFinished(s), [with(&steps, "updated"), with(&steps, "finished")].concat()),
         (Change::BuildFinished(Arc::new(finished)), with(&builds, "finished")),
         (Change::RequestComplete(r), with(&requests, "complete")),
         (
