@@ -29,7 +29,7 @@ use crate::settings::{
 use crate::store::logs::SqliteLogs;
 use crate::store::sqlite::{OpenError, SqliteStore, StateReader};
 use crate::store::{InstanceRow, Op, OpOutcome, StateStore, StoreError, Transaction};
-use crate::web::{WebContext, WebState, serve, unrecorded};
+use crate::web::{StockUi, UiError, WebContext, WebState, serve, unrecorded};
 
 /// How long the builders may take to read their records.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -68,6 +68,9 @@ pub enum StartError {
     /// A reading connection could not be made, or a first write failed.
     #[error("the store cannot be used: {0}")]
     Use(#[from] StoreError),
+    /// Buildbot's pages cannot be served from where they should be.
+    #[error("the pages of --ui-dir cannot be served: {0}")]
+    Ui(#[from] UiError),
     /// An address cannot be listened on.
     #[error(
         "cannot listen on {address} ({what}): {error}\n    fix: end the program that uses it \
@@ -333,8 +336,14 @@ fn web_context(
         }),
         title: settings.master.title.as_str().into(),
         name: format!("{host}:{}", dir.display()).into(),
+        ui: settings.master.ui_dir.as_deref().map(stock_ui).transpose()?,
         state: WebState::default(),
     })
+}
+
+/// Reads the folder of Buildbot's pages.
+fn stock_ui(dir: &Path) -> Result<Arc<StockUi>, StartError> {
+    Ok(Arc::new(StockUi::read(dir)?))
 }
 
 /// Keeps when requests that wait are expected to end, so that it can be told

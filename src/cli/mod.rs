@@ -96,6 +96,9 @@ pub struct Common {
     /// Where workers connect to the master, instead of the configuration's; port 0 picks a free one.
     #[arg(long, global = true, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Folder of Buildbot's own web pages, which are then served at `/`, instead of the configuration's.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub ui_dir: Option<PathBuf>,
     /// The running master that a command is for; without it, the one whose
     /// address is in the data folder, else http://127.0.0.1:8010.
     #[arg(long, global = true, value_name = "URL", env = "BOTMASTER_URL")]
@@ -148,7 +151,12 @@ impl Common {
     /// The settings that win over the file's.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
-        Overrides { data_dir: self.data_dir.clone(), http: self.http, listen: self.listen }
+        Overrides {
+            data_dir: self.data_dir.clone(),
+            http: self.http,
+            listen: self.listen,
+            ui_dir: self.ui_dir.clone(),
+        }
     }
 
     /// Reads the configuration.

@@ -45,6 +45,8 @@ pub struct Overrides {
     pub http: Option<SocketAddr>,
     /// `--listen`.
     pub listen: Option<SocketAddr>,
+    /// `--ui-dir`, relative to the working folder.
+    pub ui_dir: Option<PathBuf>,
 }
 
 /// Reads a configuration file.

@@ -11,7 +11,7 @@ use super::reader::Section;
 use super::types::MasterSettings;
 
 pub(super) const MASTER_KEYS: &[&str] =
-    &["title", "data_dir", "http", "listen", "insecure", "drain", "merge"];
+    &["title", "data_dir", "http", "listen", "insecure", "drain", "merge", "ui_dir"];
 
 /// Takes `.` and `..` out of a path without asking the file system.
 fn tidy(path: &Path) -> PathBuf {
@@ -63,12 +63,21 @@ pub(super) fn read_master(
         let fix = "give each a port of its own";
         section.report.error(span.as_ref(), &section.key("listen"), message, fix);
     }
+    let ui_dir = section.text("ui_dir").and_then(|said| {
+        if said.value.trim().is_empty() {
+            let fix = "name the folder that holds Buildbot's pages, or leave the key out";
+            section.error(&said.span, "ui_dir", "the folder's name is empty", fix);
+            return None;
+        }
+        Some(tidy(&base.join(said.value)))
+    });
     MasterSettings {
         title,
         data_dir: overrides.data_dir.clone().unwrap_or(data_dir),
         http,
         listen,
         insecure,
+        ui_dir: overrides.ui_dir.clone().or(ui_dir),
         drain: section.duration("drain").map_or(Duration::ZERO, |said| said.value),
     }
 }

@@ -40,6 +40,8 @@ pub struct MasterSettings {
     pub listen: SocketAddr,
     /// Allows either to be reached from elsewhere without TLS and sign-in.
     pub insecure: bool,
+    /// Folder of Buildbot's own web pages, when they are to be served.
+    pub ui_dir: Option<PathBuf>,
     /// How long SIGTERM waits for running builds.
     pub drain: Duration,
 }

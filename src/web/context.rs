@@ -14,6 +14,7 @@ use crate::store::{LogRow, StoreError};
 
 use super::live::LiveLogs;
 use super::sse::Streams;
+use super::ui::StockUi;
 use super::ws::Sockets;
 
 /// Pieces of a log's text.
@@ -86,6 +87,8 @@ pub struct WebContext {
     pub title: Arc<str>,
     /// Name of the master: `HOST:FOLDER`.
     pub name: Arc<str>,
+    /// Buildbot's own pages, when their folder is given.
+    pub ui: Option<Arc<StockUi>>,
     /// The web's own memory. Starts as `WebState::default()`.
     pub state: WebState,
 }

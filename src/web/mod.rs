@@ -23,6 +23,7 @@ mod route;
 mod rpc;
 mod shape;
 mod sse;
+mod ui;
 mod ws;
 
 use std::net::{IpAddr, SocketAddr};
@@ -45,6 +46,7 @@ pub use answer::ApiError;
 pub use context::{LoadSettings, LogText, RawPieces, WebContext, WebState};
 pub use eta::unrecorded;
 pub use sse::MAX_STREAMS;
+pub use ui::{StockUi, UiError};
 pub use ws::{MAX_SOCKETS, SEND_LIMIT};
 
 use answer::{json_response, plain_error};
@@ -87,7 +89,9 @@ pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Serve
             .route("/botmaster/reload", web::post().to(ours::reload))
             .route("/health/live", web::get().to(ours::live))
             .route("/health/ready", web::get().to(ours::ready))
-            .route("/", web::get().to(page::status))
+            .route("/status", web::get().to(page::status))
+            .route("/", web::get().to(ui::root))
+            .service(web::scope("").wrap(Compress::default()).default_service(web::to(ui::serve)))
     })
     .workers(2)
     .max_connections(CONNECTIONS)

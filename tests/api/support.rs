@@ -350,6 +350,7 @@ impl World {
                     }),
                     title: "Test <CI>".into(),
                     name: "host:/srv/ci".into(),
+                    ui: None,
                     state: WebState::default(),
                 };
                 let (server, address) = serve(context, ([127, 0, 0, 1], 0).into()).unwrap();
