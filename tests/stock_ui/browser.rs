@@ -138,7 +138,7 @@ impl Page<'_> {
     #[track_caller]
     pub fn wait(&mut self, what: &str, expression: &str) {
         let end = Instant::now() + PATIENCE;
-        while self.eval(&format!("!!({expression})")) != true {
+        while self.eval(&format!("!!(document.body && ({expression}))")) != true {
             if Instant::now() > end {
                 self.picture("waited-in-vain");
                 let text = self.eval("document.body.innerText");
@@ -153,7 +153,7 @@ impl Page<'_> {
     pub fn shows(&mut self, text: &str) {
         let quoted = Value::from(text);
         let shown = format!(
-            "document.body && document.body.innerText.includes({quoted}) && \
+            "document.body.innerText.includes({quoted}) && \
              !document.querySelector('.bb-load-indicator')"
         );
         self.wait(&format!("the page shows `{text}`"), &shown);

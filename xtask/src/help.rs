@@ -21,6 +21,9 @@ well, 1 something failed, 2 the command could not be understood or begun.
   cargo xtask simulate [--seeds N] [--seed S]
       Whole masters and workers in virtual time, with faults, from N seeds.
 
+  cargo xtask ui [--browser PATH] [--ui-dir DIR] [FILTER...]
+      Buildbot's own web pages in a headless browser against this program.
+
   cargo xtask bench WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot]
       Measures the program, and Buildbot beside it, on the workloads of
       bench/peer/workloads.md.
@@ -98,6 +101,22 @@ Ends with 1 when something was found; from 100 seeds on also when a kind of
 fault never struck, or fewer than a tenth of the seeds saw one of the four.
 ";
 
+const UI: &str = "\
+cargo xtask ui [--browser PATH] [--ui-dir DIR] [FILTER...]
+
+Runs tests/stock_ui: a master and a worker serve Buildbot's own, unmodified web
+pages to a headless Chromium; each page must load without an error in its
+console, a live log must grow, and force, stop, rebuild, cancel and pause must
+work. Pictures of all pages are left in target/stock-ui/shots.
+
+  --browser PATH   a Chromium or Chrome; else the first one in $PATH
+  --ui-dir DIR     the pages; else those of tests/stock_ui/packages.txt are got
+                   from PyPI with python3 and pip, once, into target/stock-ui
+
+It is no stage of `cargo xtask test`: a browser is too large to install on the
+way.
+";
+
 const BENCH: &str = "\
 cargo xtask bench WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot] [--keep]
 
@@ -138,6 +157,7 @@ fn text(command: &str) -> Result<&'static str, String> {
         "rows" => Ok(ROWS),
         "simulate" => Ok(SIMULATE),
         "diagrams" => Ok(DIAGRAMS),
+        "ui" => Ok(UI),
         "bench" => Ok(BENCH),
         other => Err(format!("there is no command `{other}`\n\n{ALL}")),
     }

@@ -15,6 +15,7 @@ mod rows;
 mod simulate;
 mod test;
 mod tools;
+mod ui;
 
 use std::process::ExitCode;
 
@@ -29,6 +30,7 @@ fn main() -> ExitCode {
         "rows" => rows::run(rest),
         "simulate" => simulate::run(rest),
         "diagrams" => diagrams::run(rest),
+        "ui" => ui::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => help::run(rest),
         other => Err(format!(

@@ -17,7 +17,9 @@ use actix_web::http::StatusCode;
 use actix_web::http::header::{CONTENT_TYPE, UPGRADE};
 use actix_web::web::{Data, Payload};
 use actix_web::{HttpRequest, HttpResponse};
-use actix_ws::{AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, Session};
+use actix_ws::{
+    AggregatedMessage, AggregatedMessageStream, CloseCode, CloseReason, ProtocolError, Session,
+};
 use tokio::sync::mpsc::Receiver;
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
@@ -167,11 +169,12 @@ impl Socket {
                     heard = Instant::now();
                     match message {
                         Some(Ok(message)) => self.hear(message).await?,
+                        // The connection broke off, which pages do when they are left.
+                        Some(Err(ProtocolError::Io(_))) | None => return Err(End::Left),
                         Some(Err(error)) => {
                             let text = format!("a frame cannot be read: {error}");
                             return Err(End::Closed(CloseCode::Protocol, text));
                         }
-                        None => return Err(End::Left),
                     }
                 }
                 count = self.events.recv_many(&mut batch, BATCH) => {
