@@ -13,9 +13,11 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll};
+use std::time::Instant;
 
 use actix::dev::ContextFut;
 use actix::{Actor, Addr, AsyncContext, Context, Recipient, Supervised};
+use prometheus_client::metrics::histogram::Histogram;
 
 use crate::board::Board;
 use crate::clock::Clock;
@@ -26,6 +28,7 @@ use crate::provisioning::Provisioner;
 use crate::settings::Timers;
 use crate::store::StateStore;
 use crate::store::logs::LogStore;
+use crate::telemetry::metrics::metrics;
 
 /// The actors' doors to the world. Clones are cheap.
 #[derive(Clone)]
@@ -137,6 +140,7 @@ struct Supervise<A: Actor<Context = Context<A>> + Supervised> {
     clock: Clock,
     policy: RestartPolicy,
     may_restart: MayRestart,
+    turns: Histogram,
 }
 
 impl<A: Actor<Context = Context<A>> + Supervised + Unpin> Future for Supervise<A> {
@@ -145,12 +149,15 @@ impl<A: Actor<Context = Context<A>> + Supervised + Unpin> Future for Supervise<A
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
         let this = &mut *self;
         loop {
+            let began = Instant::now();
             let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.context).poll(cx)));
+            this.turns.observe(began.elapsed().as_secs_f64());
             let reason = match polled {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(())) => return Poll::Ready(()),
                 Err(panic) => panic_text(panic.as_ref()),
             };
+            metrics().panicked::<A>();
             let again = this.may_restart.get() && this.policy.allows(this.clock.now().mono);
             tracing::error!(actor = %this.id, error = %reason, restarted = again, "an actor panicked");
             this.parent.tell(ChildDown {
@@ -203,19 +210,40 @@ where
         clock,
         policy: RestartPolicy::default(),
         may_restart,
+        turns: metrics().turns_of::<A>(),
     });
     addr
+}
+
+/// An actor whose turns are timed.
+struct Timed<A: Actor<Context = Context<A>>> {
+    context: ContextFut<A, Context<A>>,
+    turns: Histogram,
+}
+
+impl<A: Actor<Context = Context<A>> + Unpin> Future for Timed<A> {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
+        let began = Instant::now();
+        let polled = Pin::new(&mut self.context).poll(cx);
+        self.turns.observe(began.elapsed().as_secs_f64());
+        polled
+    }
 }
 
 /// Starts an actor that nobody can do without: `on_panic` hears what it said
 /// when it panicked.
 pub fn start_vital<A>(actor: A, on_panic: impl FnOnce(String) + 'static) -> Addr<A>
 where
-    A: Actor<Context = Context<A>>,
+    A: Actor<Context = Context<A>> + Unpin,
 {
     let context = Context::new();
     let addr = context.address();
-    let running = actix_rt::spawn(context.into_future(actor));
+    let running = actix_rt::spawn(Timed {
+        context: context.into_future(actor),
+        turns: metrics().turns_of::<A>(),
+    });
     actix_rt::spawn(async move {
         if let Err(error) = running.await
             && error.is_panic()

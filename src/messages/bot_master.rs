@@ -10,6 +10,7 @@ use super::WorkerHandle;
 use crate::core::ids::*;
 use crate::core::values::{Properties, SourceStamp};
 use crate::settings::{Problem, Settings};
+use crate::telemetry::metrics::metrics;
 
 /// How long an edge waits for an answer of the BotMaster.
 const ASK_LIMIT: Duration = Duration::from_secs(60);
@@ -313,6 +314,7 @@ where
     M: Message<Result = Result<T, Refusal>> + Send + 'static,
     T: Send + 'static,
 {
+    let _asking = metrics().asking::<M>();
     match to.send(message).timeout(ASK_LIMIT).await {
         Ok(answer) => answer,
         Err(actix::MailboxError::Timeout) => Err(Refusal::Timeout),

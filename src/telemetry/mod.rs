@@ -4,6 +4,8 @@
 //! What is deliberately absent: secrets (see `settings::Secret`), and log files:
 //! whoever starts the program keeps its standard error.
 
+pub mod metrics;
+
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;

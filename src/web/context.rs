@@ -13,6 +13,7 @@ use crate::store::sqlite::StateReader;
 use crate::store::{LogRow, StoreError};
 
 use super::live::LiveLogs;
+use super::metrics::Counted;
 use super::sse::Streams;
 use super::ui::StockUi;
 use super::ws::Sockets;
@@ -66,6 +67,8 @@ pub struct WebState {
     pub(super) sockets: Sockets,
     /// Logs that grow.
     pub(super) live: LiveLogs,
+    /// What the event stream told so far, for the metrics.
+    pub(super) counted: Counted,
 }
 
 /// Everything that the web needs. Clones share it.

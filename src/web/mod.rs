@@ -14,6 +14,7 @@ mod forms;
 mod live;
 mod log_text;
 mod logs;
+mod metrics;
 mod ours;
 mod page;
 mod query;
@@ -77,6 +78,7 @@ const CONNECTIONS: usize = 2000;
 /// When the address cannot be bound.
 pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Server, SocketAddr)> {
     actix_web::rt::spawn(context.state.live.clone().follow(context.events.clone()));
+    actix_web::rt::spawn(context.state.counted.clone().follow(context.events.clone()));
     let context = Data::new(context);
     let guard = Data::new(HostGuard { only_loopback: address.ip().is_loopback() });
     let server = HttpServer::new(move || {
@@ -89,6 +91,7 @@ pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Serve
             .route("/botmaster/reload", web::post().to(ours::reload))
             .route("/health/live", web::get().to(ours::live))
             .route("/health/ready", web::get().to(ours::ready))
+            .route("/metrics", web::get().to(metrics::serve))
             .route("/status", web::get().to(page::status))
             .route("/", web::get().to(ui::root))
             .service(web::scope("").wrap(Compress::default()).default_service(web::to(ui::serve)))

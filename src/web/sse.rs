@@ -44,6 +44,14 @@ type Subscriptions = Arc<Mutex<Vec<Pattern>>>;
 #[derive(Clone, Default)]
 pub struct Streams(Arc<Mutex<HashMap<Uuid, Subscriptions>>>);
 
+impl Streams {
+    /// How many are open.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        locked(&self.0).len()
+    }
+}
+
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -87,7 +87,7 @@ pub fn build() -> BuildRow {
     }
 }
 
-fn request() -> RequestRow {
+pub fn request() -> RequestRow {
     RequestRow {
         id: RequestId(39),
         buildset: BuildsetId(27),

@@ -24,6 +24,9 @@ well, 1 something failed, 2 the command could not be understood or begun.
   cargo xtask ui [--browser PATH] [--ui-dir DIR] [FILTER...]
       Buildbot's own web pages in a headless browser against this program.
 
+  cargo xtask alerts
+      Checks and tests the alert rules of config/prometheus with promtool.
+
   cargo xtask bench WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot]
       Measures the program, and Buildbot beside it, on the workloads of
       bench/peer/workloads.md.
@@ -117,6 +120,15 @@ It is no stage of `cargo xtask test`: a browser is too large to install on the
 way.
 ";
 
+const ALERTS: &str = "\
+cargo xtask alerts
+
+Runs `promtool check rules`, `promtool test rules` and `promtool check config`
+on config/prometheus. Needs promtool (Debian: apt-get install prometheus), and
+is therefore no stage of `cargo xtask test`. That the rules and the dashboard
+name only metrics that there are is a test of the suite `api`.
+";
+
 const BENCH: &str = "\
 cargo xtask bench WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot] [--keep]
 
@@ -158,6 +170,7 @@ fn text(command: &str) -> Result<&'static str, String> {
         "simulate" => Ok(SIMULATE),
         "diagrams" => Ok(DIAGRAMS),
         "ui" => Ok(UI),
+        "alerts" => Ok(ALERTS),
         "bench" => Ok(BENCH),
         other => Err(format!("there is no command `{other}`\n\n{ALL}")),
     }

@@ -6,6 +6,7 @@
 //! dependency beyond `serde_json`, so that this builds in seconds.
 #![forbid(unsafe_code)]
 
+mod alerts;
 mod bench;
 mod diagrams;
 mod help;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
         "rows" => rows::run(rest),
         "simulate" => simulate::run(rest),
         "diagrams" => diagrams::run(rest),
+        "alerts" => alerts::run(rest),
         "ui" => ui::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => help::run(rest),

@@ -22,6 +22,7 @@ use super::open::{self, FolderLock, OnFatal, OpenError};
 use crate::core::ids::BuilderId;
 use crate::events::Events;
 use crate::store::*;
+use crate::telemetry::metrics::metrics;
 
 /// Most asks in one commit.
 const BATCH: usize = 1024;
@@ -251,6 +252,8 @@ impl Writer {
             None => trouble = self.engine.commit().err(),
             Some(_) => self.engine.undo(),
         }
+        let waiting = self.depth.load(Ordering::Relaxed);
+        metrics().committed(began.elapsed(), carried.len(), waiting, trouble.is_none());
         self.tell(carried, trouble.as_ref());
         if trouble.is_some() {
             self.reserved = reserved;
