@@ -7,9 +7,11 @@
 //! reaches takes orders only from pages of its own.
 
 mod answer;
+mod badge;
 mod context;
 mod eta;
 mod event_keys;
+mod feeds;
 mod forms;
 mod live;
 mod log_text;
@@ -91,6 +93,10 @@ pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Serve
             .route("/botmaster/reload", web::post().to(ours::reload))
             .route("/health/live", web::get().to(ours::live))
             .route("/health/ready", web::get().to(ours::ready))
+            .route("/badges/{builder}", web::get().to(badge::serve))
+            .route("/plugins/badges/{builder}", web::get().to(badge::serve))
+            .route("/cc.xml", web::get().to(feeds::serve_cctray))
+            .route("/failures.atom", web::get().to(feeds::serve_atom))
             .route("/metrics", web::get().to(metrics::serve))
             .route("/status", web::get().to(page::status))
             .route("/", web::get().to(ui::root))

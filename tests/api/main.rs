@@ -5,6 +5,7 @@
 
 mod client;
 mod etas;
+mod feeds;
 mod metrics;
 mod orders;
 mod reads;

@@ -17,8 +17,8 @@ use actix_web::web::Data;
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
 
-pub use self::files::UiError;
-use self::files::{UiFile, UiFiles, etag};
+pub use self::files::{UiError, etag};
+use self::files::{UiFile, UiFiles};
 use super::context::WebContext;
 use super::page;
 use super::query::percent_decoded;
@@ -61,7 +61,7 @@ fn config(context: &WebContext, here: &str) -> Value {
 
 /// The address of this server as the browser knows it, a proxy before it
 /// included.
-fn here(request: &HttpRequest) -> String {
+pub fn here(request: &HttpRequest) -> String {
     let connection = request.connection_info();
     format!("{}://{}/", connection.scheme(), connection.host())
 }
