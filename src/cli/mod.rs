@@ -12,6 +12,7 @@ pub mod exit;
 mod init;
 mod local_worker;
 mod master_api;
+mod papers;
 mod screen;
 mod tell;
 mod token;
@@ -124,6 +125,10 @@ enum Command {
     Check(check::CheckArgs),
     /// Make the token file of a configured worker
     Token(token::TokenArgs),
+    /// Print what a shell needs to complete commands
+    Completions(papers::CompletionsArgs),
+    /// Print the manual page, or write a page for each command
+    Man(papers::ManArgs),
     #[command(flatten)]
     Client(client::ClientCommand),
 }
@@ -199,6 +204,8 @@ pub fn main() -> u8 {
         Command::Init(args) => init::run(&args),
         Command::Check(args) => check::run(&common, &args),
         Command::Token(args) => token::run(&common, &args),
+        Command::Completions(args) => papers::completions(&args),
+        Command::Man(args) => papers::man(&args),
         Command::Client(command) => client::run(command, &common.master_url(), common.json),
     }
 }
