@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::board::Board;
 use crate::core::time::WallTime;
@@ -69,6 +69,15 @@ pub struct WebState {
     pub(super) live: LiveLogs,
     /// What the event stream told so far, for the metrics.
     pub(super) counted: Counted,
+}
+
+impl WebState {
+    /// One frame of an event socket may wait for so long until its client
+    /// reads; then the socket is cut off.
+    #[must_use]
+    pub fn cutting_sockets_off_after(limit: Duration) -> Self {
+        Self { sockets: Sockets::cutting_off_after(limit), ..Self::default() }
+    }
 }
 
 /// Everything that the web needs. Clones share it.

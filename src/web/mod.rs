@@ -50,7 +50,7 @@ pub use context::{LoadSettings, LogText, RawPieces, WebContext, WebState};
 pub use eta::unrecorded;
 pub use sse::MAX_STREAMS;
 pub use ui::{StockUi, UiError};
-pub use ws::{MAX_SOCKETS, SEND_LIMIT};
+pub use ws::MAX_SOCKETS;
 
 use answer::{json_response, plain_error};
 use route::{Route, TextForm};

@@ -8,6 +8,7 @@ mod etas;
 mod feeds;
 mod metrics;
 mod orders;
+mod pages;
 mod reads;
 mod sockets;
 mod stream;

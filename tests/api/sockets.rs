@@ -318,3 +318,29 @@ fn a_socket_that_does_not_keep_up_is_closed_with_the_reason() {
     assert!(next > 1);
     assert!(code == 1008 && reason.contains("behind"), "{code} {reason}");
 }
+
+#[test]
+fn a_socket_whose_client_reads_nothing_is_cut_off() {
+    let world = World::start();
+    let mut socket = Socket::open(&world);
+    socket.consume("builds/*/*");
+    let open = || {
+        let metrics = world.ask("GET", "/metrics", &[], "").body;
+        let line =
+            metrics.lines().find(|line| line.starts_with("botmaster_event_streams{kind=\"ws\"}"));
+        line.unwrap().ends_with(" 1.0")
+    };
+    assert!(open());
+    let row = BuildRow { state_string: "x".repeat(10_000), ..build() };
+    let deadline = Instant::now() + PATIENCE;
+    while open() {
+        assert!(Instant::now() < deadline, "the socket is still open");
+        // More than every buffer on the way holds, and less than what would
+        // have it dropped for being behind.
+        if world.events.next_seq() < LISTENER_LIMIT as u64 / 2 {
+            world.events.publish(vec![Change::BuildNew(Arc::new(row.clone())); 100]);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    drop(socket);
+}

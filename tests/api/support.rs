@@ -20,7 +20,7 @@ use botmaster::messages::*;
 use botmaster::settings::Problem;
 use botmaster::store::sqlite::StateReader;
 use botmaster::store::{LogRow, StoreError};
-use botmaster::web::{LogText, RawPieces, WebContext, WebState, serve};
+use botmaster::web::{LogText, RawPieces, StockUi, WebContext, WebState, serve};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
@@ -306,6 +306,15 @@ fn shown_board() -> Board {
 
 impl World {
     pub fn start() -> Self {
+        Self::serving(None)
+    }
+
+    /// A server with Buildbot's pages, from this folder.
+    pub fn with_pages(folder: &Path) -> Self {
+        Self::serving(Some(StockUi::read(folder).unwrap()))
+    }
+
+    fn serving(pages: Option<StockUi>) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let db = filled(folder.path());
         let logs = Arc::new(FakeLogs::default());
@@ -350,8 +359,8 @@ impl World {
                     }),
                     title: "Test <CI>".into(),
                     name: "host:/srv/ci".into(),
-                    ui: None,
-                    state: WebState::default(),
+                    ui: pages.map(Arc::new),
+                    state: WebState::cutting_sockets_off_after(Duration::from_secs(1)),
                 };
                 let (server, address) = serve(context, ([127, 0, 0, 1], 0).into()).unwrap();
                 sender.send((address, server.handle())).unwrap();

@@ -45,25 +45,39 @@ const PING_EVERY: Duration = Duration::from_secs(30);
 /// A client that says nothing for so long, not even to a ping, has gone.
 const SILENCE_LIMIT: Duration = Duration::from_secs(95);
 /// How long one frame may wait until the client reads.
-pub const SEND_LIMIT: Duration = Duration::from_secs(20);
+const SEND_LIMIT: Duration = Duration::from_secs(20);
 
 /// How many sockets are open. Clones share it.
-#[derive(Clone, Default)]
-pub struct Sockets(Arc<AtomicUsize>);
+#[derive(Clone)]
+pub struct Sockets {
+    open: Arc<AtomicUsize>,
+    send_limit: Duration,
+}
+
+impl Default for Sockets {
+    fn default() -> Self {
+        Self::cutting_off_after(SEND_LIMIT)
+    }
+}
 
 /// A place among the open sockets; free again when it is dropped.
 struct Place(Arc<AtomicUsize>);
 
 impl Sockets {
     fn enter(&self) -> Option<Place> {
-        let place = Place(self.0.clone());
-        (self.0.fetch_add(1, Ordering::Relaxed) < MAX_SOCKETS).then_some(place)
+        let place = Place(self.open.clone());
+        (self.open.fetch_add(1, Ordering::Relaxed) < MAX_SOCKETS).then_some(place)
     }
 
     /// How many are open.
     #[must_use]
     pub fn open(&self) -> usize {
-        self.0.load(Ordering::Relaxed)
+        self.open.load(Ordering::Relaxed)
+    }
+
+    /// None yet; one frame may wait for so long until the client reads.
+    pub(super) fn cutting_off_after(send_limit: Duration) -> Self {
+        Self { open: Arc::default(), send_limit }
     }
 }
 
@@ -108,6 +122,7 @@ pub async fn serve(
         events: context.events.listen(),
         patterns: Vec::new(),
         context: context.get_ref().clone(),
+        send_limit: context.state.sockets.send_limit,
         _place: place,
     };
     let stream = stream
@@ -133,6 +148,7 @@ struct Socket {
     events: Receiver<Arc<Event>>,
     patterns: Vec<Pattern>,
     context: WebContext,
+    send_limit: Duration,
     _place: Place,
 }
 
@@ -146,7 +162,7 @@ impl Socket {
             End::Left => None,
             End::Stuck => {
                 // Nothing can be said to somebody who does not listen.
-                tracing::info!(limit = ?SEND_LIMIT, "an event socket is cut off: its client does not read");
+                tracing::info!(limit = ?self.send_limit, "an event socket is cut off: its client does not read");
                 return;
             }
             End::Closed(code, text) => {
@@ -155,7 +171,7 @@ impl Socket {
             }
         };
         // It ends either way.
-        let _ = timeout(SEND_LIMIT, self.session.close(reason)).await;
+        let _ = timeout(self.send_limit, self.session.close(reason)).await;
     }
 
     async fn converse(&mut self, stream: &mut AggregatedMessageStream) -> Result<(), End> {
@@ -193,7 +209,7 @@ impl Socket {
                         let text = "no sign of life to several pings".to_owned();
                         return Err(End::Closed(CloseCode::Policy, text));
                     }
-                    limited(self.session.ping(b"")).await?;
+                    limited(self.send_limit, self.session.ping(b"")).await?;
                 }
             }
         }
@@ -202,7 +218,9 @@ impl Socket {
     async fn hear(&mut self, message: AggregatedMessage) -> Result<(), End> {
         match message {
             AggregatedMessage::Text(text) => self.obey(&text).await,
-            AggregatedMessage::Ping(bytes) => limited(self.session.pong(&bytes)).await,
+            AggregatedMessage::Ping(bytes) => {
+                limited(self.send_limit, self.session.pong(&bytes)).await
+            }
             AggregatedMessage::Pong(_) => Ok(()),
             AggregatedMessage::Binary(_) => {
                 Err(End::Closed(CloseCode::Unsupported, "only text frames are understood".into()))
@@ -303,13 +321,16 @@ impl Socket {
     }
 
     async fn say(&mut self, text: String) -> Result<(), End> {
-        limited(self.session.text(text)).await
+        limited(self.send_limit, self.session.text(text)).await
     }
 }
 
 /// Waits until a frame is on its way, but not for ever.
-async fn limited(sent: impl Future<Output = Result<(), actix_ws::Closed>>) -> Result<(), End> {
-    match timeout(SEND_LIMIT, sent).await {
+async fn limited(
+    limit: Duration,
+    sent: impl Future<Output = Result<(), actix_ws::Closed>>,
+) -> Result<(), End> {
+    match timeout(limit, sent).await {
         Ok(Ok(())) => Ok(()),
         Ok(Err(_)) => Err(End::Left),
         Err(_) => Err(End::Stuck),
