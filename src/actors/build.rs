@@ -4,12 +4,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{
-    Actor, ActorContext, AsyncContext, Context, Handler, MessageResult, Recipient, Supervised,
-};
+use actix::{Actor, ActorContext, AsyncContext, Handler, MessageResult, Recipient, Supervised};
 use bytes::Bytes;
 
 use super::runtime::{Alarm, ChildDown, Parent, World};
+use crate::actors::context::Context;
 use crate::core::build::{BuildCore, CommandEnd, Effect, Event, Order, Record};
 use crate::core::builder::{Event as ToBuilder, Prediction, Request};
 use crate::core::ids::*;

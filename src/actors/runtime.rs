@@ -13,12 +13,11 @@ use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll};
-use std::time::Instant;
 
 use actix::dev::ContextFut;
-use actix::{Actor, Addr, AsyncContext, Context, Recipient, Supervised};
-use prometheus_client::metrics::histogram::Histogram;
+use actix::{Actor, Addr, AsyncContext, Recipient, Supervised};
 
+use crate::actors::context::Context;
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::core::bot_master::RestartPolicy;
@@ -140,7 +139,6 @@ struct Supervise<A: Actor<Context = Context<A>> + Supervised> {
     clock: Clock,
     policy: RestartPolicy,
     may_restart: MayRestart,
-    turns: Histogram,
 }
 
 impl<A: Actor<Context = Context<A>> + Supervised + Unpin> Future for Supervise<A> {
@@ -149,9 +147,7 @@ impl<A: Actor<Context = Context<A>> + Supervised + Unpin> Future for Supervise<A
     fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
         let this = &mut *self;
         loop {
-            let began = Instant::now();
             let polled = catch_unwind(AssertUnwindSafe(|| Pin::new(&mut this.context).poll(cx)));
-            this.turns.observe(began.elapsed().as_secs_f64());
             let reason = match polled {
                 Ok(Poll::Pending) => return Poll::Pending,
                 Ok(Poll::Ready(())) => return Poll::Ready(()),
@@ -210,40 +206,19 @@ where
         clock,
         policy: RestartPolicy::default(),
         may_restart,
-        turns: metrics().turns_of::<A>(),
     });
     addr
-}
-
-/// An actor whose turns are timed.
-struct Timed<A: Actor<Context = Context<A>>> {
-    context: ContextFut<A, Context<A>>,
-    turns: Histogram,
-}
-
-impl<A: Actor<Context = Context<A>> + Unpin> Future for Timed<A> {
-    type Output = ();
-
-    fn poll(mut self: Pin<&mut Self>, cx: &mut task::Context<'_>) -> Poll<()> {
-        let began = Instant::now();
-        let polled = Pin::new(&mut self.context).poll(cx);
-        self.turns.observe(began.elapsed().as_secs_f64());
-        polled
-    }
 }
 
 /// Starts an actor that nobody can do without: `on_panic` hears what it said
 /// when it panicked.
 pub fn start_vital<A>(actor: A, on_panic: impl FnOnce(String) + 'static) -> Addr<A>
 where
-    A: Actor<Context = Context<A>> + Unpin,
+    A: Actor<Context = Context<A>>,
 {
     let context = Context::new();
     let addr = context.address();
-    let running = actix_rt::spawn(Timed {
-        context: context.into_future(actor),
-        turns: metrics().turns_of::<A>(),
-    });
+    let running = actix_rt::spawn(context.into_future(actor));
     actix_rt::spawn(async move {
         if let Err(error) = running.await
             && error.is_panic()

@@ -5,14 +5,13 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use actix::{
-    Actor, ActorContext, AsyncContext, Context, Handler, Recipient, ResponseFuture, Supervised,
-};
+use actix::{Actor, ActorContext, AsyncContext, Handler, Recipient, ResponseFuture, Supervised};
 use tokio::sync::oneshot;
 
 mod latent;
 
 use super::runtime::{Alarm, World};
+use crate::actors::context::Context;
 use crate::core::builder::Event as ToBuilder;
 use crate::core::ids::*;
 use crate::core::instance;

@@ -3,7 +3,8 @@
 //! One set for the process: a process is one master. What can be read from the
 //! board or the event stream when somebody asks is not counted here; here is
 //! only what is over when it is asked for: times. Each costs a clock's reading
-//! or two and one short lock that nobody holds for long.
+//! or two and one short lock that nobody holds for long. Messages between actors
+//! are too many for that: see `mailboxes`.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};
@@ -27,7 +28,6 @@ type Histograms = Family<Label, Histogram, fn() -> Histogram>;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    turns: Histograms,
     panics: Family<Label, Counter>,
     asks: Histograms,
     waiting: Family<Label, Gauge>,
@@ -35,11 +35,6 @@ pub struct Metrics {
     commit_asks: Histogram,
     failed_commits: Counter,
     store_waiting: Gauge,
-}
-
-/// From 10 µs to 2.6 s, by fours.
-fn short() -> Histogram {
-    Histogram::new(exponential_buckets(0.000_01, 4.0, 10))
 }
 
 /// From 100 µs to 26 s, by fours.
@@ -55,7 +50,7 @@ pub fn metrics() -> &'static Metrics {
 }
 
 /// The last part of a type's name: `Builder`.
-fn short_name<T: ?Sized>() -> &'static str {
+pub(super) fn short_name<T: ?Sized>() -> &'static str {
     let whole = std::any::type_name::<T>();
     let bare = whole.split('<').next().unwrap_or(whole);
     bare.rsplit("::").next().unwrap_or(bare)
@@ -64,7 +59,6 @@ fn short_name<T: ?Sized>() -> &'static str {
 impl Metrics {
     fn new() -> Self {
         let mut registry = Registry::with_prefix(PREFIX);
-        let turns = Histograms::new_with_constructor(short);
         let panics = Family::<Label, Counter>::default();
         let asks = Histograms::new_with_constructor(medium);
         let waiting = Family::<Label, Gauge>::default();
@@ -72,12 +66,6 @@ impl Metrics {
         let commit_asks = Histogram::new(exponential_buckets(1.0, 2.0, 11));
         let failed_commits = Counter::default();
         let store_waiting = Gauge::default();
-        registry.register_with_unit(
-            "actor_turn",
-            "How long an actor worked without a pause, on all messages that were there",
-            Unit::Seconds,
-            turns.clone(),
-        );
         registry.register("actor_panics", "Panics of actors", panics.clone());
         registry.register_with_unit(
             "ask",
@@ -114,7 +102,6 @@ impl Metrics {
         );
         Self {
             registry,
-            turns,
             panics,
             asks,
             waiting,
@@ -123,13 +110,6 @@ impl Metrics {
             failed_commits,
             store_waiting,
         }
-    }
-
-    /// The measure of the turns of actors of this type. Keep it: finding it
-    /// costs more than using it.
-    #[must_use]
-    pub fn turns_of<A>(&self) -> Histogram {
-        self.turns.get_or_create_owned(&[("actor", short_name::<A>())])
     }
 
     /// An actor of this type panicked.
@@ -201,14 +181,14 @@ mod tests {
         metrics.encode(&mut text).unwrap();
         assert!(text.contains("botmaster_asks_waiting{message=\"Question\"} 1\n"), "{text}");
         drop(asking);
-        metrics.turns_of::<Question<u8>>().observe(0.5);
+        metrics.panicked::<Question<u8>>();
         metrics.committed(Duration::from_millis(3), 7, 2, false);
         let mut text = String::new();
         metrics.encode(&mut text).unwrap();
         for line in [
             "botmaster_asks_waiting{message=\"Question\"} 0\n",
             "botmaster_ask_seconds_count{message=\"Question\"} 1\n",
-            "botmaster_actor_turn_seconds_sum{actor=\"Question\"} 0.5\n",
+            "botmaster_actor_panics_total{actor=\"Question\"} 1\n",
             "botmaster_store_commit_asks_sum 7.0\n",
             "botmaster_store_commits_failed_total 1\n",
             "botmaster_store_waiting 2\n",

@@ -23,6 +23,7 @@ use crate::core::values::BuildResult;
 use crate::core::views::WorkerView;
 use crate::events::Events;
 use crate::store::{BuildRow, Change, RequestRow};
+use crate::telemetry::mailboxes::{self, Mail, Times};
 use crate::telemetry::metrics::{PREFIX, metrics};
 
 /// The text format.
@@ -196,6 +197,24 @@ impl Family<'_> {
         Ok(())
     }
 
+    fn times<'m>(
+        &mut self,
+        name: &str,
+        help: &str,
+        all: impl Iterator<Item = (&'m Mail, &'m Times)>,
+    ) -> fmt::Result {
+        let kind = MetricType::Histogram;
+        let mut family = self.encoder.encode_descriptor(name, help, Some(&Unit::Seconds), kind)?;
+        for (mail, times) in all {
+            let (sum, count, buckets) = times.read();
+            let labels = [("actor", mail.actor), ("message", mail.message)];
+            family
+                .encode_family(&labels)?
+                .encode_histogram::<NoLabelSet>(sum, count, &buckets, None)?;
+        }
+        Ok(())
+    }
+
     fn histogram(&mut self, name: &str, help: &str, values: &Histogram) -> fmt::Result {
         let kind = MetricType::Histogram;
         let encoder = self.encoder.encode_descriptor(name, help, Some(&Unit::Seconds), kind)?;
@@ -213,6 +232,7 @@ impl Collector for Scrape {
         let mut family = Family { encoder };
         self.builders(&mut family)?;
         self.workers(&mut family)?;
+        mailboxes(&mut family)?;
         self.past(&mut family)?;
         self.inner(&mut family)
     }
@@ -353,6 +373,33 @@ impl Scrape {
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         family.gauges("build_info", "What runs", None, [(version, 1.0)])
     }
+}
+
+/// What waits for the actors, and how long they take.
+fn mailboxes(family: &mut Family<'_>) -> fmt::Result {
+    let all = mailboxes::all();
+    let mut depths: BTreeMap<&str, i64> = BTreeMap::new();
+    for mail in &all {
+        *depths.entry(mail.actor).or_default() += mail.depth();
+    }
+    family.gauges(
+        "mailbox_depth",
+        "Messages that wait for actors of this kind",
+        None,
+        depths
+            .into_iter()
+            .map(|(actor, depth)| (vec![("actor", actor.to_owned())], depth.max(0) as f64)),
+    )?;
+    family.times(
+        "message_wait",
+        "From the sending of a message until an actor took it",
+        all.iter().map(|mail| (*mail, &mail.waited)),
+    )?;
+    family.times(
+        "message",
+        "How long an actor took for a message",
+        all.iter().map(|mail| (*mail, &mail.handling)),
+    )
 }
 
 /// What the system knows of this process, by the names that Prometheus' own

@@ -9,6 +9,7 @@ use botmaster::core::ids::*;
 use botmaster::core::time::WallTime;
 use botmaster::core::values::BuildResult;
 use botmaster::store::*;
+use botmaster::telemetry::mailboxes::mail;
 use botmaster::telemetry::metrics::metrics;
 
 use crate::stream::{build, log, request};
@@ -184,12 +185,23 @@ fn metrics_in(text: &str) -> BTreeSet<String> {
 fn dashboard_and_alerts_ask_for_nothing_that_there_is_not() {
     let world = World::start();
     // What only real actors and real stores measure.
-    let _ = metrics().turns_of::<World>();
+    let mail = mail::<World, Scraped>();
+    mail.sent();
+    mail.taken(Duration::from_millis(1));
+    mail.handled(Duration::from_millis(2));
     metrics().panicked::<World>();
     metrics().committed(Duration::from_millis(1), 1, 0, true);
     world.board.count_ignored("x");
     world.rpc("builders/1", "ping", serde_json::json!({}));
-    let told = Scraped::read(&world).names();
+    let told = Scraped::read(&world);
+    let by = "{actor=\"World\",message=\"Scraped\"}";
+    assert_eq!(told.get(&format!("botmaster_message_seconds_sum{by}")), Some(0.002));
+    assert_eq!(told.get(&format!("botmaster_message_wait_seconds_count{by}")), Some(1.0));
+    assert_eq!(told.get("botmaster_mailbox_depth{actor=\"World\"}"), Some(0.0));
+    let bucket =
+        "botmaster_message_seconds_bucket{le=\"0.01\",actor=\"World\",message=\"Scraped\"}";
+    assert_eq!(told.get(bucket), Some(1.0), "{:#?}", told.samples);
+    let told = told.names();
     let mut asked = metrics_in(include_str!("../../config/prometheus/dashboard.json"));
     assert!(asked.len() > 15, "{asked:?}");
     asked.extend(metrics_in(include_str!("../../config/prometheus/alerts.yml")));

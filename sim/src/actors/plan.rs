@@ -197,6 +197,7 @@ impl Plan {
                 http: nowhere,
                 listen: nowhere,
                 insecure: false,
+                ui_dir: None,
                 drain: Duration::ZERO,
             },
             timers: TIMERS,

@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseFuture};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Handler, ResponseFuture};
 use tokio::sync::oneshot;
 
 mod again;
@@ -18,6 +18,7 @@ use super::builder::{Builder, BuilderParts, Remains, SuccessorFailed};
 use super::convert::with_set;
 use super::runtime::{ChildDown, MayRestart, World, start_supervised};
 use super::worker::Worker;
+use crate::actors::context::Context;
 use crate::core::bot_master::Roster;
 use crate::core::builder::{Event, Request, named_worker};
 use crate::core::ids::*;
