@@ -28,8 +28,10 @@ use crate::settings::{
 };
 use crate::store::logs::SqliteLogs;
 use crate::store::sqlite::{OpenError, SqliteStore, StateReader};
-use crate::store::{InstanceRow, Op, OpOutcome, StateStore, StoreError, Transaction};
-use crate::web::{StockUi, UiError, WebContext, WebState, serve, unrecorded};
+use crate::store::{
+    Change, InstanceRow, MasterRow, Op, OpOutcome, StateStore, StoreError, Transaction,
+};
+use crate::web::{StockUi, UiError, WebContext, WebState, serve, unrecorded, wall_now};
 
 /// How long the builders may take to read their records.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -110,6 +112,17 @@ pub struct Master {
     recording: actix_rt::task::JoinHandle<()>,
     store: SqliteStore,
     logs: SqliteLogs,
+    name: String,
+}
+
+/// `HOST:FOLDER`.
+fn master_name(dir: &Path) -> String {
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    format!("{}:{}", host.unwrap_or_else(|| "localhost".into()), dir.display())
+}
+
+fn master_row(name: &str, active: bool) -> Arc<MasterRow> {
+    Arc::new(MasterRow { name: name.into(), active, last_active: wall_now() })
 }
 
 /// A store that has lost the disk cannot go on in this process (row FD09).
@@ -196,6 +209,8 @@ impl Master {
             .map_err(|error| StartError::Other(format!("no own address: {error}")))?;
         let greeter = Greeter::new(world, addr.clone().recipient());
         let accepting = actix_rt::spawn(accept(listener, greeter));
+        let name = master_name(&dir);
+        events.publish(vec![Change::MasterStarted(master_row(&name, true))]);
         write_address(&dir, "http.addr", http)?;
         write_address(&dir, "listen.addr", listen)?;
         tracing::info!(%http, workers = %listen, data = %dir.display(), "the master serves");
@@ -212,6 +227,7 @@ impl Master {
             recording,
             store,
             logs,
+            name,
         })
     }
 
@@ -259,6 +275,8 @@ impl Master {
     pub async fn stop(self) {
         self.accepting.abort();
         self.recording.abort();
+        // Open event streams hear of it: they live as long as the server.
+        self.events.publish(vec![Change::MasterStopped(master_row(&self.name, false))]);
         if tokio::time::timeout(HTTP_LIMIT, self.server.stop(true)).await.is_err() {
             self.server.stop(false).await;
         }
@@ -320,10 +338,6 @@ fn web_context(
     board: &Board,
     logs: &SqliteLogs,
 ) -> Result<WebContext, StartError> {
-    let host = nix::unistd::gethostname()
-        .ok()
-        .and_then(|name| name.into_string().ok())
-        .unwrap_or_else(|| "localhost".into());
     let overrides = Overrides::default();
     Ok(WebContext {
         handle: BotMaster::handle(addr),
@@ -335,7 +349,7 @@ fn web_context(
             load_with(path, &overrides).map(|loaded| loaded.settings)
         }),
         title: settings.master.title.as_str().into(),
-        name: format!("{host}:{}", dir.display()).into(),
+        name: master_name(dir).into(),
         ui: settings.master.ui_dir.as_deref().map(stock_ui).transpose()?,
         state: WebState::default(),
     })

@@ -763,6 +763,17 @@ pub enum OpOutcome {
     Instances(Vec<InstanceRow>),
 }
 
+/// The master, as its events tell of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MasterRow {
+    /// `HOST:FOLDER`.
+    pub name: String,
+    /// Whether it works.
+    pub active: bool,
+    /// When it did last.
+    pub last_active: WallTime,
+}
+
 /// Something that became true in a commit, for the event stream. Each carries
 /// the whole resource as it is then.
 #[derive(Clone, PartialEq, Debug)]
@@ -811,4 +822,8 @@ pub enum Change {
     Note(Arc<NoteRow>),
     /// The end of what began with a `Note` of the same id.
     NoteEnded(Arc<NoteRow>),
+    /// The master serves.
+    MasterStarted(Arc<MasterRow>),
+    /// The master is about to stop.
+    MasterStopped(Arc<MasterRow>),
 }

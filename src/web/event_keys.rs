@@ -126,6 +126,10 @@ fn note_keys(row: &NoteRow) -> Vec<Key<'static>> {
     keys
 }
 
+fn master_keys() -> Vec<Key<'static>> {
+    vec![vec![Word("masters"), Id(shape::MASTER)]]
+}
+
 /// First words of the keys that a change may have.
 #[must_use]
 pub fn beginnings(change: &Change) -> &'static [&'static str] {
@@ -146,6 +150,7 @@ pub fn beginnings(change: &Change) -> &'static [&'static str] {
             &["workers"]
         }
         Change::BuilderUpdated(_) => &["builders"],
+        Change::MasterStarted(_) | Change::MasterStopped(_) => &["masters"],
         Change::Note(_) | Change::NoteEnded(_) => &["builders", "workers"],
     }
 }
@@ -181,6 +186,8 @@ fn keys(change: &Change) -> (Vec<Key<'_>>, &'static [&'static str]) {
             (vec![vec![Word("workers"), Id(row.id.0)]], &["state_updated"])
         }
         Change::BuilderUpdated(row) => (vec![vec![Word("builders"), Id(row.id.0)]], &["update"]),
+        Change::MasterStarted(_) => (master_keys(), &["started"]),
+        Change::MasterStopped(_) => (master_keys(), &["stopped"]),
         Change::Note(note) => (note_keys(note), &["new"]),
         Change::NoteEnded(note) => (note_keys(note), &["update"]),
     }
@@ -217,6 +224,12 @@ fn message(change: &Change, configured: &BTreeMap<WorkerId, Vec<BuilderId>>) -> 
             shape::worker(row, configured.get(&row.id).map(Vec::as_slice).unwrap_or_default())
         }
         Change::BuilderUpdated(row) => shape::builder(row),
+        Change::MasterStarted(row) | Change::MasterStopped(row) => json!({
+            "masterid": shape::MASTER,
+            "name": row.name,
+            "active": row.active,
+            "last_active": row.last_active.seconds(),
+        }),
         Change::Note(note) | Change::NoteEnded(note) => shape::note(note),
     }
 }

@@ -46,7 +46,7 @@ use serde_json::json;
 use tokio::time::timeout;
 
 pub use answer::ApiError;
-pub use context::{LoadSettings, LogText, RawPieces, WebContext, WebState};
+pub use context::{LoadSettings, LogText, RawPieces, WebContext, WebState, wall_now};
 pub use eta::unrecorded;
 pub use sse::MAX_STREAMS;
 pub use ui::{StockUi, UiError};

@@ -154,6 +154,18 @@ fn what_goes_another_way_goes_the_way_that_is_told() {
     assert_eq!(socket.hear().unwrap_err().0, 1003);
 }
 
+#[test]
+fn events_of_the_master_are_the_whole_resource() {
+    let world = World::start();
+    let told = told(&world);
+    let mut resource = world.list("masters")[0].clone();
+    for (event, active) in [("masters/N/started", true), ("masters/N/stopped", false)] {
+        resource["active"] = active.into();
+        resource["last_active"] = 3.into();
+        assert_eq!(told[event], resource);
+    }
+}
+
 /// A key with its ids and slugs taken out, as the recording names shapes.
 fn shape_of(key: &str) -> String {
     let mut before = "";

@@ -164,6 +164,10 @@ fn worker() -> WorkerRow {
     }
 }
 
+fn master(active: bool) -> Arc<MasterRow> {
+    Arc::new(MasterRow { name: "host:/srv/ci".into(), active, last_active: at(3) })
+}
+
 /// Every kind of change, with the keys that it has.
 pub fn catalogue() -> Vec<(Change, Vec<&'static str>)> {
     let finished = BuildRow {
@@ -248,6 +252,8 @@ pub fn catalogue() -> Vec<(Change, Vec<&'static str>)> {
         (Change::WorkerDisconnected(w.clone()), vec!["workers/1/disconnected"]),
         (Change::WorkerUpdated(w), vec!["workers/1/state_updated"]),
         (Change::BuilderUpdated(Arc::new(builder)), vec!["builders/1/update"]),
+        (Change::MasterStarted(master(true)), vec!["masters/1/started"]),
+        (Change::MasterStopped(master(false)), vec!["masters/1/stopped"]),
         (Change::Note(note.clone()), vec!["builders/1/notes/new", "workers/1/notes/new"]),
         (Change::NoteEnded(note), vec!["builders/1/notes/update", "workers/1/notes/update"]),
     ]

@@ -18,3 +18,4 @@ mod side_by_side;
 mod starts;
 mod steps;
 mod up;
+mod watching;
