@@ -1,7 +1,7 @@
 //! What a client says over a WebSocket, and what it is answered. Pure: no
 //! socket, no time.
 
-use serde_json::{Map, Value, json};
+use serde_json::{Map, Value};
 
 /// What a client wants.
 #[derive(Clone, PartialEq, Debug)]
@@ -99,7 +99,7 @@ pub fn read(text: &str) -> Result<Asked, Refused> {
     let command = if word == "ping" {
         Command::Ping
     } else {
-        let path = frame.get("path").cloned().unwrap_or_else(|| json!(null));
+        let path = frame.get("path").cloned().unwrap_or_default();
         let Value::String(path) = path else {
             return refuse(400, &format!("invalid path format '{path}'"));
         };
