@@ -21,10 +21,11 @@ use crate::actors::context::Context;
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::core::bot_master::RestartPolicy;
+use crate::core::heartbeats::Outage;
 use crate::core::rng::Rng;
 use crate::core::time::Timestamp;
 use crate::provisioning::Provisioner;
-use crate::settings::Timers;
+use crate::settings::{Limits, Timers};
 use crate::store::StateStore;
 use crate::store::logs::LogStore;
 use crate::telemetry::metrics::metrics;
@@ -42,6 +43,10 @@ pub struct World {
     pub board: Board,
     /// Timers.
     pub timers: Timers,
+    /// What the port for workers bears.
+    pub limits: Limits,
+    /// What becomes of heartbeats while the store cannot be written.
+    pub outage: Outage,
     /// Hands out ping tokens.
     pub tokens: Arc<AtomicU64>,
     /// Chance that makes names unique.

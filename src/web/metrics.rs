@@ -111,7 +111,7 @@ impl Counted {
     pub fn follow(self, events: Events) -> impl Future<Output = ()> {
         // Before the task begins, so that nothing is missed until it does.
         let mut next = events.next_seq();
-        let mut listener = events.listen();
+        let mut listener = events.listen_inside();
         async move {
             let mut batch = Vec::new();
             loop {
@@ -125,7 +125,7 @@ impl Counted {
                 }
                 // It fell behind. Logs that grew meanwhile are counted at
                 // their next event.
-                listener = events.listen();
+                listener = events.listen_inside();
             }
         }
     }

@@ -174,7 +174,7 @@ pub fn step(row: &StepRow) -> Value {
 /// A log.
 #[must_use]
 pub fn log(row: &LogRow) -> Value {
-    json!({
+    let mut shape = json!({
         "logid": row.id,
         "name": row.name,
         "slug": row.slug,
@@ -182,7 +182,12 @@ pub fn log(row: &LogRow) -> Value {
         "complete": row.complete,
         "num_lines": row.num_lines,
         "type": row.kind,
-    })
+    });
+    // Ours: only there when there is something to say.
+    if let (Some(reason), Some(fields)) = (&row.incomplete, shape.as_object_mut()) {
+        fields.insert("incomplete".into(), json!(reason));
+    }
+    shape
 }
 
 /// A moment in a builder's life, or something with a beginning and an end.

@@ -1,8 +1,9 @@
 //! Server-sent events: each connection is one listener of the stream, with
 //! subscriptions of its own.
 //!
-//! Deliberately absent: events of the past. A client that comes back reads
-//! what it shows from the API again.
+//! A client that comes back with the number of its last event (`Last-Event-ID`)
+//! gets what it missed; when that is not kept any more it hears of the gap, and
+//! reads what it shows from the API again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -64,6 +65,10 @@ struct Stream {
     events: Receiver<Arc<Event>>,
     context: WebContext,
     greeting: Option<Bytes>,
+    /// The last event that was looked at.
+    last: Option<u64>,
+    /// An event of which the client had so many frames before it came back.
+    told_already: Option<(u64, usize)>,
 }
 
 impl Drop for Stream {
@@ -93,13 +98,42 @@ pub async fn serve(request: HttpRequest, context: Data<WebContext>) -> HttpRespo
     let tail = request.path().trim_start_matches("/sse").trim_start_matches('/').to_owned();
     let (word, rest) = tail.split_once('/').unwrap_or((tail.as_str(), ""));
     match word {
-        "" | "listen" => listen(context.get_ref(), rest),
+        "" | "listen" => listen(context.get_ref(), rest, last_event(&request)),
         "add" | "remove" => change(context.get_ref(), word == "add", rest),
         _ => refused(StatusCode::NOT_FOUND, "use /sse/listen, /sse/add or /sse/remove"),
     }
 }
 
-fn listen(context: &WebContext, path: &str) -> HttpResponse {
+/// What the client had last: everything of one event, or only the first of
+/// several frames of the next one, which match several subscriptions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Had {
+    /// The last event that it had all frames of.
+    whole: u64,
+    /// Frames that it had of the event after that.
+    part: usize,
+}
+
+impl Had {
+    /// From an event's `id`: `17`, or `17.1` for the first frame of event 17.
+    fn read(text: &str) -> Option<Self> {
+        match text.trim().split_once('.') {
+            None => Some(Self { whole: text.trim().parse().ok()?, part: 0 }),
+            Some((event, part)) => {
+                let event: u64 = event.parse().ok()?;
+                Some(Self { whole: event.checked_sub(1)?, part: part.parse().ok()? })
+            }
+        }
+    }
+}
+
+/// What the client had last; none when it comes for the first time.
+fn last_event(request: &HttpRequest) -> Option<Had> {
+    Had::read(request.headers().get("last-event-id")?.to_str().ok()?)
+}
+
+fn listen(context: &WebContext, path: &str, had: Option<Had>) -> HttpResponse {
+    let last = had.map(|had| had.whole);
     let mut first = Vec::new();
     if !path.is_empty() {
         match pattern(path) {
@@ -117,13 +151,29 @@ fn listen(context: &WebContext, path: &str) -> HttpResponse {
         }
         open.insert(id, patterns.clone());
     }
+    let mut greeting = format!("event: handshake\ndata: {id}\n\n");
+    // What was missed can only be told to subscriptions that there are already.
+    let missed = last.and_then(|last| context.events.listen_after(last));
+    let events = match (last, missed) {
+        (Some(_), Some(events)) if !path.is_empty() => events,
+        (Some(last), _) => {
+            let events = context.events.listen();
+            let next = context.events.next_seq();
+            let _ =
+                write!(greeting, "event: gap\ndata: {{\"last\": {last}, \"next\": {next}}}\n\n");
+            events
+        }
+        (None, _) => context.events.listen(),
+    };
     let stream = Stream {
         id,
         streams: context.state.streams.clone(),
         patterns,
-        events: context.events.listen(),
+        events,
         context: context.clone(),
-        greeting: Some(Bytes::from(format!("event: handshake\ndata: {id}\n\n"))),
+        greeting: Some(Bytes::from(greeting)),
+        last,
+        told_already: had.filter(|had| had.part > 0).map(|had| (had.whole + 1, had.part)),
     };
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/event-stream"))
@@ -177,13 +227,15 @@ impl Stream {
             match timeout(KEEP_ALIVE, self.events.recv_many(&mut batch, BATCH)).await {
                 Err(_) => return (Bytes::from_static(b": keep-alive\n\n"), true),
                 Ok(0) => {
+                    let last = self.last.map_or_else(|| "none".into(), |last| last.to_string());
                     let text = format!(
                         ": this stream ends: its listener fell more than {LISTENER_LIMIT} events \
-                         behind; connect again and read the state anew\n\n"
+                         behind; its last one was {last}: connect again with that as \
+                         Last-Event-ID\n\n"
                     );
                     return (Bytes::from(text), false);
                 }
-                Ok(_) => {}
+                Ok(_) => self.last = batch.last().map(|event| event.seq).or(self.last),
             }
             let text = self.rendered(&batch).await;
             if !text.is_empty() {
@@ -201,13 +253,27 @@ impl Stream {
         }
         let configured = self.configured(&patterns, batch).await;
         for event in batch {
-            let seq = event.seq;
+            let mut frames = Vec::new();
             event_keys::matching(&event.change, &patterns, &configured, |key, name, message| {
+                let mut frame = String::from("event: event\ndata: {\"key\": ");
+                event_keys::write_key(&mut frame, key, name);
                 // Writing to a string cannot fail.
-                let _ = write!(text, "id: {seq}\nevent: event\ndata: {{\"key\": ");
-                event_keys::write_key(&mut text, key, name);
-                let _ = write!(text, ", \"message\": {message}}}\n\n");
+                let _ = write!(frame, ", \"message\": {message}}}\n\n");
+                frames.push(frame);
             });
+            let seq = event.seq;
+            let had = self.told_already.filter(|(event, _)| *event == seq);
+            let had = had.map_or(0, |(_, frames)| frames);
+            let all = frames.len();
+            for (number, frame) in (1..).zip(frames).skip(had) {
+                // A client that is cut off between two frames of one event
+                // must not believe that it had them all.
+                let _ = if number == all {
+                    write!(text, "id: {seq}\n{frame}")
+                } else {
+                    write!(text, "id: {seq}.{number}\n{frame}")
+                };
+            }
         }
         text
     }

@@ -7,6 +7,7 @@ mod files;
 mod latent;
 mod local_worker;
 mod program;
+mod retention;
 mod timers;
 mod tokens;
 mod up;
