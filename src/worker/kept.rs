@@ -107,7 +107,7 @@ pub(super) enum News {
     /// It said something.
     Said(FromKeeper),
     /// Its build is over, whatever that left is ended, and it may have another.
-    Free(Spare),
+    Free(Box<Spare>),
     /// It is gone, and whatever it left is ended.
     Gone,
 }
@@ -378,7 +378,7 @@ impl Keepers {
             News::Said(FromKeeper::Unknown | FromKeeper::Bye | FromKeeper::Free) => {}
             gone @ (News::Gone | News::Free(_)) => {
                 if let News::Free(spare) = gone {
-                    self.spares.put_back(spare);
+                    self.spares.put_back(*spare);
                 }
                 entry.keeper = None;
                 let swept = std::mem::take(&mut entry.sweeping);
@@ -526,7 +526,7 @@ impl Line {
             && let Some(child) = self.child.take()
         {
             let spare = Spare { socket, child, listed: self.listed.take() };
-            let free = (self.build, self.number, News::Free(spare));
+            let free = (self.build, self.number, News::Free(Box::new(spare)));
             // Fails only when the program ends.
             if let Err(mpsc::error::SendError((_, _, News::Free(spare)))) =
                 self.news.send(free).await

@@ -284,9 +284,7 @@ fn fn10_what_does_not_fit_the_build_changes_nothing_of_it() {
         }
         frame
     };
-    // The end of a command that was never given. (Its text would be a breach:
-    // row FL11.)
-    raw.say(&failed(&second, 0));
+    // (What is about a command that was never given is a breach: rows FL11, FN17.)
     raw.say(&WorkerFrame::Abandoned { build });
     raw.log(build, &first, 0, "first\n");
     raw.finish(build, &first, 6);

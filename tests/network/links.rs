@@ -296,7 +296,7 @@ fn fn17_fn01_a_flipped_bit_never_ends_in_a_wrong_result_or_a_second_run() {
     // What is no UTF-8 is no frame: the connection ends, and all goes on over the
     // next one. (A flip that makes another word of a word is what TLS is for.)
     // All of it is one worker that comes again and again (FA11).
-    let timers = format!("{PATIENT}\n[limits]\nattaches_per_minute = 100\n");
+    let timers = PATIENT.to_owned();
     let place = place_with(&timers, "echo $$ >> @DIR@/runs; echo one; echo two");
     let master = place.master();
     let (mut up, mut down) = (Vec::new(), Vec::new());
