@@ -66,7 +66,7 @@ fn factory(pick: u8) -> Arc<Factory> {
 }
 
 fn properties(pick: u8) -> Properties {
-    let property = Property { value: format!("ö {}", pick % 4), source: "test".into() };
+    let property = Property { value: format!("ö {}", pick % 4).into(), source: "test".into() };
     BTreeMap::from([(format!("p{}", pick % 3), property)])
 }
 

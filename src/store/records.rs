@@ -25,6 +25,19 @@ pub struct BuilderRow {
     pub configured: bool,
     /// Its workers, in order of configuration.
     pub workers: Vec<WorkerId>,
+    /// What the project's part of the configuration says of it.
+    pub about: BuilderAbout,
+}
+
+/// What a builder's row says beside what it is made of.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct BuilderAbout {
+    /// The project that it belongs to.
+    pub project: Option<u64>,
+    /// How its description is written: `markdown`.
+    pub description_format: Option<String>,
+    /// Its description as HTML.
+    pub description_html: Option<String>,
 }
 
 /// A worker that is or was configured.
@@ -59,6 +72,26 @@ pub struct SourceStampRow {
     pub stamp: SourceStamp,
     /// When it was first seen.
     pub created_at: WallTime,
+    /// What is changed in the source before it is built.
+    pub patch: Option<Arc<PatchRow>>,
+}
+
+/// A change to the source that is in no repository.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct PatchRow {
+    /// Its id.
+    #[serde(rename = "patchid")]
+    pub id: u64,
+    /// How many leading parts of its paths to leave off.
+    pub level: i64,
+    /// The folder it is for.
+    pub subdir: String,
+    /// Who made it.
+    pub author: String,
+    /// For people.
+    pub comment: String,
+    /// Its text.
+    pub body: String,
 }
 
 /// The set of requests that one submission made.
@@ -84,6 +117,17 @@ pub struct BuildsetRow {
     pub sourcestamps: Vec<SourceStampRow>,
     /// For every build of it.
     pub properties: Arc<Properties>,
+    /// The build that asked for it, if one did.
+    pub parent: Option<ParentBuild>,
+}
+
+/// The build that asked for a buildset.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct ParentBuild {
+    /// Which.
+    pub build: BuildId,
+    /// How they belong together, for people: `Triggered from`.
+    pub relationship: Option<String>,
 }
 
 /// A build request.
@@ -219,6 +263,28 @@ pub struct StepRow {
     pub results: Option<BuildResult>,
     /// For people.
     pub state_string: String,
+    /// What it says of itself beside.
+    pub about: StepAbout,
+}
+
+/// What a step's row says beside how it went.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct StepAbout {
+    /// When it had its locks; none when it asked for none.
+    pub locks_acquired_at: Option<WallTime>,
+    /// Links for people.
+    pub urls: Vec<StepUrl>,
+    /// Left out where steps are shown, unless asked for.
+    pub hidden: bool,
+}
+
+/// A link that a step gives.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct StepUrl {
+    /// Its text.
+    pub name: String,
+    /// Where it leads.
+    pub url: String,
 }
 
 /// One log of a step.

@@ -251,7 +251,7 @@ impl Reader<'_> {
         match value {
             _ if name.is_empty() => self.wrong(full, "needs a name"),
             Value::String(text) => {
-                let property = Property { value: text.clone(), source: SOURCE.into() };
+                let property = Property { value: text.as_str().into(), source: SOURCE.into() };
                 into.insert(name.to_owned(), property);
             }
             _ => self.wrong(full, "must be text: a property is a string"),

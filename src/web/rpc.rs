@@ -255,14 +255,14 @@ impl Call {
         let Some((set, priority)) = set.await? else {
             return Err(missing);
         };
-        let got = build.properties.get("got_revision").map(|own| &own.value);
+        let got = build.properties.get("got_revision").map(|own| own.value.text());
         let sourcestamps = set
             .sourcestamps
             .into_iter()
             .map(|row| {
                 let mut stamp = row.stamp;
                 // The very source that the first build had.
-                stamp.revision = stamp.revision.or_else(|| got.cloned());
+                stamp.revision = stamp.revision.or_else(|| got.as_deref().map(str::to_owned));
                 stamp
             })
             .collect();

@@ -119,8 +119,10 @@ fn buildset() -> BuildsetRow {
             id: 1,
             stamp: SourceStamp::default(),
             created_at: at(1),
+            patch: None,
         }],
         properties: Arc::default(),
+        parent: None,
     }
 }
 
@@ -134,6 +136,7 @@ fn step() -> StepRow {
         complete_at: None,
         results: None,
         state_string: "testing".into(),
+        about: StepAbout::default(),
     }
 }
 
@@ -209,6 +212,7 @@ fn catalogue() -> Vec<(Change, Vec<&'static str>)> {
         tags: Vec::new(),
         configured: true,
         workers: vec![WorkerId(1)],
+        about: BuilderAbout::default(),
     };
     let note = NoteRow {
         id: 9,

@@ -24,12 +24,13 @@ use botmaster::web::{LogText, RawPieces, WebContext, WebState, serve};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-const SCHEMA: [&str; 5] = [
+const SCHEMA: [&str; 6] = [
     include_str!("../../migrations/sqlite/0001_first.sql"),
     include_str!("../../migrations/sqlite/0002_instances.sql"),
     include_str!("../../migrations/sqlite/0003_expectations.sql"),
     include_str!("../../migrations/sqlite/0004_notes.sql"),
     include_str!("../../migrations/sqlite/0005_stop.sql"),
+    include_str!("../../migrations/sqlite/0010_data_api.sql"),
 ];
 
 const ROWS: &str = r#"
@@ -41,7 +42,8 @@ INSERT INTO workers (id, name, configured, connected, info, paused, pause_reason
     (1, 'linux-1', 1, 1, '{"host":"h1","version":"0.1"}', 0, NULL),
     (2, 'mac-1', 1, 0, '{}', 1, 'broken disk');
 INSERT INTO builder_workers VALUES (1, 0, 1), (2, 0, 1), (2, 1, 2), (3, 0, 2);
-INSERT INTO sourcestamps VALUES
+INSERT INTO sourcestamps (id, digest, codebase, repository, branch, revision, project,
+                          created_at) VALUES
     (1, 'd1', '', 'https://git.example.org/a.git', 'main', NULL, 'demo', 1000000000),
     (2, 'd2', '', '', NULL, 'abc', '', 2000000000);
 INSERT INTO buildsets (id, reason, scheduler, submitted_at, complete_at, results, rebuilt_build,
@@ -71,7 +73,7 @@ INSERT INTO notes (id, builder_id, worker_id, text, error, at, ended_at) VALUES
     (2, 1, 1, 'connect linux-1', NULL, 1000500000, 1000500000),
     (3, 1, NULL, 'idle', NULL, 1000500000, 1000500000),
     (4, 2, 1, 'pinging', NULL, 1001000000, NULL);
-INSERT INTO steps VALUES
+INSERT INTO steps (id, build_id, number, name, started_at, complete_at, results, state_string) VALUES
     (1001, 101, 0, 'checkout', 1002000000, 1003000000, 0, 'checked out'),
     (1002, 101, 1, 'test', 1003000000, 1059000000, 0, 'tested'),
     (1003, 103, 0, 'compile', 1202000000, NULL, NULL, 'compiling');

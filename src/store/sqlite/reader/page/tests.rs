@@ -4,6 +4,7 @@ const SCHEMA: &str = concat!(
     include_str!("../../../../../migrations/sqlite/0001_first.sql"),
     include_str!("../../../../../migrations/sqlite/0004_notes.sql"),
     include_str!("../../../../../migrations/sqlite/0005_stop.sql"),
+    include_str!("../../../../../migrations/sqlite/0010_data_api.sql"),
 );
 
 fn plan(table: &Table, page: &Page) -> String {
