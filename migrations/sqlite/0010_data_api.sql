@@ -62,6 +62,13 @@ CREATE TABLE changes (
 ) STRICT;
 CREATE INDEX changes_stamp ON changes (stamp_id);
 
+-- As they are shown: with their source stamps.
+CREATE VIEW changes_shown AS
+    SELECT c.id, c.parents, c.author, c.committer, c.files, c.comments, c.at, c.category,
+           c.revlink, c.properties, c.stamp_id, s.revision, s.branch, s.repository, s.project,
+           s.codebase
+    FROM changes c JOIN sourcestamps s ON s.id = c.stamp_id;
+
 CREATE TABLE change_sources (
     id         INTEGER PRIMARY KEY,
     name       TEXT    NOT NULL UNIQUE,
@@ -74,13 +81,15 @@ CREATE TABLE schedulers (
     enabled    INTEGER NOT NULL DEFAULT 1,
     configured INTEGER NOT NULL DEFAULT 1
 ) STRICT;
+INSERT INTO schedulers (name) VALUES ('force');
 
 CREATE TABLE build_data (
+    id       INTEGER PRIMARY KEY,
     build_id INTEGER NOT NULL,
     name     TEXT    NOT NULL,
     source   TEXT    NOT NULL,
     value    BLOB    NOT NULL,
-    PRIMARY KEY (build_id, name)
+    UNIQUE (build_id, name)
 ) STRICT;
 
 CREATE TABLE test_result_sets (

@@ -8,12 +8,16 @@
 
 mod answer;
 mod context;
+mod endpoints;
 mod eta;
 mod event_keys;
+mod field;
 mod forms;
+mod listed;
 mod live;
 mod log_text;
 mod logs;
+mod openapi;
 mod ours;
 mod page;
 mod query;
@@ -210,6 +214,14 @@ async fn get(request: &HttpRequest, context: &WebContext) -> Result<HttpResponse
         Route::Board => ours::board(context),
         // Orders are sent there; there is nothing to read.
         Route::Reload => return Err(no_path(request)),
+        Route::BuildDatumValue(of, name) => {
+            let found = rpc::blocking(context, move |context| {
+                listed::build_data(context, &of, &name).map(|bytes| (name, bytes))
+            });
+            let (name, bytes) = found.await?;
+            return Ok(listed::datum(&name, bytes));
+        }
+        Route::OpenApi => openapi::document().clone(),
         Route::LogText(of, form @ (TextForm::Raw | TextForm::RawInline)) => {
             let raw = rpc::blocking(context, move |context| logs::open_raw(context, &of));
             return Ok(raw.await?.response(form));

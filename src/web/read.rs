@@ -9,40 +9,50 @@ use super::eta::Etas;
 use super::forms;
 use super::query::Query;
 use super::resource::{self, Resource};
-use super::route::{BuildRef, BuilderRef, Route, StepRef, WorkerRef};
-use super::{logs, shape};
+use super::route::{BuildRef, BuilderRef, Route, StepRef, WorkerRef, kind_of};
+use super::{listed, logs, openapi, shape};
 use crate::core::ids::*;
-use crate::store::sqlite::{Filter, FilterOp, OF_BUILD, Page, PageOf, Scalar};
+use crate::store::sqlite::{
+    Filter, FilterOp, OF_BUILD, OF_CHANGE, OF_PARENT, Page, PageOf, Scalar,
+};
 use crate::store::{BuildRow, BuilderRow, RequestRow, StepRow, WorkerRow};
 
 /// Names of the lists that `/api/v2` tells of.
-const ROOTS: [&str; 10] = [
+const ROOTS: [&str; 14] = [
     "builders",
     "builds",
     "buildrequests",
+    "codebases",
+    "workers",
+    "logchunks",
     "buildsets",
     "changes",
-    "forceschedulers",
+    "changesources",
     "masters",
-    "schedulers",
     "sourcestamps",
-    "workers",
+    "schedulers",
+    "forceschedulers",
+    "projects",
 ];
 
-type Pairs = [(String, String)];
+pub(super) type Pairs = [(String, String)];
 
 pub(super) fn not_found(what: impl std::fmt::Display) -> ApiError {
     ApiError::NoRow(what.to_string())
 }
 
 /// One resource in its envelope.
-fn single(resource: &Resource, pairs: &Pairs, item: Value) -> Result<Answer, ApiError> {
+pub(super) fn single(resource: &Resource, pairs: &Pairs, item: Value) -> Result<Answer, ApiError> {
     let query = Query::read(resource, pairs, false)?;
     Ok(Answer::single(resource.plural, query.projected(item)))
 }
 
 /// Resources that are all at hand.
-fn in_memory(resource: &Resource, pairs: &Pairs, items: Vec<Value>) -> Result<Answer, ApiError> {
+pub(super) fn in_memory(
+    resource: &Resource,
+    pairs: &Pairs,
+    items: Vec<Value>,
+) -> Result<Answer, ApiError> {
     let query = Query::read(resource, pairs, true)?;
     let (items, total) = query.apply(items);
     let items = items.into_iter().map(|item| query.projected(item)).collect();
@@ -50,7 +60,7 @@ fn in_memory(resource: &Resource, pairs: &Pairs, items: Vec<Value>) -> Result<An
 }
 
 /// Resources from the store.
-fn paged<T>(
+pub(super) fn paged<T>(
     resource: &Resource,
     query: &Query,
     implied: Vec<Filter>,
@@ -136,22 +146,43 @@ pub fn answer(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answ
             single(&resource::MASTERS, pairs, master(context))
         }
         Route::Master(id) => Err(not_found(format_args!("master with the id {id}"))),
+        Route::OfMaster(id, route) => match (*id == shape::MASTER, &**route) {
+            (true, route) => answer(context, route, pairs),
+            (false, Route::Rows(of, _)) => in_memory(kind_of(*of), pairs, Vec::new()),
+            (false, Route::Builders) => in_memory(&resource::BUILDERS, pairs, Vec::new()),
+            (false, Route::Workers | Route::BuilderWorkers(_)) => {
+                in_memory(&resource::WORKERS, pairs, Vec::new())
+            }
+            (false, _) => Err(not_found(format_args!("master with the id {id}"))),
+        },
         Route::BuilderMasters(of) => builder_masters(context, of, pairs),
+        Route::BuilderMaster(of, id) => {
+            let configured = context.find_builder(of)?.is_some_and(|builder| builder.configured);
+            if !configured || *id != shape::MASTER {
+                return Err(not_found(format_args!("master with the id {id} of the {of}")));
+            }
+            single(&resource::MASTERS, pairs, master(context))
+        }
         Route::Builders
         | Route::Builder(_)
         | Route::BuilderForms(_)
         | Route::Forms
         | Route::Form(_)
+        | Route::ProjectBuilders(_)
         | Route::WorkerBuilders(_) => builders(context, route, pairs),
-        Route::Workers | Route::Worker(_) | Route::BuilderWorkers(_) => {
-            workers(context, route, pairs)
-        }
+        Route::Workers
+        | Route::Worker(_)
+        | Route::BuilderWorkers(_)
+        | Route::BuilderWorker(..) => workers(context, route, pairs),
         Route::Builds
         | Route::Build(_)
         | Route::BuilderBuilds(_)
         | Route::WorkerBuilds(_)
         | Route::RequestBuilds(_)
-        | Route::BuildProperties(_) => builds(context, route, pairs),
+        | Route::BuildTriggered(_)
+        | Route::ChangeBuilds(_)
+        | Route::BuildProperties(_)
+        | Route::BuildPropertyList(_) => builds(context, route, pairs),
         Route::BuildSteps(_) | Route::Step(_) => steps(context, route, pairs),
         Route::StepLogs(_) | Route::Log(_) => logs::described(context, route, pairs),
         Route::Requests
@@ -162,13 +193,27 @@ pub fn answer(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answ
         Route::Buildsets
         | Route::Buildset(_)
         | Route::BuildsetProperties(_)
+        | Route::BuildsetPropertyList(_)
         | Route::BuildsetStamps(_)
         | Route::Stamps
         | Route::Stamp(_) => buildsets(context, route, pairs),
         Route::BuilderNotes(_) | Route::WorkerNotes(_) => notes(context, route, pairs),
-        Route::Changes | Route::BuildChanges => in_memory(&resource::CHANGES, pairs, Vec::new()),
-        Route::Schedulers => in_memory(&resource::SCHEDULERS, pairs, Vec::new()),
+        Route::Rows(..)
+        | Route::Row(..)
+        | Route::Projects
+        | Route::Project(_)
+        | Route::BuilderTests(_)
+        | Route::BuildChanges(_)
+        | Route::BuildData(_)
+        | Route::BuildDatum(..)
+        | Route::ChangePropertyList(_)
+        | Route::CommitGraph(..) => listed::answer(context, route, pairs),
+        Route::Spec => openapi::spec(pairs),
+        Route::Nothing => Err(not_found("such path")),
         Route::LogText(..)
+        | Route::BuildDatumValue(..)
+        | Route::RequestReasons(_)
+        | Route::OpenApi
         | Route::BuildProgress(_)
         | Route::BuilderExpectations(_)
         | Route::Board
@@ -189,13 +234,8 @@ pub fn roots(pairs: &Pairs) -> Result<Answer, ApiError> {
     )
 }
 
-fn master(context: &WebContext) -> Value {
-    json!({
-        "masterid": shape::MASTER,
-        "name": context.name,
-        "active": true,
-        "last_active": wall_now().seconds(),
-    })
+pub(super) fn master(context: &WebContext) -> Value {
+    json!(shape::master(&context.name, wall_now()))
 }
 
 fn builder_masters(
@@ -220,6 +260,11 @@ fn builders(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer
             let worker = WorkerId(*id);
             let rows = context.reader.builders()?;
             let own = rows.iter().filter(|row| row.configured && row.workers.contains(&worker));
+            in_memory(kind, pairs, own.map(shape::builder).collect())
+        }
+        Route::ProjectBuilders(id) => {
+            let rows = context.reader.builders()?;
+            let own = rows.iter().filter(|row| row.about.project == Some(*id));
             in_memory(kind, pairs, own.map(shape::builder).collect())
         }
         Route::BuilderForms(of) => {
@@ -256,6 +301,12 @@ fn workers(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer,
             let row = found.ok_or_else(|| not_found(of))?;
             single(kind, pairs, shaped(&row))
         }
+        Route::BuilderWorker(builder, of) => {
+            let own = context.find_builder(builder)?.map(|row| row.workers).unwrap_or_default();
+            let found = context.find_worker(of)?.filter(|row| own.contains(&row.id));
+            let row = found.ok_or_else(|| not_found(format_args!("{of} of the {builder}")))?;
+            single(kind, pairs, shaped(&row))
+        }
         Route::BuilderWorkers(of) => {
             let own = context.find_builder(of)?.map(|builder| builder.workers).unwrap_or_default();
             let rows = context.reader.workers()?;
@@ -281,6 +332,12 @@ fn builds(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, 
             let all = row.map(|row| shape::properties(&row.properties, |_| true));
             return single(&resource::PROPERTIES, pairs, all.unwrap_or_else(|| json!({})));
         }
+        Route::BuildPropertyList(of) => {
+            let all = context.find_build(of)?.map(|row| row.properties).unwrap_or_default();
+            return in_memory(&resource::PROPERTY_LIST, pairs, shape::property_list(&all));
+        }
+        Route::BuildTriggered(id) => vec![Filter::is(OF_PARENT, *id)],
+        Route::ChangeBuilds(id) => vec![Filter::is(OF_CHANGE, *id)],
         Route::BuilderBuilds(of) => match context.find_builder(of)? {
             Some(builder) => vec![Filter::is("builderid", builder.id.0)],
             None => return in_memory(kind, pairs, Vec::new()),
@@ -342,7 +399,7 @@ fn requests(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer
             None
         } else {
             let all = context.reader.buildset_properties(row.buildset)?.unwrap_or_default();
-            Some(shape::properties(&all, |name| query.wants_property(name)))
+            Some(shape::some_properties(&all, |name| query.wants_property(name)))
         };
         Ok(shape::request(row, properties))
     };
@@ -389,6 +446,10 @@ fn buildsets(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answe
             let all = context.reader.buildset_properties(BuildsetId(*id))?;
             let all = shape::properties(&all.unwrap_or_default(), |_| true);
             single(&resource::PROPERTIES, pairs, all)
+        }
+        Route::BuildsetPropertyList(id) => {
+            let all = context.reader.buildset_properties(BuildsetId(*id))?.unwrap_or_default();
+            in_memory(&resource::PROPERTY_LIST, pairs, shape::property_list(&all))
         }
         Route::BuildsetStamps(id) => {
             let stamps = found(*id)?.sourcestamps;

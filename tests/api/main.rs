@@ -4,8 +4,10 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod client;
+mod contract;
 mod etas;
 mod orders;
 mod reads;
+mod recorded;
 mod stream;
 mod support;

@@ -244,12 +244,16 @@ pub struct World {
     _folder: tempfile::TempDir,
 }
 
-fn filled(folder: &Path) -> Connection {
+fn empty(folder: &Path) -> Connection {
     let db = Connection::open(folder.join("state.sqlite")).unwrap();
     db.pragma_update(None, "journal_mode", "WAL").unwrap();
     for part in SCHEMA {
         db.execute_batch(part).unwrap();
     }
+    db
+}
+
+fn fill(db: &Connection) {
     let property =
         |value: &str, source: &str| Property { value: value.into(), source: source.into() };
     let set: Properties = BTreeMap::from([
@@ -263,7 +267,6 @@ fn filled(folder: &Path) -> Connection {
         .replace("BUILDPROPS", &serde_json::to_string(&build).unwrap())
         .replace("PROPERTIES", &serde_json::to_string(&set).unwrap());
     db.execute_batch(&rows).unwrap();
-    db
 }
 
 fn shown_board() -> Board {
@@ -308,17 +311,23 @@ fn shown_board() -> Board {
 
 impl World {
     pub fn start() -> Self {
+        let world = Self::over(|db| fill(db), shown_board(), "host:/srv/ci");
+        world.logs.set(5001, "ocloning\neoops\nhdone <b>\n");
+        world.logs.set(5002, "ook\n");
+        world.logs.set(5003, "oline one\noline two\n");
+        world.logs.set(5004, "o<script>alert(1)</script>\n");
+        world.logs.set(5005, "obuilding a\n");
+        world
+    }
+
+    /// A server over a store with these rows.
+    pub fn over(rows: impl FnOnce(&Connection), board: Board, name: &'static str) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let db = filled(folder.path());
+        let db = empty(folder.path());
+        rows(&db);
         let logs = Arc::new(FakeLogs::default());
-        logs.set(5001, "ocloning\neoops\nhdone <b>\n");
-        logs.set(5002, "ook\n");
-        logs.set(5003, "oline one\noline two\n");
-        logs.set(5004, "o<script>alert(1)</script>\n");
-        logs.set(5005, "obuilding a\n");
         let asked = SharedAsked::default();
         let events = Events::starting_at(1);
-        let board = shown_board();
         let reader = StateReader::open(folder.path()).unwrap();
         let (sender, receiver) = sync_channel(1);
         let (to, on, up, text) = (asked.clone(), board.clone(), events.clone(), logs.clone());
@@ -351,7 +360,7 @@ impl World {
                         }])
                     }),
                     title: "Test <CI>".into(),
-                    name: "host:/srv/ci".into(),
+                    name: name.into(),
                     state: WebState::default(),
                 };
                 let (server, address) = serve(context, ([127, 0, 0, 1], 0).into()).unwrap();
@@ -388,7 +397,12 @@ impl World {
         stream.write_all(head.as_bytes()).unwrap();
         // A server that refuses early may close before it has read everything.
         let _ = stream.write_all(body.as_bytes());
-        Answer::read(BufReader::new(stream))
+        let mut stream = BufReader::new(stream);
+        if method == "HEAD" {
+            let (status, headers) = read_head(&mut stream);
+            return Answer { status, headers, body: String::new() };
+        }
+        Answer::read(stream)
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -478,7 +492,9 @@ impl Answer {
         } else {
             std::io::Read::read_to_end(&mut stream, &mut body).unwrap();
         }
-        Self { status, headers, body: String::from_utf8(body).unwrap() }
+        // What is compressed is no text.
+        let body = String::from_utf8_lossy(&body).into_owned();
+        Self { status, headers, body }
     }
 
     pub fn json(&self) -> Value {
