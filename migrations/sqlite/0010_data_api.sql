@@ -81,7 +81,6 @@ CREATE TABLE schedulers (
     enabled    INTEGER NOT NULL DEFAULT 1,
     configured INTEGER NOT NULL DEFAULT 1
 ) STRICT;
-INSERT INTO schedulers (name) VALUES ('force');
 
 CREATE TABLE build_data (
     id       INTEGER PRIMARY KEY,

@@ -297,6 +297,11 @@ fn people(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
         63 => Op::ReleaseInstance { tag: tag(a), worker, at },
         64 => Op::RemoveInstance { tag: tag(a) },
         65 => Op::ListInstances,
+        66 => {
+            let name = |pick: u8| format!("s{}", pick % 3);
+            Op::DeclareSchedulers(if a % 2 == 0 { vec![name(b)] } else { vec![name(b), name(b + 1)] })
+        }
+        67 => Op::SetScheduler { scheduler: u64::from(a % 5), enabled: b % 2 == 0 },
         _ => {
             let note = |text: &str| BuilderNote {
                 builder,

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::form::Form;
 use crate::core::ids::{BuilderName, WorkerName};
 use crate::core::values::{BuilderConfig, WorkerConfig};
 
@@ -24,6 +25,8 @@ pub struct Settings {
     pub builders: Vec<Arc<BuilderConfig>>,
     /// What `up` does.
     pub up: UpSettings,
+    /// Forms to force builds by, beside the one that every master has.
+    pub forms: Vec<Form>,
 }
 
 /// The master's own settings. Paths are absolute or relative to the working

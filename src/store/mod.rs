@@ -5,10 +5,12 @@
 //! write. A write is one [`Transaction`]; many of them share a commit, and each
 //! is told its outcome only after that commit is durable.
 
+mod about;
 pub mod logs;
 mod port;
 mod records;
 pub mod sqlite;
 
+pub use about::*;
 pub use port::*;
 pub use records::*;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use serde::{Deserialize, Serialize};
 
+use super::about::{BuilderAbout, ParentBuild, PatchRow, SchedulerRow, StepAbout};
 use crate::core::builder::{Prediction, QueuedEta};
 use crate::core::ids::*;
 use crate::core::time::WallTime;
@@ -27,17 +28,6 @@ pub struct BuilderRow {
     pub workers: Vec<WorkerId>,
     /// What the project's part of the configuration says of it.
     pub about: BuilderAbout,
-}
-
-/// What a builder's row says beside what it is made of.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct BuilderAbout {
-    /// The project that it belongs to.
-    pub project: Option<u64>,
-    /// How its description is written: `markdown`.
-    pub description_format: Option<String>,
-    /// Its description as HTML.
-    pub description_html: Option<String>,
 }
 
 /// A worker that is or was configured.
@@ -76,24 +66,6 @@ pub struct SourceStampRow {
     pub patch: Option<Arc<PatchRow>>,
 }
 
-/// A change to the source that is in no repository.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct PatchRow {
-    /// Its id.
-    #[serde(rename = "patchid")]
-    pub id: u64,
-    /// How many leading parts of its paths to leave off.
-    pub level: i64,
-    /// The folder it is for.
-    pub subdir: String,
-    /// Who made it.
-    pub author: String,
-    /// For people.
-    pub comment: String,
-    /// Its text.
-    pub body: String,
-}
-
 /// The set of requests that one submission made.
 #[derive(Clone, PartialEq, Debug)]
 pub struct BuildsetRow {
@@ -119,15 +91,6 @@ pub struct BuildsetRow {
     pub properties: Arc<Properties>,
     /// The build that asked for it, if one did.
     pub parent: Option<ParentBuild>,
-}
-
-/// The build that asked for a buildset.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct ParentBuild {
-    /// Which.
-    pub build: BuildId,
-    /// How they belong together, for people: `Triggered from`.
-    pub relationship: Option<String>,
 }
 
 /// A build request.
@@ -265,26 +228,6 @@ pub struct StepRow {
     pub state_string: String,
     /// What it says of itself beside.
     pub about: StepAbout,
-}
-
-/// What a step's row says beside how it went.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct StepAbout {
-    /// When it had its locks; none when it asked for none.
-    pub locks_acquired_at: Option<WallTime>,
-    /// Links for people.
-    pub urls: Vec<StepUrl>,
-    /// Left out where steps are shown, unless asked for.
-    pub hidden: bool,
-}
-
-/// A link that a step gives.
-#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
-pub struct StepUrl {
-    /// Its text.
-    pub name: String,
-    /// Where it leads.
-    pub url: String,
 }
 
 /// One log of a step.
@@ -727,6 +670,16 @@ pub enum Op {
     },
     /// Reads all instances. Answered `Instances`.
     ListInstances,
+    /// These are the configured schedulers; no other is. A new one is switched
+    /// on.
+    DeclareSchedulers(Vec<String>),
+    /// Switches a scheduler on or off.
+    SetScheduler {
+        /// Which.
+        scheduler: u64,
+        /// On.
+        enabled: bool,
+    },
 }
 
 /// When a request that waits is expected to begin and to end.
@@ -877,4 +830,6 @@ pub enum Change {
     Note(Arc<NoteRow>),
     /// The end of what began with a `Note` of the same id.
     NoteEnded(Arc<NoteRow>),
+    /// A scheduler is new, or was switched on or off.
+    SchedulerUpdated(Arc<SchedulerRow>),
 }

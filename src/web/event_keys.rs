@@ -147,6 +147,7 @@ pub fn beginnings(change: &Change) -> &'static [&'static str] {
         }
         Change::BuilderUpdated(_) => &["builders"],
         Change::Note(_) | Change::NoteEnded(_) => &["builders", "workers"],
+        Change::SchedulerUpdated(_) => &["schedulers"],
     }
 }
 
@@ -183,6 +184,9 @@ fn keys(change: &Change) -> (Vec<Key<'_>>, &'static [&'static str]) {
         Change::BuilderUpdated(row) => (vec![vec![Word("builders"), Id(row.id.0)]], &["update"]),
         Change::Note(note) => (note_keys(note), &["new"]),
         Change::NoteEnded(note) => (note_keys(note), &["update"]),
+        Change::SchedulerUpdated(row) => {
+            (vec![vec![Word("schedulers"), Id(row.id)]], &["updated"])
+        }
     }
 }
 
@@ -218,6 +222,7 @@ fn message(change: &Change, configured: &BTreeMap<WorkerId, Vec<BuilderId>>) -> 
         }
         Change::BuilderUpdated(row) => shape::builder(row),
         Change::Note(note) | Change::NoteEnded(note) => shape::note(note),
+        Change::SchedulerUpdated(row) => shape::scheduler(row, None),
     }
 }
 

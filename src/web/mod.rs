@@ -301,10 +301,7 @@ async fn answer_call(
     check_order(request)?;
     let limit = if matches!(route, Some(Route::Form(_))) { BULK_BODY } else { BODY };
     let bytes = body(payload, limit).await?;
-    let call = Call::read(&bytes).map_err(|(error, known)| {
-        *id = known;
-        error
-    })?;
+    let call = Call::read(&bytes)?;
     *id = Some(call.id.clone());
     let route = route.ok_or_else(|| RpcError::from(no_path(request)))?;
     let result = call.perform(context, route).await?;

@@ -11,9 +11,10 @@ use super::query::Query;
 use super::resource::{self, Resource};
 use super::route::{BuildRef, BuilderRef, Route, StepRef, WorkerRef, kind_of};
 use super::{listed, logs, openapi, shape};
+use crate::core::form::Form;
 use crate::core::ids::*;
 use crate::store::sqlite::{
-    Filter, FilterOp, OF_BUILD, OF_CHANGE, OF_PARENT, Page, PageOf, Scalar,
+    Filter, FilterOp, Listed, OF_BUILD, OF_CHANGE, OF_PARENT, Page, PageOf, Scalar, Shown,
 };
 use crate::store::{BuildRow, BuilderRow, RequestRow, StepRow, WorkerRow};
 
@@ -110,6 +111,18 @@ impl WebContext {
                 None => None,
             },
         })
+    }
+
+    /// Names of the schedulers that are switched off.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn disabled_schedulers(&self) -> Result<Vec<String>, ApiError> {
+        let values = vec![Scalar::Bool(false)];
+        let off = Filter { field: "enabled".into(), op: FilterOp::In, values };
+        let found = self.reader.listed(Listed::Schedulers, &Page::of(off))?;
+        let name = |row: &Shown| row.get("name").and_then(Value::as_str).map(str::to_owned);
+        Ok(found.rows.iter().filter_map(name).collect())
     }
 
     /// The step that a path names.
@@ -248,6 +261,18 @@ fn builder_masters(
     in_memory(&resource::MASTERS, pairs, masters)
 }
 
+/// The forms that `wanted` lets through.
+fn all_forms(
+    context: &WebContext,
+    wanted: impl Fn(&Form) -> bool,
+) -> Result<Vec<Value>, ApiError> {
+    let builders = context.reader.builders()?;
+    let disabled = context.disabled_schedulers()?;
+    let wanted = context.board.forms().into_iter().filter(wanted);
+    let shape = |form: Form| forms::shape(&form, &builders, !disabled.contains(&form.name));
+    Ok(wanted.map(shape).collect())
+}
+
 fn builders(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, ApiError> {
     let kind = &resource::BUILDERS;
     match route {
@@ -268,19 +293,19 @@ fn builders(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer
             in_memory(kind, pairs, own.map(shape::builder).collect())
         }
         Route::BuilderForms(of) => {
-            let known = context.find_builder(of)?.is_some_and(|builder| builder.configured);
-            let names = context.reader.builders()?;
-            let form = known.then(|| forms::force_form(&names));
-            in_memory(&resource::FORCE, pairs, form.into_iter().collect())
+            let found = context.find_builder(of)?.filter(|builder| builder.configured);
+            let own = |form: &Form| found.as_ref().is_some_and(|found| form.is_for(&found.name));
+            in_memory(&resource::FORCE, pairs, all_forms(context, own)?)
         }
         Route::Forms => {
-            let form = forms::force_form(&context.reader.builders()?);
-            in_memory(&resource::FORCE, pairs, vec![form])
+            in_memory(&resource::FORCE, pairs, all_forms(context, |_| true)?)
         }
-        Route::Form(name) if name == forms::FORCE => {
-            single(&resource::FORCE, pairs, forms::force_form(&context.reader.builders()?))
+        Route::Form(name) => {
+            let found = all_forms(context, |form| form.name == *name)?.pop();
+            let form = found
+                .ok_or_else(|| not_found(format_args!("force scheduler named {name}")))?;
+            single(&resource::FORCE, pairs, form)
         }
-        Route::Form(name) => Err(not_found(format_args!("force scheduler named {name}"))),
         _ => {
             let rows = context.reader.builders()?;
             in_memory(kind, pairs, rows.iter().map(shape::builder).collect())
@@ -308,10 +333,12 @@ fn workers(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer,
             single(kind, pairs, shaped(&row))
         }
         Route::BuilderWorkers(of) => {
-            let own = context.find_builder(of)?.map(|builder| builder.workers).unwrap_or_default();
+            let found = context.find_builder(of)?;
+            let (own, here) = found.map(|row| (row.workers, [row.id])).unwrap_or_default();
             let rows = context.reader.workers()?;
             let rows = rows.iter().filter(|row| own.contains(&row.id));
-            in_memory(kind, pairs, rows.map(shaped).collect())
+            // As if they had no other builder.
+            in_memory(kind, pairs, rows.map(|row| shape::worker(row, &here)).collect())
         }
         _ => in_memory(kind, pairs, context.reader.workers()?.iter().map(shaped).collect()),
     }

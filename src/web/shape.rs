@@ -13,7 +13,7 @@ use crate::core::time::WallTime;
 use crate::core::values::{BuildResult, Properties, Property};
 use crate::store::{
     BuildRow, BuildState, BuilderRow, BuildsetRow, LogRow, NoteRow, PatchRow, RequestRow,
-    RequestState, SourceStampRow, StepRow, StepUrl, WorkerRow,
+    RequestState, SchedulerRow, SourceStampRow, StepRow, StepUrl, WorkerRow,
 };
 
 /// The one master's id.
@@ -233,6 +233,17 @@ pub fn log(row: &LogRow) -> Value {
         complete: row.complete,
         num_lines: row.num_lines,
         r#type: Identifier(row.kind.to_string()),
+    })
+}
+
+/// A scheduler, with the master that runs it when that is known.
+#[must_use]
+pub fn scheduler(row: &SchedulerRow, master: Option<is::Master>) -> Value {
+    value(is::Scheduler {
+        schedulerid: row.id,
+        name: row.name.clone(),
+        enabled: row.enabled,
+        master,
     })
 }
 

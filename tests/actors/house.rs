@@ -213,6 +213,7 @@ impl House {
             workers,
             builders: builders.into_iter().map(Arc::new).collect(),
             up: UpSettings::default(),
+            forms: Vec::new(),
         };
         Self::start(folder, settings, tokens, provisioner).await
     }

@@ -7,6 +7,7 @@ mod client;
 mod contract;
 mod etas;
 mod orders;
+mod questions_model;
 mod reads;
 mod recorded;
 mod stream;

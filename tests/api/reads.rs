@@ -190,7 +190,7 @@ fn bad_questions_are_answered_with_errors() {
         ("builds?offset=x", 400, "invalid offset"),
         ("builds?buildid=abc", 400, "invalid filter value for buildid"),
         ("builds?results=null", 400, "invalid filter value for results"),
-        ("builds?results__in=0,2", 400, "invalid filter value for results"),
+        ("builds?results__in=0,2", 400, "invalid filter value for results__in"),
         ("builds?complete=maybe", 400, "invalid filter value for complete"),
         ("builds?properties=1", 400, "invalid filter value for properties"),
         ("builds?order=properties", 400, "cannot order on 'properties'"),
@@ -258,7 +258,9 @@ fn the_envelope_is_written_for_programs_and_for_people() {
     let links = world.ask("GET", "/api/v2", &[], "").json();
     for link in links["rootlinks"].as_array().unwrap() {
         let path = link["name"].as_str().unwrap();
-        assert_eq!(world.get(path).status, 200, "{path}");
+        // The reference names this one too, and has nothing there either.
+        let status = if path == "logchunks" { 404 } else { 200 };
+        assert_eq!(world.get(path).status, status, "{path}");
     }
 }
 

@@ -152,11 +152,13 @@ impl Told {
 
     /// Makes the store say so.
     pub fn fill(&self, db: &Connection) {
+        db.execute_batch("BEGIN").unwrap();
         self.configured(db);
         self.sources(db);
         self.submitted(db);
         self.built(db);
         self.results(db);
+        db.execute_batch("COMMIT").unwrap();
     }
 
     fn configured(&self, db: &Connection) {

@@ -254,6 +254,14 @@ fn catalogue() -> Vec<(Change, Vec<&'static str>)> {
         (Change::BuilderUpdated(Arc::new(builder)), vec!["builders/1/update"]),
         (Change::Note(note.clone()), vec!["builders/1/notes/new", "workers/1/notes/new"]),
         (Change::NoteEnded(note), vec!["builders/1/notes/update", "workers/1/notes/update"]),
+        (
+            Change::SchedulerUpdated(Arc::new(SchedulerRow {
+                id: 3,
+                name: "force".into(),
+                enabled: false,
+            })),
+            vec!["schedulers/3/updated"],
+        ),
     ]
 }
 

@@ -139,6 +139,8 @@ pub struct Asked {
     /// The next answer is this refusal.
     pub refuse: Option<Refusal>,
     pub pong: bool,
+    /// Ids of builders, by name.
+    pub ids: HashMap<String, u64>,
     pub report: ReloadReport,
 }
 
@@ -169,13 +171,12 @@ impl Handler<Submit> for FakeMaster {
             return Err(refusal);
         }
         asked.submissions.push(message.0.clone());
-        let ids = HashMap::from([("unit", 1), ("slow build", 2)]);
         let stored = message.0.iter().zip(71..).map(|(one, set)| Submitted {
             buildset: BuildsetId(set),
             requests: one
                 .builders
                 .iter()
-                .map(|name| (BuilderId(ids[name.as_str()]), RequestId(set + 800)))
+                .map(|name| (BuilderId(asked.ids[name.as_str()]), RequestId(set + 800)))
                 .collect(),
         });
         Ok(stored.collect())
@@ -224,6 +225,13 @@ impl Handler<Reload> for FakeMaster {
     }
 }
 
+impl Handler<SetScheduler> for FakeMaster {
+    type Result = Result<(), Refusal>;
+    fn handle(&mut self, m: SetScheduler, _: &mut Context<Self>) -> Self::Result {
+        self.note(format!("scheduler {} {}", m.scheduler, m.enabled), |_| ())
+    }
+}
+
 impl Handler<RestartBuilder> for FakeMaster {
     type Result = Result<(), Refusal>;
     fn handle(&mut self, m: RestartBuilder, _: &mut Self::Context) -> Self::Result {
@@ -251,6 +259,14 @@ fn empty(folder: &Path) -> Connection {
         db.execute_batch(part).unwrap();
     }
     db
+}
+
+fn builder_ids(db: &Connection) -> HashMap<String, u64> {
+    let mut ids = db.prepare("SELECT name, id FROM builders").unwrap();
+    let pair = |row: &rusqlite::Row<'_>| {
+        Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap()))
+    };
+    ids.query_map([], pair).unwrap().collect::<Result<_, _>>().unwrap()
 }
 
 fn fill(db: &Connection) {
@@ -327,6 +343,7 @@ impl World {
         rows(&db);
         let logs = Arc::new(FakeLogs::default());
         let asked = SharedAsked::default();
+        asked.lock().unwrap().ids = builder_ids(&db);
         let events = Events::starting_at(1);
         let reader = StateReader::open(folder.path()).unwrap();
         let (sender, receiver) = sync_channel(1);
@@ -342,7 +359,8 @@ impl World {
                     ping: master.clone().recipient(),
                     order: master.clone().recipient(),
                     reload: master.clone().recipient(),
-                    restart: master.recipient(),
+                    restart: master.clone().recipient(),
+                    scheduler: master.recipient(),
                 };
                 let context = WebContext {
                     handle,

@@ -203,6 +203,7 @@ impl Plan {
             workers,
             builders,
             up: UpSettings::default(),
+            forms: Vec::new(),
         };
         let mut faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| dice.percent(45)).collect();
         if latent {

@@ -66,6 +66,15 @@ pub struct LogRecord {
     pub incomplete: Option<String>,
 }
 
+/// A scheduler with what its row does not show.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SchedulerRecord {
+    /// As it is shown.
+    pub row: SchedulerRow,
+    /// It is in the configuration.
+    pub configured: bool,
+}
+
 /// Content of a source stamp, as a key: codebase, repository, branch,
 /// revision, project.
 type StampKey = (String, String, Option<String>, Option<String>, String);
@@ -94,6 +103,7 @@ pub struct Tables {
     pub logs_of: Table<(StepId, LogId), ()>,
     pub notes: Table<u64, NoteRow>,
     pub instances: Table<InstanceTag, InstanceRow>,
+    pub schedulers: Table<u64, SchedulerRecord>,
 }
 
 /// Calls a method of every table. A table that is not listed here would not be
@@ -121,6 +131,7 @@ macro_rules! each {
             logs_of,
             notes,
             instances,
+            schedulers,
         } = $tables;
         builders.$method();
         builder_names.$method();
@@ -142,6 +153,7 @@ macro_rules! each {
         logs_of.$method();
         notes.$method();
         instances.$method();
+        schedulers.$method();
     }};
 }
 

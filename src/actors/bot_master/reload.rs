@@ -389,6 +389,7 @@ impl Handler<Settle> for BotMaster {
             }
         }
         self.settings = settings;
+        self.world.board.show_forms(self.settings.forms.clone());
         self.configure_workers(renewed);
     }
 }
