@@ -299,7 +299,11 @@ fn people(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
         65 => Op::ListInstances,
         66 => {
             let name = |pick: u8| format!("s{}", pick % 3);
-            Op::DeclareSchedulers(if a % 2 == 0 { vec![name(b)] } else { vec![name(b), name(b + 1)] })
+            Op::DeclareSchedulers(if a % 2 == 0 {
+                vec![name(b)]
+            } else {
+                vec![name(b), name(b + 1)]
+            })
         }
         67 => Op::SetScheduler { scheduler: u64::from(a % 5), enabled: b % 2 == 0 },
         _ => {

@@ -10,8 +10,7 @@ use super::reader::{Said, Section, check_new, required_name};
 use crate::core::form::{Field, FieldKind, Form, Layout, Pattern, WIDTH};
 use crate::core::ids::BuilderName;
 
-const FORM_KEYS: &[&str] =
-    &["name", "label", "button", "builders", "source_label", "field"];
+const FORM_KEYS: &[&str] = &["name", "label", "button", "builders", "source_label", "field"];
 
 const FIELD_KEYS: &[&str] = &[
     "name",
@@ -115,10 +114,8 @@ fn read_form(section: &Section<'_, '_>, name: String, builders: &[&str]) -> Form
         }
     }
     let text = |key: &str| section.text(key).map(|said| said.value);
-    let mut fields = vec![
-        Field::group("", who),
-        Field::group(&text("source_label").unwrap_or_default(), what),
-    ];
+    let mut fields =
+        vec![Field::group("", who), Field::group(&text("source_label").unwrap_or_default(), what)];
     fields.append(&mut others);
     Form {
         label: text("label").unwrap_or_else(|| name.clone()),
@@ -225,9 +222,11 @@ fn read_default(section: &Section<'_, '_>, kind: Type) -> Option<Json> {
             i64::from_str_radix(number.as_str(), number.radix()).ok().map(Json::from)
         }
         (Type::Bool | Type::Int | Type::Group | Type::AnyProperty, _) => None,
-        (_, DeValue::Array(items)) => {
-            items.iter().map(|item| text(item.get_ref())).collect::<Option<Vec<_>>>().map(Json::from)
-        }
+        (_, DeValue::Array(items)) => items
+            .iter()
+            .map(|item| text(item.get_ref()))
+            .collect::<Option<Vec<_>>>()
+            .map(Json::from),
         (_, other) => text(other),
     };
     if value.is_none() {

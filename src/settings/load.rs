@@ -25,7 +25,8 @@ use crate::core::values::BuilderConfig;
 /// Longest configuration file that is read, in bytes.
 const LONGEST_FILE: u64 = 16 * 1024 * 1024;
 
-const ROOT_KEYS: &[&str] = &["master", "timers", "worker", "builder", "lock", "up", "force_scheduler"];
+const ROOT_KEYS: &[&str] =
+    &["master", "timers", "worker", "builder", "lock", "up", "force_scheduler"];
 const UP_KEYS: &[&str] = &["builder", "worker"];
 
 /// A valid configuration.
@@ -155,8 +156,7 @@ fn read_settings(path: &Path, root: &Section<'_, '_>, overrides: &Overrides) -> 
     if builders.is_empty() && root.raw("builder").is_none() {
         root.report.note(None, "builder", "no builder is configured", "add a [[builder]]");
     }
-    let builder_names: Vec<&str> =
-        builders.iter().map(|builder| builder.name.as_str()).collect();
+    let builder_names: Vec<&str> = builders.iter().map(|builder| builder.name.as_str()).collect();
     let forms = read_forms(root, &builder_names);
     let up = read_up(&root.table("up", UP_KEYS), &names, &builders);
     Settings {

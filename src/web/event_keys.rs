@@ -184,9 +184,7 @@ fn keys(change: &Change) -> (Vec<Key<'_>>, &'static [&'static str]) {
         Change::BuilderUpdated(row) => (vec![vec![Word("builders"), Id(row.id.0)]], &["update"]),
         Change::Note(note) => (note_keys(note), &["new"]),
         Change::NoteEnded(note) => (note_keys(note), &["update"]),
-        Change::SchedulerUpdated(row) => {
-            (vec![vec![Word("schedulers"), Id(row.id)]], &["updated"])
-        }
+        Change::SchedulerUpdated(row) => (vec![vec![Word("schedulers"), Id(row.id)]], &["updated"]),
     }
 }
 

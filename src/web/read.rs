@@ -183,10 +183,9 @@ pub fn answer(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answ
         | Route::Form(_)
         | Route::ProjectBuilders(_)
         | Route::WorkerBuilders(_) => builders(context, route, pairs),
-        Route::Workers
-        | Route::Worker(_)
-        | Route::BuilderWorkers(_)
-        | Route::BuilderWorker(..) => workers(context, route, pairs),
+        Route::Workers | Route::Worker(_) | Route::BuilderWorkers(_) | Route::BuilderWorker(..) => {
+            workers(context, route, pairs)
+        }
         Route::Builds
         | Route::Build(_)
         | Route::BuilderBuilds(_)
@@ -262,10 +261,7 @@ fn builder_masters(
 }
 
 /// The forms that `wanted` lets through.
-fn all_forms(
-    context: &WebContext,
-    wanted: impl Fn(&Form) -> bool,
-) -> Result<Vec<Value>, ApiError> {
+fn all_forms(context: &WebContext, wanted: impl Fn(&Form) -> bool) -> Result<Vec<Value>, ApiError> {
     let builders = context.reader.builders()?;
     let disabled = context.disabled_schedulers()?;
     let wanted = context.board.forms().into_iter().filter(wanted);
@@ -297,13 +293,11 @@ fn builders(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer
             let own = |form: &Form| found.as_ref().is_some_and(|found| form.is_for(&found.name));
             in_memory(&resource::FORCE, pairs, all_forms(context, own)?)
         }
-        Route::Forms => {
-            in_memory(&resource::FORCE, pairs, all_forms(context, |_| true)?)
-        }
+        Route::Forms => in_memory(&resource::FORCE, pairs, all_forms(context, |_| true)?),
         Route::Form(name) => {
             let found = all_forms(context, |form| form.name == *name)?.pop();
-            let form = found
-                .ok_or_else(|| not_found(format_args!("force scheduler named {name}")))?;
+            let form =
+                found.ok_or_else(|| not_found(format_args!("force scheduler named {name}")))?;
             single(&resource::FORCE, pairs, form)
         }
         _ => {

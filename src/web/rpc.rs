@@ -202,9 +202,8 @@ impl Call {
         let form = found.ok_or_else(|| {
             RpcError::missing(format!("there is no force scheduler named `{name}`"))
         })?;
-        let read = |context: &WebContext| {
-            Ok((context.reader.builders()?, context.disabled_schedulers()?))
-        };
+        let read =
+            |context: &WebContext| Ok((context.reader.builders()?, context.disabled_schedulers()?));
         let (builders, disabled) = blocking(context, read).await?;
         if disabled.contains(&name) {
             let text = format!("force scheduler `{name}` is disabled");
@@ -336,7 +335,9 @@ impl Call {
         let enabled = self.params.get("enabled").and_then(Value::as_bool);
         let enabled = enabled.ok_or_else(|| RpcError::param("enabled", "must be true or false"))?;
         let find = |context: &WebContext| {
-            Ok(context.reader.listed(Listed::Schedulers, &Page { filters: of, ..Page::default() })?)
+            Ok(context
+                .reader
+                .listed(Listed::Schedulers, &Page { filters: of, ..Page::default() })?)
         };
         let row = blocking(context, find).await?.rows.pop();
         let id = row.and_then(|row| row.get("schedulerid").and_then(Value::as_u64));

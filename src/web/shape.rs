@@ -62,12 +62,7 @@ pub fn property_list(all: &Properties) -> Vec<Value> {
 /// The master.
 #[must_use]
 pub fn master(name: &str, now: WallTime) -> is::Master {
-    is::Master {
-        masterid: MASTER,
-        name: name.to_owned(),
-        active: true,
-        last_active: seconds(now),
-    }
+    is::Master { masterid: MASTER, name: name.to_owned(), active: true, last_active: seconds(now) }
 }
 
 /// A builder.
@@ -92,7 +87,11 @@ pub fn worker(row: &WorkerRow, builders: &[BuilderId]) -> Value {
     value(is::Worker {
         workerid: row.id.0,
         name: row.name.to_string(),
-        connected_to: row.connected.then_some(is::MasterId { masterid: MASTER }).into_iter().collect(),
+        connected_to: row
+            .connected
+            .then_some(is::MasterId { masterid: MASTER })
+            .into_iter()
+            .collect(),
         configured_on: builders.iter().map(on).collect(),
         workerinfo: Json(json!(row.info)),
         paused: row.paused,

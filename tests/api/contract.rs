@@ -74,7 +74,8 @@ fn levelled(mut value: Value, limited: bool) -> Value {
         value["error"] = "not found".into();
     }
     // New ids.
-    if let Some([set, Value::Object(requests)]) = value.get_mut("result").and_then(Value::as_array_mut).map(Vec::as_mut_slice)
+    if let Some([set, Value::Object(requests)]) =
+        value.get_mut("result").and_then(Value::as_array_mut).map(Vec::as_mut_slice)
     {
         *set = 0.into();
         requests.values_mut().for_each(|id| *id = 0.into());
@@ -194,9 +195,9 @@ fn run(world: &World, cases: &[&Case], mut before: impl FnMut(&World, &Case)) {
 /// Whether everything that is wanted is there.
 fn contains(own: &Value, wanted: &Value) -> bool {
     match (own, wanted) {
-        (Value::Object(own), Value::Object(wanted)) => wanted
-            .iter()
-            .all(|(key, wanted)| own.get(key).is_some_and(|own| contains(own, wanted))),
+        (Value::Object(own), Value::Object(wanted)) => {
+            wanted.iter().all(|(key, wanted)| own.get(key).is_some_and(|own| contains(own, wanted)))
+        }
         (Value::Array(own), Value::Array(wanted)) => {
             own.len() == wanted.len()
                 && own.iter().zip(wanted).all(|(own, wanted)| contains(own, wanted))

@@ -328,7 +328,8 @@ impl Told {
             let told = self.rows.get("buildrequests").and_then(|rows| rows.get(&id));
             let build = self.of("builds").find(|(_, row)| row["buildrequestid"] == id);
             let field = |name: &str| told.map_or(Value::Null, |row| row[name].clone());
-            let builder = build.map_or_else(|| field("builderid"), |(_, row)| row["builderid"].clone());
+            let builder =
+                build.map_or_else(|| field("builderid"), |(_, row)| row["builderid"].clone());
             let state = match told {
                 None => 2,
                 Some(row) if row["complete"] == true => 2,

@@ -263,9 +263,8 @@ fn empty(folder: &Path) -> Connection {
 
 fn builder_ids(db: &Connection) -> HashMap<String, u64> {
     let mut ids = db.prepare("SELECT name, id FROM builders").unwrap();
-    let pair = |row: &rusqlite::Row<'_>| {
-        Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap()))
-    };
+    let pair =
+        |row: &rusqlite::Row<'_>| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap()));
     ids.query_map([], pair).unwrap().collect::<Result<_, _>>().unwrap()
 }
 

@@ -85,7 +85,8 @@ impl MergeKey {
         if planted::is("merge_ignores_key") {
             return Some(Self { source: Arc::from([]), values: Vec::new() });
         }
-        let value = |name: &String| request.properties.get(name).map(|own| own.value.json().to_string());
+        let value =
+            |name: &String| request.properties.get(name).map(|own| own.value.json().to_string());
         Some(Self { source: request.source.clone(), values: names.iter().map(value).collect() })
     }
 }

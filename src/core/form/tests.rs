@@ -78,7 +78,15 @@ fn each_bad_field_has_its_own_text() {
     let names: Vec<&str> = errors.keys().map(String::as_str).collect();
     assert_eq!(
         names,
-        ["branch", "nope", "options_jobs", "options_pull_url", "options_targets", "priority", "why"]
+        [
+            "branch",
+            "nope",
+            "options_jobs",
+            "options_pull_url",
+            "options_targets",
+            "priority",
+            "why"
+        ]
     );
     assert_eq!(errors["why"], "'Why' needs to be specified");
     assert_eq!(

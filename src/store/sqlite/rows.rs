@@ -203,10 +203,7 @@ fn step_about(row: &Row<'_>, column: usize) -> rusqlite::Result<StepAbout> {
 /// The build that asked for a buildset, from this column on.
 pub(super) fn parent(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<ParentBuild>> {
     let Some(_) = row.get::<_, Option<i64>>(column)? else { return Ok(None) };
-    Ok(Some(ParentBuild {
-        build: BuildId(uint(row, column)?),
-        relationship: row.get(column + 1)?,
-    }))
+    Ok(Some(ParentBuild { build: BuildId(uint(row, column)?), relationship: row.get(column + 1)? }))
 }
 
 /// What a builder's row says beside, from this column on.
@@ -363,9 +360,11 @@ fn shared<T: Clone + DeserializeOwned>(
 
 /// Reads one source stamp.
 pub(super) fn sourcestamp(conn: &Connection, id: i64) -> rusqlite::Result<SourceStampRow> {
-    let mut query = conn.prepare_cached(
-        concat!("SELECT ", stamp_columns!(), " FROM sourcestamps WHERE id = ?1"),
-    )?;
+    let mut query = conn.prepare_cached(concat!(
+        "SELECT ",
+        stamp_columns!(),
+        " FROM sourcestamps WHERE id = ?1"
+    ))?;
     query.query_row([id], |row| {
         Ok(SourceStampRow {
             id: uint(row, 0)?,

@@ -34,12 +34,7 @@ pub(super) fn declare(conn: &Connection, changes: &mut Vec<Change>, names: &[Str
     Ok(OpOutcome::Done)
 }
 
-pub(super) fn set(
-    conn: &Connection,
-    changes: &mut Vec<Change>,
-    id: u64,
-    enabled: bool,
-) -> Done {
+pub(super) fn set(conn: &Connection, changes: &mut Vec<Change>, id: u64, enabled: bool) -> Done {
     let row = conn
         .prepare_cached(
             "UPDATE schedulers SET enabled = ?2 WHERE id = ?1 AND configured = 1 \

@@ -33,7 +33,7 @@ pub enum FilterOp {
     Gt,
     /// At least the one value.
     Ge,
-    /// The text holds one of the values.
+    /// The text holds one of the values; a number is one of them.
     Contains,
 }
 
@@ -340,7 +340,11 @@ fn condition(sql: &Sql, filter: &Filter, bound: &mut Vec<Value>) -> String {
         let any: Vec<String> = filter
             .values
             .iter()
-            .map(|value| format!("instr({text}, {}) > 0", bind(value)))
+            .map(|value| match value {
+                Scalar::Text(_) => format!("instr({text}, {}) > 0", bind(value)),
+                // A number holds no other but itself.
+                _ => format!("{text} = {}", bind(value)),
+            })
             .collect();
         return format!("({})", any.join(" OR "));
     }
@@ -374,7 +378,9 @@ fn listed(column: &str, filter: &Filter, bound: &mut Vec<Value>) -> String {
                 })
                 .collect();
             let marks = marks.join(", ");
-            format!("EXISTS (SELECT 1 FROM json_each({column}) AS one WHERE one.value IN ({marks}))")
+            format!(
+                "EXISTS (SELECT 1 FROM json_each({column}) AS one WHERE one.value IN ({marks}))"
+            )
         }
         FilterOp::NotIn => "1".into(),
         _ => "0".into(),

@@ -16,8 +16,7 @@ use crate::core::ids::*;
 use crate::core::time::WallTime;
 use crate::core::values::{BuildResult, Properties, SourceStamp};
 
-pub(super) const SELECT_BUILDERS: &str =
-    "SELECT id, name, description, tags, configured, project_id, \
+pub(super) const SELECT_BUILDERS: &str = "SELECT id, name, description, tags, configured, project_id, \
      description_format, description_html FROM builders";
 pub(super) const SELECT_WORKERS: &str = "SELECT id, name, configured, connected, incarnation, \
      info, paused, pause_reason, graceful FROM workers";
@@ -29,8 +28,7 @@ pub(super) const SELECT_REQUESTS: &str = "SELECT id, buildset_id, builder_id, pr
 pub(super) const SELECT_BUILDSETS: &str = "SELECT id, external_id, reason, scheduler, \
      submitted_at, complete_at, results, rebuilt_build, properties, sourcestamps, parent_build, \
      parent_relationship FROM buildsets";
-pub(super) const SELECT_STAMPS: &str =
-    concat!("SELECT ", stamp_columns!(), " FROM sourcestamps");
+pub(super) const SELECT_STAMPS: &str = concat!("SELECT ", stamp_columns!(), " FROM sourcestamps");
 pub(super) const SELECT_STEPS: &str = concat!("SELECT ", step_columns!(), " FROM steps");
 pub(super) const SELECT_LOGS: &str =
     "SELECT id, step_id, name, slug, kind, complete, num_lines, length FROM logs";
