@@ -12,6 +12,7 @@ pub mod time;
 pub mod transitions;
 pub mod values;
 pub mod views;
+pub mod waits;
 
 pub mod bot_master;
 pub mod build;

@@ -22,6 +22,7 @@ mod ours;
 mod page;
 mod query;
 mod read;
+mod reasons;
 mod resource;
 mod route;
 mod rpc;
@@ -241,6 +242,7 @@ fn value(
         Route::BuildProgress(of) => read::progress(context, of),
         Route::BuilderExpectations(of) => eta::expectations(context, of),
         Route::Etas => eta::etas(context, pairs),
+        Route::RequestReasons(id) => reasons::answer(context, *id),
         _ => Ok(read::answer(context, route, pairs)?.into_json()),
     }
 }

@@ -9,6 +9,7 @@ mod etas;
 mod orders;
 mod questions_model;
 mod reads;
+mod reasons;
 mod recorded;
 mod stream;
 mod support;
