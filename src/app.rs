@@ -333,6 +333,7 @@ fn web_context(
         }),
         title: settings.master.title.as_str().into(),
         name: format!("{host}:{}", dir.display()).into(),
+        allowed_origins: settings.master.allowed_origins.clone().into(),
         state: WebState::default(),
     })
 }

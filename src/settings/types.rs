@@ -39,6 +39,9 @@ pub struct MasterSettings {
     pub data_dir: PathBuf,
     /// Where the HTTP API listens.
     pub http: SocketAddr,
+    /// Pages of other servers that may use the API: patterns of their origins,
+    /// in lower case, with `*` and `?`.
+    pub allowed_origins: Vec<String>,
     /// Where workers connect.
     pub listen: SocketAddr,
     /// Allows either to be reached from elsewhere without TLS and sign-in.

@@ -83,6 +83,9 @@ pub struct WebContext {
     pub title: Arc<str>,
     /// Name of the master: `HOST:FOLDER`.
     pub name: Arc<str>,
+    /// Pages of other servers that may use this one: patterns of their
+    /// origins, in lower case, with `*` and `?`.
+    pub allowed_origins: Arc<[String]>,
     /// The web's own memory. Starts as `WebState::default()`.
     pub state: WebState,
 }

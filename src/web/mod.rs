@@ -13,6 +13,7 @@ mod eta;
 mod event_keys;
 mod field;
 mod forms;
+mod guard;
 mod listed;
 mod live;
 mod log_text;
@@ -29,16 +30,16 @@ mod rpc;
 mod shape;
 mod sse;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, HOST, HeaderValue, ORIGIN,
+    ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, HeaderValue,
 };
 use actix_web::http::{Method, StatusCode};
-use actix_web::middleware::Compress;
+use actix_web::middleware::{Compress, from_fn};
 use actix_web::web::{self, Data, Payload};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use futures_util::StreamExt;
@@ -50,7 +51,8 @@ pub use context::{LoadSettings, LogText, RawPieces, WebContext, WebState};
 pub use eta::unrecorded;
 pub use sse::MAX_STREAMS;
 
-use answer::{json_response, plain_error};
+use answer::{finished_response, json_response, plain_error};
+use guard::{HostGuard, check_origin, host};
 use route::{Route, TextForm};
 use rpc::{Call, RpcError};
 
@@ -78,12 +80,16 @@ const CONNECTIONS: usize = 2000;
 /// When the address cannot be bound.
 pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Server, SocketAddr)> {
     actix_web::rt::spawn(context.state.live.clone().follow(context.events.clone()));
+    let guard = Data::new(HostGuard {
+        only_loopback: address.ip().is_loopback(),
+        origins: context.allowed_origins.clone(),
+    });
     let context = Data::new(context);
-    let guard = Data::new(HostGuard { only_loopback: address.ip().is_loopback() });
     let server = HttpServer::new(move || {
         App::new()
             .app_data(context.clone())
             .app_data(guard.clone())
+            .wrap(from_fn(guard::name_request))
             .service(web::scope("/api").wrap(Compress::default()).default_service(web::to(api)))
             .service(web::scope("/sse").default_service(web::get().to(sse::serve)))
             .route("/botmaster/reload", web::post().to(ours::reload))
@@ -99,54 +105,6 @@ pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Serve
     .bind(address)?;
     let bound = server.addrs().first().copied().unwrap_or(address);
     Ok((server.run(), bound))
-}
-
-/// Which names a request may call this server by when it orders something.
-struct HostGuard {
-    only_loopback: bool,
-}
-
-impl HostGuard {
-    /// A page of another site can have its own name point to this machine and
-    /// then counts as the same origin. Its name still shows in `Host`.
-    fn lets(&self, request: &HttpRequest) -> bool {
-        if !self.only_loopback {
-            return true;
-        }
-        let Some(host) = host(request) else {
-            return true;
-        };
-        let name = match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-            _ => host.as_str(),
-        };
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
-        bare == "localhost"
-            || bare.ends_with(".localhost")
-            || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    }
-}
-
-fn host(request: &HttpRequest) -> Option<String> {
-    let value = request.headers().get(HOST)?;
-    Some(value.to_str().ok()?.to_ascii_lowercase())
-}
-
-/// Lets requests through that come from no page or from a page of this server.
-/// Answers the origin, if there is one.
-///
-/// # Errors
-/// When another page sent the request.
-fn check_origin(request: &HttpRequest) -> Result<Option<HeaderValue>, ApiError> {
-    let Some(origin) = request.headers().get(ORIGIN) else {
-        return Ok(None);
-    };
-    let text = origin.to_str().unwrap_or_default().to_ascii_lowercase();
-    let own = text.split_once("://").map(|(_, rest)| rest.to_owned());
-    match HeaderValue::from_str(&text) {
-        Ok(value) if own.is_some() && own == host(request) => Ok(Some(value)),
-        _ => Err(ApiError::Bad("invalid origin".into())),
-    }
 }
 
 /// Everything at and below `/api`.
@@ -211,6 +169,7 @@ async fn get(request: &HttpRequest, context: &WebContext) -> Result<HttpResponse
     }
     let path = below.strip_prefix('/').ok_or_else(|| no_path(request))?;
     let route = Route::parse(path).ok_or_else(|| no_path(request))?;
+    let route_kind = Lasting::of(&route);
     let value = match route {
         Route::Board => ours::board(context),
         // Orders are sent there; there is nothing to read.
@@ -229,7 +188,48 @@ async fn get(request: &HttpRequest, context: &WebContext) -> Result<HttpResponse
         }
         _ => rpc::blocking(context, move |context| value(context, &route, &pairs)).await?,
     };
+    if lasts(&route_kind, &value) {
+        return Ok(finished_response(request, &value));
+    }
     Ok(json_response(request, &value))
+}
+
+/// What a path names, as far as it tells whether an answer can change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lasting {
+    /// Never.
+    Always,
+    /// Once what it names is complete.
+    Once,
+    /// It can.
+    Not,
+}
+
+impl Lasting {
+    fn of(route: &Route) -> Self {
+        match route {
+            Route::Stamp(_) | Route::Spec | Route::OpenApi => Self::Always,
+            Route::Build(_)
+            | Route::Request(_)
+            | Route::Buildset(_)
+            | Route::Step(_)
+            | Route::Log(_) => Self::Once,
+            _ => Self::Not,
+        }
+    }
+}
+
+/// Whether the same question will always be answered so.
+fn lasts(lasting: &Lasting, value: &serde_json::Value) -> bool {
+    let complete = |value: &serde_json::Value| {
+        let lists = value.as_object().into_iter().flat_map(serde_json::Map::values);
+        lists.filter_map(serde_json::Value::as_array).flatten().all(|one| one["complete"] == true)
+    };
+    match lasting {
+        Lasting::Always => true,
+        Lasting::Once => complete(value),
+        Lasting::Not => false,
+    }
 }
 
 fn value(

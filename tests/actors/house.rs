@@ -206,6 +206,7 @@ impl House {
                 data_dir: folder.path().into(),
                 http: anywhere,
                 listen: anywhere,
+                allowed_origins: Vec::new(),
                 insecure: false,
                 drain: Duration::ZERO,
             },

@@ -212,7 +212,7 @@ fn first_half(cases: &[Case]) -> Vec<&Case> {
 }
 
 /// A master of which everything is so that was told before the first order.
-fn world(cases: &[Case]) -> (World, Told) {
+pub fn world(cases: &[Case]) -> (World, Told) {
     let mut told = Told::default();
     for case in first_half(cases) {
         told.hear(case);

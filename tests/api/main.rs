@@ -5,6 +5,7 @@
 
 mod client;
 mod contract;
+mod described;
 mod etas;
 mod orders;
 mod questions_model;

@@ -50,7 +50,8 @@ fn each_worker_has_its_own_reason() {
     let whole = reasons(&world, 14);
     assert_eq!(whole["state"], "waiting");
     assert_eq!(whole["ahead"], 0);
-    let mac = json!({"workerid": 2, "name": "mac-1", "reason": "offline", "text": "it is not attached"});
+    let mac =
+        json!({"workerid": 2, "name": "mac-1", "reason": "offline", "text": "it is not attached"});
     assert_eq!(whole["workers"][1], mac);
     for (word, used, reason, sentence) in [
         ("idle", 0, "available", "it is behind others, or about to start"),
@@ -79,7 +80,10 @@ fn each_worker_has_its_own_reason() {
     assert_eq!(linux(&reasons(&world, 14)).1, "it is paused: hot");
     world.board.forget_worker(&"linux-1".into());
     let told = reasons(&world, 14);
-    assert_eq!((linux(&told).0.as_str(), &told["reason"]), ("offline", &json!("no worker of its builder is attached")));
+    assert_eq!(
+        (linux(&told).0.as_str(), &told["reason"]),
+        ("offline", &json!("no worker of its builder is attached"))
+    );
 }
 
 #[test]
@@ -97,7 +101,10 @@ fn a_request_that_names_a_worker_waits_for_it() {
     let told = names("nobody");
     assert_eq!(told["reason"], "it names worker nobody, which its builder does not have");
     // One that there is, but not for this builder.
-    world.db.execute("DELETE FROM builder_workers WHERE builder_id = 2 AND worker_id = 2", []).unwrap();
+    world
+        .db
+        .execute("DELETE FROM builder_workers WHERE builder_id = 2 AND worker_id = 2", [])
+        .unwrap();
     let told = names("mac-1");
     let mac = told["workers"].as_array().unwrap().iter().find(|one| one["name"] == "mac-1");
     assert_eq!(mac.unwrap()["reason"], "never_possible");

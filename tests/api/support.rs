@@ -378,6 +378,7 @@ impl World {
                     }),
                     title: "Test <CI>".into(),
                     name: name.into(),
+                    allowed_origins: Arc::from(["https://*.example.org".to_owned()]),
                     state: WebState::default(),
                 };
                 let (server, address) = serve(context, ([127, 0, 0, 1], 0).into()).unwrap();

@@ -196,6 +196,7 @@ impl Plan {
                 data_dir: folder.into(),
                 http: nowhere,
                 listen: nowhere,
+                allowed_origins: Vec::new(),
                 insecure: false,
                 drain: Duration::ZERO,
             },
