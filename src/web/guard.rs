@@ -6,6 +6,7 @@ use std::sync::Arc;
 
 use actix_web::body::MessageBody;
 use actix_web::dev::{ServiceRequest, ServiceResponse};
+use actix_web::http::StatusCode;
 use actix_web::http::header::{HOST, HeaderName, HeaderValue, ORIGIN};
 use actix_web::middleware::Next;
 use actix_web::web::Data;
@@ -127,9 +128,10 @@ pub async fn name_request(
     };
     let path = request.path().to_owned();
     let mut response = next.call(request).await?;
-    if response.status().is_server_error() {
+    let status = response.status();
+    if status.is_server_error() && status != StatusCode::NOT_IMPLEMENTED {
         tracing::warn!(
-            request = %id, path = %path, status = response.status().as_u16(),
+            request = %id, path = %path, status = status.as_u16(),
             "a request failed"
         );
     }

@@ -72,10 +72,11 @@ pub fn answer(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answ
         }
         Route::CommitGraph(codebase, first, second) => {
             let found = context.reader.commit_graph(*codebase, *first, *second)?;
-            let (common, to1, to2) = found.ok_or_else(|| {
+            let found = found.ok_or_else(|| {
                 not_found(format_args!("commit before both {first} and {second}"))
             })?;
-            let graph = resource::CommitGraph { common, to1, to2 };
+            let graph =
+                resource::CommitGraph { common: found.common, to1: found.first, to2: found.second };
             single(&resource::COMMIT_GRAPHS, pairs, json!(graph))
         }
         _ => Err(ApiError::Inside("asked in the wrong place".into())),

@@ -326,7 +326,7 @@ fn shown_board() -> Board {
 
 impl World {
     pub fn start() -> Self {
-        let world = Self::over(|db| fill(db), shown_board(), "host:/srv/ci");
+        let world = Self::over(fill, shown_board(), "host:/srv/ci");
         world.logs.set(5001, "ocloning\neoops\nhdone <b>\n");
         world.logs.set(5002, "ook\n");
         world.logs.set(5003, "oline one\noline two\n");

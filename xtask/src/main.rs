@@ -6,6 +6,7 @@
 //! dependency beyond `serde_json`, so that this builds in seconds.
 #![forbid(unsafe_code)]
 
+mod api;
 mod bench;
 mod diagrams;
 mod help;
@@ -26,6 +27,7 @@ fn main() -> ExitCode {
     };
     let outcome = match command {
         "test" => test::run(rest),
+        "api" => api::run(rest),
         "rows" => rows::run(rest),
         "simulate" => simulate::run(rest),
         "diagrams" => diagrams::run(rest),

@@ -25,7 +25,7 @@ use super::super::{
 use crate::core::ids::*;
 use crate::core::values::Properties;
 
-pub use listed::{Listed, OF_STAMP, Shown};
+pub use listed::{Fork, Listed, OF_STAMP, Shown};
 pub use page::{Filter, FilterOp, OF_BUILD, OF_CHANGE, OF_PARENT, Page, PageOf, Scalar};
 
 /// The most rows that one question is answered with.

@@ -37,6 +37,17 @@ pub enum Listed {
     Commits,
 }
 
+/// Where the lines of two commits part.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Fork {
+    /// The newest commit before both, which may be one of them.
+    pub common: u64,
+    /// The commits from there to the first, in order.
+    pub first: Vec<u64>,
+    /// The commits from there to the second, in order.
+    pub second: Vec<u64>,
+}
+
 /// Filter for the changes that have a source stamp.
 pub const OF_STAMP: &str = ".stamp";
 
@@ -311,8 +322,8 @@ impl StateReader {
         self.one(sql, build.0, |row| rows::uint(row, 0).map(BuildsetId))
     }
 
-    /// The commits from `second` back to `first`, and what is before both, as
-    /// `(common, to first, to second)`. None when they have nothing in common.
+    /// Where the lines of two commits part. None when they have nothing in
+    /// common.
     ///
     /// # Errors
     /// When the store cannot be read.
@@ -321,7 +332,7 @@ impl StateReader {
         codebase: u64,
         first: u64,
         second: u64,
-    ) -> Result<Option<(u64, Vec<u64>, Vec<u64>)>, StoreError> {
+    ) -> Result<Option<Fork>, StoreError> {
         self.ask(|db| {
             let line = |from: u64| forebears(db, codebase, from);
             let (first, second) = (line(first)?, line(second)?);
@@ -334,7 +345,7 @@ impl StateReader {
                 new.reverse();
                 new
             };
-            Ok(Some((common, until(first), until(second))))
+            Ok(Some(Fork { common, first: until(first), second: until(second) }))
         })
     }
 }
