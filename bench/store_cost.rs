@@ -18,8 +18,11 @@ use std::sync::mpsc::{self, Receiver, Sender};
 use std::time::{Duration, Instant};
 
 use botmaster::core::ids::*;
+use botmaster::core::retention::{Retention, RetentionRules};
 use botmaster::core::time::WallTime;
 use botmaster::core::values::*;
+use botmaster::core::views::HousekeepingView;
+use botmaster::store::keep::Housekeeper;
 use botmaster::store::logs::{LogClosed, LogStore, Piece, SqliteLogs};
 use botmaster::store::sqlite::{OnFatal, SqliteStore};
 use botmaster::store::*;
@@ -27,12 +30,14 @@ use botmaster::store::*;
 const USAGE: &str = "\
 Measures what the stores cost for each build, and prints one JSON line.
 
-usage: store_cost [--builds N] [--in-flight N] [--warm-up N] [--dir DIR]
+usage: store_cost [--builds N] [--in-flight N] [--warm-up N] [--keep N] [--dir DIR]
 
   --builds N      builds that are measured (20000)
   --in-flight N   builds side by side (50)
   --warm-up N     builds before that, which make the tables as large as they are
                   in use (20000)
+  --keep N        afterwards the housekeeping removes all but N builds of each
+                  builder, while builds go on; prints how long writes take then
   --dir DIR       the data folder; it stays, and what is in it already, too.
                   Without it, a new one in the system's temporary folder, which
                   is removed";
@@ -47,6 +52,7 @@ struct Options {
     builds: usize,
     in_flight: usize,
     warm_up: usize,
+    keep: Option<u64>,
     dir: Option<PathBuf>,
 }
 
@@ -69,7 +75,8 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-    let mut options = Options { builds: 20_000, in_flight: 50, warm_up: 20_000, dir: None };
+    let mut options =
+        Options { builds: 20_000, in_flight: 50, warm_up: 20_000, keep: None, dir: None };
     while let Some(name) = arguments.next() {
         if name == "--help" || name == "-h" {
             return Ok(None);
@@ -80,6 +87,7 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>,
             "--builds" => options.builds = number()?,
             "--in-flight" => options.in_flight = number()?,
             "--warm-up" => options.warm_up = number()?,
+            "--keep" => options.keep = Some(number()? as u64),
             "--dir" => options.dir = Some(PathBuf::from(value)),
             _ => return Err(format!("`{name}` is not known")),
         }
@@ -115,12 +123,17 @@ fn measure(options: &Options, dir: &Path) -> Result<String, String> {
     let mut driver = Driver::new(store.clone(), logs.clone());
     driver.declare()?;
     driver.drive(options.warm_up, options.in_flight)?;
+    driver.waits.clear();
     let (before, before_seq) = (Times::now()?, events.next_seq());
     let began = Instant::now();
     driver.drive(options.builds, options.in_flight)?;
     let wall = began.elapsed();
     let after = Times::now()?;
     let changes = events.next_seq() - before_seq;
+    let cleaned = match options.keep {
+        Some(keep) => clean(&mut driver, options, keep, dir)?,
+        None => String::new(),
+    };
     drop(driver);
     logs.close();
     store.close();
@@ -132,7 +145,7 @@ fn measure(options: &Options, dir: &Path) -> Result<String, String> {
         "{{\"workload\": \"store_cost\", \"n\": {}, \"params\": {{\"in_flight\": {}, \
          \"warm_up\": {}}}, \"metrics\": {{\"store_ms\": {:.4}, \"logs_ms\": {:.4}, \
          \"process_ms\": {:.4}, \"builds_per_s\": {:.0}, \"bytes_per_build\": {:.0}, \
-         \"changes_per_build\": {:.1}}}}}",
+         \"changes_per_build\": {:.1}{}}}}}",
         options.builds,
         options.in_flight,
         options.warm_up,
@@ -142,6 +155,60 @@ fn measure(options: &Options, dir: &Path) -> Result<String, String> {
         builds / wall.as_secs_f64(),
         stored,
         changes as f64 / builds,
+        cleaned,
+    ))
+}
+
+/// Longest and nearly longest wait for a write, in milliseconds.
+fn waits(waits: &mut [Duration]) -> (f64, f64, f64) {
+    waits.sort_unstable();
+    let at = |part: f64| {
+        let place = (waits.len() as f64 * part) as usize;
+        let found = waits.get(place.min(waits.len().saturating_sub(1))).copied();
+        found.unwrap_or_default().as_secs_f64() * 1000.0
+    };
+    (at(0.5), at(0.99), at(1.0))
+}
+
+/// Lets the housekeeping work beside builds, and tells how long their writes
+/// took before and meanwhile.
+fn clean(driver: &mut Driver, options: &Options, keep: u64, dir: &Path) -> Result<String, String> {
+    let mut before = std::mem::take(&mut driver.waits);
+    let all = Retention { builds: Some(keep), ..Retention::default() };
+    let rules = Arc::new(RetentionRules { all, ..RetentionRules::default() });
+    let (tell, told) = mpsc::channel::<HousekeepingView>();
+    let began = Instant::now();
+    let keeper = Housekeeper::start(
+        dir,
+        driver.store.clone(),
+        driver.logs.clone(),
+        Box::new(move || rules.clone()),
+        Box::new(move |view| drop(tell.send(view))),
+    )
+    .map_err(|error| error.to_string())?;
+    let (removed, longest) = 'done: loop {
+        driver.drive(options.in_flight * 2, options.in_flight)?;
+        while let Ok(view) = told.try_recv() {
+            if let Some(error) = view.error {
+                return Err(error);
+            }
+            if view.done_at.is_some() {
+                break 'done (view.builds, view.longest_us);
+            }
+        }
+    };
+    let took = began.elapsed().as_secs_f64();
+    keeper.stop();
+    let (p50, p99, max) = waits(&mut before);
+    let (cleaning_p50, cleaning_p99, cleaning_max) = waits(&mut driver.waits);
+    Ok(format!(
+        ", \"write_p50_ms\": {p50:.2}, \"write_p99_ms\": {p99:.2}, \"write_max_ms\": {max:.2}, \
+         \"cleaning_write_p50_ms\": {cleaning_p50:.2}, \
+         \"cleaning_write_p99_ms\": {cleaning_p99:.2}, \
+         \"cleaning_write_max_ms\": {cleaning_max:.2}, \"removed\": {removed}, \
+         \"removed_per_s\": {:.0}, \"longest_batch_ms\": {:.2}",
+        removed as f64 / took,
+        longest as f64 / 1000.0
     ))
 }
 
@@ -208,6 +275,10 @@ struct Driver {
     workers: Vec<(WorkerId, Incarnation)>,
     properties: Arc<Properties>,
     asked: u64,
+    /// When each flight asked last.
+    since: Vec<Instant>,
+    /// How long writes took.
+    waits: Vec<Duration>,
 }
 
 impl Driver {
@@ -230,10 +301,18 @@ impl Driver {
             workers: Vec::new(),
             properties: Arc::new(properties),
             asked: 0,
+            since: Vec::new(),
+            waits: Vec::new(),
         }
     }
 
-    fn write(&self, flight: usize, ops: Vec<Op>) {
+    fn write(&mut self, flight: usize, ops: Vec<Op>) {
+        if self.since.len() <= flight {
+            self.since.resize(flight + 1, Instant::now());
+        }
+        if let Some(since) = self.since.get_mut(flight) {
+            *since = Instant::now();
+        }
         let tell = self.tell.clone();
         // An error means that nobody waits any more.
         let done = move |written| drop(tell.send((flight, Told::Written(written))));
@@ -315,6 +394,9 @@ impl Driver {
         let mut ended = 0;
         while ended < builds {
             let (flight, told) = self.next()?;
+            if let (Told::Written(_), Some(since)) = (&told, self.since.get(flight)) {
+                self.waits.push(since.elapsed());
+            }
             if !self.go_on(flight, told)? {
                 continue;
             }
@@ -420,12 +502,13 @@ impl Driver {
         self.write(flight, ops);
     }
 
-    fn start(&self, flight: usize, build: BuildId) {
+    fn start(&mut self, flight: usize, build: BuildId) {
         let ops = vec![
             Op::StartBuild {
                 build,
                 incarnation: self.worker(flight).1,
                 properties: self.properties.clone(),
+                grace: std::time::Duration::from_secs(150),
                 at: self.now(),
             },
             Op::StartStep {
@@ -461,7 +544,14 @@ impl Driver {
         LogStore::close(&self.logs, id, Some(0), Box::new(done));
     }
 
-    fn finish(&self, flight: usize, build: BuildId, step: StepId, log: LogId, closed: LogClosed) {
+    fn finish(
+        &mut self,
+        flight: usize,
+        build: BuildId,
+        step: StepId,
+        log: LogId,
+        closed: LogClosed,
+    ) {
         let ops = vec![
             Op::FinishLog {
                 log,

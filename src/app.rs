@@ -1,6 +1,9 @@
 //! The one place that knows every part: builds them, wires them, starts and
 //! stops them in order.
 
+mod door;
+mod signals;
+
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::AtomicU64;
@@ -9,26 +12,33 @@ use std::time::Duration;
 
 use actix::Addr;
 use tokio::net::{TcpListener, TcpSocket};
-use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::{mpsc, oneshot};
 
 use crate::actors::runtime::{World, start_vital};
 use crate::actors::{
-    BotMaster, Drain, Greeter, LetInstancesGo, Parts, Stop, WaitReady, declare, declared,
+    BotMaster, Drain, GrantLeases, Greeter, LetInstancesGo, Parts, Stop, WaitReady, declare,
+    declared,
 };
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::core::rng::Rng;
 use crate::events::Events;
+use crate::faults::crash_point;
 use crate::messages::{BotMasterHandle, Reload};
 use crate::provisioning::process::{ProcessProvider, ProcessSetup};
 use crate::provisioning::{Limits, Provisioner};
 use crate::settings::{
     Loaded, Overrides, Settings, TokenBook, load_with, make_tokens_of_latent_workers,
 };
-use crate::store::logs::SqliteLogs;
+use crate::store::keep::Housekeeper;
+pub use crate::store::keep::{
+    BackedUp, Examined, HousekeepingPlan, KeepError, Progress as KeepProgress, Restored, back_up,
+    examine, plan_housekeeping, restore,
+};
+use crate::store::logs::{LogLimits, SqliteLogs};
+pub use crate::store::sqlite::Opening;
 use crate::store::sqlite::{OpenError, SqliteStore, StateReader};
-use crate::store::{InstanceRow, Op, OpOutcome, StateStore, StoreError, Transaction};
+use crate::store::{InstanceRow, Op, OpOutcome, Room, StateStore, StoreError, Transaction};
 use crate::web::{WebContext, WebState, serve, unrecorded};
 
 /// How long the builders may take to read their records.
@@ -47,6 +57,8 @@ const RECORD_BUILDERS: usize = 16;
 const RECORD_REQUESTS: usize = 64;
 /// It takes at most one part in so many of the time.
 const RECORD_SHARE: u32 = 50;
+/// How long a stopping master tries to give its workers a longer lease.
+const GRANT_LIMIT: Duration = Duration::from_secs(2);
 /// How often a draining master looks whether its builds have ended.
 const DRAIN_LOOK: Duration = Duration::from_millis(100);
 
@@ -57,6 +69,8 @@ pub struct MasterOptions {
     pub loaded: Loaded,
     /// What the command line said, for reading the file again.
     pub overrides: Overrides,
+    /// How the store is opened.
+    pub opening: Opening,
 }
 
 /// Why a master could not be started.
@@ -107,6 +121,7 @@ pub struct Master {
     recording: actix_rt::task::JoinHandle<()>,
     store: SqliteStore,
     logs: SqliteLogs,
+    housekeeper: Housekeeper,
 }
 
 /// A store that has lost the disk cannot go on in this process (row FD09).
@@ -127,8 +142,13 @@ impl Master {
         let settings = options.loaded.settings;
         let dir = settings.master.data_dir.clone();
         let listener = listen(settings.master.listen)?;
-        let (store, events) = SqliteStore::open(&dir, on_fatal())?;
-        let logs = SqliteLogs::open(&dir, events.clone(), on_fatal())?;
+        let board = Board::default();
+        let shown = board.clone();
+        let room = Room::watched(&dir, Box::new(move |full| shown.show_full(full)));
+        let (store, events) =
+            SqliteStore::open_as(&dir, options.opening, room.clone(), on_fatal())?;
+        let logs =
+            SqliteLogs::open_limited(&dir, events.clone(), LogLimits::default(), room, on_fatal())?;
         let outcomes = write(&store, Transaction { ops: declare(&settings) }).await?;
         let (builder_ids, worker_rows) = declared(&settings, outcomes);
         let instances = instances(&store).await?;
@@ -145,13 +165,15 @@ impl Master {
             clock: Clock::start(),
             store: Arc::new(store.clone()),
             logs: Arc::new(logs.clone()),
-            board: Board::default(),
+            board: board.clone(),
             timers: settings.timers,
+            limits: settings.limits,
+            outage: settings.store.outage,
             tokens: Arc::new(AtomicU64::new(1)),
             chance: Arc::new(Mutex::new(Rng::seeded(rand::random()))),
             provisioner: provisioner(&settings, &listener)?,
         };
-        let board = world.board.clone();
+        board.show_retention(settings.retention.clone());
         let (file, overrides) = (settings.file.clone(), options.overrides.clone());
         let bot_master = BotMaster::new(Parts {
             world: world.clone(),
@@ -173,6 +195,7 @@ impl Master {
         if !matches!(ready, Ok(Ok(()))) {
             return Err(StartError::Other("the builders could not read their records".into()));
         }
+        let housekeeper = housekeeper(&dir, &store, &logs, &board)?;
         let context = web_context(&settings, &dir, &addr, &events, &board, &logs)?;
         let recording = actix_rt::spawn(record_expected_ends(context.clone(), store.clone()));
         let (server, http) =
@@ -192,7 +215,12 @@ impl Master {
             .local_addr()
             .map_err(|error| StartError::Other(format!("no own address: {error}")))?;
         let greeter = Greeter::new(world, addr.clone().recipient());
-        let accepting = actix_rt::spawn(accept(listener, greeter));
+        let accepting = actix_rt::spawn(door::accept(
+            listener,
+            greeter,
+            door::room_for_workers(),
+            board.clone(),
+        ));
         write_address(&dir, "http.addr", http)?;
         write_address(&dir, "listen.addr", listen)?;
         tracing::info!(%http, workers = %listen, data = %dir.display(), "the master serves");
@@ -209,6 +237,7 @@ impl Master {
             recording,
             store,
             logs,
+            housekeeper,
         })
     }
 
@@ -231,6 +260,28 @@ impl Master {
                 () = tokio::time::sleep(DRAIN_LOOK) => {}
                 Some(less) = limit.recv() => until = until.min(tokio::time::Instant::now() + less),
             }
+        }
+    }
+
+    /// The master will be back: workers with builds get a longer lease, stored
+    /// before they hear of it, and until they attach again nobody else gets
+    /// their builds (fault row FM03). No worker is let in any more.
+    pub async fn grant_leases(&self, lease: Duration) {
+        self.accepting.abort();
+        if lease.is_zero() {
+            return;
+        }
+        match tokio::time::timeout(GRANT_LIMIT, self.addr.send(GrantLeases(lease))).await {
+            Ok(Ok(0)) => {}
+            Ok(Ok(workers)) => tracing::info!(
+                workers,
+                lease_s = lease.as_secs(),
+                "workers with builds go on without the master for this long"
+            ),
+            Ok(Err(error)) => tracing::warn!(%error, "no worker got a longer lease"),
+            Err(_) => tracing::warn!(
+                "not every worker got a longer lease in time; those that did not have the ordinary one"
+            ),
         }
     }
 
@@ -261,8 +312,9 @@ impl Master {
         }
         let _ = tokio::time::timeout(HTTP_LIMIT, self.serving).await;
         self.addr.do_send(Stop);
-        let (logs, store) = (self.logs, self.store);
+        let (logs, store, housekeeper) = (self.logs, self.store, self.housekeeper);
         let closed = tokio::task::spawn_blocking(move || {
+            housekeeper.stop();
             logs.close();
             store.close();
         });
@@ -296,6 +348,24 @@ fn provisioner(settings: &Settings, listener: &TcpListener) -> Result<Provisione
     };
     let limits = Limits { destroy: setup.destroy_limit(), ..Limits::default() };
     Ok(Provisioner::new(Arc::new(ProcessProvider::new(setup)), limits))
+}
+
+/// Removes old builds in the background, by the rules on the board.
+fn housekeeper(
+    dir: &Path,
+    store: &SqliteStore,
+    logs: &SqliteLogs,
+    board: &Board,
+) -> Result<Housekeeper, StartError> {
+    let (rules, shown) = (board.clone(), board.clone());
+    let started = Housekeeper::start(
+        dir,
+        store.clone(),
+        logs.clone(),
+        Box::new(move || rules.retention()),
+        Box::new(move |view| shown.show_housekeeping(view)),
+    );
+    Ok(started?)
 }
 
 async fn instances(store: &SqliteStore) -> Result<Vec<InstanceRow>, StoreError> {
@@ -398,24 +468,6 @@ fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
     })
 }
 
-async fn accept(listener: TcpListener, greeter: Greeter) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, address)) => {
-                if let Err(error) = stream.set_nodelay(true) {
-                    tracing::debug!(%error, "no nodelay");
-                }
-                greeter.greet(stream, address.to_string());
-            }
-            // Out of descriptors, most likely: those connected go on (FM13).
-            Err(error) => {
-                tracing::warn!(%error, "a connection could not be accepted; pausing for a second");
-                tokio::time::sleep(Duration::from_secs(1)).await;
-            }
-        }
-    }
-}
-
 /// Written beside and renamed, so that nobody reads half an address.
 fn write_address(dir: &Path, name: &str, address: SocketAddr) -> Result<(), StartError> {
     let path = dir.join(name);
@@ -487,46 +539,29 @@ pub fn start_master(options: MasterOptions) -> Result<RunningMaster, String> {
 /// # Errors
 /// As [`Master::start`].
 pub fn run_master(options: MasterOptions) -> Result<(), String> {
-    raise_descriptor_limit();
+    door::raise_descriptor_limit();
     let drain = options.loaded.settings.master.drain;
+    let mut wishes = signals::listen(drain)?;
+    let stop_lease = options.loaded.settings.timers.stop_lease;
     actix_rt::System::new().block_on(async move {
-        let streams = (
-            signal(SignalKind::terminate()),
-            signal(SignalKind::interrupt()),
-            signal(SignalKind::hangup()),
-        );
-        let (Ok(mut term), Ok(mut int), Ok(mut hup)) = streams else {
-            return Err("signals cannot be received".to_owned());
-        };
         let master = Master::start(options).await.map_err(|error| error.to_string())?;
         notify(&[sd_notify::NotifyState::Ready]);
-        loop {
-            tokio::select! {
-                _ = term.recv() => break,
-                _ = int.recv() => break,
-                _ = hup.recv() => {
-                    let handle = master.handle.clone();
-                    actix_rt::spawn(async move { reload(&handle).await });
-                }
-            }
+        while let Some(signals::Wish::Reload) = wishes.recv().await {
+            let handle = master.handle.clone();
+            actix_rt::spawn(async move { reload(&handle).await });
         }
         tracing::info!(
             drain_s = drain.as_secs(),
             "stopping; a second signal ends the master at once"
         );
         notify(&[sd_notify::NotifyState::Stopping]);
-        actix_rt::spawn(async move {
-            tokio::select! {
-                _ = term.recv() => {}
-                _ = int.recv() => {}
-            }
-            tracing::warn!("second signal: ending at once");
-            std::process::exit(0);
-        });
+        crash_point("shutdown.begin");
         let (_keep, stops) = mpsc::unbounded_channel();
         master.drain(stops, drain).await;
+        master.grant_leases(stop_lease).await;
         master.let_instances_go(false).await;
         master.stop().await;
+        crash_point("shutdown.store_closed");
         tracing::info!("stopped");
         Ok(())
     })
@@ -557,15 +592,4 @@ async fn reload(handle: &BotMasterHandle) {
         Err(error) => tracing::error!(%error, "not reloaded"),
     }
     notify(&[sd_notify::NotifyState::Ready]);
-}
-
-/// Each worker is a descriptor; the usual soft limit of 1,024 is too low.
-fn raise_descriptor_limit() {
-    use nix::sys::resource::{Resource, getrlimit, setrlimit};
-    if let Ok((soft, hard)) = getrlimit(Resource::RLIMIT_NOFILE)
-        && soft < hard
-        && let Err(error) = setrlimit(Resource::RLIMIT_NOFILE, hard, hard)
-    {
-        tracing::debug!(%error, soft, hard, "the limit of open files was not raised");
-    }
 }

@@ -4,9 +4,13 @@
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
+use serde::Serialize;
+
 use crate::core::form::{FORCE, Form};
 use crate::core::ids::{BuilderName, WorkerName};
-use crate::core::views::{BuilderView, WorkerView};
+use crate::core::retention::RetentionRules;
+use crate::core::time::WallTime;
+use crate::core::views::{BuilderView, HousekeepingView, StoreView, WorkerView};
 
 /// Everything on the board.
 #[derive(Clone, Default, Debug)]
@@ -15,12 +19,33 @@ pub struct Shown {
     pub builders: BTreeMap<BuilderName, Arc<BuilderView>>,
     /// Workers by name.
     pub workers: BTreeMap<WorkerName, Arc<WorkerView>>,
+    /// Workers that were turned away last, until they attach, by name.
+    pub refused: BTreeMap<WorkerName, Refused>,
     /// Stale or refused input so far, by kind.
     pub ignored: BTreeMap<&'static str, u64>,
     /// SIGTERM was received: no new builds.
     pub draining: bool,
     /// Forms to force builds by, beside the one that every master has.
     pub forms: Arc<[Form]>,
+    /// The store.
+    pub store: StoreView,
+    /// How long builds and logs are kept.
+    pub retention: Arc<RetentionRules>,
+    /// What people should look after, by kind.
+    pub warnings: BTreeMap<&'static str, String>,
+}
+
+/// Why somebody who came as a configured worker was turned away.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct Refused {
+    /// For people.
+    pub reason: String,
+    /// Where it came from.
+    pub address: String,
+    /// When.
+    pub at: WallTime,
+    /// Until when all of that name are; none when the next may come at once.
+    pub until: Option<WallTime>,
 }
 
 /// The board. Clones share it.
@@ -49,7 +74,23 @@ impl Board {
 
     /// Takes a worker down.
     pub fn forget_worker(&self, name: &WorkerName) {
-        self.lock().workers.remove(name);
+        let mut shown = self.lock();
+        shown.workers.remove(name);
+        shown.refused.remove(name);
+    }
+
+    /// Shows that a worker was turned away. A name that no worker has is not
+    /// shown: anybody could fill the board.
+    pub fn show_refused(&self, name: &WorkerName, refused: Refused) {
+        let mut shown = self.lock();
+        if shown.workers.contains_key(name) {
+            shown.refused.insert(name.clone(), refused);
+        }
+    }
+
+    /// The worker was let in.
+    pub fn forget_refused(&self, name: &WorkerName) {
+        self.lock().refused.remove(name);
     }
 
     /// Counts something that was stale, refused or unknown.
@@ -74,6 +115,43 @@ impl Board {
         let configured = self.lock().forms.clone();
         let own = configured.iter().all(|form| form.name != FORCE).then(Form::for_everything);
         own.into_iter().chain(configured.iter().cloned()).collect()
+    }
+
+    /// Shows whether the store is full, and with what words.
+    pub fn show_full(&self, full: Option<String>) {
+        self.lock().store.full = full;
+    }
+
+    /// Shows what the housekeeping does.
+    pub fn show_housekeeping(&self, view: HousekeepingView) {
+        self.lock().store.housekeeping = view;
+    }
+
+    /// Shows the rules of the housekeeping, which follows them.
+    pub fn show_retention(&self, rules: RetentionRules) {
+        self.lock().retention = Arc::new(rules);
+    }
+
+    /// The rules of the housekeeping.
+    #[must_use]
+    pub fn retention(&self) -> Arc<RetentionRules> {
+        self.lock().retention.clone()
+    }
+
+    /// The store.
+    #[must_use]
+    pub fn store(&self) -> StoreView {
+        self.lock().store.clone()
+    }
+
+    /// Shows a banner of this kind; true when there was none.
+    pub fn warn(&self, kind: &'static str, text: &str) -> bool {
+        self.lock().warnings.insert(kind, text.to_owned()).is_none()
+    }
+
+    /// Takes the banner of this kind down, if there is one.
+    pub fn calm(&self, kind: &'static str) {
+        self.lock().warnings.remove(kind);
     }
 
     /// One builder's view.

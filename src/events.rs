@@ -78,6 +78,29 @@ impl Events {
         receiver
     }
 
+    /// Listens from right after the event `last` on, for a listener that comes
+    /// back. None when what it missed is not kept any more, or when this stream
+    /// never had such an event: then it reads the state anew.
+    #[must_use]
+    pub fn listen_after(&self, last: u64) -> Option<mpsc::Receiver<Arc<Event>>> {
+        let mut state = self.lock();
+        if last >= state.next {
+            return None;
+        }
+        let missed = usize::try_from(state.next - last - 1).ok()?;
+        let first = state.kept.len().checked_sub(missed)?;
+        // Numbers jump when a master starts: what was before is not here.
+        if missed > 0 && state.kept.get(first)?.seq != last + 1 {
+            return None;
+        }
+        let (sender, receiver) = mpsc::channel(LISTENER_LIMIT + missed);
+        for event in state.kept.range(first..) {
+            sender.try_send(event.clone()).ok()?;
+        }
+        state.listeners.push(sender);
+        Some(receiver)
+    }
+
     /// Number of the next event.
     #[must_use]
     pub fn next_seq(&self) -> u64 {
@@ -88,5 +111,43 @@ impl Events {
     #[must_use]
     pub fn dropped(&self) -> u64 {
         self.lock().dropped
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::core::ids::BuildId;
+
+    fn publish(events: &Events, count: usize) {
+        let change = Change::BuildProperties(BuildId(1), Arc::default());
+        events.publish(vec![change; count]);
+    }
+
+    fn numbers(receiver: &mut mpsc::Receiver<Arc<Event>>) -> Vec<u64> {
+        std::iter::from_fn(|| receiver.try_recv().ok()).map(|event| event.seq).collect()
+    }
+
+    #[test]
+    fn who_comes_back_gets_what_it_missed_and_then_what_follows() {
+        let events = Events::starting_at(100);
+        publish(&events, 5);
+        let mut back = events.listen_after(101).unwrap();
+        publish(&events, 1);
+        assert_eq!(numbers(&mut back), [102, 103, 104, 105]);
+        let mut up_to_date = events.listen_after(105).unwrap();
+        publish(&events, 1);
+        assert_eq!(numbers(&mut up_to_date), [106]);
+    }
+
+    #[test]
+    fn who_was_away_too_long_or_comes_from_elsewhere_is_told_so() {
+        let events = Events::starting_at(100);
+        assert!(events.listen_after(50).is_none(), "of an earlier master");
+        publish(&events, KEPT + 2);
+        assert!(events.listen_after(100).is_none(), "101 is not kept any more");
+        assert!(events.listen_after(101).is_some());
+        assert!(events.listen_after(99).is_none());
+        assert!(events.listen_after(events.next_seq()).is_none(), "of a later history");
     }
 }

@@ -108,6 +108,8 @@ impl Agent {
             caps: Some(["shell/1", "git/1", "resume/1"].map(str::to_owned).to_vec()),
             labels: BTreeMap::new(),
             info: BTreeMap::new(),
+            requires: Vec::new(),
+            clock: None,
         }));
     }
 

@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use botmaster::core::bot_master::RestartPolicy;
 use botmaster::core::ids::*;
+use botmaster::core::lease::BootTime;
 use botmaster::core::time::{Now, Timestamp};
 use botmaster::core::views::BuilderView;
 use botmaster::protocol::json_v1::MasterFrame;
@@ -137,10 +138,14 @@ pub struct Bus {
     armed: Cell<bool>,
     /// It did.
     pub fired: Cell<bool>,
+    /// Which run of its machine this is.
+    boot: u64,
     /// Timers and limits.
     pub timers: Timers,
     /// When each connection was heard last.
     heard: RefCell<BTreeMap<SessionId, Timestamp>>,
+    /// How often each connection's heartbeats come.
+    beats: RefCell<BTreeMap<SessionId, Duration>>,
     /// Connections that this side has closed.
     closed: RefCell<BTreeMap<SessionId, String>>,
     /// What people see of the builders.
@@ -151,7 +156,7 @@ pub struct Bus {
 
 impl Bus {
     /// A bus of a master that starts at `now`.
-    pub fn new(now: Now, timers: Timers) -> Rc<Self> {
+    pub fn new(now: Now, timers: Timers, boot: u64) -> Rc<Self> {
         Rc::new(Self {
             now: Cell::new(now),
             out: RefCell::default(),
@@ -160,8 +165,10 @@ impl Bus {
             dead: Cell::new(false),
             armed: Cell::new(false),
             fired: Cell::new(false),
+            boot,
             timers,
             heard: RefCell::default(),
+            beats: RefCell::default(),
             closed: RefCell::default(),
             board: RefCell::default(),
             alive: RefCell::default(),
@@ -171,6 +178,12 @@ impl Bus {
     /// The present.
     pub fn now(&self) -> Now {
         self.now.get()
+    }
+
+    /// Now, as it can be told to a later process, as `Clock::boot_time`.
+    pub fn boot_time(&self) -> BootTime {
+        let at = Duration::from_micros(self.now().mono.0);
+        BootTime { boot: self.boot.to_string(), at }
     }
 
     /// Time goes on.
@@ -275,11 +288,22 @@ impl Bus {
     pub fn gone(&self, session: SessionId) {
         self.closed.borrow_mut().entry(session).or_insert_with(|| "gone".into());
         self.heard.borrow_mut().remove(&session);
+        self.beats.borrow_mut().remove(&session);
     }
 
     /// Bytes arrived.
     pub fn heard(&self, session: SessionId) {
         self.heard.borrow_mut().insert(session, self.now.get().mono);
+    }
+
+    /// How often the worker's heartbeats come from now on.
+    pub fn beats(&self, session: SessionId, every: Duration) {
+        self.beats.borrow_mut().insert(session, every);
+    }
+
+    /// How often they come, once that is known.
+    pub fn beat(&self, session: SessionId) -> Option<Duration> {
+        self.beats.borrow().get(&session).copied()
     }
 
     /// When bytes arrived last.

@@ -423,9 +423,9 @@ impl Checks {
 
     // I3: processes.
 
-    /// I3: no two machines run processes for the same request. Processes whose
-    /// program is dead or stopped cannot keep a lease (rows FR14, FR15), nor
-    /// can those of a second machine that took the first one's name (FA03).
+    /// I3: no two machines run processes for the same request. Builds' keepers
+    /// keep the lease whatever their program does (rows FR13 to FR15). Those of
+    /// a second machine that took the first one's name cannot (FA03).
     pub fn i3_never_two_at_once(
         &mut self,
         machine: usize,

@@ -10,6 +10,7 @@ pub mod actors;
 pub mod faults;
 pub mod history;
 pub mod invariants;
+pub mod kept;
 pub mod memory;
 pub mod report;
 pub mod run;

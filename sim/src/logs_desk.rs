@@ -253,6 +253,7 @@ fn close(
         worker_length: arrived,
         inline: inline.then(|| Arc::from(vec![0_u8; 1])),
         incomplete,
+        differs: false,
     })
 }
 

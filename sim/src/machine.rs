@@ -5,12 +5,14 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use botmaster::core::ids::*;
+use botmaster::core::planted;
 use botmaster::core::rng::Rng;
 use botmaster::core::time::Timestamp;
 use botmaster::protocol::json_v1::{MasterFrame, Outcome, WorkerFrame};
-use botmaster::worker::agent::{Agent, AgentConfig, Effect, Ended, Event, Lane, Trouble};
+use botmaster::worker::agent::{Agent, AgentConfig, Effect, Ended, Event, LEASE, Lane, Trouble};
 use bytes::Bytes;
 
+use crate::kept::Disk;
 use crate::logs_desk::text_of;
 use crate::setup::{between, chance, ms, one_of};
 
@@ -26,8 +28,10 @@ pub struct Process {
     deaf: bool,
     /// When and why it is ended.
     kill: Option<(Timestamp, String)>,
-    /// Whose program began it.
-    instance: u64,
+    /// Its keeper has begun to end it, for the lease.
+    lease_out: bool,
+    /// The program has been told its output up to here.
+    told: u64,
     begun: Timestamp,
     told_started: bool,
 }
@@ -79,11 +83,10 @@ pub struct Machine {
     /// What waits while the program is frozen.
     stalled: Vec<Event>,
     answers: Vec<(Timestamp, Event)>,
-    excused: Timestamp,
+    /// What outlives the program.
+    disk: Disk,
     /// Folders cannot be made.
     pub disk_full: bool,
-    /// They could not be at some time.
-    pub had_full_disk: bool,
     /// Commands take for ever, and do not listen to TERM.
     pub stuck: bool,
     /// Builds it takes side by side.
@@ -109,9 +112,8 @@ impl Machine {
             requests: BTreeMap::new(),
             stalled: Vec::new(),
             answers: Vec::new(),
-            excused: Timestamp(0),
+            disk: Disk::default(),
             disk_full: false,
-            had_full_disk: false,
             stuck: false,
             slots,
             longest: 20_000,
@@ -121,15 +123,13 @@ impl Machine {
         }
     }
 
-    /// The program starts. What an earlier one left is ended first, as
-    /// `worker::program` does.
+    /// The program starts, and takes up what an earlier one left.
     pub fn boot(&mut self, now: Timestamp, wishes: &mut Vec<Wish>) {
-        self.end_all(wishes);
         self.instance += 1;
         self.stalled.clear();
         self.answers.clear();
         self.standing = Standing::Up;
-        self.agent = Some(Agent::new(AgentConfig {
+        let mut agent = Agent::new(AgentConfig {
             name: self.name.clone(),
             instance: self.instance(),
             token: "token".into(),
@@ -140,7 +140,19 @@ impl Machine {
             info: BTreeMap::new(),
             kill_time: self.kill_time,
             seed: (self.rng.bits() >> 64) as u64,
-        }));
+        });
+        let processes = &self.processes;
+        let found = self.disk.found(|build, id| processes.contains_key(&(build, id.clone())));
+        for restored in &found {
+            if let Some(command) = &restored.command
+                && let Some(process) =
+                    self.processes.get_mut(&(restored.record.build, command.id.clone()))
+            {
+                process.told = command.extent.1;
+            }
+        }
+        agent.restore(found, self.disk.epochs.clone());
+        self.agent = Some(agent);
         self.hear(now, Event::Tick, wishes);
     }
 
@@ -174,17 +186,10 @@ impl Machine {
             return;
         }
         self.standing = Standing::Up;
-        self.excused = now + self.kill_time + Duration::from_secs(1);
         self.hear(now, Event::Tick, wishes);
         for event in std::mem::take(&mut self.stalled) {
             self.hear(now, event, wishes);
         }
-    }
-
-    /// Whether the program could end what it runs when its lease was over: one
-    /// that was stopped does so when it goes on (row FR14), in its kill time.
-    pub fn keeps_its_lease(&self, now: Timestamp) -> bool {
-        self.standing == Standing::Up && now > self.excused
     }
 
     /// The program, as one may tell it from others of its name.
@@ -235,7 +240,9 @@ impl Machine {
         let deadline = agent.and_then(Agent::next_deadline);
         let process = self.processes.values().filter_map(Process::next);
         let answers = self.answers.iter().map(|(at, _)| *at);
-        if let Some(at) = deadline.into_iter().chain(process).chain(answers).min() {
+        let keeper = self.processes.iter().filter(|(_, process)| !process.lease_out);
+        let keeper = keeper.filter_map(|((build, _), _)| self.disk.lease_of(*build));
+        if let Some(at) = deadline.into_iter().chain(process).chain(answers).chain(keeper).min() {
             wishes.push(Wish::WakeAt(at));
         }
     }
@@ -261,16 +268,19 @@ impl Machine {
                 self.answers.push((at, Event::FolderMade { builder, result }));
             }
             Effect::Run { build, command, .. } => self.run_command(now, build, command, wishes),
-            Effect::Allow { .. } => {}
+            Effect::Allow { .. } | Effect::Trim { .. } => {}
+            Effect::Take { record } => {
+                let build = record.build;
+                self.disk.take(record);
+                self.hear(now, Event::Taken { build, result: Ok(()) }, wishes);
+            }
+            Effect::Forget { build } => self.disk.forget(build),
+            Effect::Lease { build, until } => self.disk.lease(build, until),
+            Effect::Replay { build, command, from, .. } => {
+                self.replay(now, build, &command, from, wishes);
+            }
             Effect::Kill { build, command, grace, reason } => {
-                if let Some(process) = self.processes.get_mut(&(build, command)) {
-                    let wait =
-                        if process.deaf { grace } else { ms(&mut self.rng, 1, 200).min(grace) };
-                    let at = now + wait;
-                    if process.kill.as_ref().is_none_or(|(earlier, _)| at < *earlier) {
-                        process.kill = Some((at, reason));
-                    }
-                }
+                self.kill(now, (build, command), grace, reason);
             }
             Effect::Sweep { build } => {
                 let at = now + ms(&mut self.rng, 0, 50);
@@ -290,6 +300,7 @@ impl Machine {
         command: CommandId,
         wishes: &mut Vec<Wish>,
     ) {
+        self.disk.begin(build, command.clone());
         let rng = &mut self.rng;
         if chance(rng, 10) {
             let ended = Ended {
@@ -297,7 +308,9 @@ impl Machine {
                 note: String::new(),
                 properties: BTreeMap::new(),
                 wall_ms: 0,
+                log: None,
             };
+            self.disk.ended(build, &command, ended.clone());
             wishes.push(Wish::Began(build, command.clone()));
             wishes.push(Wish::Over(build, command.clone()));
             self.answers.push((now, Event::Ended { build, command, ended }));
@@ -319,12 +332,61 @@ impl Machine {
             exit: i32::from(chance(rng, 150)),
             deaf: stuck || chance(rng, 100),
             kill: None,
-            instance: self.instance,
+            lease_out: false,
+            told: 0,
             begun: now,
             told_started: false,
         };
         wishes.push(Wish::Began(build, command.clone()));
         self.processes.insert((build, command), process);
+    }
+
+    fn kill(&mut self, now: Timestamp, key: (BuildId, CommandId), grace: Duration, reason: String) {
+        let Some(process) = self.processes.get_mut(&key) else { return };
+        let wait = if process.deaf { grace } else { ms(&mut self.rng, 1, 200).min(grace) };
+        let at = now + wait;
+        if process.kill.as_ref().is_none_or(|(earlier, _)| at < *earlier) {
+            process.kill = Some((at, reason));
+        }
+    }
+
+    /// Tells a command's output again from `from` on.
+    fn replay(
+        &mut self,
+        now: Timestamp,
+        build: BuildId,
+        command: &CommandId,
+        from: u64,
+        wishes: &mut Vec<Wish>,
+    ) {
+        let Some((written, ended)) = self.disk.state(build, command) else { return };
+        if let Some(process) = self.processes.get_mut(&(build, command.clone())) {
+            process.told = written;
+        }
+        if from < written {
+            let output = output(build, command, from, written - from, 0);
+            self.hear(now, output, wishes);
+        }
+        if let Some(ended) = ended {
+            self.hear(now, Event::Ended { build, command: command.clone(), ended }, wishes);
+        }
+    }
+
+    /// Builds' keepers end what has no lease any more, whatever the program does.
+    fn end_for_lease(&mut self, now: Timestamp) {
+        let over = |build| self.disk.lease_of(build).is_some_and(|until| now >= until);
+        let processes = self.processes.iter_mut();
+        let mut keys = Vec::new();
+        for (key, process) in processes.filter(|((build, _), one)| !one.lease_out && over(*build)) {
+            process.lease_out = true;
+            keys.push(key.clone());
+        }
+        if planted::is("lease_not_kept") {
+            return;
+        }
+        for key in keys {
+            self.kill(now, key, self.kill_time, LEASE.to_owned());
+        }
     }
 
     /// What takes for ever ends soon.
@@ -338,6 +400,7 @@ impl Machine {
 
     /// Lets the processes and the program do what is due.
     pub fn run(&mut self, now: Timestamp, wishes: &mut Vec<Wish>) {
+        self.end_for_lease(now);
         let due: Vec<_> = self
             .processes
             .iter()
@@ -370,7 +433,6 @@ impl Machine {
     ) {
         let key = (build, command.clone());
         let Some(process) = self.processes.get_mut(&key) else { return };
-        let mine = process.instance == self.instance && self.agent.is_some();
         let mut news = Vec::new();
         if !process.told_started {
             process.told_started = true;
@@ -381,11 +443,13 @@ impl Machine {
             && process.kill.as_ref().is_none_or(|(kill, _)| at <= *kill)
         {
             process.plan.remove(0);
-            let text = text_of(command, process.written, len);
             process.written += len;
-            let bytes = Bytes::from(text.into_bytes());
+            self.disk.wrote(build, command, process.written);
+        }
+        if self.agent.is_some() && process.told < process.written {
             let at = u64::try_from(now.since(process.begun).as_millis()).unwrap_or(0);
-            news.push(Event::Output { build, command: command.clone(), ch: 'o', bytes, at });
+            news.push(output(build, command, process.told, process.written - process.told, at));
+            process.told = process.written;
         }
         self.written.insert(command.clone(), process.written);
         let outcome = match (&process.kill, process.ends) {
@@ -399,17 +463,22 @@ impl Machine {
                 note: String::new(),
                 properties: BTreeMap::new(),
                 wall_ms: u64::try_from(now.since(process.begun).as_millis()).unwrap_or(0),
+                log: None,
             };
+            self.disk.ended(build, command, ended.clone());
             self.processes.remove(&key);
             wishes.push(Wish::Over(build, command.clone()));
             news.push(Event::Ended { build, command: command.clone(), ended });
         }
-        if mine {
-            for event in news {
-                self.hear(now, event, wishes);
-            }
+        for event in news {
+            self.hear(now, event, wishes);
         }
     }
+}
+
+fn output(build: BuildId, command: &CommandId, offset: u64, length: u64, at: u64) -> Event {
+    let bytes = Bytes::from(text_of(command, offset, length).into_bytes());
+    Event::Output { build, command: command.clone(), ch: 'o', offset, bytes, at }
 }
 
 impl Process {

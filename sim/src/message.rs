@@ -5,6 +5,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use botmaster::core::build::Event as BuildEvent;
 use botmaster::core::builder::{
@@ -437,6 +438,12 @@ pub enum Msg {
     ReplaceWorker(WorkerName),
     /// No new builds.
     Drain,
+    /// The master stops: workers with builds get a longer lease.
+    GrantLeases(Duration),
+    /// For one of them.
+    GrantLease(Duration),
+    /// The store answered that.
+    GrantWritten { session: SessionId, lease: Duration, stored: bool },
 
     // A Builder.
     /// Mail for whoever is in charge.
@@ -697,6 +704,9 @@ impl Msg {
             Self::ChildDown { .. } => "child-down",
             Self::ReplaceWorker(_) => "replace-worker",
             Self::Drain => "drain",
+            Self::GrantLeases(_) => "grant leases",
+            Self::GrantLease(_) => "grant lease",
+            Self::GrantWritten { .. } => "grant written",
             Self::Mail(mail) => mail.body.word(),
             Self::BuilderEvent(event) => event_word(event),
             Self::BuildFinished { .. } => "build-finished",
@@ -814,6 +824,7 @@ fn event_word(event: &Event) -> &'static str {
         Event::StartAccepted { .. } => "start-accepted",
         Event::Started { .. } => "build-started",
         Event::Orphaned { .. } => "orphaned",
+        Event::InheritedOrphaned { .. } => "inherited orphaned",
         Event::Finished { .. } => "finished",
         Event::InheritedFinished { .. } => "inherited-finished",
         Event::InheritedStarted { .. } => "inherited-started",

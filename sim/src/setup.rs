@@ -22,12 +22,16 @@ pub struct Setup {
 pub struct Timers {
     /// Between signs of life.
     pub heartbeat: Duration,
+    /// Between those of a worker without builds.
+    pub idle_heartbeat: Duration,
     /// How long a build may go on unconfirmed.
     pub lease: Duration,
     /// Between TERM and KILL.
     pub kill_time: Duration,
     /// How long a worker may be away.
     pub grace: Duration,
+    /// How long a worker goes on after a planned stop.
+    pub stop_lease: Duration,
     /// How long an attach may take.
     pub attach_timeout: Duration,
     /// A person's ping.
@@ -62,14 +66,22 @@ impl Timers {
     pub fn draw(rng: &mut Rng) -> Self {
         let second = Duration::from_secs(1);
         let heartbeat = second * one_of(rng, &[1, 2, 5, 10]);
+        let idle = one_of(rng, &[1, 3, 6]);
         let lease = heartbeat * 3 + second * one_of(rng, &[0, 1, 10, 60]);
         let kill_time = second * one_of(rng, &[1, 2, 10]);
         let least = lease + kill_time + lease / 10;
         Self {
             heartbeat,
+            idle_heartbeat: heartbeat * idle,
             lease,
             kill_time,
             grace: least + second * one_of(rng, &[0, 1, 10, 40]),
+            // Not drawn: what is drawn after it would be something else.
+            stop_lease: match kill_time.as_secs() {
+                1 => lease * 2,
+                2 => lease + 60 * second,
+                _ => Duration::ZERO,
+            },
             attach_timeout: second * one_of(rng, &[1, 5, 30]),
             ping_timeout: second * one_of(rng, &[1, 5, 30]),
             handshake: second * one_of(rng, &[2, 10]),
@@ -117,6 +129,9 @@ pub fn draw_builder(
     timers: &Timers,
 ) -> BuilderConfig {
     let factory = draw_factory(rng);
+    // Some have a lease of their own; not drawn, as the lease of a stop.
+    let longer = if factory.steps.len() == 3 { 40 } else { 0 };
+    let lease = timers.lease + Duration::from_secs(longer);
     BuilderConfig {
         name: name.into(),
         builddir: name.into(),
@@ -134,7 +149,9 @@ pub fn draw_builder(
             rng,
             &[OnLost::Requeue, OnLost::Requeue, OnLost::Requeue, OnLost::Fail, OnLost::Wait],
         ),
-        grace: timers.grace,
+        lease,
+        grace: timers.grace + (lease - timers.lease) * 11 / 10,
+        max_time: None,
         infra_retries: one_of(rng, &[3, 3, 10, 1]),
         queue_limit: one_of(rng, &[4, 20, 1000]),
         merge: one_of(rng, &[Merge::None, Merge::SameSource]),

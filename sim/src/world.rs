@@ -78,6 +78,8 @@ pub(crate) enum Ev {
     RogueLimit { life: u64, conn: u64 },
     /// A stopping master looks whether it may end.
     StopLook { life: u64, limit: Timestamp },
+    /// It has told its workers.
+    StopNow { life: u64 },
     /// Once a second.
     Second,
     /// The faults end.
@@ -152,6 +154,8 @@ pub struct World {
     pub(crate) all_workers: BTreeMap<WorkerName, botmaster::core::values::WorkerConfig>,
     pub(crate) master: Option<Master>,
     pub(crate) life: u64,
+    /// How often the master's machine has started.
+    pub(crate) master_boots: u64,
     master_host_up: bool,
     next_session: u64,
     pub(crate) machines: Vec<Machine>,
@@ -216,6 +220,7 @@ impl World {
             all_workers,
             master: None,
             life: 0,
+            master_boots: 0,
             master_host_up: true,
             next_session: 1,
             machines: Vec::new(),
@@ -383,6 +388,7 @@ impl World {
             Ev::Patience(id) => self.answer(id, &crate::message::Answer::Gone),
             Ev::RogueLimit { life, conn } => self.rogue_limit(life, conn),
             Ev::StopLook { life, limit } => self.stop_look(life, limit),
+            Ev::StopNow { life } => self.stop_now(life),
             Ev::Second => self.second(),
             Ev::Calm => self.begin_calm(),
         }
@@ -523,7 +529,7 @@ impl World {
             Ok(outcomes) => declared(&self.setup, outcomes),
             Err(error) => return self.checks.fail("I19", format!("no start: {error}")),
         };
-        let bus = Bus::new(self.present(), self.timers);
+        let bus = Bus::new(self.present(), self.timers, self.master_boots);
         let mut master = Master::new(bus.clone());
         let rng = Rng::seeded(between(&mut self.mail_rng, 0, u64::MAX / 2));
         let (routes, setup) = (master.routes.clone(), self.setup.clone());
@@ -556,6 +562,7 @@ impl World {
             }
         }
         self.master_host_up = told;
+        self.master_boots += u64::from(!told);
         self.lose_answers();
         let wait = ms(&mut self.fault_rng, 200, 20_000);
         self.at(self.now + wait, Ev::MasterBoot);

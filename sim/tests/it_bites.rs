@@ -72,7 +72,7 @@ fn i6_a_worker_with_room_that_tells_nobody() {
 
 #[test]
 fn i7_a_build_that_ends_twice() {
-    is_found("sim_end_without_fence", &["I7"]);
+    is_found("sim_end_without_fence", &["I7", "I2"]);
 }
 
 #[test]

@@ -18,6 +18,8 @@ const FOUND: &[(u64, &str)] = &[
     (218, "a seat that lost its worker while its builder was started again stayed (I6)"),
     (597, "a pair whose attach took too long was never tried again (I6, FA07)"),
     (3899, "a start that was sent over a lost connection was remembered (I15)"),
+    (216, "the same as seed 282 (I6)"),
+    (282, "a builder was ready with the list that was sent for another one, and nobody heard (I6)"),
 ];
 
 fn runs_well(seed: u64) {

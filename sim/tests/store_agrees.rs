@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use botmaster::core::builder::{Estimate, Prediction, QueuedEta};
 use botmaster::core::ids::*;
+use botmaster::core::lease::{BootTime, Grant};
 use botmaster::core::time::WallTime;
 use botmaster::core::values::*;
 use botmaster::store::sqlite::{Engine, SqliteStore, StateReader};
@@ -198,6 +199,7 @@ fn builds(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
             build: claimed.0,
             incarnation: claimed.1,
             properties: Arc::new(properties(c)),
+            grace: Duration::from_millis(c.into()),
             at,
         },
         23 if a.is_multiple_of(2) => {
@@ -232,6 +234,7 @@ fn builds(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
             at,
         },
         27 => Op::AdoptBuild { build: running.0, incarnation: Incarnation(u64::from(a % 4)) },
+        28 if b.is_multiple_of(2) => Op::FenceBuild { build: running.0, incarnation: running.1 },
         28 => Op::DescribeBuild { build: running.0, state_string: format!("step {a}") },
         70.. => {
             let build = if a.is_multiple_of(4) { claimed.0 } else { running.0 };
@@ -267,11 +270,26 @@ fn people(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
             incarnation: Incarnation(if wish.right { present } else { u64::from(c % 4) }),
             at,
         },
+        56 if a.is_multiple_of(2) => Op::GrantLease {
+            worker,
+            incarnation: Incarnation(if wish.right { present } else { u64::from(c % 4) }),
+            grant: Grant {
+                lease: Duration::from_secs(c.into()),
+                given: BootTime {
+                    boot: format!("boot {}", d % 2),
+                    at: Duration::from_secs(d.into()),
+                },
+            },
+        },
         56 => Op::SetWorker {
             worker,
             paused: (c % 3 > 0).then(|| (c % 3 == 1, (c % 2 == 1).then(|| "why".into()))),
             graceful: (d % 3 > 0).then_some(d % 3 == 1),
         },
+        57 if d % 2 == 0 => {
+            let incarnation = Incarnation(if wish.right { present } else { u64::from(c % 4) });
+            Op::SeeWorkers { seen: vec![(worker, incarnation), (WorkerId(9_999), incarnation)], at }
+        }
         57 => Op::SaveExpectations { builder, text: format!("{c}") },
         58 => {
             let expected = Prediction { learnt: c.into(), total: estimate(d) };

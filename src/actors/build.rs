@@ -1,5 +1,7 @@
 //! The Build actor: carries one build from its worker's acceptance to its end.
 
+mod again;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,10 +15,12 @@ use super::runtime::{Alarm, ChildDown, Parent, World};
 use crate::core::build::{BuildCore, CommandEnd, Effect, Event, Order, Record};
 use crate::core::builder::{Event as ToBuilder, Prediction, Request};
 use crate::core::ids::*;
+use crate::core::lease::grace_to_keep;
 use crate::core::time::{Timestamp, WallTime};
 use crate::core::values::{
     BuildResult, CheckoutMode, Program, Properties, Property, StepKind, StepSpec,
 };
+use crate::core::views::Away;
 use crate::faults;
 use crate::messages::*;
 use crate::protocol::json_v1::{
@@ -36,13 +40,23 @@ pub struct BuildOrder {
     /// The worker's connection, when it is there.
     pub link: Option<WorkerLink>,
     /// A build of an earlier master: its steps so far.
-    pub recovered: Option<Vec<(StepRow, Vec<LogRow>)>>,
+    pub recovered: Option<Recovered>,
     /// What is expected of it, to be kept when it starts.
     pub expected: Option<Prediction>,
     /// Who hears of its life.
     pub builder: Recipient<BuilderEvent>,
     /// Who hears of its end.
     pub finished: Recipient<BuildFinished>,
+}
+
+/// What is known of a build of an earlier master.
+pub struct Recovered {
+    /// Its steps so far.
+    pub steps: Vec<(StepRow, Vec<LogRow>)>,
+    /// When it started.
+    pub started_at: WallTime,
+    /// How long nobody else may have it, whatever the grace is.
+    pub hold: Duration,
 }
 
 /// Another Builder looks after the build from now on: the one that started it
@@ -65,7 +79,7 @@ pub struct Build {
     properties: Properties,
     worker: Arc<WorkerHandle>,
     link: Option<WorkerLink>,
-    recovered: Option<Vec<(StepRow, Vec<LogRow>)>>,
+    recovered: Option<Recovered>,
     prediction: Option<Prediction>,
     builder: Recipient<BuilderEvent>,
     finished: Recipient<BuildFinished>,
@@ -77,6 +91,12 @@ pub struct Build {
     command: Option<CommandId>,
     command_began: Timestamp,
     expected: Option<u64>,
+    /// What the worker says of the current log's bytes.
+    digest: Option<String>,
+    /// The current log was asked for once more.
+    asked: Option<again::Asked>,
+    /// Bytes of the logs of the steps before.
+    logged: u64,
     log_closed: Option<LogClosed>,
     /// Written once the current log is closed.
     pending: Option<Vec<Record>>,
@@ -87,6 +107,8 @@ pub struct Build {
     continuing: Option<Vec<MasterFrame>>,
     /// The worker's new number, until the store knows that the build is its.
     unadopted: Option<Incarnation>,
+    /// As the builder was told last.
+    away: Option<Away>,
     begun: bool,
 }
 
@@ -142,12 +164,16 @@ impl Build {
             command: None,
             command_began: Timestamp::default(),
             expected: None,
+            digest: None,
+            asked: None,
+            logged: 0,
             log_closed: None,
             pending: None,
             ticket: 0,
             requeued: Vec::new(),
             continuing: None,
             unadopted: None,
+            away: None,
             begun: false,
         }
     }
@@ -201,11 +227,19 @@ impl Build {
                     self.builder.do_send(BuilderEvent(ToBuilder::Started { claim, number }));
                 }
             }
-            Effect::TellAway(orphaned) => {
-                if orphaned {
+            Effect::TellAway(away) => {
+                if away.is_some() {
                     self.link = None;
+                    faults::crash_point("orphan.noted");
                 }
-                self.builder.do_send(BuilderEvent(ToBuilder::Orphaned { claim, orphaned }));
+                self.away = away;
+                self.builder.do_send(BuilderEvent(ToBuilder::Orphaned { claim, away }));
+            }
+            Effect::AskSilence { command } => {
+                let now = self.world.clock.now().mono;
+                let wrote = self.link.as_ref().and_then(|link| link.logs().wrote(&command));
+                let since = wrote.map(|at| now.since(at));
+                ctx.notify(BuildEvent(Event::Silent { command, since }));
             }
             Effect::DropConnection(reason) => {
                 if let Some(link) = &self.link {
@@ -275,6 +309,7 @@ impl Build {
                 build,
                 incarnation,
                 properties: Arc::new(self.properties.clone()),
+                grace: grace_to_keep(&order.config),
                 at,
             }),
             Record::StartStep { index } => {
@@ -334,7 +369,10 @@ impl Build {
         let starts = records.contains(&Record::StartBuild);
         let predict = self.prediction.filter(|_| starts);
         let predict = predict.map(|expected| Op::Predict { build, expected });
-        adopt.into_iter().chain(records.iter().filter_map(op)).chain(predict).collect()
+        let ends = |record: &Record| matches!(record, Record::FinishBuild { .. });
+        let fenced = records.contains(&Record::StartBuild) || records.iter().any(ends);
+        let fence = (!fenced).then_some(Op::FenceBuild { build, incarnation });
+        adopt.into_iter().chain(fence).chain(records.iter().filter_map(op)).chain(predict).collect()
     }
 
     fn absorb(&mut self, outcomes: Vec<OpOutcome>) {
@@ -346,8 +384,11 @@ impl Build {
                     self.log = logs.into_iter().next();
                     self.log_closed = None;
                     self.expected = None;
+                    self.digest = None;
+                    self.asked = None;
                     if let Some(log) = &self.log {
                         self.world.logs.open(log.clone());
+                        self.world.logs.after_others(log.id, self.logged);
                     }
                 }
                 OpOutcome::Requeued { requests } => {
@@ -443,7 +484,13 @@ impl Build {
                     }),
                 );
             }
-            _ => me.do_send(LogReopened { session, command, have: None }),
+            _ => {
+                // What it still says of that command is late, and no breach.
+                if let Some(command) = &command {
+                    link.logs().close(command);
+                }
+                me.do_send(LogReopened { session, command, have: None });
+            }
         }
     }
 
@@ -472,6 +519,9 @@ impl Build {
             return;
         };
         let (id, me) = (log.id, ctx.address());
+        if let Some(digest) = &self.digest {
+            self.world.logs.expect_digest(id, digest.clone());
+        }
         self.world.logs.close(
             id,
             self.expected,
@@ -489,7 +539,8 @@ impl Build {
         );
     }
 
-    fn recover(&mut self, steps: Vec<(StepRow, Vec<LogRow>)>, ctx: &mut Context<Self>) {
+    fn recover(&mut self, known: Recovered, ctx: &mut Context<Self>) {
+        let Recovered { steps, started_at, hold } = known;
         let results = steps
             .iter()
             .filter_map(|(step, _)| Some((step.number as usize, step.results?)))
@@ -504,6 +555,7 @@ impl Build {
             .collect();
         let now = self.world.clock.now().wall;
         let step_ran = steps.last().map(|(step, _)| took(step, now)).unwrap_or_default();
+        self.logged = steps.iter().flat_map(|(_, logs)| logs).map(|log| log.length).sum();
         let last_step =
             steps.last().map(|(step, _)| (step.number as usize, step.complete_at.is_some()));
         if let Some((step, logs)) = steps.into_iter().last() {
@@ -513,8 +565,11 @@ impl Build {
         }
         if let Some(log) = &self.log {
             self.world.logs.reopen(log.clone(), Box::new(|_| {}));
+            self.world.logs.after_others(log.id, self.logged);
         }
-        self.step(Event::Recover { last_step, results, times, step_ran }, ctx);
+        let ran = u64::try_from(now.0.saturating_sub(started_at.0)).unwrap_or_default();
+        let ran = Duration::from_micros(ran);
+        self.step(Event::Recover { last_step, results, times, step_ran, ran, hold }, ctx);
     }
 }
 
@@ -548,7 +603,7 @@ impl Actor for Build {
             },
         });
         match self.recovered.take() {
-            Some(steps) => self.recover(steps, ctx),
+            Some(known) => self.recover(known, ctx),
             None => self.step(Event::Begin, ctx),
         }
     }
@@ -593,8 +648,9 @@ impl Handler<NewParent> for Build {
         if let Some(number) = self.number {
             self.builder.do_send(BuilderEvent(ToBuilder::Started { claim, number }));
         }
-        if self.core.is_away() {
-            self.builder.do_send(BuilderEvent(ToBuilder::Orphaned { claim, orphaned: true }));
+        if self.away.is_some() {
+            let away = self.away;
+            self.builder.do_send(BuilderEvent(ToBuilder::Orphaned { claim, away }));
         }
         MessageResult(claim)
     }
@@ -609,6 +665,10 @@ impl Handler<CommandFinished> for Build {
             return;
         }
         self.expected = message.log_end.get(STDIO).copied();
+        self.digest = message.log_digest.get(STDIO).cloned();
+        if self.has_come_again(&message.command) {
+            return self.close_log(ctx);
+        }
         let end = match message.outcome {
             Outcome::Exit(code) => CommandEnd::Exit(code),
             Outcome::Signal(signal) => CommandEnd::Signal(signal),
@@ -670,6 +730,13 @@ impl Handler<LogAnswered> for Build {
             self.world.ignored("closed log of a step that is over");
             return;
         }
+        if answer.closed.as_ref().is_ok_and(|closed| closed.differs) {
+            // A build that ends waits for nobody.
+            if self.pending.is_some() || !self.ask_again(ctx) {
+                self.close_log(ctx);
+            }
+            return;
+        }
         // Until now what became durable was confirmed to the worker.
         if let (Some(link), Some(command)) = (&self.link, &self.command) {
             link.logs().close(command);
@@ -680,12 +747,14 @@ impl Handler<LogAnswered> for Build {
             worker_length: 0,
             inline: None,
             incomplete: Some(error.to_string()),
+            differs: false,
         });
         // The build ends and nobody has said how long the log is: there may be
         // more of it on the worker (invariant I9).
         if self.pending.is_some() && self.expected.is_none() && closed.incomplete.is_none() {
             closed.incomplete = Some("the build ended before the worker had told all of it".into());
         }
+        self.logged = self.logged.saturating_add(closed.worker_length);
         self.log_closed = Some(closed);
         match self.pending.take() {
             Some(records) => self.write(records, ctx),

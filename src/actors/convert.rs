@@ -1,11 +1,13 @@
 //! Rows of the store as the core knows them.
 
+use std::sync::Arc;
+
 use crate::core::builder::{Request, named_worker};
 use crate::store::{RequestRow, RequestWithSet, SetPart};
 
 /// A store row as the core knows it.
 pub(super) fn request(request: &RequestWithSet) -> Request {
-    with_set(&request.row, &request.set)
+    Request { losses: request.losses.clone(), ..with_set(&request.row, &request.set) }
 }
 
 /// A store row as the core knows it, with what its buildset says.
@@ -18,6 +20,7 @@ pub(super) fn with_set(row: &RequestRow, set: &SetPart) -> Request {
         epoch: row.epoch,
         requeued: row.requeued,
         infra_tries: row.infra_tries,
+        losses: Arc::default(),
         source: set.source.clone(),
         properties: set.properties.clone(),
         worker: named_worker(&set.properties),

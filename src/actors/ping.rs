@@ -8,6 +8,7 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient
 use super::runtime::{Alarm, World};
 use crate::core::ids::PingToken;
 use crate::core::ping::{Effect, Event, PingCore};
+use crate::faults::crash_point;
 use crate::messages::{
     EndPing, ForgetPing, PingEnded, PingLost, Pong, RegisterPing, TightenPing, WorkerHandle,
     WorkerLink,
@@ -79,7 +80,10 @@ impl Ping {
         let at = self.core.as_ref().and_then(PingCore::next_deadline);
         self.alarm.set(ctx, &self.world.clock, at, |ping, ctx| {
             ping.alarm.rang();
-            let last_byte = ping.link.last_heard();
+            // While we do not read, the silence is ours.
+            let held = ping.link.is_held();
+            let now = ping.world.clock.now().mono;
+            let last_byte = if held { now } else { ping.link.last_heard() };
             ping.step(Event::DeadlineReached { last_byte }, ctx);
         });
     }
@@ -115,6 +119,7 @@ impl Drop for Ping {
 impl Handler<Pong> for Ping {
     type Result = ();
     fn handle(&mut self, _: Pong, ctx: &mut Context<Self>) {
+        crash_point("ping.answered");
         self.step(Event::Pong, ctx);
     }
 }

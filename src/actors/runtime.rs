@@ -20,10 +20,11 @@ use actix::{Actor, Addr, AsyncContext, Context, Recipient, Supervised};
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::core::bot_master::RestartPolicy;
+use crate::core::heartbeats::Outage;
 use crate::core::rng::Rng;
 use crate::core::time::Timestamp;
 use crate::provisioning::Provisioner;
-use crate::settings::Timers;
+use crate::settings::{Limits, Timers};
 use crate::store::StateStore;
 use crate::store::logs::LogStore;
 
@@ -40,6 +41,10 @@ pub struct World {
     pub board: Board,
     /// Timers.
     pub timers: Timers,
+    /// What the port for workers bears.
+    pub limits: Limits,
+    /// What becomes of heartbeats while the store cannot be written.
+    pub outage: Outage,
     /// Hands out ping tokens.
     pub tokens: Arc<AtomicU64>,
     /// Chance that makes names unique.

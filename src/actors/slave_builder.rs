@@ -11,6 +11,7 @@ use super::ping::Ping as PingActor;
 use super::runtime::{Alarm, World};
 use crate::core::builder::{Event as ToBuilder, ReplyId, SeatReport};
 use crate::core::ids::*;
+use crate::core::lease::lease_on_the_wire;
 use crate::core::slave_builder::{CommandVersions, Effect, Event, SlaveBuilderCore};
 use crate::faults;
 use crate::messages::{
@@ -120,17 +121,21 @@ impl SlaveBuilder {
                 }
             }
             Effect::SendStart(order) => {
+                let epoch = order.requests.iter().map(|(_, epoch)| *epoch).max();
+                let epoch = epoch.unwrap_or_default();
                 self.worker.start.do_send(RegisterStart {
                     build: order.build,
                     builder: self.builder.name.clone(),
+                    epoch,
                 });
-                let epoch = order.requests.iter().map(|(_, epoch)| *epoch).max();
+                faults::crash_point("start.before_send");
+                let lease_s = lease_on_the_wire(&order.config, self.world.timers.lease);
                 self.link.send(&MasterFrame::StartBuild {
                     build: order.build,
-                    epoch: epoch.unwrap_or_default(),
+                    epoch,
                     requests: order.requests,
                     builder: order.config.name.clone(),
-                    lease_s: None,
+                    lease_s,
                     builddir: order.config.builddir.clone(),
                 });
             }

@@ -10,27 +10,34 @@ use actix::{
 };
 use tokio::sync::oneshot;
 
+mod frames;
+mod grant;
 mod latent;
 
 use super::runtime::{Alarm, World};
 use crate::core::builder::Event as ToBuilder;
 use crate::core::ids::*;
-use crate::core::instance;
 use crate::core::slave_builder::CommandVersions;
-use crate::core::values::WorkerConfig;
+use crate::core::values::{BuildResult, WorkerConfig};
 use crate::core::views::WorkerView;
-use crate::core::worker::{Brought, Effect, Event, WorkerCore};
+use crate::core::worker::{Effect, Event, WorkerCore};
 use crate::faults;
 use crate::messages::*;
-use crate::protocol::json_v1::{
-    BuilderEntry, Inventory, InventoryState, MasterFrame, PROTO, Resume, ResumeAction, WINDOW,
-    WireError, WorkerFrame,
-};
+use crate::protocol::json_v1::{BuilderEntry, MasterFrame};
 use crate::store::{Op, OpOutcome, Transaction};
 
 /// How many ended builds are remembered, so that their late frames are known
 /// from those about somebody else's build.
 const REMEMBERED: usize = 256;
+
+/// Whom a Worker tells.
+#[derive(Clone)]
+pub struct WorkerDoors {
+    /// That it may be given more.
+    pub master: Recipient<WorkerAvailable>,
+    /// That a heartbeat came.
+    pub heartbeats: Recipient<HeartbeatArrived>,
+}
 
 /// One worker as the master knows it.
 pub struct Worker {
@@ -38,12 +45,12 @@ pub struct Worker {
     id: WorkerId,
     name: WorkerName,
     core: WorkerCore,
-    master: Recipient<WorkerAvailable>,
+    doors: WorkerDoors,
     builders: BTreeMap<BuilderName, Arc<BuilderHandle>>,
-    links: BTreeMap<SessionId, (WorkerLink, Box<crate::protocol::json_v1::Attach>, String)>,
+    links: BTreeMap<SessionId, Present>,
     seats: BTreeMap<BuilderName, (SessionId, Recipient<SeatNews>)>,
     /// Starts that were sent, and whose SlaveBuilder waits for the answer.
-    starts: BTreeMap<BuildId, BuilderName>,
+    starts: BTreeMap<BuildId, (BuilderName, Epoch)>,
     builds: BTreeMap<BuildId, BuildDoor>,
     ended: VecDeque<BuildId>,
     pings: BTreeMap<PingToken, (SessionId, Recipient<Pong>, Recipient<PingLost>)>,
@@ -55,6 +62,14 @@ pub struct Worker {
     successor: Option<Arc<WorkerHandle>>,
     alarm: Alarm,
     latent: latent::LatentParts,
+}
+
+/// A connection, and what it told of itself.
+struct Present {
+    link: WorkerLink,
+    attach: Box<crate::protocol::json_v1::Attach>,
+    address: String,
+    clock_skew_ms: Option<i64>,
 }
 
 /// The store answered an attach.
@@ -83,14 +98,16 @@ impl Worker {
         id: WorkerId,
         config: WorkerConfig,
         paused: bool,
-        master: Recipient<WorkerAvailable>,
+        doors: WorkerDoors,
     ) -> Self {
+        let name = config.name.clone();
+        let per_minute = world.limits.attaches_per_minute;
         Self {
             world,
             id,
-            name: config.name.clone(),
-            core: WorkerCore::new(config, paused),
-            master,
+            name,
+            core: WorkerCore::new(config, paused).attaching_at_most(per_minute),
+            doors,
             builders: BTreeMap::new(),
             links: BTreeMap::new(),
             seats: BTreeMap::new(),
@@ -125,18 +142,16 @@ impl Worker {
         let clock = self.world.clock.clone();
         self.alarm.set(ctx, &clock, at, |worker, ctx| {
             worker.alarm.rang();
-            worker.step(Event::Instance(instance::Event::DeadlineReached), ctx);
+            worker.step(Event::DeadlineReached, ctx);
         });
     }
 
     fn show(&self) {
         let (used, max_builds) = self.core.slots();
         let (paused, graceful) = self.core.standing();
-        let address = self
-            .core
-            .session()
-            .and_then(|session| self.links.get(&session))
-            .map(|(_, _, address)| address.clone());
+        let present = self.core.session().and_then(|session| self.links.get(&session));
+        let address = present.map(|present| present.address.clone());
+        let clock_skew_ms = present.and_then(|present| present.clock_skew_ms);
         self.world.board.show_worker(
             &self.name,
             WorkerView {
@@ -148,13 +163,15 @@ impl Worker {
                 paused,
                 graceful,
                 address,
+                clock_skew_ms,
+                quarantine: self.core.quarantine_view(self.world.clock.now()),
                 instance: self.core.instance_view(self.world.clock.now()),
             },
         );
     }
 
     fn link(&self, session: SessionId) -> Option<&WorkerLink> {
-        self.links.get(&session).map(|(link, _, _)| link)
+        self.links.get(&session).map(|present| &present.link)
     }
 
     fn current(&self) -> Option<&WorkerLink> {
@@ -201,17 +218,8 @@ impl Worker {
                 at: self.world.clock.now().wall,
             }),
             Effect::SendAttached { session, incarnation } => {
-                if let Some(link) = self.link(session) {
-                    link.send(&MasterFrame::Attached {
-                        proto: PROTO,
-                        incarnation,
-                        caps: vec!["resume/1".into()],
-                        heartbeat_s: self.world.timers.heartbeat.as_secs().max(1),
-                        idle_heartbeat_s: None,
-                        lease_s: self.world.timers.lease.as_secs().max(1),
-                        window: WINDOW,
-                    });
-                }
+                self.world.board.forget_refused(&self.name);
+                self.send_attached(session, incarnation);
                 ctx.run_later(self.world.timers.handshake, move |worker, _| {
                     if worker.core.session() == Some(session)
                         && !worker.core.is_up()
@@ -222,6 +230,9 @@ impl Worker {
                 });
             }
             Effect::Reject { session, code, message, retry_after_s } => {
+                tracing::warn!(worker.name = %self.name, code, reason = %message, "worker turned away");
+                self.world.board.count_ignored("worker turned away");
+                self.show_turned_away(session);
                 if let Some(link) = self.link(session) {
                     let frame = MasterFrame::Rejected { code: code.into(), message, retry_after_s };
                     link.send(&frame);
@@ -280,7 +291,7 @@ impl Worker {
             }
             Effect::Instance(effect) => self.perform_instance(effect, ctx),
             Effect::TryBuilders(builders) => {
-                self.master.do_send(WorkerAvailable { worker: self.name.clone(), builders })
+                self.doors.master.do_send(WorkerAvailable { worker: self.name.clone(), builders })
             }
             Effect::StorePaused { paused, reason } => {
                 let paused_op = Some((paused, reason));
@@ -329,7 +340,7 @@ impl Worker {
     /// Durable before told: the incarnation is stored before the worker hears
     /// that it is attached.
     fn store_attach(&self, session: SessionId, ctx: &mut Context<Self>) {
-        let Some((_, attach, address)) = self.links.get(&session) else { return };
+        let Some(Present { attach, address, .. }) = self.links.get(&session) else { return };
         let mut info = attach.info.clone();
         for (key, value) in [
             ("version", attach.version.clone()),
@@ -355,7 +366,7 @@ impl Worker {
     }
 
     fn tell_builder(&self, builder: &BuilderName, session: SessionId) {
-        let (Some(door), Some((link, attach, _)), Some(handle)) =
+        let (Some(door), Some(Present { link, attach, .. }), Some(handle)) =
             (self.builders.get(builder), self.links.get(&session), &self.handle)
         else {
             return;
@@ -389,141 +400,6 @@ impl Worker {
             *theirs != session
         });
     }
-
-    fn on_frame(&mut self, session: SessionId, frame: WorkerFrame, ctx: &mut Context<Self>) {
-        match frame {
-            WorkerFrame::Inventory(Inventory { builds, more }) => {
-                let builds = builds
-                    .into_iter()
-                    .map(|item| Brought {
-                        build: item.build,
-                        command: item.command,
-                        lost: item.state == InventoryState::Lost,
-                    })
-                    .collect();
-                self.step(Event::Inventory { session, builds, more }, ctx);
-            }
-            WorkerFrame::BuilderReady { builder } => {
-                self.step(Event::BuilderAnswer { session, builder, error: None }, ctx);
-            }
-            WorkerFrame::BuilderFailed { builder, code, message } => {
-                let error = Some(format!("{code}: {message}"));
-                self.step(Event::BuilderAnswer { session, builder, error }, ctx);
-            }
-            WorkerFrame::Pong { id } => match self.pings.remove(&id) {
-                Some((_, pong, _)) => pong.do_send(Pong),
-                None => self.world.ignored("pong that nobody waits for"),
-            },
-            WorkerFrame::Heartbeat { seq, running: _ } => {
-                if let Some(link) = self.link(session) {
-                    link.send(&MasterFrame::Heartbeat { seq });
-                }
-            }
-            WorkerFrame::BuildAccepted { build, epoch: _ } => {
-                self.on_start_answer(session, build, SeatNewsKind::Accepted(build));
-            }
-            WorkerFrame::Refused { build, epoch: _, code, message } => {
-                let news = SeatNewsKind::Refused { build, code, message };
-                self.on_start_answer(session, build, news);
-            }
-            WorkerFrame::CommandStarted { build, command: _ } => {
-                self.owned(session, build);
-            }
-            WorkerFrame::CommandRefused { build, command, code, message } => {
-                if self.owned(session, build) {
-                    self.tell_build(
-                        build,
-                        crate::core::build::Event::CommandEnded {
-                            command,
-                            end: crate::core::build::CommandEnd::Refused(format!(
-                                "{code}: {message}"
-                            )),
-                            properties: Vec::new(),
-                        },
-                    );
-                }
-            }
-            WorkerFrame::CommandFinished {
-                build, command, outcome, log_end, properties, ..
-            } => {
-                if self.owned(session, build)
-                    && let Some(door) = self.builds.get(&build)
-                {
-                    let properties = properties.into_iter().collect();
-                    door.finished.do_send(CommandFinished {
-                        command,
-                        outcome,
-                        log_end,
-                        properties,
-                    });
-                }
-            }
-            WorkerFrame::Abandoned { build } => self.step(Event::Abandoned { build }, ctx),
-            WorkerFrame::Draining { message } => {
-                tracing::info!(worker.name = %self.name, %message, "the worker leaves");
-                self.step(Event::Draining, ctx);
-            }
-            WorkerFrame::Error(error) => {
-                tracing::warn!(worker.name = %self.name, code = %error.code, message = %error.message, "the worker complains");
-            }
-            WorkerFrame::Attach(_) => self.world.ignored("attach on an attached connection"),
-            // Text that nobody waits for; the rest never comes here.
-            WorkerFrame::Log(data) => {
-                if self.owned(session, data.build) {
-                    self.world.ignored("log text that nobody waits for");
-                }
-            }
-        }
-    }
-
-    /// Whether the build is this worker's. An ended one's late frames are
-    /// nothing; anything else is a breach, and the connection is dropped
-    /// (fault rows FL11, FN09).
-    fn owned(&mut self, session: SessionId, build: BuildId) -> bool {
-        if self.core.has_build(build) {
-            return true;
-        }
-        if self.ended.contains(&build) || self.core.is_abandoning(build) {
-            self.world.ignored("frame of a build that ended");
-            return false;
-        }
-        tracing::warn!(worker.name = %self.name, build = %build, "frame for a build that is not the worker's: connection dropped");
-        self.world.board.count_ignored("frame for a build that is not the worker's");
-        if let Some(link) = self.link(session) {
-            link.send(&MasterFrame::Error(WireError {
-                code: "not_yours".into(),
-                message: format!("build {build} is not a build of this worker"),
-            }));
-            link.close("it spoke of a build that is not its own");
-        }
-        false
-    }
-
-    /// An acceptance that nobody waits for any more is called off, so that the
-    /// worker's slot does not stay taken.
-    fn on_start_answer(&mut self, session: SessionId, build: BuildId, news: SeatNewsKind) {
-        let seat = self.starts.remove(&build).and_then(|builder| self.seats.get(&builder));
-        match (seat, &news) {
-            // One that was let go with its broken builder hears nothing.
-            (Some((theirs, seat)), _) if *theirs == session && seat.connected() => {
-                seat.do_send(SeatNews(news));
-            }
-            (_, SeatNewsKind::Accepted(_)) if !self.core.has_build(build) => {
-                self.world.ignored("acceptance of a start that is over");
-                self.abandon(build, None);
-            }
-            _ => self.world.ignored("answer to a start that is over"),
-        }
-    }
-
-    fn abandon(&self, build: BuildId, command: Option<CommandId>) {
-        self.send(&MasterFrame::Resume(Resume {
-            build,
-            command,
-            r#do: ResumeAction::Abandon,
-            log_from: BTreeMap::new(),
-        }));
-    }
 }
 
 impl Actor for Worker {
@@ -543,7 +419,7 @@ impl Actor for Worker {
     /// Also when it is not started again after a panic: its seats must not go
     /// on offering a worker that nobody can be asked about.
     fn stopped(&mut self, _: &mut Context<Self>) {
-        for (link, _, _) in self.links.values() {
+        for Present { link, .. } in self.links.values() {
             link.close("the master's part for it ended");
         }
         for (_, seat) in self.seats.values() {
@@ -564,7 +440,7 @@ impl Supervised for Worker {
         self.askers.clear();
         self.ordered = None;
         self.alarm.rang();
-        for (link, _, _) in self.links.values() {
+        for Present { link, .. } in self.links.values() {
             link.close("the master's part for it had to be started again");
         }
         if let Some(session) = self.core.session() {
@@ -580,9 +456,13 @@ impl Handler<Hello> for Worker {
         let (session, slots) = (hello.link.session, hello.attach.slots);
         let instance = hello.attach.instance.clone();
         let tag = hello.attach.labels.get("instance").map(|tag| InstanceTag::from(tag.as_str()));
-        self.links.insert(session, (hello.link, hello.attach, hello.address));
+        let address = hello.address.clone();
+        let now = self.world.clock.now().wall.0 / 1000;
+        let clock_skew_ms = hello.attach.clock.map(|clock| clock.saturating_sub(now));
+        let Hello { link, attach, address: from } = hello;
+        self.links.insert(session, Present { link, attach, address: from, clock_skew_ms });
         if self.core.expects(tag.as_ref()) {
-            self.step(Event::Hello { session, slots, instance }, ctx);
+            self.step(Event::Hello { session, slots, instance, address }, ctx);
         } else {
             self.step(Event::Unexpected { session }, ctx);
         }
@@ -598,6 +478,9 @@ impl Handler<AttachWritten> for Worker {
             Err(error) => Event::AttachRefused { session, error },
         };
         self.step(event, ctx);
+        if self.core.config().latent.is_some() {
+            faults::crash_point("substantiate.after_attach");
+        }
     }
 }
 
@@ -677,8 +560,13 @@ impl Handler<RegisterStart> for Worker {
     type Result = ();
     fn handle(&mut self, register: RegisterStart, _: &mut Context<Self>) {
         // Nobody answers a start whose connection is gone.
-        if self.core.is_up() {
-            self.starts.insert(register.build, register.builder);
+        if !self.core.is_up() {
+            return;
+        }
+        self.starts.insert(register.build, (register.builder, register.epoch));
+        // From now on it says sooner that it is there.
+        if let Some(link) = self.current() {
+            link.beats(self.world.timers.heartbeat);
         }
     }
 }
@@ -710,6 +598,7 @@ impl Handler<ForgetBuild> for Worker {
         // Not to a connection that was not told yet that it is attached; with
         // its inventory it hears that the build is nobody's.
         if self.core.incarnation().is_some() {
+            faults::crash_point("finish.before_worker_told");
             match forget.result {
                 Some(result) => self.send(&MasterFrame::BuildFinished {
                     build: forget.build,
@@ -717,6 +606,10 @@ impl Handler<ForgetBuild> for Worker {
                 }),
                 None => self.abandon(forget.build, None),
             }
+        }
+        // Only builds that are queued again end so.
+        if forget.result == Some(BuildResult::Retry.word()) {
+            self.step(Event::BuildLost { build: forget.build }, ctx);
         }
         self.step(Event::BuildForgotten { build: forget.build }, ctx);
     }
@@ -794,7 +687,7 @@ impl Handler<BuilderBroken> for Worker {
     type Result = ();
     fn handle(&mut self, message: BuilderBroken, ctx: &mut Context<Self>) {
         // Nobody waits for these any more, not even the next one of that name.
-        self.starts.retain(|_, builder| *builder != message.0);
+        self.starts.retain(|_, (builder, _)| *builder != message.0);
         self.seats.remove(&message.0);
         self.step(Event::BuilderBroken(message.0), ctx);
     }

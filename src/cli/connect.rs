@@ -1,10 +1,13 @@
 //! The one place where the command line reaches the master and the worker.
 
+use std::path::Path;
+
 use super::exit;
 use super::tell::complain;
 use super::worker::WorkerArgs;
 use crate::app::{self, MasterOptions};
 use crate::telemetry::{self, LogFormat};
+use crate::worker::keeper::KeeperOptions;
 use crate::worker::{self, WorkerError};
 
 /// Runs a master until SIGTERM or Ctrl-C. Answers the exit code.
@@ -49,4 +52,20 @@ pub(super) fn run_worker(args: WorkerArgs) -> u8 {
             }
         }
     }
+}
+
+/// Keeps one build for a worker program. Answers the exit code.
+pub(super) fn run_keeper(options: KeeperOptions) -> u8 {
+    match worker::keeper::keep(options) {
+        Ok(()) => exit::OK,
+        Err(text) => {
+            complain(format_args!("botmaster: the keeper of a build: {text}"));
+            exit::SOFTWARE
+        }
+    }
+}
+
+/// Ends what is left of a worker's builds, whose program is gone for good.
+pub(super) async fn end_leftovers(dir: &Path) {
+    worker::end_leftovers(dir).await;
 }

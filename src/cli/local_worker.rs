@@ -3,7 +3,8 @@
 //!
 //! The child's standard input is a pipe that only this process holds. When this
 //! process ends, however it ends, the pipe ends too, and with it the worker and
-//! its builds.
+//! its builds. A worker that dies leaves its builds running; the next one takes
+//! them up, and when there is no next one they are ended here.
 
 use std::collections::VecDeque;
 use std::ffi::OsString;
@@ -17,6 +18,7 @@ use tokio::process::{Child, Command};
 use tokio::sync::{mpsc, watch};
 use tokio::time::{Instant, sleep, timeout};
 
+use super::connect::end_leftovers;
 use crate::telemetry::FILTER_VARIABLE;
 
 /// So many deaths in [`DEATHS_WITHIN`] and it is not started again.
@@ -39,6 +41,8 @@ pub struct LocalWorker {
     pub program: PathBuf,
     /// Its arguments.
     pub args: Vec<OsString>,
+    /// Its folder, when what it leaves there is to be ended after it.
+    pub dir: Option<PathBuf>,
     /// How long it has to let its builds end when it is stopped politely.
     pub polite: Duration,
 }
@@ -70,7 +74,7 @@ impl LocalWorker {
             max_builds.min(MOST_SLOTS).to_string().into(),
             "--stop-with-stdin".into(),
         ];
-        Ok(Self { program: std::env::current_exe()?, args, polite })
+        Ok(Self { program: std::env::current_exe()?, args, dir: Some(dir.to_owned()), polite })
     }
 }
 
@@ -110,8 +114,21 @@ pub enum WorkerNews {
 }
 
 /// Runs the worker until `stop` says otherwise, or it has died too often. When
-/// this returns the process is gone. Dropped early, it kills the process.
+/// this returns the process is gone, and its builds are. Dropped early, it kills
+/// the process.
 pub async fn supervise(
+    worker: LocalWorker,
+    news: mpsc::Sender<WorkerNews>,
+    stop: watch::Receiver<StopStage>,
+) {
+    let dir = worker.dir.clone();
+    keep_running(worker, news, stop).await;
+    if let Some(dir) = dir {
+        end_leftovers(&dir).await;
+    }
+}
+
+async fn keep_running(
     worker: LocalWorker,
     news: mpsc::Sender<WorkerNews>,
     mut stop: watch::Receiver<StopStage>,

@@ -10,6 +10,7 @@ mod connect;
 mod console;
 pub mod exit;
 mod init;
+mod keep;
 mod local_worker;
 mod master_api;
 mod screen;
@@ -23,7 +24,7 @@ use std::path::PathBuf;
 
 use clap::{Args, Parser, Subcommand};
 
-use crate::app::MasterOptions;
+use crate::app::{MasterOptions, Opening};
 use crate::settings::{Loaded, Overrides, Problem, load_with};
 use crate::telemetry::{self, LogFormat};
 use tell::complain;
@@ -121,6 +122,12 @@ enum Command {
     Check(check::CheckArgs),
     /// Make the token file of a configured worker
     Token(token::TokenArgs),
+    /// Copy the data folder, while the master works or without it
+    Backup(keep::BackupArgs),
+    /// Make a new data folder of a backup
+    Restore(keep::RestoreArgs),
+    /// Say what the housekeeping would remove now, without removing anything
+    Housekeeping(keep::HousekeepingArgs),
     #[command(flatten)]
     Client(client::ClientCommand),
 }
@@ -135,6 +142,7 @@ Examples:
   botmaster master
   BOTMASTER_LOG=debug botmaster master --log-format json
   botmaster master --config /etc/botmaster.toml --data-dir /var/lib/botmaster
+  botmaster master --restored       the first start after `botmaster restore`
 
 Exit codes: 0 ended as asked, 70 a fault of this program, 75 not now (address or
 data folder in use), 78 the configuration is bad.")]
@@ -142,6 +150,13 @@ pub struct MasterArgs {
     /// How events are written to standard error.
     #[arg(long, value_enum, default_value_t, value_name = "FORMAT")]
     log_format: LogFormat,
+    /// The data folder is a restored backup: numbers skip ahead, and builds that
+    /// it does not know are abandoned.
+    #[arg(long)]
+    restored: bool,
+    /// Read and check the whole store first.
+    #[arg(long)]
+    verify: bool,
 }
 
 impl Common {
@@ -182,6 +197,9 @@ impl Common {
 /// usage ends the program here, with 2 and a text.
 #[must_use]
 pub fn main() -> u8 {
+    if let Some(options) = worker::keeper_options() {
+        return connect::run_keeper(options);
+    }
     let cli = Cli::parse();
     let common = cli.common;
     match cli.command {
@@ -191,6 +209,9 @@ pub fn main() -> u8 {
         Command::Init(args) => init::run(&args),
         Command::Check(args) => check::run(&common, &args),
         Command::Token(args) => token::run(&common, &args),
+        Command::Backup(args) => keep::backup(&common, &args),
+        Command::Restore(args) => keep::restore(&common, &args),
+        Command::Housekeeping(_) => keep::housekeeping(&common),
         Command::Client(command) => client::run(command, &common.master_url(), common.json),
     }
 }
@@ -205,7 +226,8 @@ fn run_master(common: &Common, args: &MasterArgs) -> u8 {
             for note in &loaded.notes {
                 tracing::warn!("{note}");
             }
-            connect::run_master(MasterOptions { loaded, overrides: common.overrides() })
+            let opening = Opening { restored: args.restored, verify: args.verify };
+            connect::run_master(MasterOptions { loaded, overrides: common.overrides(), opening })
         }
         Err(problems) => {
             print_problems(&problems);

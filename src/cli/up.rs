@@ -21,7 +21,7 @@ use super::local_worker::{LocalWorker, StopStage, WorkerNews, supervise};
 use super::screen::{LiveScreen, PlainScreen, Screen};
 use super::tell::{complain, say};
 use super::{Common, exit, print_problems};
-use crate::app::{MasterOptions, RunningMaster, start_master};
+use crate::app::{MasterOptions, Opening, RunningMaster, start_master};
 use crate::core::values::{BuildResult, BuilderConfig};
 use crate::settings::{
     Settings, TokenFileError, WorkerSettings, read_token_file, write_new_token_file,
@@ -90,7 +90,11 @@ pub(super) fn run(common: &Common, args: &UpArgs) -> u8 {
             return exit::SOFTWARE;
         }
     };
-    let master = match start_master(MasterOptions { loaded, overrides: common.overrides() }) {
+    let master = match start_master(MasterOptions {
+        loaded,
+        overrides: common.overrides(),
+        opening: Opening::default(),
+    }) {
         Ok(master) => master,
         Err(text) => {
             complain(format_args!("botmaster: {text}"));

@@ -4,7 +4,9 @@ use std::path::PathBuf;
 
 use clap::Args;
 
+use crate::core::ids::BuildId;
 use crate::worker::WorkerOptions;
+use crate::worker::keeper::KeeperOptions;
 
 /// Arguments of `worker`.
 #[derive(Clone, Debug, Args)]
@@ -71,7 +73,25 @@ impl From<WorkerArgs> for WorkerOptions {
             token_file: args.token_file,
             max_builds: args.max_builds,
             stop_with_stdin: args.stop_with_stdin,
+            keeper: None,
             labels: args.labels.into_iter().collect(),
         }
     }
+}
+
+/// The first argument of a build's keeper, which only a worker program starts.
+const KEEP_COMMAND: &str = "keep-command";
+
+/// What a keeper is told, when the program was started as one: `keep-command`, the
+/// worker's folder, the mark, the build. A build waits for it, so this is looked at
+/// before all that people may type.
+pub(super) fn keeper_options() -> Option<KeeperOptions> {
+    let mut args = std::env::args_os().skip(1);
+    if args.next()? != KEEP_COMMAND {
+        return None;
+    }
+    let root = args.next()?.into();
+    let mark = args.next()?.into_string().ok()?;
+    let build = BuildId(args.next()?.to_str()?.parse().ok()?);
+    Some(KeeperOptions { root, mark, build })
 }

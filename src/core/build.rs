@@ -5,19 +5,24 @@
 //! anything is stored or sent. It must always hold that a build that has begun
 //! ends with exactly one `Finished`, whatever its worker does.
 
+mod clocks;
+mod loss;
 mod table;
 
 use std::sync::Arc;
 use std::time::Duration;
 
+pub use loss::all_losses;
 pub use table::{HEARS, Hears, WORK_TABLE, WORKS, Work};
 
 use super::builder::StepTimes;
 use super::ids::*;
+use super::lease::FOREVER;
 use super::planted;
 use super::time::{Now, Timestamp};
 use super::transitions;
-use super::values::{BuildResult, BuilderConfig, OnLost, StepSpec};
+use super::values::{BuildResult, BuilderConfig, Loss, OnLost, StepSpec};
+use super::views::Away;
 
 /// How long after a kill's grace the worker may take to report the end.
 const AFTER_KILL: Duration = Duration::from_secs(10);
@@ -37,8 +42,12 @@ pub struct Order {
     pub epoch: Epoch,
     /// Its builder as it was when the build was chosen.
     pub config: Arc<BuilderConfig>,
+    /// Its worker.
+    pub worker: WorkerName,
     /// The most tries that any of its requests had.
     pub infra_tries: u32,
+    /// How builds of that request were lost before, in order.
+    pub losses: Vec<Loss>,
     /// Between TERM and KILL.
     pub kill_time: Duration,
 }
@@ -108,6 +117,12 @@ pub enum Event {
         times: Vec<(String, Duration)>,
         /// How long the last step had run, when it had not ended.
         step_ran: Duration,
+        /// How long the build had run, by the wall clock.
+        ran: Duration,
+        /// How long nobody else may have it, whatever the grace is: what is
+        /// left of the lease that a planned stop gave the worker, or of a grace
+        /// that was longer when the build began.
+        hold: Duration,
     },
     /// What was asked to be written is durable.
     Written,
@@ -129,6 +144,13 @@ pub enum Event {
     },
     /// The current step's log is closed and durable.
     LogClosed,
+    /// How long the command has written nothing, as far as the master heard.
+    Silent {
+        /// Which.
+        command: CommandId,
+        /// None: nothing came over this connection.
+        since: Option<Duration>,
+    },
     /// Somebody wants it stopped.
     Stop {
         /// For people.
@@ -200,14 +222,29 @@ pub enum Effect {
     },
     /// The number is durable: tell the builder.
     Started,
-    /// Tell the builder that the worker is away, or back.
-    TellAway(bool),
+    /// Tell the builder that the worker is away, and since and until when, or
+    /// that it is back.
+    TellAway(Option<Away>),
+    /// Find out how long the command has written nothing; answered `Silent`.
+    AskSilence {
+        /// Which.
+        command: CommandId,
+    },
     /// Drop the worker's connection.
     DropConnection(&'static str),
     /// Somebody else owns this build now: end without a word.
     Disown,
     /// Something stale was ignored.
     Ignored(&'static str),
+}
+
+/// Why a build ends before its steps have.
+#[derive(Clone, PartialEq, Debug)]
+struct Halt {
+    /// How it ends then.
+    result: BuildResult,
+    /// For people.
+    reason: String,
 }
 
 /// Where a build stands.
@@ -252,11 +289,16 @@ pub struct BuildCore {
     /// How long it had run before this process.
     step_ran: Duration,
     step_end: Option<CommandEnd>,
-    stop: Option<String>,
+    /// Why it ends before its steps have.
+    halt: Option<Halt>,
+    /// The master's own look at how long the build and its step take.
+    clocks: clocks::Clocks,
     /// When the worker must have reported the end of a killed command.
     kill_by: Option<Timestamp>,
     /// Since when the worker is away.
     away: Option<Timestamp>,
+    /// Nobody else may have it before this.
+    held_until: Option<Timestamp>,
     properties: Vec<(String, String)>,
 }
 
@@ -277,9 +319,11 @@ impl BuildCore {
             step_began: Timestamp::default(),
             step_ran: Duration::ZERO,
             step_end: None,
-            stop: None,
+            halt: None,
+            clocks: clocks::Clocks::default(),
             kill_by: None,
             away: None,
+            held_until: None,
             properties: Vec::new(),
         }
     }
@@ -288,7 +332,7 @@ impl BuildCore {
     /// says.
     pub fn handle(&mut self, now: Now, event: Event, fx: &mut Vec<Effect>) {
         let (before, heard) = (Work::from(self.phase), Hears::from(&event));
-        self.take(now.mono, event, fx);
+        self.take(now, event, fx);
         let after = Work::from(self.phase);
         assert!(
             transitions::allows(WORK_TABLE, &before, &heard, &after),
@@ -302,7 +346,8 @@ impl BuildCore {
         self.phase.into()
     }
 
-    fn take(&mut self, now: Timestamp, event: Event, fx: &mut Vec<Effect>) {
+    fn take(&mut self, present: Now, event: Event, fx: &mut Vec<Effect>) {
+        let now = present.mono;
         if self.phase == Phase::Over {
             fx.push(Effect::Ignored("news of a build that is over"));
             return;
@@ -311,12 +356,18 @@ impl BuildCore {
             Event::Begin | Event::Recover { .. } if self.phase != Phase::New => {
                 fx.push(Effect::Ignored("second beginning of a build"));
             }
-            Event::Begin => self.go_on(now, 0, vec![Record::StartBuild], fx),
-            Event::Recover { last_step, results, times, step_ran } => {
-                self.times = times;
-                self.on_recover(now, last_step, results, step_ran);
+            Event::Begin => {
+                self.clocks.begins(now, Duration::ZERO, self.order.config.max_time);
+                self.go_on(now, 0, vec![Record::StartBuild], fx);
             }
-            Event::Written => self.on_written(fx),
+            Event::Recover { last_step, results, times, step_ran, ran, hold } => {
+                self.times = times;
+                self.clocks.begins(now, ran, self.order.config.max_time);
+                self.held_until = Some(now + hold);
+                self.on_recover(now, last_step, results, step_ran);
+                fx.push(Effect::TellAway(Some(self.away_span(present))));
+            }
+            Event::Written => self.on_written(now, fx),
             Event::WriteFailed { transient, error: _ } => {
                 if !matches!(self.phase, Phase::Writing(_)) {
                     fx.push(Effect::Ignored("answer to a write that was not asked for"));
@@ -331,13 +382,16 @@ impl BuildCore {
                 self.on_command_ended(&command, end, properties, fx);
             }
             Event::LogClosed => self.on_log_closed(now, fx),
-            Event::Stop { reason } => self.on_stop(now, reason, fx),
+            Event::Silent { command, since } => self.on_silent(now, &command, since, fx),
+            Event::Stop { reason } => {
+                self.halt(now, Halt { result: BuildResult::Cancelled, reason }, fx);
+            }
             Event::Away => {
                 if self.away.is_none() {
                     self.away = Some(now);
-                    fx.push(Effect::TellAway(true));
+                    fx.push(Effect::TellAway(Some(self.away_span(present))));
                 }
-                if self.stop.is_some() {
+                if self.halt.is_some() {
                     // It shall stop and its worker cannot be told: it ends
                     // here; what the worker still has is abandoned later.
                     self.end_without_worker(fx);
@@ -359,17 +413,28 @@ impl BuildCore {
     /// When `DeadlineReached` is due.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        let grace = match (self.away, self.order.config.on_lost) {
-            (Some(since), OnLost::Requeue | OnLost::Fail) => Some(since + self.grace()),
-            _ => None,
-        };
-        [grace, self.kill_by, self.retry_at].into_iter().flatten().min()
+        let lost = self.away.and_then(|since| self.lost_at(since));
+        let clocks = self.clock_deadline();
+        [lost, clocks, self.kill_by, self.retry_at].into_iter().flatten().min()
     }
 
     /// How long the worker may be away.
     fn grace(&self) -> Duration {
         let none = planted::is("requeue_before_grace");
         if none { Duration::ZERO } else { self.order.config.grace }
+    }
+
+    /// When a build whose worker is away since then counts as lost.
+    fn lost_at(&self, since: Timestamp) -> Option<Timestamp> {
+        match self.order.config.on_lost {
+            // It began as one that is waited for.
+            _ if self.order.config.grace >= FOREVER => None,
+            OnLost::Requeue | OnLost::Fail => {
+                let held = self.held_until.filter(|_| !planted::is("fm03_build_is_not_held"));
+                Some((since + self.grace()).max(held.unwrap_or_default()))
+            }
+            OnLost::Wait => None,
+        }
     }
 
     fn steps(&self) -> &[StepSpec] {
@@ -389,7 +454,7 @@ impl BuildCore {
         mut records: Vec<Record>,
         fx: &mut Vec<Effect>,
     ) {
-        let halted = self.halted || self.stop.is_some();
+        let halted = self.halted || self.halt.is_some();
         let next = self
             .steps()
             .iter()
@@ -406,7 +471,7 @@ impl BuildCore {
                 self.write(records, Next::Step { index, first: !self.started }, fx);
             }
             None => {
-                let result = if self.stop.is_some() { BuildResult::Cancelled } else { self.result };
+                let result = self.halt.as_ref().map_or(self.result, |halt| halt.result);
                 let text = self.summary(result);
                 records.push(Record::FinishBuild { result, text, requeue: false });
                 self.write(records, Next::End { result, requeue: false }, fx);
@@ -424,14 +489,15 @@ impl BuildCore {
         match result {
             BuildResult::Success => "build successful".into(),
             BuildResult::Cancelled => {
-                format!("cancelled ({})", self.stop.as_deref().unwrap_or("no reason"))
+                let reason = self.halt.as_ref().map_or("no reason", |halt| halt.reason.as_str());
+                format!("cancelled ({reason})")
             }
             other if self.failures.is_empty() => format!("build {other}"),
             _ => self.failures.join(", "),
         }
     }
 
-    fn on_written(&mut self, fx: &mut Vec<Effect>) {
+    fn on_written(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
         let Phase::Writing(next) = self.phase else {
             fx.push(Effect::Ignored("answer to a write that was not asked for"));
             return;
@@ -447,12 +513,12 @@ impl BuildCore {
                 self.phase = Phase::Running { index };
                 if self.away.is_some() {
                     // The worker is told when it is back; see `on_back`.
-                    if self.stop.is_some() {
+                    if self.halt.is_some() {
                         self.end_without_worker(fx);
                     }
                     return;
                 }
-                if self.stop.is_some() && !self.steps().get(index).is_some_and(|s| s.always_run) {
+                if self.halt.is_some() && !self.steps().get(index).is_some_and(|s| s.always_run) {
                     // Stopped while the step was being written down: it never
                     // ran, and ends as cancelled.
                     self.step_end = Some(CommandEnd::Killed("stopped".into()));
@@ -460,12 +526,13 @@ impl BuildCore {
                     fx.push(Effect::CloseLog { line: "stopped before the command began".into() });
                     return;
                 }
-                fx.push(Effect::SendCommand { index, command: self.command(index) });
+                self.send_command(now, index, fx);
             }
             Next::End { result, requeue } => {
                 self.phase = Phase::Over;
                 self.kill_by = None;
                 self.away = None;
+                self.clocks.stop();
                 let teaches = result == BuildResult::Success
                     || planted::is("expectations_learn_from_failures");
                 let times = teaches.then(|| StepTimes {
@@ -486,6 +553,7 @@ impl BuildCore {
     ) {
         match self.phase {
             Phase::Running { index } if self.command(index) == *command => {
+                let end = self.clocks.judged(end);
                 let line = end_line(&end);
                 self.step_end = Some(end);
                 self.properties = properties;
@@ -513,11 +581,11 @@ impl BuildCore {
         if !properties.is_empty() {
             records.push(Record::SetProperties(properties));
         }
-        if let (Some(CommandEnd::Killed(reason)), None) = (&end, &self.stop)
+        if let (Some(CommandEnd::Killed(reason)), None) = (&end, &self.halt)
             && reason == "lease"
         {
             // The worker ended it by itself: the build is lost, not failed.
-            self.finish_lost(records, "the worker's lease ran out", fx);
+            self.finish_lost(records, "its lease ran out", fx);
             return;
         }
         self.go_on(now, index + 1, records, fx);
@@ -527,7 +595,9 @@ impl BuildCore {
     fn judge(&mut self, step: &StepSpec, end: Option<&CommandEnd>) -> BuildResult {
         let result = match end {
             Some(CommandEnd::Exit(0)) => BuildResult::Success,
-            Some(CommandEnd::Killed(_)) if self.stop.is_some() => BuildResult::Cancelled,
+            Some(CommandEnd::Killed(_)) if self.halt.is_some() => {
+                self.halt.as_ref().map_or(BuildResult::Cancelled, |halt| halt.result)
+            }
             Some(CommandEnd::Exit(_) | CommandEnd::Signal(_) | CommandEnd::Timeout(_)) => {
                 BuildResult::Failure
             }
@@ -560,31 +630,41 @@ impl BuildCore {
         }
     }
 
-    /// One effect, however often it is asked for (fault row FF04).
-    fn on_stop(&mut self, now: Timestamp, reason: String, fx: &mut Vec<Effect>) {
-        if self.stop.is_some() {
+    /// It ends before its steps have. One effect, however often it is asked for
+    /// (fault row FF04).
+    fn halt(&mut self, now: Timestamp, halt: Halt, fx: &mut Vec<Effect>) {
+        if self.halt.is_some() {
             return;
         }
-        self.stop = Some(reason.clone());
+        let reason = halt.reason.clone();
+        if halt.result != BuildResult::Cancelled {
+            self.failures.push(reason.clone());
+        }
+        self.halt = Some(halt);
         if self.away.is_some() {
             self.end_without_worker(fx);
             return;
         }
         if let Phase::Running { index } = self.phase {
-            self.kill_by = Some(now + self.order.kill_time + AFTER_KILL);
-            fx.push(Effect::SendInterrupt { command: self.command(index), reason });
+            self.interrupt(now, index, reason, fx);
         }
     }
 
-    /// Ends a stopped build whose worker is away or does not answer (fault
-    /// rows FF02, FF05): cancelled, and not queued again.
+    fn interrupt(&mut self, now: Timestamp, index: usize, reason: String, fx: &mut Vec<Effect>) {
+        self.kill_by = Some(now + self.order.kill_time + AFTER_KILL);
+        fx.push(Effect::SendInterrupt { command: self.command(index), reason });
+    }
+
+    /// Ends a halted build whose worker is away or does not answer (fault rows
+    /// FF02, FF05): as the halt says, and not queued again.
     fn end_without_worker(&mut self, fx: &mut Vec<Effect>) {
         if matches!(self.phase, Phase::Writing(_)) {
             // Once written it goes on: to its next step, which cannot run, or
             // to its end.
             return;
         }
-        self.finish(BuildResult::Cancelled, false, fx);
+        let result = self.halt.as_ref().map_or(BuildResult::Exception, |halt| halt.result);
+        self.finish(result, false, fx);
     }
 
     /// Ends the build with its current step cut short.
@@ -612,8 +692,9 @@ impl BuildCore {
         fx: &mut Vec<Effect>,
     ) {
         self.order.incarnation = incarnation;
+        self.held_until = None;
         if self.away.take().is_some() {
-            fx.push(Effect::TellAway(false));
+            fx.push(Effect::TellAway(None));
         }
         if lost {
             self.lose("the worker program was restarted and the processes are gone", fx);
@@ -627,49 +708,19 @@ impl BuildCore {
         if let Phase::Running { index } = self.phase {
             // Written down while the worker was away, or the command never
             // reached it: a command with a known id is not begun twice.
-            if command.as_ref() != Some(&self.command(index)) {
+            if command.as_ref() == Some(&self.command(index)) {
+                self.listen_again(now, index);
+            } else {
                 self.step_began = now;
                 self.step_ran = Duration::ZERO;
-                fx.push(Effect::SendCommand { index, command: self.command(index) });
+                self.send_command(now, index, fx);
             }
         }
     }
 
-    /// The worker is not coming back with it (row B25).
-    fn lose(&mut self, why: &str, fx: &mut Vec<Effect>) {
-        if matches!(self.phase, Phase::Writing(Next::End { .. })) {
-            return;
-        }
-        self.finish_lost(Vec::new(), why, fx);
-    }
-
-    fn finish_lost(&mut self, mut records: Vec<Record>, why: &str, fx: &mut Vec<Effect>) {
-        self.away = None;
-        self.kill_by = None;
-        if self.stop.is_some() {
-            self.finish(BuildResult::Cancelled, false, fx);
-            return;
-        }
-        let config = &self.order.config;
-        let again = config.on_lost != OnLost::Fail && self.order.infra_tries < config.infra_retries;
-        let (result, requeue) =
-            if again { (BuildResult::Retry, true) } else { (BuildResult::Exception, false) };
-        let tries = self.order.infra_tries + 1;
-        let text = if again {
-            format!("worker lost: {why}; queued again")
-        } else {
-            format!("worker lost {tries} times: {why}")
-        };
-        if records.is_empty() && matches!(self.phase, Phase::Running { .. } | Phase::Closing { .. })
-        {
-            records.push(Record::FinishLog);
-            records.push(Record::FinishStep { result, text: text.clone() });
-        }
-        if !self.started {
-            records.push(Record::StartBuild);
-        }
-        records.push(Record::FinishBuild { result, text, requeue });
-        self.write(records, Next::End { result, requeue }, fx);
+    fn send_command(&mut self, now: Timestamp, index: usize, fx: &mut Vec<Effect>) {
+        self.watch_step(now, index);
+        fx.push(Effect::SendCommand { index, command: self.command(index) });
     }
 
     fn on_deadline(&mut self, now: Timestamp, fx: &mut Vec<Effect>) {
@@ -680,15 +731,16 @@ impl BuildCore {
         if self.kill_by.is_some_and(|by| by <= now) {
             self.kill_by = None;
             fx.push(Effect::DropConnection("it did not end a command that was interrupted"));
+            self.note_silence();
             self.end_without_worker(fx);
         }
-        let config = &self.order.config;
+        self.on_clocks(now, fx);
         if let Some(since) = self.away
-            && config.on_lost != OnLost::Wait
-            && (since + self.grace() <= now || planted::is("b25_lost_before_the_grace"))
+            && let Some(lost_at) = self.lost_at(since)
+            && (lost_at <= now || planted::is("b25_lost_before_the_grace"))
         {
-            let away = config.grace.as_secs();
-            self.lose(&format!("the worker was away for more than {away} s"), fx);
+            let away = lost_at.since(since).as_secs();
+            self.lose(&format!("away for more than {away} s"), fx);
         }
     }
 

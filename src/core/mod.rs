@@ -7,6 +7,7 @@
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod ids;
+pub mod retention;
 pub mod rng;
 pub mod time;
 pub mod transitions;
@@ -18,9 +19,12 @@ pub mod bot_master;
 pub mod build;
 pub mod builder;
 pub mod form;
+pub mod gate;
+pub mod heartbeats;
 pub mod inbox;
 pub mod instance;
 pub mod latent_slave_builder;
+pub mod lease;
 pub mod ping;
 pub mod planted;
 pub mod slave_builder;

@@ -351,6 +351,15 @@ pub enum OnLost {
     Fail,
 }
 
+/// One time that a build of a request was lost with its worker.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct Loss {
+    /// Which worker.
+    pub worker: WorkerName,
+    /// Why, for people.
+    pub reason: String,
+}
+
 /// Everything a Builder actor needs to know about its builder (row B01).
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct BuilderConfig {
@@ -380,8 +389,14 @@ pub struct BuilderConfig {
     pub choose: ChooseWorker,
     /// What becomes of builds whose worker is lost (row B25).
     pub on_lost: OnLost,
+    /// How long a worker goes on with a build that nobody confirms. Without
+    /// meaning for [`OnLost::Wait`]: then it has no end.
+    pub lease: Duration,
     /// How long a worker may be away before its build counts as lost.
     pub grace: Duration,
+    /// How long a build may take in all, the time included that its worker was
+    /// away.
+    pub max_time: Option<Duration>,
     /// How often a request is tried again after the infrastructure failed it.
     pub infra_retries: u32,
     /// How many requests may wait.

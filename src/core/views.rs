@@ -11,6 +11,37 @@ use super::instance::InstanceView;
 use super::planted;
 use super::time::WallTime;
 
+/// The store, as people see it.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct StoreView {
+    /// Why no new builds start: the disk is full.
+    pub full: Option<String>,
+    /// Old builds that go.
+    pub housekeeping: HousekeepingView,
+}
+
+/// What the housekeeping does and did since the master's start.
+#[derive(Clone, PartialEq, Eq, Debug, Default, Serialize)]
+pub struct HousekeepingView {
+    /// It removes something now.
+    pub at_work: bool,
+    /// Builds removed.
+    pub builds: u64,
+    /// Builds that lost their logs' text.
+    pub texts: u64,
+    /// Requests removed.
+    pub requests: u64,
+    /// Logs whose text is gone from the log store.
+    pub logs: u64,
+    /// The longest time that others who write the state had to wait for a batch
+    /// of it, in microseconds, without the commit that they share.
+    pub longest_us: u64,
+    /// When it last had nothing left to do, in seconds since 1970.
+    pub done_at: Option<i64>,
+    /// Why it could not go on; it tries again.
+    pub error: Option<String>,
+}
+
 /// The one word for a builder (row B17).
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
 #[serde(rename_all = "snake_case")]
@@ -52,6 +83,10 @@ pub struct BuilderView {
     pub builds: Vec<ActiveBuildView>,
     /// Its workers' standing, by name.
     pub workers: BTreeMap<WorkerName, &'static str>,
+    /// Workers that are left alone for a while because they refused a start or
+    /// did not answer before it.
+    #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    pub pauses: BTreeMap<WorkerName, PauseView>,
     /// Most builds side by side, when there is a limit of the builder's own.
     pub max_builds: Option<u32>,
     /// How long the next build will take.
@@ -74,6 +109,24 @@ impl BuilderView {
     }
 }
 
+/// A worker gets nothing for a while.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize)]
+pub struct PauseView {
+    /// Until then.
+    pub until: WallTime,
+    /// Why, for people.
+    pub reason: String,
+}
+
+/// A build's worker is away.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Serialize)]
+pub struct Away {
+    /// Since when.
+    pub since: WallTime,
+    /// When it counts as lost; none: it is waited for without end.
+    pub until: Option<WallTime>,
+}
+
 /// A build that has not ended.
 #[derive(Clone, PartialEq, Debug, Serialize)]
 pub struct ActiveBuildView {
@@ -89,6 +142,9 @@ pub struct ActiveBuildView {
     pub requests: Vec<RequestId>,
     /// Started by a predecessor.
     pub inherited: bool,
+    /// Its worker is away, and this build waits for it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub away: Option<Away>,
 }
 
 /// A worker, as people see it.
@@ -108,8 +164,15 @@ pub struct WorkerView {
     pub paused: bool,
     /// Leaves once its builds have ended.
     pub graceful: bool,
+    /// Set aside because it lost builds again and again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub quarantine: Option<PauseView>,
     /// Address it came from.
     pub address: Option<String>,
+    /// How far its clock was ahead of the master's when it attached, in
+    /// milliseconds; for people only.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub clock_skew_ms: Option<i64>,
     /// Its instance, when it is a latent worker.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub instance: Option<InstanceView>,

@@ -20,6 +20,10 @@ pub enum Reason {
     Paused,
     /// It leaves once its builds have ended.
     Leaving,
+    /// It is set aside because it lost builds again and again.
+    Quarantined,
+    /// It is left alone for a while: a start failed there.
+    Resting,
     /// It builds for this builder.
     Busy,
     /// It has as many builds as it may.
@@ -81,6 +85,12 @@ pub fn of_worker(
     if view.graceful {
         return told(Reason::Leaving, "it leaves once its builds have ended".into());
     }
+    if let Some(quarantine) = &view.quarantine {
+        return told(Reason::Quarantined, format!("it is set aside: {}", quarantine.reason));
+    }
+    if let Some(pause) = builder.pauses.get(name) {
+        return told(Reason::Resting, format!("it is left alone for a while: {}", pause.reason));
+    }
     match word {
         None => told(Reason::Offline, "it is not attached".into()),
         Some("attaching" | "pinging") => told(Reason::Attaching, "it is being attached".into()),
@@ -140,6 +150,9 @@ pub fn summary(
     }
     if among(&[Reason::Attaching]) {
         return "its workers are being attached".into();
+    }
+    if among(&[Reason::Resting, Reason::Quarantined]) {
+        return "the workers that are free are left alone for a while".into();
     }
     if among(&[Reason::Paused, Reason::Leaving]) {
         return "every attached worker of its builder is paused".into();

@@ -6,374 +6,27 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use super::ids::*;
-use super::instance::{self, InstanceCore, Known};
+use super::instance::{self, InstanceCore};
 use super::time::Timestamp;
-use super::values::{Provider, WorkerConfig};
+use super::values::WorkerConfig;
 
+mod attach;
+mod event;
+mod grant;
 mod latent;
 mod looks;
+mod pairs;
+mod quarantine;
+mod settings;
 mod slots;
+mod welcome;
 mod yields;
 
-/// One build of a worker's inventory.
-#[derive(Clone, PartialEq, Eq, Debug)]
-pub struct Brought {
-    /// Which.
-    pub build: BuildId,
-    /// Its command, when there is one.
-    pub command: Option<CommandId>,
-    /// The processes are gone without a result.
-    pub lost: bool,
-}
+pub use event::{Brought, Effect, Event};
+pub use welcome::TurnedAway;
 
-/// What a worker's actor hears.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Event {
-    /// A connection proved itself.
-    Hello {
-        /// Which.
-        session: SessionId,
-        /// How many builds it offers to run.
-        slots: u32,
-        /// Which program it is: another one after each start.
-        instance: String,
-    },
-    /// The store gave the connection its incarnation.
-    AttachStored {
-        /// Which.
-        session: SessionId,
-        /// Its number.
-        incarnation: Incarnation,
-    },
-    /// The store could not.
-    AttachRefused {
-        /// Which.
-        session: SessionId,
-        /// Why.
-        error: String,
-    },
-    /// A part of the inventory.
-    Inventory {
-        /// Which connection.
-        session: SessionId,
-        /// Builds in the worker's journals.
-        builds: Vec<Brought>,
-        /// Another part follows.
-        more: bool,
-    },
-    /// The worker is ready for a builder, or is not.
-    BuilderAnswer {
-        /// Which connection.
-        session: SessionId,
-        /// Which builder.
-        builder: BuilderName,
-        /// Why not.
-        error: Option<String>,
-    },
-    /// A SlaveBuilder waits for its builder's answer.
-    SeatRegistered {
-        /// Its connection.
-        session: SessionId,
-        /// Its builder.
-        builder: BuilderName,
-    },
-    /// A connection ended.
-    ConnectionLost {
-        /// Which.
-        session: SessionId,
-    },
-    /// A builder asks for a slot.
-    AskSlot {
-        /// Who.
-        builder: BuilderName,
-        /// For whom.
-        claim: ClaimId,
-    },
-    /// A slot is free again. A second time it frees nothing.
-    GiveBackSlot {
-        /// Who had it. It has to be told when it may try again, as those that
-        /// were refused: the oldest request goes first (row B32).
-        builder: BuilderName,
-        /// Whose it was.
-        claim: ClaimId,
-    },
-    /// Of a builder's slots only these are in use (after its restart).
-    KeepSlots {
-        /// Which builder.
-        builder: BuilderName,
-        /// In use.
-        claims: BTreeSet<ClaimId>,
-    },
-    /// A Build lives for this build.
-    BuildRegistered {
-        /// Which.
-        build: BuildId,
-        /// Its claim: it has a slot.
-        claim: ClaimId,
-        /// Its builder.
-        builder: BuilderName,
-        /// The connection over which it was started; none for a build of an
-        /// earlier master.
-        session: Option<SessionId>,
-    },
-    /// A builder is broken: only its running builds keep their slots.
-    BuilderBroken(BuilderName),
-    /// The build ended.
-    BuildForgotten {
-        /// Which.
-        build: BuildId,
-    },
-    /// The worker ended a build that it was told to abandon.
-    Abandoned {
-        /// Which.
-        build: BuildId,
-    },
-    /// A person's order: no more starts, or starts again. It counts once it is
-    /// stored.
-    Pause {
-        /// Which of them.
-        paused: bool,
-        /// For people.
-        reason: Option<String>,
-    },
-    /// It is stored.
-    PauseStored {
-        /// Which of them.
-        paused: bool,
-    },
-    /// Leave once the builds have ended; with the end of the program. It counts
-    /// once it is stored.
-    Leave {
-        /// End the program, too.
-        shutdown: bool,
-        /// For people.
-        reason: String,
-    },
-    /// It is stored.
-    LeaveStored {
-        /// End the program, too.
-        shutdown: bool,
-        /// For people.
-        reason: String,
-    },
-    /// The worker says that it leaves by itself.
-    Draining,
-    /// New settings.
-    Configure {
-        /// The worker's.
-        config: WorkerConfig,
-        /// The builders that list it, in order, with their folders.
-        builders: Vec<(BuilderName, String)>,
-        /// Those of them with a new Builder actor, which knows no worker that
-        /// was still attaching.
-        renewed: BTreeSet<BuilderName>,
-    },
-    /// It is no longer configured: it goes when its builds have ended.
-    Retire,
-    /// It is configured again, and another actor is in charge of its name: the
-    /// worker comes back to that one, so its builds must be known there.
-    Yield,
-    /// The worker's former actor says which instances it left.
-    TakeInstances {
-        /// All of them.
-        known: Vec<Known>,
-        /// The settings that they were made with.
-        made_with: WorkerConfig,
-    },
-    /// A connection that is none of the present instance's (fault row FX04).
-    Unexpected {
-        /// Which.
-        session: SessionId,
-    },
-    /// A build that has a slot reserved wants the instance to be there.
-    Want {
-        /// Whose build.
-        builder: BuilderName,
-        /// For whom.
-        claim: ClaimId,
-        /// For a new instance, should there be none.
-        tag: InstanceTag,
-    },
-    /// News of a latent worker's instance.
-    Instance(instance::Event),
-}
-
-/// What a worker's actor wants done.
-#[derive(Clone, PartialEq, Debug)]
-pub enum Effect {
-    /// Give the connection an incarnation.
-    StoreAttach {
-        /// Which.
-        session: SessionId,
-    },
-    /// Note that the worker is away.
-    StoreDetach {
-        /// The incarnation that ended.
-        incarnation: Incarnation,
-    },
-    /// Tell the worker that it is attached.
-    SendAttached {
-        /// Which connection.
-        session: SessionId,
-        /// Its number.
-        incarnation: Incarnation,
-    },
-    /// Turn a connection away and close it.
-    Reject {
-        /// Which.
-        session: SessionId,
-        /// The wire's code.
-        code: &'static str,
-        /// For people.
-        message: String,
-        /// When to come again; none means never.
-        retry_after_s: Option<u64>,
-    },
-    /// Send all builders that the worker serves.
-    SendBuilders {
-        /// In order, with their folders.
-        list: Vec<(BuilderName, String)>,
-    },
-    /// Tell a builder that the worker is there (row B21).
-    TellBuilder {
-        /// Which.
-        builder: BuilderName,
-        /// The connection.
-        session: SessionId,
-    },
-    /// Tell a SlaveBuilder its builder's answer.
-    TellSeat {
-        /// Whose.
-        builder: BuilderName,
-        /// Why not.
-        error: Option<String>,
-        /// The build that has the seat at once.
-        building: Option<ClaimId>,
-    },
-    /// Tell all SlaveBuilders of a connection that it ended.
-    TellSeatsDetached {
-        /// Which.
-        session: SessionId,
-    },
-    /// Tell a Build that its worker is away.
-    TellBuildAway {
-        /// Which.
-        build: BuildId,
-    },
-    /// Tell a Build that its worker is back with it.
-    TellBuildBack {
-        /// Which.
-        build: BuildId,
-        /// The worker's new number.
-        incarnation: Incarnation,
-        /// What the worker said of it.
-        brought: Brought,
-    },
-    /// Tell a Build that its worker came back without it (fault row FA17).
-    TellBuildGone {
-        /// Which.
-        build: BuildId,
-    },
-    /// Tell the worker to end and forget a build.
-    SendAbandon {
-        /// Which.
-        build: BuildId,
-        /// Its command, when there is one.
-        command: Option<CommandId>,
-    },
-    /// Answer a builder.
-    Slot {
-        /// Who asked.
-        builder: BuilderName,
-        /// For whom.
-        claim: ClaimId,
-        /// The incarnation that has the slot; none when refused.
-        granted: Option<Incarnation>,
-    },
-    /// The build has a slot, and the worker is not there: it shall say that it
-    /// wants it (row B14).
-    SlotReserved {
-        /// Who asked.
-        builder: BuilderName,
-        /// For whom.
-        claim: ClaimId,
-    },
-    /// Tell a builder that a latent worker is one of its own (row B26).
-    TellLatent {
-        /// Which.
-        builder: BuilderName,
-    },
-    /// Tell a builder that the worker is no latent one any more.
-    TellNotLatent {
-        /// Which.
-        builder: BuilderName,
-    },
-    /// Tell a build that waits for the instance what the provider told of it.
-    TellDetails {
-        /// Which.
-        claim: ClaimId,
-        /// For people.
-        details: String,
-    },
-    /// Tell a build that waits for the instance that it came to nothing.
-    TellNoInstance {
-        /// Which.
-        claim: ClaimId,
-        /// Why.
-        error: String,
-        /// Asking again is no use.
-        permanent: bool,
-    },
-    /// Something about the instance: for the store and the provider.
-    Instance(instance::Effect),
-    /// These builders were refused and may try again (row B16).
-    TryBuilders(Vec<BuilderName>),
-    /// Keep paused or not; answered `PauseStored`, or not at all.
-    StorePaused {
-        /// Which of them.
-        paused: bool,
-        /// For people.
-        reason: Option<String>,
-    },
-    /// Keep that it leaves; answered `LeaveStored`, or not at all.
-    StoreLeave {
-        /// End the program, too.
-        shutdown: bool,
-        /// For people.
-        reason: String,
-    },
-    /// Keep that it stays.
-    StoreStays,
-    /// Tell the worker to leave once its builds have ended.
-    SendLeave {
-        /// End the program, too.
-        shutdown: bool,
-        /// For people.
-        reason: String,
-    },
-    /// Close the connection.
-    CloseConnection {
-        /// Which.
-        session: SessionId,
-        /// For people.
-        reason: &'static str,
-    },
-    /// Make a build known to the actor that is in charge of the name now.
-    YieldBuild {
-        /// Which.
-        build: BuildId,
-        /// Its claim.
-        claim: ClaimId,
-        /// Its builder.
-        builder: BuilderName,
-    },
-    /// Tell the actor in charge which instances there are.
-    YieldInstances(Vec<Known>),
-    /// Something stale was ignored.
-    Ignored(&'static str),
-    /// A retired worker has nothing left to do.
-    Over,
-}
+/// How often a minute a worker may attach, unless it is said (fault row FA11).
+const ATTACHES_PER_MINUTE: usize = 10;
 
 #[derive(Clone, PartialEq, Debug)]
 enum Link {
@@ -408,11 +61,18 @@ pub struct WorkerCore {
     /// The connection of such a program.
     replaced: Option<SessionId>,
     /// Told to abandon; each takes a slot until the worker confirms.
-    abandoning: BTreeSet<BuildId>,
+    abandoning: BTreeMap<BuildId, BuilderName>,
+    /// Builders that the worker could not be made ready for.
+    failing: BTreeMap<BuilderName, pairs::Failing>,
+    /// Connections that were replaced before they had a number.
+    superseded: Vec<SessionId>,
+    /// Who is let in.
+    welcome: welcome::Welcome,
     refused: BTreeSet<BuilderName>,
     paused: bool,
     leaving: bool,
     retired: bool,
+    quarantine: quarantine::Quarantine,
     now: Timestamp,
     /// A latent worker's instance.
     latent: Option<InstanceCore>,
@@ -446,12 +106,22 @@ impl WorkerCore {
             instance: String::new(),
             elsewhere: BTreeSet::new(),
             replaced: None,
-            abandoning: BTreeSet::new(),
+            abandoning: BTreeMap::new(),
+            failing: BTreeMap::new(),
+            superseded: Vec::new(),
+            welcome: welcome::Welcome::new(ATTACHES_PER_MINUTE),
             refused: BTreeSet::new(),
             paused,
             leaving: false,
             retired: false,
+            quarantine: quarantine::Quarantine::default(),
         }
+    }
+
+    /// The same one, which may attach so often a minute.
+    #[must_use]
+    pub fn attaching_at_most(self, per_minute: usize) -> Self {
+        Self { welcome: welcome::Welcome::new(per_minute), ..self }
     }
 
     /// Takes in one event at the time of the last one.
@@ -461,22 +131,14 @@ impl WorkerCore {
 
     fn take_in(&mut self, event: Event, fx: &mut Vec<Effect>) {
         match event {
-            Event::Hello { session, slots, instance } => {
-                self.on_hello(session, slots, instance, fx);
+            Event::Hello { session, slots, instance, address } => {
+                self.on_hello(attach::Caller { session, slots, instance, address }, fx);
             }
             Event::AttachStored { session, incarnation } => {
                 self.on_attach_stored(session, incarnation, fx);
             }
             Event::AttachRefused { session, error } => {
-                if self.link == (Link::Numbering { session }) {
-                    self.link = Link::Away;
-                }
-                fx.push(Effect::Reject {
-                    session,
-                    code: "busy",
-                    message: error,
-                    retry_after_s: Some(5),
-                });
+                self.on_attach_refused(session, error, fx);
             }
             Event::Inventory { session, builds, more } => {
                 self.on_inventory(session, builds, more, fx);
@@ -519,8 +181,10 @@ impl WorkerCore {
                     self.freed(fx);
                 }
             }
+            Event::BuildLost { build } => self.on_build_lost(build, fx),
             Event::Abandoned { build } => {
-                if self.abandoning.remove(&build) {
+                if let Some(builder) = self.abandoning.remove(&build) {
+                    self.tell_seat(&builder, fx);
                     self.freed(fx);
                 } else {
                     fx.push(Effect::Ignored("confirmation of an abandon that was not asked for"));
@@ -552,168 +216,12 @@ impl WorkerCore {
             Event::Unexpected { session } => self.on_unexpected(session, fx),
             Event::Want { builder, claim, tag } => self.on_want(builder, claim, tag, fx),
             Event::Instance(event) => self.on_instance(event, fx),
-        }
-    }
-
-    /// A new connection replaces the old one at once (fault row FA02).
-    fn on_hello(&mut self, session: SessionId, slots: u32, instance: String, fx: &mut Vec<Effect>) {
-        if self.retired {
-            fx.push(Effect::Reject {
-                session,
-                code: "auth",
-                message: "this worker is no longer configured".into(),
-                retry_after_s: None,
-            });
-            return;
-        }
-        if instance != self.instance && self.session().is_some() {
-            self.elsewhere.extend(self.builds.keys());
-            self.replaced = self.session();
-        }
-        self.instance = instance;
-        self.drop_link("superseded by a newer connection", fx);
-        self.offered = slots.max(1);
-        self.link = Link::Numbering { session };
-        fx.push(Effect::StoreAttach { session });
-    }
-
-    fn drop_link(&mut self, reason: &'static str, fx: &mut Vec<Effect>) {
-        let old = std::mem::replace(&mut self.link, Link::Away);
-        let (session, incarnation) = match old {
-            Link::Away => return,
-            Link::Numbering { session } => (session, None),
-            Link::Inventory { session, incarnation } | Link::Up { session, incarnation } => {
-                (session, Some(incarnation))
-            }
-        };
-        fx.push(Effect::Reject {
-            session,
-            code: "superseded",
-            message: reason.into(),
-            retry_after_s: Some(60),
-        });
-        self.link_ended(session, incarnation, fx);
-    }
-
-    fn link_ended(
-        &mut self,
-        session: SessionId,
-        incarnation: Option<Incarnation>,
-        fx: &mut Vec<Effect>,
-    ) {
-        self.answers.clear();
-        self.brought.clear();
-        // What was being abandoned is asked for again with the next inventory.
-        self.abandoning.clear();
-        fx.push(Effect::TellSeatsDetached { session });
-        for build in self.builds.keys() {
-            fx.push(Effect::TellBuildAway { build: *build });
-        }
-        if let Some(incarnation) = incarnation {
-            fx.push(Effect::StoreDetach { incarnation });
-        }
-        self.link_of_instance_ended(fx);
-    }
-
-    fn on_attach_stored(
-        &mut self,
-        session: SessionId,
-        incarnation: Incarnation,
-        fx: &mut Vec<Effect>,
-    ) {
-        if self.link != (Link::Numbering { session }) {
-            fx.push(Effect::Ignored("number for a connection that is gone"));
-            return;
-        }
-        self.link = Link::Inventory { session, incarnation };
-        // A worker that left on request and came back is welcome again.
-        if self.leaving {
-            self.leaving = false;
-            fx.push(Effect::StoreStays);
-        }
-        fx.push(Effect::SendAttached { session, incarnation });
-    }
-
-    fn on_inventory(
-        &mut self,
-        session: SessionId,
-        builds: Vec<Brought>,
-        more: bool,
-        fx: &mut Vec<Effect>,
-    ) {
-        let Link::Inventory { session: current, incarnation } = self.link else {
-            fx.push(Effect::Ignored("inventory out of turn"));
-            return;
-        };
-        if current != session {
-            fx.push(Effect::Ignored("inventory of an older connection"));
-            return;
-        }
-        for item in builds {
-            if self.builds.contains_key(&item.build) {
-                self.brought.insert(item.build);
-                self.elsewhere.remove(&item.build);
-                fx.push(Effect::TellBuildBack { build: item.build, incarnation, brought: item });
-            } else {
-                self.abandoning.insert(item.build);
-                fx.push(Effect::SendAbandon { build: item.build, command: item.command });
-            }
-        }
-        if more {
-            return;
-        }
-        // One that may run elsewhere has its grace: that program's lease ends
-        // before it (invariant I3).
-        let gone =
-            |build: &&BuildId| !self.brought.contains(build) && !self.elsewhere.contains(build);
-        for build in self.builds.keys().filter(gone) {
-            fx.push(Effect::TellBuildGone { build: *build });
-        }
-        self.link = Link::Up { session, incarnation };
-        fx.push(Effect::SendBuilders { list: self.builders.clone() });
-        for (builder, _) in &self.builders {
-            fx.push(Effect::TellBuilder { builder: builder.clone(), session });
-        }
-    }
-
-    fn on_builder_answer(
-        &mut self,
-        session: SessionId,
-        builder: BuilderName,
-        error: Option<String>,
-        fx: &mut Vec<Effect>,
-    ) {
-        if !matches!(self.link, Link::Up { session: current, .. } if current == session) {
-            fx.push(Effect::Ignored("builder answer of an older connection"));
-            return;
-        }
-        if !self.builders.iter().any(|(name, _)| *name == builder) {
-            fx.push(Effect::Ignored("answer for a builder that the worker does not serve"));
-            return;
-        }
-        let building = self.building(&builder);
-        fx.push(Effect::TellSeat { builder: builder.clone(), error: error.clone(), building });
-        self.answers.insert(builder, error);
-    }
-
-    fn on_seat_registered(
-        &mut self,
-        session: SessionId,
-        builder: &BuilderName,
-        fx: &mut Vec<Effect>,
-    ) {
-        match self.link {
-            Link::Up { session: current, .. } if current == session => {
-                if let Some(error) = self.answers.get(builder) {
-                    let building = self.building(builder);
-                    fx.push(Effect::TellSeat {
-                        builder: builder.clone(),
-                        error: error.clone(),
-                        building,
-                    });
+            Event::DeadlineReached => {
+                self.ask_failing_again(fx);
+                if self.latent.is_some() {
+                    self.on_instance(instance::Event::DeadlineReached, fx);
                 }
             }
-            _ => fx.push(Effect::TellSeatsDetached { session }),
         }
     }
 
@@ -752,76 +260,18 @@ impl WorkerCore {
         self.builds.values().find(|(_, owner)| owner == builder).map(|(claim, _)| *claim)
     }
 
-    fn on_connection_lost(&mut self, session: SessionId, fx: &mut Vec<Effect>) {
-        let incarnation = match self.link {
-            Link::Numbering { session: current } if current == session => None,
-            Link::Inventory { session: current, incarnation }
-            | Link::Up { session: current, incarnation }
-                if current == session =>
-            {
-                Some(incarnation)
-            }
-            _ => {
-                fx.push(Effect::Ignored("loss of a connection that was replaced"));
-                return;
-            }
-        };
-        self.link = Link::Away;
-        self.link_ended(session, incarnation, fx);
-        // A latent one may be asked for again without a connection.
-        self.freed(fx);
-    }
-
     /// Only now: whoever ordered it would hear that it failed, and it would be
     /// gone after a restart (rows FA13, invariant I12).
     fn on_pause_stored(&mut self, paused: bool, fx: &mut Vec<Effect>) {
         self.paused = paused;
         if !paused {
+            self.quarantine.release();
             if self.leaving {
                 self.leaving = false;
                 fx.push(Effect::StoreStays);
             }
             self.freed(fx);
         }
-    }
-
-    /// Sends the list again only when it changed (row T06), and tells only
-    /// builders that are new to it or renewed: the others do not notice a
-    /// reload (row T08).
-    fn on_configure(
-        &mut self,
-        config: WorkerConfig,
-        builders: Vec<(BuilderName, String)>,
-        renewed: &BTreeSet<BuilderName>,
-        fx: &mut Vec<Effect>,
-    ) {
-        let before = std::mem::replace(&mut self.config, config);
-        let was_latent = before.latent.is_some();
-        let outdated = made_with(&before) != made_with(&self.config);
-        self.configure_instance(self.config.latent.clone(), outdated, fx);
-        let old = std::mem::replace(&mut self.builders, builders);
-        for (builder, _) in &self.builders {
-            let known = was_latent && old.iter().any(|(name, _)| name == builder);
-            if self.is_latent() && (!known || renewed.contains(builder)) {
-                fx.push(Effect::TellLatent { builder: builder.clone() });
-            } else if was_latent && !self.is_latent() {
-                fx.push(Effect::TellNotLatent { builder: builder.clone() });
-            }
-        }
-        if let Link::Up { session, .. } = self.link {
-            if old != self.builders {
-                let listed = &self.builders;
-                self.answers.retain(|builder, _| listed.iter().any(|(name, _)| name == builder));
-                fx.push(Effect::SendBuilders { list: self.builders.clone() });
-            }
-            for (builder, _) in &self.builders {
-                let known = old.iter().any(|(name, _)| name == builder);
-                if !known || renewed.contains(builder) {
-                    fx.push(Effect::TellBuilder { builder: builder.clone(), session });
-                }
-            }
-        }
-        self.freed(fx);
     }
 
     /// Over once its builds have ended and its connection, too, so that
@@ -843,9 +293,4 @@ impl WorkerCore {
             }),
         }
     }
-}
-
-/// Those settings that an instance keeps as long as it is there.
-fn made_with(config: &WorkerConfig) -> (u32, Option<Provider>) {
-    (config.max_builds, config.latent.as_ref().map(|latent| latent.provider.clone()))
 }

@@ -287,6 +287,10 @@ pub struct Introduce {
     pub name: WorkerName,
     /// Its token.
     pub token: String,
+    /// Where it comes from, for people.
+    pub address: String,
+    /// The same without its port, when what comes from there is limited.
+    pub limited: Option<String>,
 }
 
 /// Why a connection is turned away.
@@ -298,6 +302,8 @@ pub struct Rejection {
     pub message: String,
     /// When to come again; none means never.
     pub retry_after_s: Option<u64>,
+    /// Its name or its token was wrong, or was not looked at for that.
+    pub wrong: bool,
 }
 
 /// The door to the BotMaster for the web and the signals.

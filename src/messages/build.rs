@@ -25,6 +25,8 @@ pub struct CommandFinished {
     pub outcome: Outcome,
     /// Length of each log in the worker's bytes.
     pub log_end: BTreeMap<String, u64>,
+    /// SHA-256 of each log's bytes.
+    pub log_digest: BTreeMap<String, String>,
     /// Properties that it set.
     pub properties: Vec<(String, String)>,
 }

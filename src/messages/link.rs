@@ -1,8 +1,9 @@
 //! The master's end of one worker connection, as the actors hold it.
 
-use std::collections::BTreeMap;
-use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use tokio::sync::{mpsc, watch};
 
@@ -10,9 +11,8 @@ use crate::core::ids::*;
 use crate::core::time::Timestamp;
 use crate::protocol::json_v1::{MasterFrame, encode};
 
-/// Frames that may wait to be sent to one worker; beyond it the connection is
-/// dropped as slow.
-pub const OUTGOING_LIMIT: usize = 1024;
+/// Why a connection is closed whose worker does not read (fault row FN14).
+pub const SLOW: &str = "it does not read what is sent to it";
 
 /// Where the text of one command goes.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -28,31 +28,70 @@ pub struct LogRoute {
 /// Which commands of this connection may write which logs. The connection's
 /// reader looks here, so that text never passes an actor's mailbox.
 #[derive(Default, Debug)]
-pub struct LogRoutes(Mutex<BTreeMap<CommandId, LogRoute>>);
+pub struct LogRoutes(Mutex<Routes>);
+
+/// Commands that are remembered after their end, for frames that come late.
+const ENDED: usize = 1024;
+
+#[derive(Default, Debug)]
+struct Routes {
+    /// Each with when text of it came last.
+    open: BTreeMap<CommandId, (LogRoute, Option<Timestamp>)>,
+    /// The last ones that ended, the latest at the end.
+    ended: VecDeque<CommandId>,
+}
 
 impl LogRoutes {
     /// From now on this command's text goes there.
     pub fn open(&self, command: CommandId, route: LogRoute) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).insert(command, route);
+        let mut routes = self.lock();
+        routes.ended.retain(|ended| *ended != command);
+        routes.open.insert(command, (route, None));
     }
 
     /// This command writes no more.
     pub fn close(&self, command: &CommandId) {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(command);
+        let mut routes = self.lock();
+        routes.open.remove(command);
+        if !routes.ended.contains(command) {
+            routes.ended.push_back(command.clone());
+        }
+        if routes.ended.len() > ENDED {
+            routes.ended.pop_front();
+        }
     }
 
-    /// Where this command's text goes.
+    /// Whether the command wrote once and writes no more.
     #[must_use]
-    pub fn find(&self, command: &CommandId) -> Option<LogRoute> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(command).cloned()
+    pub fn has_ended(&self, command: &CommandId) -> bool {
+        self.lock().ended.contains(command)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Routes> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Where text of this command goes that arrives at `now`.
+    #[must_use]
+    pub fn find(&self, command: &CommandId, now: Timestamp) -> Option<LogRoute> {
+        let mut routes = self.lock();
+        let (route, wrote) = routes.open.get_mut(command)?;
+        *wrote = Some(now);
+        Some(route.clone())
+    }
+
+    /// When text of this command came last over this connection.
+    #[must_use]
+    pub fn wrote(&self, command: &CommandId) -> Option<Timestamp> {
+        self.lock().open.get(command).and_then(|(_, wrote)| *wrote)
     }
 
     /// Whose log this is.
     #[must_use]
     pub fn command_of(&self, log: LogId) -> Option<(CommandId, LogRoute)> {
-        let routes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let found = routes.iter().find(|(_, route)| route.log == log);
-        found.map(|(command, route)| (command.clone(), route.clone()))
+        let routes = self.lock();
+        let found = routes.open.iter().find(|(_, (route, _))| route.log == log);
+        found.map(|(command, (route, _))| (command.clone(), route.clone()))
     }
 }
 
@@ -60,8 +99,18 @@ impl LogRoutes {
 struct Shared {
     frames: mpsc::Sender<Vec<u8>>,
     closed: watch::Sender<Option<String>>,
+    /// Bytes that wait to be written, and how many may.
+    queued: AtomicUsize,
+    most_bytes: usize,
     heard: AtomicU64,
+    /// Microseconds between heartbeats that the worker goes by; 0 when none
+    /// has come yet.
+    beat: AtomicU64,
+    /// Since when a frame is incomplete; 0 when none is.
+    begun: AtomicU64,
     held: AtomicBool,
+    complaints: AtomicU64,
+    unconfirming: AtomicBool,
     logs: LogRoutes,
 }
 
@@ -74,15 +123,27 @@ pub struct WorkerLink {
 }
 
 impl WorkerLink {
-    /// A link and the end from which the connection's writer takes lines.
+    /// A link and the end from which the connection's writer takes lines. So
+    /// many frames, and so many bytes, may wait for the worker to read them;
+    /// beyond either it is dropped as slow.
     #[must_use]
-    pub fn new(session: SessionId) -> (Self, mpsc::Receiver<Vec<u8>>) {
-        let (frames, lines) = mpsc::channel(OUTGOING_LIMIT);
+    pub fn new(
+        session: SessionId,
+        most_frames: usize,
+        most_bytes: usize,
+    ) -> (Self, mpsc::Receiver<Vec<u8>>) {
+        let (frames, lines) = mpsc::channel(most_frames.max(1));
         let shared = Shared {
             frames,
             closed: watch::Sender::new(None),
+            queued: AtomicUsize::new(0),
+            most_bytes,
             heard: AtomicU64::new(0),
+            beat: AtomicU64::new(0),
+            begun: AtomicU64::new(0),
             held: AtomicBool::new(false),
+            complaints: AtomicU64::new(0),
+            unconfirming: AtomicBool::new(false),
             logs: LogRoutes::default(),
         };
         (Self { session, shared: Arc::new(shared) }, lines)
@@ -91,14 +152,37 @@ impl WorkerLink {
     /// Sends a frame. A worker that does not read is dropped. False when the
     /// connection is closed.
     pub fn send(&self, frame: &MasterFrame) -> bool {
-        match self.shared.frames.try_send(encode(frame)) {
-            Ok(()) => true,
-            Err(mpsc::error::TrySendError::Full(_)) => {
-                self.close("it does not read what is sent to it");
-                false
-            }
-            Err(mpsc::error::TrySendError::Closed(_)) => false,
+        let heartbeat = matches!(frame, MasterFrame::Heartbeat { .. });
+        if heartbeat && self.shared.unconfirming.load(Ordering::Relaxed) {
+            return true;
         }
+        let line = encode(frame);
+        let bytes = line.len();
+        let before = self.shared.queued.fetch_add(bytes, Ordering::Relaxed);
+        let sent = if before.saturating_add(bytes) > self.shared.most_bytes {
+            Err(true)
+        } else {
+            let full = |error| matches!(error, mpsc::error::TrySendError::Full(_));
+            self.shared.frames.try_send(line).map_err(full)
+        };
+        if let Err(slow) = sent {
+            self.written(bytes);
+            if slow {
+                self.close(SLOW);
+            }
+        }
+        sent.is_ok()
+    }
+
+    /// So many bytes were written: they wait no more.
+    pub fn written(&self, bytes: usize) {
+        self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
+    }
+
+    /// No heartbeat is confirmed from now on, whoever wants to: the worker's
+    /// lease is counted from here.
+    pub fn confirm_no_more(&self) {
+        self.shared.unconfirming.store(true, Ordering::Relaxed);
     }
 
     /// Drops the connection, with the reason for the log.
@@ -125,9 +209,44 @@ impl WorkerLink {
         let _ = closed.wait_for(Option::is_some).await;
     }
 
+    /// Returns when all that was to be sent over a connection that was closed is
+    /// written, or never will be.
+    pub async fn wait_written(&self) {
+        self.shared.frames.closed().await;
+    }
+
     /// Bytes arrived at `now`.
     pub fn heard_at(&self, now: Timestamp) {
         self.shared.heard.store(now.0, Ordering::Relaxed);
+    }
+
+    /// From now on heartbeats come so often.
+    pub fn beats(&self, every: Duration) {
+        let micros = u64::try_from(every.as_micros()).unwrap_or(u64::MAX);
+        self.shared.beat.store(micros, Ordering::Relaxed);
+    }
+
+    /// How often heartbeats come, once that is known.
+    #[must_use]
+    pub fn beat(&self) -> Option<Duration> {
+        let micros = self.shared.beat.load(Ordering::Relaxed);
+        Some(Duration::from_micros(micros)).filter(|beat| !beat.is_zero())
+    }
+
+    /// A frame began to arrive at `now`, or none is incomplete. One that has
+    /// begun goes on from when it began.
+    pub fn frame_begun(&self, now: Option<Timestamp>) {
+        let at = now.map_or(0, |now| now.0.max(1));
+        let begun = &self.shared.begun;
+        if at == 0 || begun.load(Ordering::Relaxed) == 0 {
+            begun.store(at, Ordering::Relaxed);
+        }
+    }
+
+    /// Since when a frame is incomplete, when one is.
+    #[must_use]
+    pub fn incomplete_since(&self) -> Option<Timestamp> {
+        Some(self.shared.begun.load(Ordering::Relaxed)).filter(|at| *at > 0).map(Timestamp)
     }
 
     /// The reader waits for the log store: silence is not the worker's.
@@ -145,6 +264,17 @@ impl WorkerLink {
     #[must_use]
     pub fn last_heard(&self) -> Timestamp {
         Timestamp(self.shared.heard.load(Ordering::Relaxed))
+    }
+
+    /// The worker said `error`.
+    pub fn complained(&self) {
+        self.shared.complaints.fetch_add(1, Ordering::Relaxed);
+    }
+
+    /// How often the worker said `error`. It does not say of what.
+    #[must_use]
+    pub fn complaints(&self) -> u64 {
+        self.shared.complaints.load(Ordering::Relaxed)
     }
 
     /// Which commands may write which logs.

@@ -9,6 +9,7 @@
 mod bot_master;
 mod build;
 mod builder;
+mod heartbeats;
 mod latent_slave_builder;
 mod link;
 mod ping;
@@ -18,6 +19,7 @@ mod worker;
 pub use bot_master::*;
 pub use build::*;
 pub use builder::*;
+pub use heartbeats::*;
 pub use latent_slave_builder::*;
 pub use link::*;
 pub use ping::*;

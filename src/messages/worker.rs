@@ -47,6 +47,12 @@ pub struct ConnectionLost {
     pub reason: String,
 }
 
+/// The master stops: a worker with builds gets a lease of this length. Answered,
+/// once it knows of it, whether it did.
+#[derive(Message)]
+#[rtype(result = "bool")]
+pub struct GrantLease(pub std::time::Duration);
+
 /// A builder asks for a slot.
 #[derive(Message)]
 #[rtype(result = "()")]
@@ -195,6 +201,8 @@ pub struct RegisterStart {
     pub build: BuildId,
     /// Its builder.
     pub builder: BuilderName,
+    /// The epoch that goes with it.
+    pub epoch: Epoch,
 }
 
 /// Where a Build's news go.

@@ -9,13 +9,16 @@ use std::time::Duration;
 use toml::de::{DeTable, DeValue};
 
 use super::digest::factory_digest;
+use super::durations::show_duration;
 use super::names::{LONGEST_NAME, check_folder_name, check_name, fix_unknown, folder_for};
 use super::reader::{Said, Section, check_new, required_name};
+use super::retention::read_retention;
 use super::steps::read_steps;
-use super::timers::grace_fault;
+use super::timers::{grace_fault, grace_for, lease_fault};
 use super::types::Timers;
 use super::workers::LockDefinition;
 use crate::core::ids::{BuilderName, WorkerName};
+use crate::core::retention::Retention;
 use crate::core::values::{BuilderConfig, ChooseWorker, Factory, LockUse, Merge, OnLost};
 
 /// How many requests may wait for a builder that does not say.
@@ -40,11 +43,14 @@ const BUILDER_KEYS: &[&str] = &[
     "start_timeout",
     "choose",
     "on_lost",
+    "lease",
     "grace",
+    "max_time",
     "infra_retries",
     "queue_limit",
     "merge",
     "max_builds",
+    "retention",
     "step",
     // Refused with a text of its own (row B02).
     "periodic_build_time",
@@ -62,11 +68,12 @@ pub(super) struct BuilderContext<'a> {
     pub(super) merge: Merge,
 }
 
-/// Reads all builders. What is wrong is in the sections' report.
+/// Reads all builders, and what is kept of those that say so. What is wrong is in the sections' report.
 pub(super) fn read_builders(
     root: &Section<'_, '_>,
     context: &BuilderContext<'_>,
-) -> Vec<BuilderConfig> {
+) -> (Vec<BuilderConfig>, BTreeMap<BuilderName, Retention>) {
+    let mut retention = BTreeMap::new();
     let mut names = BTreeMap::new();
     let mut folders: BTreeMap<String, String> = BTreeMap::new();
     let mut builders = Vec::new();
@@ -82,9 +89,13 @@ pub(super) fn read_builders(
         let builder =
             read_builder(&section, context, name.map_or(String::new(), |said| said.value));
         check_folder(&section, &builder, &mut folders);
+        let kept = read_retention(&section);
+        if !kept.keeps_all() {
+            retention.insert(builder.name.clone(), kept);
+        }
         builders.push(builder);
     }
-    builders
+    (builders, retention)
 }
 
 fn check_folder(
@@ -143,6 +154,8 @@ fn read_builder(
     let choose = [("random", ChooseWorker::Random), ("first", ChooseWorker::First)];
     let on_lost = [("requeue", OnLost::Requeue), ("wait", OnLost::Wait), ("fail", OnLost::Fail)];
     let retries = section.number("infra_retries", 0..=1000).unwrap_or(INFRA_RETRIES);
+    let on_lost = section.word("on_lost", &on_lost).unwrap_or(OnLost::Requeue);
+    let lease = read_lease(section, on_lost, context.timers);
     let limit = section.number("queue_limit", 1..=10_000_000).unwrap_or(QUEUE_LIMIT);
     BuilderConfig {
         builddir,
@@ -156,8 +169,10 @@ fn read_builder(
         tags: read_tags(section),
         start_timeout: read_start_timeout(section),
         choose: section.word("choose", &choose).unwrap_or(ChooseWorker::Random),
-        on_lost: section.word("on_lost", &on_lost).unwrap_or(OnLost::Requeue),
-        grace: read_grace(section, context.timers),
+        on_lost,
+        lease,
+        grace: read_grace(section, lease, context.timers),
+        max_time: read_max_time(section),
         infra_retries: u32::try_from(retries).unwrap_or(u32::MAX),
         queue_limit: usize::try_from(limit).unwrap_or(usize::MAX),
         merge: read_merge(section).unwrap_or_else(|| context.merge.clone()),
@@ -219,11 +234,39 @@ fn read_start_timeout(section: &Section<'_, '_>) -> Duration {
     }
 }
 
-fn read_grace(section: &Section<'_, '_>, timers: &Timers) -> Duration {
-    let Some(said) = section.duration("grace") else {
-        return timers.grace;
+/// The builder's own lease. It travels to the workers as whole seconds.
+fn read_lease(section: &Section<'_, '_>, on_lost: OnLost, timers: &Timers) -> Duration {
+    let Some(said) = section.duration("lease") else {
+        return timers.lease;
     };
-    if let Some((message, fix)) = grace_fault(said.value, timers) {
+    if on_lost == OnLost::Wait {
+        let message = "builds of a builder with on_lost = \"wait\" have no lease: their worker \
+                       goes on without end";
+        section.error(&said.span, "lease", message, "remove one of the two keys");
+    } else if said.value.subsec_nanos() != 0 || said.value.is_zero() {
+        let message =
+            format!("{} is no whole number of seconds from 1 up", show_duration(said.value));
+        section.error(&said.span, "lease", message, "write whole seconds, for example \"10 min\"");
+    } else if let Some((message, fix)) = lease_fault(said.value, timers) {
+        section.error(&said.span, "lease", message, fix);
+    }
+    said.value
+}
+
+fn read_max_time(section: &Section<'_, '_>) -> Option<Duration> {
+    let said = section.duration("max_time")?;
+    if said.value.is_zero() {
+        let fix = "write for example \"2 h\", or remove the key: then there is no limit";
+        section.error(&said.span, "max_time", "no build ends in no time", fix);
+    }
+    Some(said.value)
+}
+
+fn read_grace(section: &Section<'_, '_>, lease: Duration, timers: &Timers) -> Duration {
+    let Some(said) = section.duration("grace") else {
+        return grace_for(lease, timers);
+    };
+    if let Some((message, fix)) = grace_fault(said.value, lease, timers) {
         section.error(&said.span, "grace", message, fix);
     }
     said.value

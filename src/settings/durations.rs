@@ -46,6 +46,14 @@ fn unit_ms(unit: &str) -> Option<u64> {
 /// When the text is empty, a number or its unit is missing or unknown, or the
 /// sum is longer than [`LONGEST`].
 pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
+    parse_long_duration(text, LONGEST)
+}
+
+/// The same with another longest duration.
+pub(super) fn parse_long_duration(
+    text: &str,
+    longest: Duration,
+) -> Result<Duration, DurationError> {
     let mut rest = text.trim();
     if rest.is_empty() {
         return Err(DurationError::Empty);
@@ -73,7 +81,7 @@ pub fn parse_duration(text: &str) -> Result<Duration, DurationError> {
         rest = after.trim_start();
     }
     let total = Duration::from_millis(total);
-    if total > LONGEST { Err(DurationError::TooLong) } else { Ok(total) }
+    if total > longest { Err(DurationError::TooLong) } else { Ok(total) }
 }
 
 /// Writes a duration as [`parse_duration`] reads it, to the millisecond.

@@ -13,20 +13,33 @@ use toml::de::DeTable;
 
 use super::builders::{BuilderContext, read_builders, read_merge};
 use super::forms::read_forms;
+use super::limits::{LIMIT_KEYS, STORE_KEYS, read_limits, read_store};
 use super::master::{MASTER_KEYS, read_master};
 use super::names::fix_unknown;
 use super::reader::{Report, Section};
+use super::retention::read_retention;
 use super::timers::{TIMER_KEYS, read_timers};
 use super::types::{Problem, Settings, UpSettings};
 use super::workers::{read_locks, read_workers};
 use crate::core::ids::{BuilderName, WorkerName};
+use crate::core::retention::RetentionRules;
 use crate::core::values::BuilderConfig;
 
 /// Longest configuration file that is read, in bytes.
 const LONGEST_FILE: u64 = 16 * 1024 * 1024;
 
-const ROOT_KEYS: &[&str] =
-    &["master", "timers", "worker", "builder", "lock", "up", "force_scheduler"];
+const ROOT_KEYS: &[&str] = &[
+    "master",
+    "timers",
+    "limits",
+    "store",
+    "worker",
+    "builder",
+    "lock",
+    "retention",
+    "up",
+    "force_scheduler",
+];
 const UP_KEYS: &[&str] = &["builder", "worker"];
 
 /// A valid configuration.
@@ -152,7 +165,8 @@ fn read_settings(path: &Path, root: &Section<'_, '_>, overrides: &Overrides) -> 
     let locks = read_locks(root);
     let names: Vec<&str> = workers.iter().map(|worker| worker.config.name.as_str()).collect();
     let context = BuilderContext { base, timers: &timers, workers: &names, locks: &locks, merge };
-    let builders = read_builders(root, &context);
+    let (builders, own_retention) = read_builders(root, &context);
+    let retention = RetentionRules { all: read_retention(root), builders: own_retention };
     if builders.is_empty() && root.raw("builder").is_none() {
         root.report.note(None, "builder", "no builder is configured", "add a [[builder]]");
     }
@@ -163,10 +177,13 @@ fn read_settings(path: &Path, root: &Section<'_, '_>, overrides: &Overrides) -> 
         file: path.to_owned(),
         master,
         timers,
+        limits: read_limits(&root.table("limits", LIMIT_KEYS)),
+        store: read_store(&root.table("store", STORE_KEYS)),
         workers,
         builders: builders.into_iter().map(Arc::new).collect(),
         up,
         forms,
+        retention,
     }
 }
 

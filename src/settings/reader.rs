@@ -14,8 +14,9 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeArray, DeTable, DeValue};
 
-use super::durations::{DURATION_FIX, parse_duration};
+use super::durations::{DURATION_FIX, LONGEST, parse_long_duration};
 use super::names::{is_hidden, nearest};
+use super::sizes::{SIZE_FIX, parse_size};
 use super::types::Problem;
 
 /// What was found in a file so far.
@@ -225,12 +226,33 @@ impl<'r, 'i> Section<'r, 'i> {
     }
 
     pub(super) fn duration(&self, name: &str) -> Option<Said<Duration>> {
+        self.span(name, LONGEST)
+    }
+
+    /// A size, in bytes.
+    pub(super) fn size(&self, name: &str) -> Option<u64> {
+        let value = self.raw(name)?;
+        let DeValue::String(text) = value.get_ref() else {
+            self.wrong(name, value, "a size", SIZE_FIX);
+            return None;
+        };
+        match parse_size(text) {
+            Ok(size) => Some(size),
+            Err(error) => {
+                self.error(&value.span(), name, error.to_string(), SIZE_FIX);
+                None
+            }
+        }
+    }
+
+    /// A duration that is no longer than this.
+    pub(super) fn span(&self, name: &str, longest: Duration) -> Option<Said<Duration>> {
         let value = self.raw(name)?;
         let DeValue::String(text) = value.get_ref() else {
             self.wrong(name, value, "a duration", DURATION_FIX);
             return None;
         };
-        match parse_duration(text) {
+        match parse_long_duration(text, longest) {
             Ok(duration) => Some(Said { value: duration, span: value.span() }),
             Err(error) => {
                 self.error(&value.span(), name, error.to_string(), DURATION_FIX);

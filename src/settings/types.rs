@@ -7,7 +7,9 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use crate::core::form::Form;
+use crate::core::heartbeats::Outage;
 use crate::core::ids::{BuilderName, WorkerName};
+use crate::core::retention::RetentionRules;
 use crate::core::values::{BuilderConfig, WorkerConfig};
 
 /// Everything a master is told.
@@ -19,6 +21,10 @@ pub struct Settings {
     pub master: MasterSettings,
     /// Its timers.
     pub timers: Timers,
+    /// What its port for workers bears.
+    pub limits: Limits,
+    /// How it goes by its store.
+    pub store: StoreSettings,
     /// Workers, in order.
     pub workers: Vec<WorkerSettings>,
     /// Builders, in order.
@@ -27,6 +33,8 @@ pub struct Settings {
     pub up: UpSettings,
     /// Forms to force builds by, beside the one that every master has.
     pub forms: Vec<Form>,
+    /// How long builds and logs are kept.
+    pub retention: RetentionRules,
 }
 
 /// The master's own settings. Paths are absolute or relative to the working
@@ -53,14 +61,19 @@ pub struct MasterSettings {
 /// The timers of the fault matrix.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct Timers {
-    /// Between heartbeats of a worker, whether it builds or not.
+    /// Between heartbeats of a worker that has a build.
     pub heartbeat: Duration,
+    /// Between heartbeats of a worker that has none.
+    pub idle_heartbeat: Duration,
     /// How long a worker may build without a confirmed heartbeat.
     pub lease: Duration,
     /// Between TERM and KILL.
     pub kill_time: Duration,
     /// How long a master keeps a build whose worker is away.
     pub grace: Duration,
+    /// How long a worker may build on after a planned stop of the master; zero
+    /// grants nothing beyond the lease.
+    pub stop_lease: Duration,
     /// How long a builder's attach to a worker may take.
     pub attach_timeout: Duration,
     /// How long a ping may take that a person asks for.
@@ -75,15 +88,63 @@ impl Default for Timers {
     fn default() -> Self {
         Self {
             heartbeat: Duration::from_secs(10),
+            idle_heartbeat: Duration::from_secs(60),
             lease: Duration::from_secs(90),
             kill_time: Duration::from_secs(10),
             grace: Duration::from_secs(150),
+            stop_lease: Duration::from_secs(3600),
             attach_timeout: Duration::from_secs(30),
             ping_timeout: Duration::from_secs(30),
             handshake: Duration::from_secs(10),
             worker_again: Duration::from_secs(60),
         }
     }
+}
+
+/// What the port for workers bears. A stranger is a connection that has not
+/// proved to be a worker.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct Limits {
+    /// Most strangers at a time; more wait in the system's queue.
+    pub strangers: usize,
+    /// Most strangers of one address at a time that are listened to; more wait.
+    pub strangers_per_address: usize,
+    /// The limits per address hold for this machine's own addresses, too.
+    pub limit_loopback: bool,
+    /// Wrong names or tokens a minute, of one address and for one name; beyond
+    /// it one attempt a minute is looked at.
+    pub wrong_logins_per_minute: usize,
+    /// How often a minute one worker may attach.
+    pub attaches_per_minute: usize,
+    /// How long a frame may take from its first byte to its last.
+    pub frame_time: Duration,
+    /// Frames that may wait to be sent to one worker; beyond it the connection
+    /// is dropped as slow.
+    pub outgoing_frames: usize,
+    /// As many bytes.
+    pub outgoing_bytes: usize,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        Self {
+            strangers: 1024,
+            strangers_per_address: 16,
+            limit_loopback: false,
+            wrong_logins_per_minute: 10,
+            attaches_per_minute: 10,
+            frame_time: Duration::from_secs(30),
+            outgoing_frames: 1024,
+            outgoing_bytes: 4 * 1024 * 1024,
+        }
+    }
+}
+
+/// How the master goes by its store.
+#[derive(Clone, Copy, PartialEq, Eq, Default, Debug)]
+pub struct StoreSettings {
+    /// What becomes of heartbeats while it cannot be written.
+    pub outage: Outage,
 }
 
 /// A worker.

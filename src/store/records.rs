@@ -2,14 +2,16 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
 use super::about::{BuilderAbout, ParentBuild, PatchRow, SchedulerRow, StepAbout};
 use crate::core::builder::{Prediction, QueuedEta};
 use crate::core::ids::*;
+use crate::core::lease::Grant;
 use crate::core::time::WallTime;
-use crate::core::values::{BuildResult, Factory, Properties, SourceStamp};
+use crate::core::values::{BuildResult, Factory, Loss, Properties, SourceStamp};
 
 /// A builder that is or was configured.
 #[derive(Clone, PartialEq, Debug)]
@@ -149,6 +151,8 @@ pub struct RequestWithSet {
     pub row: Arc<RequestRow>,
     /// Of its set.
     pub set: SetPart,
+    /// How builds of it were lost with their workers, in order.
+    pub losses: Arc<[Loss]>,
 }
 
 /// Where a request stands.
@@ -249,6 +253,8 @@ pub struct LogRow {
     pub num_lines: u64,
     /// Bytes of text as stored, the master's own lines included.
     pub length: u64,
+    /// Why it is not whole, when it is complete and not whole.
+    pub incomplete: Option<String>,
 }
 
 /// A build that has not ended, as a Builder needs it after a start or restart.
@@ -269,6 +275,11 @@ pub struct OpenBuild {
     pub factory: Arc<Factory>,
     /// Steps begun so far, each with its logs.
     pub steps: Vec<(StepRow, Vec<LogRow>)>,
+    /// How long its worker might be away when it began.
+    pub grace: Duration,
+    /// The longer lease that a planned stop gave its worker, which has not
+    /// brought it back since.
+    pub grant: Option<Grant>,
 }
 
 /// Everything a Builder is rebuilt from.
@@ -447,6 +458,10 @@ pub enum Op {
         incarnation: Incarnation,
         /// The build's properties.
         properties: Arc<Properties>,
+        /// How long its worker may be away: kept, so that a later master with
+        /// other settings does not give the build up too early. See
+        /// [`grace_to_keep`](crate::core::lease::grace_to_keep).
+        grace: Duration,
         /// When.
         at: WallTime,
     },
@@ -455,6 +470,16 @@ pub enum Op {
         /// Which.
         build: BuildId,
         /// The new owner.
+        incarnation: Incarnation,
+    },
+    /// The transaction belongs to the owner of this build: with an older
+    /// incarnation, or once the build has ended, it changes nothing. Whatever
+    /// is written about a running build begins with it, unless it says so
+    /// itself.
+    FenceBuild {
+        /// Which.
+        build: BuildId,
+        /// The incarnation that owns it.
         incarnation: Incarnation,
     },
     /// What people read of a running build has changed.
@@ -573,6 +598,25 @@ pub enum Op {
         incarnation: Incarnation,
         /// When.
         at: WallTime,
+    },
+    /// These workers were heard, in these incarnations. One that is not there,
+    /// or has a later one, is left alone; nobody is told (no change is made
+    /// known).
+    SeeWorkers {
+        /// Which.
+        seen: Vec<(WorkerId, Incarnation)>,
+        /// When.
+        at: WallTime,
+    },
+    /// A planned stop gives a worker a longer lease for the builds that it has,
+    /// until it brings them back.
+    GrantLease {
+        /// Which.
+        worker: WorkerId,
+        /// The incarnation that gets it; a later one gets nothing.
+        incarnation: Incarnation,
+        /// How long, and from when.
+        grant: Grant,
     },
     /// Sets what survives a restart about a worker.
     SetWorker {

@@ -34,11 +34,22 @@ pub trait LogText: Send + Sync {
         limit: Option<u64>,
     ) -> Result<Vec<u8>, StoreError>;
 
-    /// The text without channels, byte by byte as it was written.
+    /// The text without channels, byte by byte as it was written, from a byte on.
     ///
     /// # Errors
     /// When the text cannot be read.
-    fn raw(&self, row: &LogRow, inline: Option<Arc<[u8]>>) -> Result<RawPieces, StoreError>;
+    fn raw(
+        &self,
+        row: &LogRow,
+        inline: Option<Arc<[u8]>>,
+        from: u64,
+    ) -> Result<RawPieces, StoreError>;
+
+    /// How many bytes there are now.
+    ///
+    /// # Errors
+    /// When the text cannot be read.
+    fn length(&self, row: &LogRow, inline: Option<&Arc<[u8]>>) -> Result<u64, StoreError>;
 
     /// The last `count` complete lines, in the form of [`Self::lines`].
     ///

@@ -22,6 +22,8 @@ pub enum Kind {
     Texts,
     /// Something that cannot be compared.
     Other,
+    /// A field of ours, which is told and cannot be asked for.
+    Ours,
 }
 
 /// A type as `application.spec` writes it.
@@ -35,6 +37,8 @@ pub enum Spec {
     List(Box<Spec>),
     /// An object with fields of its own.
     Entity(&'static Resource),
+    /// Not in the reference.
+    Ours,
 }
 
 impl Spec {
@@ -46,6 +50,7 @@ impl Spec {
             Self::Nullable(of) => Cow::Owned(format!("{} or None", of.word())),
             Self::List(_) => Cow::Borrowed("list"),
             Self::Entity(entity) => Cow::Borrowed(entity.entity),
+            Self::Ours => Cow::Borrowed("ours"),
         }
     }
 
@@ -56,6 +61,7 @@ impl Spec {
             Self::Word(word) => json!({ "name": word }),
             Self::List(of) => json!({ "type": "list", "of": of.value() }),
             Self::Entity(entity) => entity.spec(),
+            Self::Ours => Value::Null,
             Self::Nullable(of) => {
                 let mut value = of.value();
                 if let Some(object) = value.as_object_mut() {
@@ -134,6 +140,28 @@ pub struct Identifier(pub String);
 #[serde(transparent)]
 pub struct Json(pub Value);
 
+/// A field that is not in the reference; it is only there when there is
+/// something to say.
+#[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
+#[serde(transparent)]
+pub struct Ours<T>(pub Option<T>);
+
+impl<T> Ours<T> {
+    /// Whether there is nothing to say.
+    #[must_use]
+    pub fn is_none(&self) -> bool {
+        self.0.is_none()
+    }
+}
+
+impl<T> FieldType for Ours<T> {
+    const KIND: Kind = Kind::Ours;
+
+    fn spec() -> Spec {
+        Spec::Ours
+    }
+}
+
 /// Bytes; they are not shown in JSON.
 #[derive(Clone, PartialEq, Debug, Serialize, JsonSchema)]
 #[serde(transparent)]
@@ -197,13 +225,15 @@ impl Resource {
     /// What the field holds, or none when there is no such field.
     #[must_use]
     pub fn kind(&self, field: &str) -> Option<Kind> {
-        self.fields.iter().find(|own| own.name == field).map(|own| own.kind)
+        let found = self.fields.iter().find(|own| own.name == field).map(|own| own.kind);
+        found.filter(|kind| *kind != Kind::Ours)
     }
 
     /// As `application.spec` has it.
     #[must_use]
     pub fn spec(&self) -> Value {
-        let fields = self.fields.iter().map(|field| {
+        let told = self.fields.iter().filter(|field| field.kind != Kind::Ours);
+        let fields = told.map(|field| {
             let spec = (field.spec)();
             json!({ "name": field.name, "type": spec.word(), "type_spec": spec.value() })
         });

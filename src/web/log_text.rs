@@ -17,8 +17,17 @@ impl LogText for LogReader {
         LogReader::lines(self, row, inline.map(AsRef::as_ref), first, limit)
     }
 
-    fn raw(&self, row: &LogRow, inline: Option<Arc<[u8]>>) -> Result<RawPieces, StoreError> {
-        Ok(Box::new(LogReader::raw(self, row, inline.as_deref())))
+    fn raw(
+        &self,
+        row: &LogRow,
+        inline: Option<Arc<[u8]>>,
+        from: u64,
+    ) -> Result<RawPieces, StoreError> {
+        Ok(Box::new(LogReader::raw_from(self, row, inline.as_deref(), from)))
+    }
+
+    fn length(&self, row: &LogRow, inline: Option<&Arc<[u8]>>) -> Result<u64, StoreError> {
+        Ok(LogReader::extent(self, row, inline.map(AsRef::as_ref))?.length)
     }
 
     fn tail(

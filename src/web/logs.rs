@@ -1,7 +1,11 @@
 //! Logs: what they are called, their lines, and their bytes.
 
 use actix_web::HttpResponse;
-use actix_web::http::header::{CONTENT_DISPOSITION, CONTENT_SECURITY_POLICY, CONTENT_TYPE};
+use actix_web::http::StatusCode;
+use actix_web::http::header::{
+    ACCEPT_RANGES, CONTENT_DISPOSITION, CONTENT_RANGE, CONTENT_SECURITY_POLICY, CONTENT_TYPE,
+    ContentEncoding,
+};
 use actix_web::web::{Bytes, block};
 use futures_util::stream;
 use serde_json::json;
@@ -9,6 +13,7 @@ use serde_json::json;
 use super::answer::{Answer, ApiError};
 use super::context::{RawPieces, WebContext};
 use super::query::Query;
+use super::ranges::{self, Part};
 use super::resource;
 use super::route::{LogRef, Route, StepRef, TextForm};
 use super::shape;
@@ -137,16 +142,27 @@ pub fn last_line(context: &WebContext, step: StepId) -> Result<Option<String>, A
 /// A log's bytes, ready to be sent.
 pub struct RawLog {
     name: String,
-    heading: String,
     html: bool,
+    /// The heading, or what of it is asked for.
+    heading: Vec<u8>,
     pieces: RawPieces,
+    /// The part that is asked for.
+    part: Option<Part>,
+    /// Bytes there are, with the heading.
+    total: u64,
+    /// There will be no more.
+    complete: bool,
 }
 
-/// Finds a log and begins to read its bytes.
+/// Finds a log and begins to read its bytes, or those of a `Range` header.
 ///
 /// # Errors
 /// When the row is not there or cannot be read.
-pub fn open_raw(context: &WebContext, of: &LogRef) -> Result<RawLog, ApiError> {
+pub fn open_raw(
+    context: &WebContext,
+    of: &LogRef,
+    range: Option<&str>,
+) -> Result<RawLog, ApiError> {
     let (row, inline) = find(context, of)?.ok_or_else(|| not_found(of))?;
     let gone = || ApiError::Inside(format!("log {} belongs to nothing", row.id));
     let step: StepRow = context.reader.step(row.step)?.ok_or_else(gone)?;
@@ -160,8 +176,20 @@ pub fn open_raw(context: &WebContext, of: &LogRef) -> Result<RawLog, ApiError> {
         String::new()
     };
     let name = format!("{builder}_build_{number}_step_{}_log_{}", step.name, row.slug);
-    let pieces = context.logs.raw(&row, inline)?;
-    Ok(RawLog { name, heading, html: row.kind == 'h', pieces })
+    let mut heading = heading.into_bytes();
+    let begin = heading.len() as u64;
+    let (mut total, mut part) = (0, None);
+    if let Some(range) = range {
+        total = begin + context.logs.length(&row, inline.as_ref())?;
+        part = ranges::part(range, total);
+    }
+    let mut from = 0;
+    if let Some(Part::Bytes { first, .. }) = part {
+        from = first.saturating_sub(begin);
+        heading.drain(..usize::try_from(first.min(begin)).unwrap_or(0));
+    }
+    let pieces = context.logs.raw(&row, inline, from)?;
+    Ok(RawLog { name, html: row.kind == 'h', heading, pieces, part, total, complete: row.complete })
 }
 
 impl RawLog {
@@ -177,20 +205,48 @@ impl RawLog {
             response.insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"));
         }
         response.insert_header(("X-Content-Type-Options", "nosniff"));
+        response.insert_header((ACCEPT_RANGES, "bytes"));
         if form == TextForm::Raw {
             let safe = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '-' | '_');
             let name: String = self.name.chars().map(|c| if safe(c) { c } else { '_' }).collect();
             let value = format!("attachment; filename={name}");
             response.insert_header((CONTENT_DISPOSITION, value));
         }
-        let first = Bytes::from(self.heading);
-        let state = Some((Some(first), self.pieces));
-        response.streaming(stream::unfold(state, |state| async move {
-            let (first, pieces) = state?;
-            if let Some(first) = first.filter(|first| !first.is_empty()) {
-                return Some((Ok(first), Some((None, pieces))));
+        let mut left = u64::MAX;
+        match self.part {
+            None => {}
+            Some(Part::Beyond) => {
+                response.status(StatusCode::RANGE_NOT_SATISFIABLE);
+                response.insert_header((CONTENT_RANGE, format!("bytes */{}", self.total)));
+                return response.finish();
             }
-            next_piece(pieces).await
+            Some(Part::Bytes { first, last }) => {
+                response.status(StatusCode::PARTIAL_CONTENT);
+                // Of a log that grows nobody knows how long it will be.
+                let all = if self.complete { self.total.to_string() } else { "*".into() };
+                response.insert_header((CONTENT_RANGE, format!("bytes {first}-{last}/{all}")));
+                // The part is one of these bytes, not of packed ones.
+                response.insert_header(ContentEncoding::Identity);
+                left = last - first + 1;
+                response.no_chunking(left);
+            }
+        }
+        let state = Some((Some(Bytes::from(self.heading)), self.pieces, left));
+        response.streaming(stream::unfold(state, |state| async move {
+            let (first, pieces, left) = state?;
+            if left == 0 {
+                return None;
+            }
+            let (piece, rest) = match first.filter(|first| !first.is_empty()) {
+                Some(first) => (Ok(first), Some((None, pieces))),
+                None => next_piece(pieces).await?,
+            };
+            let piece = piece.map(|mut bytes: Bytes| {
+                bytes.truncate(usize::try_from(left).unwrap_or(usize::MAX));
+                bytes
+            });
+            let sent = piece.as_ref().map_or(0, |bytes| bytes.len() as u64);
+            Some((piece, rest.map(|(first, pieces)| (first, pieces, left - sent))))
         }))
     }
 }

@@ -22,6 +22,7 @@ mod openapi;
 mod ours;
 mod page;
 mod query;
+mod ranges;
 mod read;
 mod reasons;
 mod resource;
@@ -43,6 +44,7 @@ use actix_web::middleware::{Compress, from_fn};
 use actix_web::web::{self, Data, Payload};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use futures_util::StreamExt;
+use nix::sys::resource::{Resource, getrlimit};
 use serde_json::json;
 use tokio::time::timeout;
 
@@ -68,8 +70,18 @@ const CLIENT_SECONDS: u64 = 15;
 /// How long open connections may go on once the server stops, in seconds.
 const SHUTDOWN_SECONDS: u64 = 3;
 
-/// The most connections of each of the two workers.
-const CONNECTIONS: usize = 2000;
+/// Threads that serve.
+const THREADS: usize = 2;
+
+/// The most connections of each thread.
+const CONNECTIONS: u64 = 2000;
+
+/// The most connections of each thread under this limit of open files: all
+/// together a quarter of them, so that browsers cannot take those that the
+/// store and the workers need (fault row FM13).
+fn connections(open_files: u64) -> usize {
+    usize::try_from((open_files / 4 / THREADS as u64).clamp(4, CONNECTIONS)).unwrap_or(4)
+}
 
 /// Binds `address` and answers the server, which runs once it is awaited or
 /// spawned, and the address it has (with the real port when 0 was asked for).
@@ -85,6 +97,7 @@ pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Serve
         origins: context.allowed_origins.clone(),
     });
     let context = Data::new(context);
+    let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(context.clone())
@@ -97,8 +110,8 @@ pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Serve
             .route("/health/ready", web::get().to(ours::ready))
             .route("/", web::get().to(page::status))
     })
-    .workers(2)
-    .max_connections(CONNECTIONS)
+    .workers(THREADS)
+    .max_connections(connections(open_files))
     .client_request_timeout(Duration::from_secs(CLIENT_SECONDS))
     .shutdown_timeout(SHUTDOWN_SECONDS)
     .disable_signals()
@@ -183,7 +196,11 @@ async fn get(request: &HttpRequest, context: &WebContext) -> Result<HttpResponse
         }
         Route::OpenApi => openapi::document().clone(),
         Route::LogText(of, form @ (TextForm::Raw | TextForm::RawInline)) => {
-            let raw = rpc::blocking(context, move |context| logs::open_raw(context, &of));
+            let range = request.headers().get(actix_web::http::header::RANGE);
+            let range = range.and_then(|value| value.to_str().ok()).map(str::to_owned);
+            let raw = rpc::blocking(context, move |context| {
+                logs::open_raw(context, &of, range.as_deref())
+            });
             return Ok(raw.await?.response(form));
         }
         _ => rpc::blocking(context, move |context| value(context, &route, &pairs)).await?,

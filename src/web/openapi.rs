@@ -222,7 +222,7 @@ impl Writer {
                 Kind::Text => &["", "__ne", "__contains"],
                 Kind::Bool => &[""],
                 Kind::Ints | Kind::Texts => &["__contains"],
-                Kind::Other => &[],
+                Kind::Other | Kind::Ours => &[],
             };
             let value = match field.kind {
                 Kind::Int | Kind::Ints => json!({ "type": "integer", "format": "int64" }),
@@ -259,7 +259,9 @@ impl Writer {
             let names = kind
                 .fields
                 .iter()
-                .filter(|field| !ordering || field.kind != Kind::Other)
+                .filter(|field| {
+                    field.kind != Kind::Ours && (!ordering || field.kind != Kind::Other)
+                })
                 .map(|field| field.name.to_owned());
             let turned = |name: String| match ordering {
                 true => vec![name.clone(), format!("-{name}")],

@@ -23,11 +23,16 @@ pub fn board(context: &WebContext) -> Value {
         .collect();
     let workers: Map<String, Value> =
         shown.workers.iter().map(|(name, view)| (name.to_string(), json!(view.as_ref()))).collect();
+    let refused: Map<String, Value> =
+        shown.refused.iter().map(|(name, refused)| (name.to_string(), json!(refused))).collect();
     json!({
         "builders": builders,
         "workers": workers,
+        "refused": refused,
         "ignored": shown.ignored,
         "draining": shown.draining,
+        "store": shown.store,
+        "warnings": shown.warnings,
         "events": { "next_seq": context.events.next_seq(), "dropped": context.events.dropped() },
     })
 }
@@ -101,11 +106,13 @@ pub async fn live() -> HttpResponse {
 /// The master does its work: it can read its store and does not drain.
 pub async fn ready(context: Data<WebContext>) -> HttpResponse {
     let draining = context.board.all().draining;
+    let full = context.board.store().full;
     let store = rpc::blocking(&context, |context| Ok(context.reader.check()?)).await;
     let reason = match (&store, draining) {
         (Err(error), _) => Some(error.to_string()),
         (Ok(()), true) => Some("the master drains: it starts no new builds".into()),
-        (Ok(()), false) => None,
+        // It serves, and builds that run go on; no new ones start.
+        (Ok(()), false) => full,
     };
     let status = match reason {
         None => StatusCode::OK,

@@ -144,12 +144,19 @@ fn html(context: &WebContext, shown: &Shown) -> String {
          <meta name=viewport content=\"width=device-width\">\
          <meta http-equiv=refresh content={REFRESH}><style>{STYLE}</style><h1>{title}</h1>"
     );
-    if context.board.all().draining {
+    let board = context.board.all();
+    if board.draining {
         page.push_str("<p><strong>The master drains: it starts no new builds.</strong>");
     }
+    if let Some(full) = &board.store.full {
+        let _ = write!(page, "<p class=failure><strong>{}.</strong>", escaped(full));
+    }
+    for text in board.warnings.values() {
+        let _ = write!(page, "<p><strong>{}</strong>", escaped(text));
+    }
     builders(&mut page, context, shown);
-    workers(&mut page, context, shown);
-    builds(&mut page, shown, now);
+    workers(&mut page, context, shown, now);
+    builds(&mut page, context, shown, now);
     page.push_str(
         "<h2>API</h2><p><a href=/api/v2>/api/v2</a> · <a href=/api/v2/builders>builders</a> · \
          <a href=/api/v2/workers>workers</a> · \
@@ -204,7 +211,8 @@ fn builders(page: &mut String, context: &WebContext, shown: &Shown) {
     }
 }
 
-fn workers(page: &mut String, context: &WebContext, shown: &Shown) {
+fn workers(page: &mut String, context: &WebContext, shown: &Shown, now: WallTime) {
+    let board = context.board.all();
     page.push_str("<h2>Workers</h2><table><tr><th>Worker<th>State<th>Slots used");
     for row in shown.workers.iter().filter(|row| row.configured) {
         let mut words = vec![if row.connected { "attached" } else { "away" }];
@@ -214,9 +222,13 @@ fn workers(page: &mut String, context: &WebContext, shown: &Shown) {
         if row.graceful {
             words.push("leaving");
         }
-        let slots = context
-            .board
-            .worker(&row.name)
+        let view = context.board.worker(&row.name);
+        let aside = view.as_ref().and_then(|view| view.quarantine.as_ref());
+        if aside.is_some() {
+            words.push("set aside");
+        }
+        let slots = view
+            .as_ref()
             .map_or_else(|| "?".into(), |view| format!("{} of {}", view.used, view.max_builds));
         let _ = write!(
             page,
@@ -225,17 +237,62 @@ fn workers(page: &mut String, context: &WebContext, shown: &Shown) {
             escaped(row.name.as_str()),
             words.join(", "),
         );
+        let name = escaped(row.name.as_str());
+        if let Some(pause) = aside {
+            let _ = write!(
+                page,
+                "<tr><td colspan=3 class=failure>{name} gets no builds for {} more: {}. To end that: \
+                 <code>botmaster unpause {name}</code>",
+                until(pause.until, now),
+                escaped(&pause.reason),
+            );
+        }
+        for (builder, view) in &board.builders {
+            if let Some(pause) = view.pauses.get(&row.name) {
+                let _ = write!(
+                    page,
+                    "<tr><td colspan=3 class=failure>{} tries {name} again in {}: {}",
+                    escaped(builder.as_str()),
+                    until(pause.until, now),
+                    escaped(&pause.reason),
+                );
+            }
+        }
     }
     page.push_str("</table>");
 }
 
-fn builds(page: &mut String, shown: &Shown, now: WallTime) {
+/// How long from now until then.
+fn until(then: WallTime, now: WallTime) -> String {
+    span(Duration::from_secs((then.seconds() - now.seconds()).max(0).unsigned_abs()))
+}
+
+/// That the build's worker is away, and how long it is waited for.
+fn away(context: &WebContext, shown: &Shown, row: &BuildRow, now: WallTime) -> Option<String> {
+    let builder = shown.builders.iter().find(|builder| builder.id == row.builder)?;
+    let view = context.board.builder(&builder.name)?;
+    let build = view.builds.iter().find(|build| build.build == Some(row.id))?;
+    let away = build.away?;
+    let rest = away.until.map(|then| format!("for {} more", until(then, now)));
+    Some(format!(
+        "waits for its worker, which has been away for {}, {}",
+        until(now, away.since),
+        rest.unwrap_or_else(|| "without end".into())
+    ))
+}
+
+fn builds(page: &mut String, context: &WebContext, shown: &Shown, now: WallTime) {
     page.push_str(
         "<h2>Latest builds</h2><table><tr><th>Build<th>Result<th>What<th>Worker<th>Started\
          <th>Time<th>Logs",
     );
     for ShownBuild { row, eta, logs } in &shown.builds {
-        let word = row.results.map_or("running", |result| result.word());
+        let away = away(context, shown, row, now).filter(|_| row.results.is_none());
+        let word = match row.results {
+            Some(result) => result.word(),
+            None if away.is_some() => "waiting",
+            None => "running",
+        };
         let number = row.number.unwrap_or_default();
         let _ = write!(
             page,
@@ -243,7 +300,7 @@ fn builds(page: &mut String, shown: &Shown, now: WallTime) {
              <td>{}<td>{}<td>",
             row.id,
             escaped(builder_name(shown, row.builder)),
-            escaped(&row.state_string),
+            escaped(away.as_ref().unwrap_or(&row.state_string)),
             escaped(worker_name(shown, row.worker)),
             ago(row.started_at, now),
             length(eta),

@@ -80,7 +80,7 @@ fn scalar(kind: Kind, text: &str) -> Option<Scalar> {
             "off" | "false" | "no" | "0" => Some(Scalar::Bool(false)),
             _ => None,
         },
-        Kind::Other => None,
+        Kind::Other | Kind::Ours => None,
     }
 }
 

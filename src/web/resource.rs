@@ -2,7 +2,7 @@
 //! from which the tables for queries, `application.spec` and the API
 //! description are made.
 
-use super::field::{Binary, Identifier, Json, Sourced, Time, resource};
+use super::field::{Binary, Identifier, Json, Ours, Sourced, Time, resource};
 
 pub use super::field::{Kind, Resource};
 
@@ -331,6 +331,9 @@ resource! {
         num_lines: u64,
         /// `s` output with channels, `t` text, `h` HTML, `d` deleted.
         r#type: Identifier,
+        /// Why it is not whole, when it is not.
+        #[serde(skip_serializing_if = "Ours::is_none")]
+        incomplete: Ours<String>,
     }
 }
 

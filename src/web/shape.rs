@@ -5,7 +5,7 @@ use std::sync::Arc;
 use serde::Serialize;
 use serde_json::{Map, Value, json};
 
-use super::field::{Binary, Identifier, Json, Sourced, Time};
+use super::field::{Binary, Identifier, Json, Ours, Sourced, Time};
 use super::resource as is;
 
 use crate::core::ids::BuilderId;
@@ -232,6 +232,7 @@ pub fn log(row: &LogRow) -> Value {
         complete: row.complete,
         num_lines: row.num_lines,
         r#type: Identifier(row.kind.to_string()),
+        incomplete: Ours(row.incomplete.clone()),
     })
 }
 

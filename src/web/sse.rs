@@ -1,8 +1,9 @@
 //! Server-sent events: each connection is one listener of the stream, with
 //! subscriptions of its own.
 //!
-//! Deliberately absent: events of the past. A client that comes back reads
-//! what it shows from the API again.
+//! A client that comes back with the number of its last event (`Last-Event-ID`)
+//! gets what it missed; when that is not kept any more it hears of the gap, and
+//! reads what it shows from the API again.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt::Write;
@@ -56,6 +57,8 @@ struct Stream {
     events: Receiver<Arc<Event>>,
     context: WebContext,
     greeting: Option<Bytes>,
+    /// The last event that was looked at.
+    last: Option<u64>,
 }
 
 impl Drop for Stream {
@@ -85,13 +88,18 @@ pub async fn serve(request: HttpRequest, context: Data<WebContext>) -> HttpRespo
     let tail = request.path().trim_start_matches("/sse").trim_start_matches('/').to_owned();
     let (word, rest) = tail.split_once('/').unwrap_or((tail.as_str(), ""));
     match word {
-        "" | "listen" => listen(context.get_ref(), rest),
+        "" | "listen" => listen(context.get_ref(), rest, last_event(&request)),
         "add" | "remove" => change(context.get_ref(), word == "add", rest),
         _ => refused(StatusCode::NOT_FOUND, "use /sse/listen, /sse/add or /sse/remove"),
     }
 }
 
-fn listen(context: &WebContext, path: &str) -> HttpResponse {
+/// The number of the last event that the client had; none when it had none.
+fn last_event(request: &HttpRequest) -> Option<u64> {
+    request.headers().get("last-event-id")?.to_str().ok()?.trim().parse().ok()
+}
+
+fn listen(context: &WebContext, path: &str, last: Option<u64>) -> HttpResponse {
     let mut first = Vec::new();
     if !path.is_empty() {
         match pattern(path) {
@@ -109,13 +117,28 @@ fn listen(context: &WebContext, path: &str) -> HttpResponse {
         }
         open.insert(id, patterns.clone());
     }
+    let mut greeting = format!("event: handshake\ndata: {id}\n\n");
+    // What was missed can only be told to subscriptions that there are already.
+    let missed = last.and_then(|last| context.events.listen_after(last));
+    let events = match (last, missed) {
+        (Some(_), Some(events)) if !path.is_empty() => events,
+        (Some(last), _) => {
+            let events = context.events.listen();
+            let next = context.events.next_seq();
+            let _ =
+                write!(greeting, "event: gap\ndata: {{\"last\": {last}, \"next\": {next}}}\n\n");
+            events
+        }
+        (None, _) => context.events.listen(),
+    };
     let stream = Stream {
         id,
         streams: context.state.streams.clone(),
         patterns,
-        events: context.events.listen(),
+        events,
         context: context.clone(),
-        greeting: Some(Bytes::from(format!("event: handshake\ndata: {id}\n\n"))),
+        greeting: Some(Bytes::from(greeting)),
+        last,
     };
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/event-stream"))
@@ -169,13 +192,15 @@ impl Stream {
             match timeout(KEEP_ALIVE, self.events.recv_many(&mut batch, BATCH)).await {
                 Err(_) => return (Bytes::from_static(b": keep-alive\n\n"), true),
                 Ok(0) => {
+                    let last = self.last.map_or_else(|| "none".into(), |last| last.to_string());
                     let text = format!(
                         ": this stream ends: its listener fell more than {LISTENER_LIMIT} events \
-                         behind; connect again and read the state anew\n\n"
+                         behind; its last one was {last}: connect again with that as \
+                         Last-Event-ID\n\n"
                     );
                     return (Bytes::from(text), false);
                 }
-                Ok(_) => {}
+                Ok(_) => self.last = batch.last().map(|event| event.seq).or(self.last),
             }
             let text = self.rendered(&batch).await;
             if !text.is_empty() {

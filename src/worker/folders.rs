@@ -6,6 +6,8 @@ use std::path::{Component, Path, PathBuf};
 
 use crate::protocol::json_v1::{GitArgs, Work};
 
+use super::disk::OWN_FOLDER;
+
 /// Folder that steps work in, below the build's own, unless they name another.
 pub const DEFAULT_WORKDIR: &str = "build";
 
@@ -30,6 +32,22 @@ pub fn check_relative(path: &str) -> Result<(), String> {
         ));
     }
     Ok(())
+}
+
+/// The same for a builder's folder, which may not be one of the worker's own.
+///
+/// # Errors
+/// A text for people that names what is wrong with it.
+pub fn check_builddir(path: &str) -> Result<(), String> {
+    check_relative(path)?;
+    let mut parts = Path::new(path).components().filter(|part| *part != Component::CurDir);
+    match parts.next() {
+        None => Err(format!("path `{path}` is the worker's own folder: name one below it")),
+        Some(part) if part.as_os_str().to_string_lossy().starts_with(OWN_FOLDER) => {
+            Err(format!("folder `{path}`: names with `{OWN_FOLDER}` are the worker's own"))
+        }
+        Some(_) => Ok(()),
+    }
 }
 
 /// Whether a command's arguments can be carried out at all.

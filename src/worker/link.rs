@@ -23,6 +23,8 @@ const CONTROL_QUEUE: usize = 1024;
 const LOG_QUEUE: usize = 64;
 /// Bytes that travel in one write at most, apart from the last frame.
 const WRITE_BATCH: usize = 128 * 1024;
+/// Bytes that the system may hold that it has not sent yet.
+const UNSENT: u32 = 128 * 1024;
 /// How long one write may take.
 const WRITE_LIMIT: Duration = Duration::from_secs(30);
 /// How long the name look-up and the connect may take.
@@ -116,6 +118,11 @@ async fn connect(master: &str) -> Result<TcpStream, String> {
         Err(_) => return Err(format!("no connection to {master} within {DIAL_LIMIT:?}")),
     };
     stream.set_nodelay(true).map_err(|error| error.to_string())?;
+    // What the system holds back is beyond overtaking. On a slow link an answer
+    // to a ping would stand behind megabytes of log.
+    if let Err(error) = socket2::SockRef::from(&stream).set_tcp_notsent_lowat(UNSENT) {
+        tracing::debug!(%error, "the system's queue has its usual length");
+    }
     Ok(stream)
 }
 

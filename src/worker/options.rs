@@ -18,6 +18,9 @@ pub struct WorkerOptions {
     pub max_builds: Option<u32>,
     /// Ends everything at once when standard input reaches its end.
     pub stop_with_stdin: bool,
+    /// The program that is started as `keep-command` for each build; none means
+    /// this one.
+    pub keeper: Option<PathBuf>,
     /// Free labels for the master.
     pub labels: BTreeMap<String, String>,
 }

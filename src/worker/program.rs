@@ -8,18 +8,23 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use nix::fcntl::{Flock, FlockArg};
-use nix::time::{ClockId, clock_gettime};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio::sync::mpsc;
 
-use crate::core::ids::{BuildId, BuilderName, CommandId, WorkerName};
+use crate::core::ids::{BuildId, BuilderName, WorkerName};
 use crate::core::time::Timestamp;
+use crate::faults::crash_point;
+use crate::protocol::json_v1::{Outcome, WorkerFrame};
 
-use super::agent::{Agent, AgentConfig, Effect, Event, ExitCause, Trouble};
+use super::agent::{Agent, AgentConfig, BuildRecord, Effect, Ended, Event, ExitCause, Trouble};
+use super::disk::Epochs;
 use super::folders;
+use super::found;
+use super::keeper::boot_time;
+use super::kept::{Keepers, News, RunOrder};
 use super::link::{self, Connection};
 use super::options::{WorkerError, WorkerOptions};
-use super::process::{self, Handle, Job, Kill, Left, Mark};
+use super::process::{self, Left, Mark};
 
 /// Events that may wait for the loop.
 const EVENT_QUEUE: usize = 256;
@@ -28,10 +33,9 @@ const KILL_TIME: Duration = Duration::from_secs(10);
 /// The same when the program ends at once.
 const LAST_KILL_TIME: Duration = Duration::from_millis(500);
 /// How long ending all processes may take when the program ends.
-const EXIT_LIMIT: Duration = Duration::from_millis(1500);
-/// How often the program looks for processes when it ends, and the pause between.
-const LAST_LOOKS: u32 = 10;
-const LAST_PAUSE: Duration = Duration::from_millis(10);
+const EXIT_LIMIT: Duration = Duration::from_millis(1100);
+/// The same for what is left then.
+const LAST_LIMIT: Duration = Duration::from_millis(700);
 /// How long the last words to the master may take.
 const LAST_WORDS: Duration = Duration::from_millis(300);
 /// Longest sleep. The timer does not run while the machine sleeps but the
@@ -55,30 +59,32 @@ pub async fn run(options: WorkerOptions) -> Result<(), WorkerError> {
     let token = read_token(&options.token_file)?;
     let (dir, mut lock) = take_folder(&options.dir)?;
     let instance = uuid::Uuid::now_v7().simple().to_string();
-    end_leftovers(&mut lock, &instance)
-        .await
-        .map_err(|error| folder_error(&options.dir, &error))?;
-    let agent = Agent::new(agent_config(&options, instance.clone(), token));
+    let mark = read_mark(&mut lock, &instance).map_err(|error| folder_error(&dir, &error))?;
+    let mut agent = Agent::new(agent_config(&options, instance, token));
     let (events, incoming) = mpsc::channel(EVENT_QUEUE);
+    let (news, said) = mpsc::channel(EVENT_QUEUE);
     let mut signals = Signals::new()?;
     if options.stop_with_stdin {
         stop_with_stdin(events.clone());
     }
     process::adopt_orphans();
+    let found = found::take_up(&dir, &mark, options.keeper, &mut agent, events.clone(), news).await;
+    let (keepers, epochs) = found.map_err(|error| folder_error(&dir, &error))?;
     tracing::info!(worker = options.name, master = options.master, "worker starts");
     let mut program = Program {
         agent,
         events,
         dir,
-        instance,
+        mark,
+        keepers,
+        epochs,
         master: options.master,
         token_file: options.token_file,
         connection: None,
-        commands: BTreeMap::new(),
         tidied: Timestamp(0),
         orphans: false,
     };
-    let cause = program.serve(incoming, &mut signals).await;
+    let cause = program.serve(incoming, said, &mut signals).await;
     program.leave().await;
     drop(lock);
     match cause {
@@ -91,11 +97,13 @@ struct Program {
     agent: Agent,
     events: mpsc::Sender<Event>,
     dir: PathBuf,
-    instance: String,
+    /// What the processes of this worker are marked with.
+    mark: String,
+    keepers: Keepers,
+    epochs: Epochs,
     master: String,
     token_file: PathBuf,
     connection: Option<(u64, Connection)>,
-    commands: BTreeMap<(BuildId, CommandId), Handle>,
     /// When orphans were last looked at, and whether any lived then.
     tidied: Timestamp,
     orphans: bool,
@@ -105,15 +113,13 @@ impl Program {
     async fn serve(
         &mut self,
         mut incoming: mpsc::Receiver<Event>,
+        mut said: mpsc::Receiver<(BuildId, u64, News)>,
         signals: &mut Signals,
     ) -> ExitCause {
         let mut event = Event::Tick;
         let mut effects = Vec::new();
         loop {
-            if let Event::Ended { build, command, .. } = &event {
-                self.commands.remove(&(*build, command.clone()));
-            }
-            self.agent.handle(now(), event, &mut effects);
+            self.agent.handle(boot_time(), event, &mut effects);
             while !effects.is_empty() {
                 let mut answers = Vec::new();
                 for effect in effects.drain(..) {
@@ -123,16 +129,23 @@ impl Program {
                     }
                 }
                 for event in answers {
-                    self.agent.handle(now(), event, &mut effects);
+                    self.agent.handle(boot_time(), event, &mut effects);
                 }
             }
-            let present = now();
+            let present = boot_time();
             let sleep = self.agent.next_deadline().map(|due| due.since(present));
             let sleep = sleep.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
             let sleep = self.tidy_when_due(present).map_or(sleep, |due| due.min(sleep));
             event = tokio::select! {
                 event = signals.next() => event,
                 event = incoming.recv() => event.unwrap_or(Event::Stop),
+                Some((build, number, news)) = said.recv() => {
+                    if matches!(news, News::Gone) {
+                        // Whom it has just ended comes here to be waited for.
+                        self.tidy(boot_time());
+                    }
+                    self.keepers.heard(build, number, news).unwrap_or(Event::Tick)
+                }
                 () = tokio::time::sleep(sleep) => Event::Tick,
             };
         }
@@ -153,43 +166,64 @@ impl Program {
             Effect::Close { link } => {
                 self.connection.take_if(|(present, _)| *present == link);
             }
-            Effect::Send { link, lane, frame } => {
+            Effect::Send { link, lane, mut frame } => {
+                if let crate::protocol::json_v1::WorkerFrame::Attach(attach) = &mut frame {
+                    attach.clock = wall_clock();
+                }
                 let (_, connection) = self.connection.as_ref().filter(|(has, _)| *has == link)?;
+                crash_before(&frame);
                 if let Err(reason) = connection.send(lane, frame) {
                     self.connection = None;
                     return Some(Event::Closed { link, reason: reason.to_owned() });
                 }
             }
             Effect::MakeFolder { builder, builddir } => self.make_folder(builder, builddir),
+            Effect::Take { record } => return Some(self.take(&record)),
+            Effect::Forget { build } => {
+                crash_point("worker.build.before_forget");
+                self.keepers.forget(build);
+            }
+            Effect::Lease { build, until } => self.keepers.lease(build, until),
             Effect::Run { build, command, folder, work, allowed } => {
-                let job = Job {
-                    build,
-                    command: command.clone(),
-                    dir: self.dir.clone(),
-                    folder,
-                    work,
-                    allowed,
-                    instance: self.instance.clone(),
-                    kill_time: KILL_TIME,
-                };
-                let handle = process::start(job, self.events.clone());
-                self.commands.insert((build, command), handle);
-            }
-            Effect::Allow { build, command, up_to } => {
-                if let Some(handle) = self.commands.get(&(build, command)) {
-                    handle.allow(up_to);
+                let id = command.clone();
+                let kill_time = KILL_TIME;
+                let order = RunOrder { build, command, folder, work, allowed, kill_time };
+                if let Err(error) = self.keepers.run(order) {
+                    let text = format!("the worker's folder `{}`: {error}", self.dir.display());
+                    return Some(Event::Ended { build, command: id, ended: not_begun(text) });
                 }
             }
+            Effect::Allow { build, command, up_to } => self.keepers.allow(build, &command, up_to),
             Effect::Kill { build, command, grace, reason } => {
-                if let Some(handle) = self.commands.get(&(build, command)) {
-                    handle.kill(Kill { grace, reason });
-                }
+                crash_point("worker.before_kill");
+                self.keepers.kill(build, &command, grace, reason);
+            }
+            Effect::Replay { build, command, from, allowed } => {
+                self.keepers.replay(build, &command, from, allowed);
+            }
+            Effect::Trim { build, command, confirmed } => {
+                self.keepers.trim(build, &command, confirmed);
             }
             Effect::Sweep { build } => return self.sweep(build),
             // The loop has returned before.
             Effect::Exit { .. } => {}
         }
         None
+    }
+
+    /// Writes down that the worker has a build, and starts its keeper.
+    fn take(&mut self, record: &BuildRecord) -> Event {
+        let build = record.build;
+        let written = self
+            .keepers
+            .take(record)
+            .and_then(|()| self.epochs.add(&record.requests, self.agent.epochs()))
+            .and_then(|()| self.keepers.begin(build));
+        let result = written.map_err(|error| Trouble {
+            code: "disk",
+            message: format!("the worker's folder `{}`: {error}", self.dir.display()),
+        });
+        Event::Taken { build, result }
     }
 
     fn make_folder(&self, builder: BuilderName, builddir: String) {
@@ -213,14 +247,16 @@ impl Program {
 
     /// Ends what `build` has left behind; mostly that is nothing.
     fn sweep(&mut self, build: BuildId) -> Option<Event> {
-        let left = self.tidy(now());
-        let mark = Mark::Build { build, instance: self.instance.clone() };
+        if self.keepers.end(build, LAST_KILL_TIME) {
+            return None;
+        }
+        let left = self.tidy(boot_time());
+        let mark = Mark::Build { build, instance: self.mark.clone() };
         if !left.may_hold(&mark) {
             return Some(Event::Swept { build });
         }
         let events = self.events.clone();
-        let is_alone = self.agent.builds().all(|other| other == build)
-            && self.commands.keys().all(|&(other, _)| other == build);
+        let is_alone = self.agent.builds().all(|other| other == build);
         let strays = if is_alone { left.into_strays() } else { BTreeMap::new() };
         tokio::spawn(async move {
             let found = process::end_marked(mark, strays, LAST_KILL_TIME).await;
@@ -258,41 +294,48 @@ impl Program {
 
     /// Ends all processes and says the last words, both within their limits.
     async fn leave(&mut self) {
-        for handle in self.commands.values() {
-            // So that a sequence of programs does not go on with its next one.
-            handle.kill(Kill { grace: LAST_KILL_TIME, reason: "the worker stops".to_owned() });
+        for build in self.keepers.living() {
+            self.keepers.end(build, LAST_KILL_TIME);
         }
         let words = async {
             if let Some((_, connection)) = self.connection.take() {
                 connection.close(LAST_WORDS).await;
             }
         };
-        let end = end_everybody(Mark::Instance(self.instance.clone()));
-        let ((), ended) = tokio::join!(words, tokio::time::timeout(EXIT_LIMIT, end));
+        let mark = Mark::Instance(self.mark.clone());
+        let end = async {
+            let orderly = tokio::time::timeout(EXIT_LIMIT, self.keepers.all_gone()).await;
+            let rest = process::end_everybody(mark, LAST_KILL_TIME);
+            (orderly.is_ok(), tokio::time::timeout(LAST_LIMIT, rest).await)
+        };
+        let ((), (orderly, ended)) = tokio::join!(words, end);
         match ended {
-            Ok(0) => tracing::info!("worker ends"),
-            Ok(found) => tracing::info!(found, "worker ends, and ended its processes"),
+            Ok(found) => tracing::info!(orderly, found, "worker ends, and all its processes"),
             Err(_) => tracing::warn!("worker ends, but some of its processes resist"),
         }
     }
 }
 
-/// Ends the program's processes until a look is certain and finds nobody: what
-/// loses its parent by the end of another is adopted only then. Answers with how
-/// many there were.
-async fn end_everybody(mark: Mark) -> usize {
-    let mut all = 0;
-    for _ in 0..LAST_LOOKS {
-        let left = process::tidy();
-        let certain = left.is_certain();
-        let found = process::end_marked(mark.clone(), left.into_strays(), LAST_KILL_TIME).await;
-        if found == 0 && certain {
-            break;
-        }
-        all += found;
-        tokio::time::sleep(LAST_PAUSE).await;
+/// Where a test may end the program: before the master hears this.
+fn crash_before(frame: &WorkerFrame) {
+    match frame {
+        WorkerFrame::BuildAccepted { .. } => crash_point("worker.before_build_accepted"),
+        WorkerFrame::CommandStarted { .. } => crash_point("worker.before_command_started"),
+        WorkerFrame::Log(_) => crash_point("worker.before_log"),
+        WorkerFrame::CommandFinished { .. } => crash_point("worker.before_command_finished"),
+        WorkerFrame::Abandoned { .. } => crash_point("worker.before_abandoned"),
+        _ => {}
     }
-    all
+}
+
+fn not_begun(text: String) -> Ended {
+    Ended {
+        outcome: Outcome::Error(text),
+        note: String::new(),
+        properties: BTreeMap::new(),
+        wall_ms: 0,
+        log: None,
+    }
 }
 
 /// SIGTERM and SIGINT: the first drains, the second stops.
@@ -321,10 +364,10 @@ impl Signals {
     }
 }
 
-/// Monotonic, and goes on while the machine sleeps: a lease must (FR15).
-fn now() -> Timestamp {
-    let clock = clock_gettime(ClockId::CLOCK_BOOTTIME).map(Duration::from).unwrap_or_default();
-    Timestamp(u64::try_from(clock.as_micros()).unwrap_or(u64::MAX))
+/// What this machine's clock shows: milliseconds since 1970 UTC.
+fn wall_clock() -> Option<i64> {
+    let since = std::time::UNIX_EPOCH.elapsed().ok()?;
+    i64::try_from(since.as_millis()).ok()
 }
 
 fn check(options: &WorkerOptions) -> Result<(), WorkerError> {
@@ -379,24 +422,36 @@ fn folder_error(path: &Path, error: &dyn std::fmt::Display) -> WorkerError {
     WorkerError::Folder { path: path.display().to_string(), error: error.to_string() }
 }
 
-/// Ends what a program that was killed left running in this folder: the master
-/// gives its builds to others as soon as this one attaches without them
-/// (invariant I3, row FR05). The lock file says whose processes they are.
-async fn end_leftovers(lock: &mut File, instance: &str) -> std::io::Result<()> {
+/// What the processes of this folder's builds are marked with: the name of the
+/// first worker program that used it. So each further one knows them.
+fn read_mark(lock: &mut File, new: &str) -> std::io::Result<String> {
     let mut earlier = String::new();
     lock.take(MAX_TOKEN as u64).read_to_string(&mut earlier)?;
     let earlier = earlier.trim();
-    if !earlier.is_empty() {
-        let mark = Mark::Instance(earlier.to_owned());
-        let found =
-            process::end_marked(mark, std::collections::BTreeMap::new(), LAST_KILL_TIME).await;
-        if found > 0 {
-            tracing::warn!(found, "ended processes that an earlier worker program had left behind");
-        }
+    if !earlier.is_empty() && earlier.chars().all(|c| c.is_ascii_alphanumeric()) {
+        return Ok(earlier.to_owned());
     }
     lock.set_len(0)?;
     lock.rewind()?;
-    writeln!(lock, "{instance}")
+    writeln!(lock, "{new}")?;
+    Ok(new.to_owned())
+}
+
+/// Ends what is left of the builds of the worker in `dir` once its program is
+/// gone: for who started the program and ends for good. While a program has the
+/// folder this does nothing.
+pub async fn end_leftovers(dir: &Path) {
+    // No folder, no lock or another program: nothing to end.
+    let Ok((_, mut lock)) = take_folder(dir) else { return };
+    let mut mark = String::new();
+    let read = (&mut *lock).take(MAX_TOKEN as u64).read_to_string(&mut mark);
+    let mark = mark.trim();
+    if read.is_ok() && !mark.is_empty() {
+        let end = process::end_everybody(Mark::Instance(mark.to_owned()), LAST_KILL_TIME);
+        if tokio::time::timeout(EXIT_LIMIT, end).await.is_err() {
+            tracing::warn!("some of the worker's processes resist");
+        }
+    }
 }
 
 fn agent_config(options: &WorkerOptions, instance: String, token: String) -> AgentConfig {

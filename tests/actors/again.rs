@@ -343,7 +343,8 @@ fn child_whose_bot_master_panics() {
     let overrides = botmaster::settings::Overrides::default();
     let loaded = botmaster::settings::load_with(&file, &overrides).unwrap();
     actix_rt::System::new().block_on(async move {
-        let options = botmaster::app::MasterOptions { loaded, overrides };
+        let options =
+            botmaster::app::MasterOptions { loaded, overrides, opening: Default::default() };
         let master = botmaster::app::Master::start(options).await.unwrap();
         master.handle.submit(vec![submission("a")]).await.unwrap();
         faults::arm("bot_master.submit", 1);

@@ -244,6 +244,10 @@ fn fr05_the_start_is_accepted_and_the_connection_lost_at_once() {
                     house.board.all().workers.values().all(|worker| !worker.connected)
                 })
                 .await;
+            // One that loses so many builds is set aside.
+            let (worker, reason) = ("w1".into(), String::new());
+            let order = WorkerOrder::Unpause;
+            house.handle.order(OrderWorker { worker, order, reason }).await.unwrap();
         }
         house.close();
     });

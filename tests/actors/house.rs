@@ -25,7 +25,9 @@ use botmaster::provisioning::Provisioner;
 use botmaster::settings::*;
 use botmaster::store::logs::SqliteLogs;
 use botmaster::store::sqlite::SqliteStore;
-use botmaster::store::{OnLoaded, OnWritten, Op, OpOutcome, StateStore, StoreError, Transaction};
+use botmaster::store::{
+    LogRow, OnLoaded, OnWritten, Op, OpOutcome, StateStore, StoreError, Transaction,
+};
 use rusqlite::Connection;
 use tempfile::TempDir;
 
@@ -42,6 +44,15 @@ static FAULTS: RwLock<()> = RwLock::new(());
 pub fn story<F: Future<Output = ()> + 'static>(tell: impl FnOnce() -> F + Send + 'static) {
     let _others = FAULTS.read().unwrap_or_else(PoisonError::into_inner);
     run(tell);
+}
+
+/// Runs a long story beside others.
+pub fn story_within<F: Future<Output = ()> + 'static>(
+    limit: Duration,
+    tell: impl FnOnce() -> F + Send + 'static,
+) {
+    let _others = FAULTS.read().unwrap_or_else(PoisonError::into_inner);
+    run_within(limit, tell);
 }
 
 /// Runs a story that makes actors panic: alone.
@@ -65,6 +76,13 @@ pub fn story_with_faults<F: Future<Output = ()> + 'static>(
 }
 
 fn run<F: Future<Output = ()> + 'static>(tell: impl FnOnce() -> F + Send + 'static) {
+    run_within(STORY, tell);
+}
+
+fn run_within<F: Future<Output = ()> + 'static>(
+    limit: Duration,
+    tell: impl FnOnce() -> F + Send + 'static,
+) {
     let (ended, end) = mpsc::channel::<Result<(), Box<dyn Any + Send>>>();
     std::thread::spawn(move || {
         let told = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -72,10 +90,10 @@ fn run<F: Future<Output = ()> + 'static>(tell: impl FnOnce() -> F + Send + 'stat
         }));
         ended.send(told)
     });
-    match end.recv_timeout(STORY) {
+    match end.recv_timeout(limit) {
         Ok(Ok(())) => {}
         Ok(Err(panic)) => std::panic::resume_unwind(panic),
-        Err(_) => panic!("the story did not end within {STORY:?}: the actors' thread stands still"),
+        Err(_) => panic!("the story did not end within {limit:?}: the actors' thread stands still"),
     }
 }
 
@@ -115,7 +133,9 @@ pub fn builder_with_steps(name: &str, workers: &[&str], steps: usize) -> Builder
         start_timeout: Duration::from_secs(5),
         choose: ChooseWorker::First,
         on_lost: OnLost::Requeue,
+        lease: Duration::from_millis(300),
         grace: Duration::from_millis(400),
+        max_time: None,
         infra_retries: 3,
         queue_limit: 10_000,
         merge: Merge::None,
@@ -132,14 +152,36 @@ pub fn timers() -> Timers {
 struct Moody {
     store: SqliteStore,
     full: Arc<AtomicBool>,
+    mood: Arc<Mood>,
+}
+
+/// How slow it is, and what it was asked.
+#[derive(Default)]
+struct Mood {
+    /// Milliseconds that each write takes more.
+    slow: AtomicU64,
+    /// Writes of heartbeats.
+    beats: AtomicU64,
 }
 
 impl StateStore for Moody {
     fn write(&self, transaction: Transaction, done: OnWritten) {
         if self.full.load(Ordering::Relaxed) {
             done(Err(StoreError::Unwritable("full".into())));
-        } else {
-            self.store.write(transaction, done);
+            return;
+        }
+        if transaction.ops.iter().any(|op| matches!(op, Op::SeeWorkers { .. })) {
+            self.mood.beats.fetch_add(1, Ordering::Relaxed);
+        }
+        match self.mood.slow.load(Ordering::Relaxed) {
+            0 => self.store.write(transaction, done),
+            slow => {
+                let store = self.store.clone();
+                actix_rt::spawn(async move {
+                    tokio::time::sleep(Duration::from_millis(slow)).await;
+                    store.write(transaction, done);
+                });
+            }
         }
     }
 
@@ -160,6 +202,7 @@ pub struct House {
     pub greeter: Greeter,
     pub events: Events,
     full: Arc<AtomicBool>,
+    mood: Arc<Mood>,
     store: SqliteStore,
     logs: SqliteLogs,
     tokens: BTreeMap<String, String>,
@@ -211,10 +254,14 @@ impl House {
                 drain: Duration::ZERO,
             },
             timers,
+            // Robots come back at once, as often as a story wants.
+            limits: Limits { attaches_per_minute: 1_000_000, ..Limits::default() },
+            store: StoreSettings::default(),
             workers,
             builders: builders.into_iter().map(Arc::new).collect(),
             up: UpSettings::default(),
             forms: Vec::new(),
+            retention: Default::default(),
         };
         Self::start(folder, settings, tokens, provisioner).await
     }
@@ -238,12 +285,15 @@ impl House {
         };
         let (builder_ids, worker_rows) = declared(&settings, outcomes);
         let full = Arc::new(AtomicBool::new(false));
+        let mood = Arc::new(Mood::default());
         let world = World {
             clock: Clock::start(),
-            store: Arc::new(Moody { store: store.clone(), full: full.clone() }),
+            store: Arc::new(Moody { store: store.clone(), full: full.clone(), mood: mood.clone() }),
             logs: Arc::new(logs.clone()),
             board: Board::default(),
             timers: settings.timers,
+            limits: settings.limits,
+            outage: settings.store.outage,
             tokens: Arc::new(AtomicU64::new(1)),
             chance: Arc::new(Mutex::new(Rng::seeded(1))),
             provisioner: provisioner.clone(),
@@ -269,6 +319,7 @@ impl House {
             settings,
             events,
             full,
+            mood,
             store,
             logs,
             tokens,
@@ -373,6 +424,39 @@ impl House {
         rows.map(Result::unwrap).collect()
     }
 
+    /// The whole text of each log of the builds that ended well, as it was
+    /// written, with the master's own lines.
+    pub fn good_logs(&self) -> Vec<Vec<u8>> {
+        let conn = self.open_rows();
+        let sql = "SELECT l.id, l.step_id, l.length, l.inline FROM builds b \
+                   JOIN steps s ON s.build_id = b.id JOIN logs l ON l.step_id = s.id \
+                   WHERE b.results = 0 AND l.complete = 1 AND l.incomplete IS NULL ORDER BY l.id";
+        let mut query = conn.prepare(sql).unwrap();
+        let number = |row: &rusqlite::Row<'_>, at| -> rusqlite::Result<u64> {
+            Ok(row.get::<_, i64>(at)?.try_into().unwrap())
+        };
+        let rows = query.query_map([], |row| {
+            let log = LogRow {
+                id: LogId(number(row, 0)?),
+                step: StepId(number(row, 1)?),
+                name: "stdio".into(),
+                slug: "stdio".into(),
+                kind: 's',
+                complete: true,
+                num_lines: 0,
+                length: number(row, 2)?,
+                incomplete: None,
+            };
+            Ok((log, row.get::<_, Option<Vec<u8>>>(3)?))
+        });
+        let rows: Vec<_> = rows.unwrap().map(Result::unwrap).collect();
+        let reader = self.logs.reader();
+        let text = |(log, inline): (LogRow, Option<Vec<u8>>)| {
+            reader.raw(&log, inline.as_deref()).flat_map(Result::unwrap).collect()
+        };
+        rows.into_iter().map(text).collect()
+    }
+
     /// The one number that a query answers.
     pub fn number(&self, sql: &str) -> u64 {
         let found: i64 = self.open_rows().query_row(sql, [], |row| row.get(0)).unwrap();
@@ -453,6 +537,17 @@ impl House {
                 && self.number("SELECT count(*) FROM builds WHERE state < 2") == 0
         })
         .await;
+    }
+
+    /// From now on each write takes so much longer.
+    pub fn store_takes(&self, time: Duration) {
+        let millis = u64::try_from(time.as_millis()).unwrap();
+        self.mood.slow.store(millis, Ordering::Relaxed);
+    }
+
+    /// So many writes had heartbeats in them.
+    pub fn beats_written(&self) -> u64 {
+        self.mood.beats.load(Ordering::Relaxed)
     }
 
     /// From now on nothing can be written or read, or everything again.

@@ -343,3 +343,26 @@ fn ff11_a_build_that_panics_ends_as_exception_and_frees_its_worker() {
         house.close();
     });
 }
+
+/// The very first thing that the master does about the build fails: nothing of
+/// it was written, and nothing was sent.
+#[test]
+fn fb10_a_build_whose_setup_fails_in_the_master_is_an_exception_and_the_next_one_starts() {
+    story_with_faults(|| async {
+        let house = House::open(&[("w1", 1)], vec![builder("a", &["w1"])]).await;
+        let [w1] = house.robots(["w1"]).await;
+        faults::arm("build.step", 1);
+        house.submit("a", 3).await;
+        house.until("all ended", || house.requests_in(2) == 3).await;
+        house.nothing_is_taken().await;
+        let ends = "SELECT number || ' ' || results || ' ' || state_string FROM builds ORDER BY id";
+        let ends = house.texts(ends);
+        assert!(
+            ends[0].starts_with("1 4 exception: the master's part of the build failed"),
+            "{ends:?}"
+        );
+        assert!(ends[1].starts_with("2 0 ") && ends[2].starts_with("3 0 "), "{ends:?}");
+        house.until("the worker keeps none of them", || w1.keeps() == 0).await;
+        house.close();
+    });
+}

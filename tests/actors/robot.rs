@@ -133,6 +133,8 @@ impl Robot {
             caps: Some(vec!["shell/1".into()]),
             labels: self.labels.clone(),
             info: BTreeMap::new(),
+            requires: Vec::new(),
+            clock: None,
         }));
         let mut incoming = BufReader::new(reader).lines();
         let mut beat = tokio::time::interval(Duration::from_millis(500));

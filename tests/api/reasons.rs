@@ -1,7 +1,8 @@
 //! Why build requests wait.
 
 use botmaster::core::ids::*;
-use botmaster::core::views::WorkerView;
+use botmaster::core::time::WallTime;
+use botmaster::core::views::{BuilderView, PauseView, WorkerView};
 use serde_json::{Value, json};
 
 use crate::support::World;
@@ -22,6 +23,8 @@ fn worker(id: u64, used: u32) -> WorkerView {
         paused: false,
         graceful: false,
         address: None,
+        clock_skew_ms: None,
+        quarantine: None,
         instance: None,
     }
 }
@@ -34,8 +37,6 @@ fn show(world: &World, word: &'static str, change: impl FnOnce(&mut BuilderView)
     change(&mut view);
     world.board.show_builder(&"slow build".into(), view);
 }
-
-use botmaster::core::views::BuilderView;
 
 /// The word and the sentence for `linux-1`.
 fn linux(told: &Value) -> (String, String) {
@@ -78,6 +79,22 @@ fn each_worker_has_its_own_reason() {
     world.db.execute("UPDATE workers SET pause_reason = 'hot' WHERE id = 1", []).unwrap();
     world.board.show_worker(&"linux-1".into(), WorkerView { paused: true, ..worker(1, 0) });
     assert_eq!(linux(&reasons(&world, 14)).1, "it is paused: hot");
+    let pause = |reason: &str| PauseView { until: WallTime(9_000_000), reason: reason.into() };
+    let away = "the workers that are free are left alone for a while";
+    let set_aside = WorkerView { quarantine: Some(pause("lost 3 builds")), ..worker(1, 0) };
+    world.board.show_worker(&"linux-1".into(), set_aside);
+    let told = reasons(&world, 14);
+    assert_eq!(linux(&told), ("quarantined".into(), "it is set aside: lost 3 builds".into()));
+    assert_eq!(told["reason"], away);
+    world.board.show_worker(&"linux-1".into(), worker(1, 0));
+    show(&world, "idle", |view| {
+        view.pauses.insert("linux-1".into(), pause("it refused a start"));
+    });
+    let told = reasons(&world, 14);
+    assert_eq!(linux(&told).0, "resting");
+    assert_eq!(linux(&told).1, "it is left alone for a while: it refused a start");
+    assert_eq!(told["reason"], away);
+    show(&world, "idle", |view| view.pauses.clear());
     world.board.forget_worker(&"linux-1".into());
     let told = reasons(&world, 14);
     assert_eq!(
@@ -134,7 +151,7 @@ fn when_it_starts_is_told_where_anybody_knows() {
     show(&world, "idle", |_| {});
     world.board.show_worker(&"linux-1".into(), worker(1, 0));
     let start = &reasons(&world, 14)["start"];
-    assert!(start["likely_s"].is_number() || start["likely"].is_number(), "{start}");
+    assert!(start["low_s"].is_number() && start["likely_s"].is_number(), "{start}");
     show(&world, "idle", |view| view.expected = None);
     assert_eq!(reasons(&world, 14)["start"], Value::Null);
 }

@@ -24,17 +24,27 @@ struct Listener {
 
 impl Listener {
     fn open(world: &World, path: &str) -> Self {
+        Self::open_with(world, path, "")
+    }
+
+    /// Comes back after this event.
+    fn again(world: &World, path: &str, last: u64) -> Self {
+        Self::open_with(world, path, &format!("Last-Event-ID: {last}\r\n"))
+    }
+
+    fn open_with(world: &World, path: &str, header: &str) -> Self {
         let mut stream = world.connect();
-        let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n\r\n", world.address);
+        let head = format!("GET {path} HTTP/1.1\r\nHost: {}\r\n{header}\r\n", world.address);
         stream.write_all(head.as_bytes()).unwrap();
         let mut stream = BufReader::new(stream);
         let (status, headers) = read_head(&mut stream);
         assert_eq!(status, 200);
         assert_eq!(headers["content-type"], "text/event-stream");
         let first = String::from_utf8(read_chunk(&mut stream).unwrap()).unwrap();
-        let id = first.strip_prefix("event: handshake\ndata: ").unwrap().trim_end().to_owned();
-        assert!(first.ends_with("\n\n") && id.len() == 36, "{first}");
-        Self { stream, id, text: String::new() }
+        let rest = first.strip_prefix("event: handshake\ndata: ").unwrap();
+        let (id, text) = rest.split_once("\n\n").unwrap();
+        assert_eq!(id.len(), 36, "{first}");
+        Self { stream, id: id.to_owned(), text: text.to_owned() }
     }
 
     /// The next block; none at the end of the stream.
@@ -150,6 +160,7 @@ fn log() -> LogRow {
         complete: false,
         num_lines: 4,
         length: 40,
+        incomplete: None,
     }
 }
 
@@ -406,6 +417,48 @@ fn a_listener_that_does_not_keep_up_is_told_why_its_stream_ends() {
     }
     assert!(seen > 0);
     assert!(last.starts_with(": this stream ends:") && last.contains("behind"), "{last}");
+}
+
+#[test]
+fn fl10_i11_a_slow_browser_is_dropped_with_its_last_event_and_goes_on_without_a_gap() {
+    let world = World::start();
+    let path = "/sse/listen/logs/*/append";
+    let mut listener = Listener::open(&world, path);
+    // It does not read while a log grows: its queue is bounded, and it is
+    // dropped.
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while world.events.dropped() == 0 {
+        assert!(Instant::now() < deadline, "the listener was never dropped");
+        let change = Change::LogAppend(Arc::new(log()));
+        world.events.publish(vec![change; 1024]);
+    }
+    let (mut seq, mut said) = (0, String::new());
+    while let Some(block) = listener.block() {
+        if let Some(rest) = block.strip_prefix("id: ") {
+            let id: u64 = rest.split('\n').next().unwrap().parse().unwrap();
+            assert_eq!(id, seq + 1, "nothing is missing up to the end");
+            seq = id;
+        }
+        said = block;
+    }
+    assert!(said.contains(&format!("its last one was {seq}")), "{said}");
+    assert!(seq < world.events.next_seq() - 1, "something is left to be told");
+    // With that number it goes on where it was.
+    let mut back = Listener::again(&world, path, seq);
+    world.events.publish(vec![Change::LogAppend(Arc::new(log()))]);
+    while seq < world.events.next_seq() - 1 {
+        assert_eq!(back.event().0, seq + 1);
+        seq += 1;
+    }
+    // Whoever was away for too long hears that there is a gap.
+    let change = Change::LogAppend(Arc::new(log()));
+    world.events.publish(vec![change; LISTENER_LIMIT + 1]);
+    let mut late = Listener::again(&world, path, 3);
+    let gap = late.block().unwrap();
+    let next = world.events.next_seq();
+    assert_eq!(gap, format!("event: gap\ndata: {{\"last\": 3, \"next\": {next}}}"));
+    world.events.publish(vec![Change::LogAppend(Arc::new(log()))]);
+    assert_eq!(late.event().0, next);
 }
 
 #[test]

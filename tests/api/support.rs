@@ -24,13 +24,15 @@ use botmaster::web::{LogText, RawPieces, WebContext, WebState, serve};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-const SCHEMA: [&str; 6] = [
+const SCHEMA: [&str; 8] = [
     include_str!("../../migrations/sqlite/0001_first.sql"),
     include_str!("../../migrations/sqlite/0002_instances.sql"),
     include_str!("../../migrations/sqlite/0003_expectations.sql"),
     include_str!("../../migrations/sqlite/0004_notes.sql"),
     include_str!("../../migrations/sqlite/0005_stop.sql"),
-    include_str!("../../migrations/sqlite/0010_data_api.sql"),
+    include_str!("../../migrations/sqlite/0006_leases.sql"),
+    include_str!("../../migrations/sqlite/0007_housekeeping.sql"),
+    include_str!("../../migrations/sqlite/0008_data_api.sql"),
 ];
 
 const ROWS: &str = r#"
@@ -114,9 +116,20 @@ impl LogText for FakeLogs {
         Ok(self.all(row).into_iter().skip(first).take(limit).flatten().collect())
     }
 
-    fn raw(&self, row: &LogRow, _inline: Option<Arc<[u8]>>) -> Result<RawPieces, StoreError> {
-        let lines = self.all(row);
-        Ok(Box::new(lines.into_iter().map(|line| Ok(line[1..].to_vec()))))
+    fn raw(
+        &self,
+        row: &LogRow,
+        _inline: Option<Arc<[u8]>>,
+        from: u64,
+    ) -> Result<RawPieces, StoreError> {
+        let text: Vec<u8> = self.all(row).into_iter().flat_map(|line| line[1..].to_vec()).collect();
+        let rest = text[usize::try_from(from).unwrap().min(text.len())..].to_vec();
+        let pieces: Vec<Vec<u8>> = rest.chunks(7).map(<[u8]>::to_vec).collect();
+        Ok(Box::new(pieces.into_iter().map(Ok)))
+    }
+
+    fn length(&self, row: &LogRow, _inline: Option<&Arc<[u8]>>) -> Result<u64, StoreError> {
+        Ok(self.all(row).iter().map(|line| line.len() as u64 - 1).sum())
     }
 
     fn tail(
@@ -293,6 +306,7 @@ fn shown_board() -> Board {
         state: "running",
         requests: vec![RequestId(13)],
         inherited: false,
+        away: None,
     }];
     let view = |id, big_state, builds, waiting| BuilderView {
         id: BuilderId(id),
@@ -302,6 +316,7 @@ fn shown_board() -> Board {
         oldest_request_time: None,
         builds,
         workers: BTreeMap::from([("linux-1".into(), "idle")]),
+        pauses: BTreeMap::new(),
         max_builds: None,
         expected: Estimate::of(vec![Duration::from_secs(90)]),
         broken: None,
@@ -317,7 +332,9 @@ fn shown_board() -> Board {
         max_builds: 2,
         paused: false,
         graceful: false,
+        quarantine: None,
         address: Some("127.0.0.1:5".into()),
+        clock_skew_ms: None,
         instance: None,
     };
     board.show_worker(&"linux-1".into(), worker);

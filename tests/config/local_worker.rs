@@ -15,8 +15,12 @@ struct Supervised {
 }
 
 fn start(script: &str, polite: Duration) -> Supervised {
-    let worker =
-        LocalWorker { program: "/bin/sh".into(), args: vec!["-c".into(), script.into()], polite };
+    let worker = LocalWorker {
+        program: "/bin/sh".into(),
+        args: vec!["-c".into(), script.into()],
+        dir: None,
+        polite,
+    };
     let (news, heard) = mpsc::channel(16);
     let (stage, stop) = watch::channel(StopStage::Run);
     Supervised { news: heard, stage, task: tokio::spawn(supervise(worker, news, stop)) }
@@ -116,6 +120,7 @@ async fn a_worker_that_keeps_dying_is_given_up_after_five_deaths() {
 #[tokio::test(start_paused = true)]
 async fn a_program_that_is_not_there_is_said() {
     let worker = LocalWorker {
+        dir: None,
         program: "/nowhere/botmaster".into(),
         args: Vec::new(),
         polite: Duration::from_secs(1),

@@ -8,6 +8,7 @@ mod forms;
 mod latent;
 mod local_worker;
 mod program;
+mod retention;
 mod timers;
 mod tokens;
 mod up;

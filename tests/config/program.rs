@@ -78,13 +78,20 @@ fn init_makes_what_check_is_content_with() {
     let checked = run_in(dir.path(), &["check", "new/place/botmaster.toml"]);
     assert_eq!(
         (checked.code, checked.out.as_str()),
-        (Some(0), "new/place/botmaster.toml: 1 builder, 1 worker, 0 errors, 0 notes\n")
+        (
+            Some(0),
+            "restart: a planned stop (SIGTERM) costs no build whose worker is attached again within 1 h\n\
+             restart: a crash costs no build whose worker is attached again within 1 min 20 s\n\
+             new/place/botmaster.toml: 1 builder, 1 worker, 0 errors, 0 notes\n"
+        )
     );
     let whole = place.canonicalize().unwrap().display().to_string();
-    // A stop of the master leaves its instances their builds; one of a worker
-    // leaves nothing.
-    let units =
-        [("botmaster.service", "KillMode=process"), ("botmaster-worker.service", "KillMode=mixed")];
+    // A stop of the master leaves its instances their builds; a worker that stops
+    // ends its own builds, and one that dies finds them again.
+    let units = [
+        ("botmaster.service", "KillMode=process"),
+        ("botmaster-worker.service", "KillMode=process"),
+    ];
     for (unit, kill_mode) in units {
         let text = fs::read_to_string(place.join("systemd").join(unit)).unwrap();
         assert!(!text.contains('@'), "{text}");
@@ -166,5 +173,38 @@ fn every_command_teaches_itself() {
         ran.out.contains("Exit codes:\n") && ran.out.contains("botmaster up --once"),
         "{}",
         ran.out
+    );
+}
+
+#[test]
+fn fm03_check_tells_what_a_restart_costs() {
+    let dir = tempfile::tempdir().unwrap();
+    let builder = |name: &str, more: &str| {
+        format!(
+            "[[builder]]\nname = \"{name}\"\nworker = \"w\"\n{more}\n[[builder.step]]\nrun = [\"true\"]\n"
+        )
+    };
+    let text = format!(
+        "[timers]\nstop_lease = \"2 h\"\n[[worker]]\nname = \"w\"\n{}{}{}{}",
+        builder("usual", ""),
+        builder("long", "lease = \"10 min\""),
+        builder("lab", "on_lost = \"wait\""),
+        builder("deploy", "on_lost = \"fail\"")
+    );
+    fs::write(dir.path().join("x.toml"), text).unwrap();
+    let ran = run_in(dir.path(), &["check", "x.toml"]);
+    assert_eq!(ran.code, Some(0), "{}", ran.out);
+    let told: Vec<&str> =
+        ran.out.lines().filter_map(|line| line.strip_prefix("restart: ")).collect();
+    assert_eq!(
+        told,
+        [
+            "a planned stop (SIGTERM) costs no build whose worker is attached again within 2 h",
+            "a crash costs no build whose worker is attached again within 1 min 20 s",
+            "builds of `long` have 9 min 50 s after a crash (a lease of their own)",
+            "builds of `lab` wait for their worker without end (on_lost = \"wait\")",
+            "builds of `deploy` end when their worker is not attached again within 1 min 20 s \
+             after a crash, and are not built again (on_lost = \"fail\")",
+        ]
     );
 }

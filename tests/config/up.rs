@@ -152,6 +152,51 @@ fn up_ends_within_two_seconds_when_it_is_asked_twice() {
     assert!(until(Duration::from_secs(2), || !is_alive(pid)));
 }
 
+/// The worker program of this `up`.
+fn worker_of(up: &Up) -> i32 {
+    let pid = up.0.id();
+    let children = || {
+        let tasks = fs::read_dir(format!("/proc/{pid}/task")).unwrap().flatten();
+        let lists = tasks.filter_map(|task| fs::read_to_string(task.path().join("children")).ok());
+        lists.collect::<String>()
+    };
+    let mut found = None;
+    let is_worker = |child: &&str| {
+        let line = fs::read(format!("/proc/{child}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&line).contains("\0worker\0")
+    };
+    assert!(until(Duration::from_secs(20), || {
+        let children = children();
+        let worker = children.split_whitespace().find(is_worker);
+        found = worker.map(|pid| pid.parse().unwrap());
+        found.is_some()
+    }));
+    found.unwrap()
+}
+
+#[test]
+fn fr04_a_build_outlives_the_worker_program_of_up_but_not_up() {
+    let (dir, mut up, pid) = stubborn();
+    let first = worker_of(&up);
+    kill(Pid::from_raw(first), Signal::SIGKILL).unwrap();
+    assert!(until(Duration::from_secs(20), || worker_of(&up) != first));
+    let log = || {
+        let mut client = Command::new(env!("CARGO_BIN_EXE_botmaster"));
+        client.args(["--config", "x.toml", "builds", "--json"]).current_dir(dir.path());
+        text(&client.env_remove("BOTMASTER_URL").output().unwrap())
+    };
+    assert!(until(Duration::from_secs(20), || log().contains("\"complete\":false")), "{}", log());
+    assert!(is_alive(pid), "the build was ended");
+    let builds = log();
+    assert_eq!(builds.matches("\"buildid\"").count(), 1, "{builds}");
+    // And once more, so that nobody is there who hears `up` end.
+    let second = worker_of(&up);
+    kill(Pid::from_raw(second), Signal::SIGKILL).unwrap();
+    up.signal(Signal::SIGTERM);
+    assert_eq!(up.code_within(Duration::from_secs(20)), Some(0));
+    assert!(until(Duration::from_secs(2), || !is_alive(pid)), "the build outlived `up`");
+}
+
 #[test]
 fn nothing_stays_when_up_is_killed() {
     let (_dir, mut up, pid) = stubborn();

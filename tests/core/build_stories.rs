@@ -7,6 +7,7 @@ use botmaster::core::build::{BuildCore, CommandEnd, Effect, Event, Order, Record
 use botmaster::core::ids::*;
 use botmaster::core::time::{Now, Timestamp, WallTime};
 use botmaster::core::values::*;
+use botmaster::core::views::Away;
 
 use crate::kit::{SECOND, config, run_step};
 
@@ -27,7 +28,9 @@ impl Desk {
             incarnation: Incarnation(1),
             epoch: Epoch(1),
             config: Arc::new(config),
+            worker: "w1".into(),
             infra_tries,
+            losses: Vec::new(),
             kill_time: 10 * SECOND,
         });
         Self { core, now: Now { mono: Timestamp(1_000_000), wall: WallTime(0) } }
@@ -60,6 +63,11 @@ impl Desk {
     fn fail(&mut self, step: usize) -> Vec<Record> {
         self.end(step, CommandEnd::Exit(1))
     }
+}
+
+fn away(since: i64, until: Option<i64>) -> Effect {
+    let wall = |seconds: i64| WallTime(seconds * 1_000_000);
+    Effect::TellAway(Some(Away { since: wall(since), until: until.map(wall) }))
 }
 
 fn written(effects: &[Effect]) -> Vec<Record> {
@@ -130,7 +138,7 @@ fn flunk_and_warn_decide_what_a_failure_means() {
 pub fn b25_a_build_whose_worker_stays_away_is_queued_again_after_the_grace() {
     let mut desk = Desk::new(vec![run_step("a")]);
     desk.begin();
-    assert_eq!(desk.hear(Event::Away), [Effect::TellAway(true)]);
+    assert_eq!(desk.hear(Event::Away), [away(0, Some(150))]);
     let due = desk.core.next_deadline().expect("i6: somebody wakes it");
     assert_eq!(due.since(desk.now.mono), 150 * SECOND);
     desk.pass(149 * SECOND);
@@ -152,7 +160,7 @@ fn fr01_a_worker_that_is_back_within_the_grace_goes_on() {
     let back = Event::Back { incarnation: Incarnation(2), command: command.clone(), lost: false };
     assert_eq!(
         desk.hear(back),
-        [Effect::TellAway(false), Effect::SendContinue { command, current: true }]
+        [Effect::TellAway(None), Effect::SendContinue { command, current: true }]
     );
     assert_eq!(desk.core.next_deadline(), None);
     assert_eq!(result(&desk.end(0, CommandEnd::Exit(0))), Some((BuildResult::Success, false)));
@@ -289,6 +297,8 @@ fn a_build_of_an_earlier_master_goes_on_where_it_stood() {
         results: vec![(0, BuildResult::Failure)],
         times: vec![("a".into(), 3 * SECOND)],
         step_ran: 5 * SECOND,
+        ran: 8 * SECOND,
+        hold: Duration::ZERO,
     });
     let grace = desk.core.next_deadline().expect("fm04: the grace counts from the restart");
     assert_eq!(grace.since(desk.now.mono), 150 * SECOND);
@@ -306,6 +316,8 @@ fn b31_a_build_of_an_earlier_master_teaches_all_of_its_steps() {
         results: vec![(0, BuildResult::Success)],
         times: vec![("a".into(), 3 * SECOND)],
         step_ran: 5 * SECOND,
+        ran: 8 * SECOND,
+        hold: Duration::ZERO,
     });
     let command = Some(CommandId::for_step(BuildId(5), 1));
     desk.hear(Event::Back { incarnation: Incarnation(2), command, lost: false });

@@ -145,7 +145,7 @@ fn b07_a_cancel_after_the_start_was_sent_is_false_and_changes_nothing() {
     // It runs.
     let effects = desk.cancel(2);
     assert_eq!((answers(&effects), effects.len()), (vec![(ReplyId(2), false)], 1));
-    desk.hear(Event::Orphaned { claim, orphaned: true });
+    desk.hear(Event::Orphaned { claim, away: Some(away()) });
     assert_eq!(answers(&desk.cancel(1)), [(ReplyId(1), false)]);
     assert_eq!(desk.built(), [[1, 2, 3]]);
 }

@@ -42,7 +42,7 @@ pub fn c01_busy_workers_and_those_within_their_grace_count_and_attaching_ones_do
     desk.start(claim, &[1], 1);
     desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(1) });
     assert!(usable(&desk), "busy");
-    desk.hear(Event::Orphaned { claim, orphaned: true });
+    desk.hear(Event::Orphaned { claim, away: Some(away()) });
     desk.hear(Event::Detach { worker: "w2".into(), session: SessionId(2) });
     assert!(usable(&desk), "within its grace");
     desk.finish(claim);

@@ -98,7 +98,12 @@ impl Desk {
         let session = SessionId(self.next_session);
         let incarnation = Incarnation(self.next_session);
         self.next_session += 1;
-        let mut all = self.hear(Event::Hello { session, slots: 8, instance: "p".into() });
+        let mut all = self.hear(Event::Hello {
+            session,
+            slots: 8,
+            instance: "p".into(),
+            address: "there".into(),
+        });
         all.extend(self.hear(Event::AttachStored { session, incarnation }));
         all.extend(self.hear(Event::Inventory { session, builds, more: false }));
         all
@@ -497,7 +502,7 @@ fn fr01_an_instance_that_loses_its_connection_while_building_may_come_back() {
     let effects = desk.lose();
     assert!(wants(&effects).is_empty());
     assert_eq!(desk.word(), "away");
-    let brought = Brought { build: BuildId(1), command: None, lost: false };
+    let brought = Brought { build: BuildId(1), builder: "a".into(), command: None, lost: false };
     desk.attach(vec![brought]);
     assert_eq!(desk.word(), "up");
     desk.lose();

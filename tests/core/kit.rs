@@ -12,6 +12,7 @@ use botmaster::core::planted;
 use botmaster::core::rng::Rng;
 use botmaster::core::time::{Now, Timestamp, WallTime};
 use botmaster::core::values::*;
+use botmaster::core::views::Away;
 
 pub const SECOND: Duration = Duration::from_secs(1);
 
@@ -45,12 +46,19 @@ pub fn config(workers: &[&str]) -> BuilderConfig {
         start_timeout: 10 * SECOND,
         choose: ChooseWorker::First,
         on_lost: OnLost::Requeue,
+        lease: 90 * SECOND,
         grace: 150 * SECOND,
+        max_time: None,
         infra_retries: 3,
         queue_limit: 1000,
         merge: Merge::None,
         max_builds: None,
     }
+}
+
+/// A worker that went away at the beginning.
+pub fn away() -> Away {
+    Away { since: WallTime(0), until: Some(WallTime(150_000_000)) }
 }
 
 pub fn request(id: u64) -> Request {
@@ -62,6 +70,7 @@ pub fn request(id: u64) -> Request {
         epoch: Epoch(0),
         requeued: false,
         infra_tries: 0,
+        losses: Arc::default(),
         source: Arc::from([1]),
         properties: Arc::default(),
         worker: None,

@@ -211,7 +211,7 @@ fn s02_a_latent_worker_that_comes_back_with_a_build_has_its_seat_taken() {
     desk.submit(&[2]);
     let (worker, session) = (WorkerName::from("l1"), SessionId(1));
     desk.hear(Event::Detach { worker: worker.clone(), session });
-    desk.hear(Event::Orphaned { claim, orphaned: true });
+    desk.hear(Event::Orphaned { claim, away: Some(away()) });
     assert!(asked(&desk.hear(Event::MaybeStart { worker: None })).is_empty(), "it keeps its seat");
     let session = SessionId(2);
     desk.hear(Event::Attach { worker: worker.clone(), session });

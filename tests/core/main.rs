@@ -4,12 +4,16 @@
 mod build_stories;
 mod builder_stories;
 mod cancel_stories;
+mod connection_stories;
 mod control_stories;
 mod expectation_stories;
+mod gate_stories;
+mod heartbeat_stories;
 mod inbox_stories;
 mod instance_stories;
 mod kit;
 mod latent_stories;
+mod lease_stories;
 mod merge_stories;
 mod ping_stories;
 mod plan_stories;

@@ -324,3 +324,46 @@ fn s07_a_detached_one_stays_so_whatever_comes_after() {
         [Effect::TellPing { reply: ReplyId(1), ok: false }]
     );
 }
+
+#[test]
+fn fp02_an_answer_after_the_timeout_starts_nothing() {
+    let mut seat = Seat::idle();
+    seat.start(1);
+    // The exchange has dropped the connection and told so.
+    assert_eq!(told(&seat.hear(Event::PingEnded(false))), [false]);
+    seat.hear(Event::Detach);
+    let late = seat.hear(Event::PingEnded(true));
+    assert!(matches!(late[..], [Effect::Ignored(_)]), "{late:?}");
+    assert_eq!(*seat.core.state(), State::Detached);
+}
+
+#[test]
+fn fp05_one_frame_on_the_wire_the_earlier_deadline_and_one_answer_for_both() {
+    let pings = |effects: &[Effect]| {
+        effects.iter().filter(|effect| matches!(effect, Effect::StartPing { .. })).count()
+    };
+    // A person's ping while a start pings: it joins that one.
+    let mut seat = Seat::idle();
+    assert_eq!(pings(&seat.start(1)), 1);
+    let joined = seat.hear(Event::Ping(ReplyId(7)));
+    assert_eq!(pings(&joined), 0, "one frame on the wire");
+    let in_ten = seat.now + Duration::from_secs(10);
+    // The start waits for ten seconds, the person would for thirty.
+    let tightened = |effect: &Effect| match effect {
+        Effect::TightenPing(until) => *until >= in_ten,
+        _ => true,
+    };
+    assert!(joined.iter().all(tightened), "never later: {joined:?}");
+    let both = seat.hear(Event::PingEnded(true));
+    assert!(both.iter().any(|effect| matches!(effect, Effect::SendStart(_))));
+    assert!(both.contains(&Effect::TellPing { reply: ReplyId(7), ok: true }), "{both:?}");
+
+    // The other way round a start never joins: it may be tried elsewhere.
+    let mut seat = Seat::idle();
+    assert_eq!(pings(&seat.hear(Event::Ping(ReplyId(8)))), 1);
+    let refused = seat.start(2);
+    assert_eq!((pings(&refused), told(&refused)), (0, vec![false]), "{refused:?}");
+    let ended = seat.hear(Event::PingEnded(true));
+    assert!(!ended.iter().any(|effect| matches!(effect, Effect::SendStart(_))));
+    assert!(ended.contains(&Effect::TellPing { reply: ReplyId(8), ok: true }));
+}

@@ -20,7 +20,7 @@ use botmaster::core::time::{Now, Timestamp, WallTime};
 use botmaster::core::transitions::{
     BUILD, BuildEvent, BuildStands, REQUEST, RequestEvent, RequestStands, Row, Word,
 };
-use botmaster::core::values::{BuilderConfig, Factory};
+use botmaster::core::values::{BuilderConfig, Factory, StepSpec};
 
 use crate::kit::{config, run_step};
 
@@ -103,8 +103,10 @@ fn i07_nothing_leads_out_of_an_end() {
 // ---- a build's work --------------------------------------------------------
 
 fn two_steps() -> Arc<BuilderConfig> {
-    let steps = vec![run_step("one"), run_step("two")];
-    Arc::new(BuilderConfig { factory: Arc::new(Factory { steps }), ..config(&["w1"]) })
+    let limited = StepSpec { timeout: Some(Duration::from_secs(60)), ..run_step("one") };
+    let factory = Arc::new(Factory { steps: vec![limited, run_step("two")] });
+    let max_time = Some(Duration::from_secs(1000));
+    Arc::new(BuilderConfig { factory, max_time, ..config(&["w1"]) })
 }
 
 fn new_build(build: u64, rng: &mut Rng) -> BuildCore {
@@ -114,7 +116,9 @@ fn new_build(build: u64, rng: &mut Rng) -> BuildCore {
         incarnation: Incarnation(1),
         epoch: Epoch(1),
         config: two_steps(),
+        worker: "w1".into(),
         infra_tries: u32::try_from(rng.index(5)).unwrap(),
+        losses: Vec::new(),
         kill_time: Duration::from_secs(10),
     })
 }
@@ -129,6 +133,8 @@ fn work_event(kind: WorkHears, build: u64, rng: &mut Rng) -> BuildHears {
             results: Vec::new(),
             times: Vec::new(),
             step_ran: Duration::from_secs(1),
+            ran: Duration::from_secs(2),
+            hold: Duration::from_secs(rng.index(3) as u64 * 100),
         },
         WorkHears::Written => BuildHears::Written,
         WorkHears::WriteDelayed => {
@@ -146,6 +152,10 @@ fn work_event(kind: WorkHears, build: u64, rng: &mut Rng) -> BuildHears {
             BuildHears::CommandEnded { command, end, properties: Vec::new() }
         }
         WorkHears::LogClosed => BuildHears::LogClosed,
+        WorkHears::Silent => {
+            let since = (rng.index(2) == 0).then_some(Duration::from_secs(1000));
+            BuildHears::Silent { command, since }
+        }
         WorkHears::Stop => BuildHears::Stop { reason: "enough".into() },
         WorkHears::Away => BuildHears::Away,
         WorkHears::Back | WorkHears::BackLost => BuildHears::Back {

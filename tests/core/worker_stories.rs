@@ -30,7 +30,8 @@ impl Desk {
     fn attach_as(&mut self, instance: &str, session: u64, builds: Vec<Brought>) -> Vec<Effect> {
         let (session, incarnation) = (SessionId(session), Incarnation(session));
         let instance = instance.to_owned();
-        let mut all = self.hear(Event::Hello { session, slots: 8, instance });
+        let mut all =
+            self.hear(Event::Hello { session, slots: 8, instance, address: "there".into() });
         all.extend(self.hear(Event::AttachStored { session, incarnation }));
         all.extend(self.hear(Event::Inventory { session, builds, more: false }));
         all
@@ -53,14 +54,14 @@ fn tried(effects: &[Effect]) -> Vec<String> {
 }
 
 fn brought(build: u64) -> Brought {
-    Brought { build: BuildId(build), command: None, lost: false }
+    Brought { build: BuildId(build), builder: "a".into(), command: None, lost: false }
 }
 
 #[test]
 fn s02_attach_is_stored_then_told_then_the_inventory_then_the_builders() {
     let mut desk = Desk::new(1);
     let session = SessionId(1);
-    let hello = Event::Hello { session, slots: 1, instance: "one".into() };
+    let hello = Event::Hello { session, slots: 1, instance: "one".into(), address: "there".into() };
     assert_eq!(desk.hear(hello), [Effect::StoreAttach { session }]);
     let stored = Event::AttachStored { session, incarnation: Incarnation(4) };
     assert_eq!(desk.hear(stored), [Effect::SendAttached { session, incarnation: Incarnation(4) }]);
@@ -89,8 +90,12 @@ fn b29_a_slot_is_claimed_at_the_worker_and_given_back_exactly_once() {
 fn fa02_a_new_connection_replaces_the_old_one_at_once() {
     let mut desk = Desk::new(1);
     desk.attach(1, Vec::new());
-    let effects =
-        desk.hear(Event::Hello { session: SessionId(2), slots: 1, instance: "one".into() });
+    let effects = desk.hear(Event::Hello {
+        session: SessionId(2),
+        slots: 1,
+        instance: "one".into(),
+        address: "there".into(),
+    });
     assert!(matches!(
         &effects[0],
         Effect::Reject { session: SessionId(1), code: "superseded", .. }

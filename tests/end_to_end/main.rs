@@ -5,11 +5,20 @@
 
 mod kit;
 
+mod backups;
 mod bad_links;
+mod bad_peers;
+mod digests;
 mod expectations;
+mod full_disk;
+mod housekeeping;
+mod large_logs;
 mod latent;
+mod leases;
 mod merges;
 mod orders;
+mod outages;
+mod outlive;
 mod people;
 mod provider;
 mod reloads;
@@ -17,4 +26,5 @@ mod restarts;
 mod side_by_side;
 mod starts;
 mod steps;
+mod strangers;
 mod up;

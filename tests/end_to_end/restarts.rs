@@ -2,14 +2,15 @@
 
 use std::time::{Duration, Instant};
 
-use nix::sys::signal::Signal;
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 
 use crate::kit::{
     Place, Process, assert_counted, builder, counting, is_alive, until, waiting, within, worker,
 };
 
 #[test]
-fn fr05_a_worker_killed_in_a_build_comes_back_and_builds_the_request_again() {
+fn fr05_a_worker_killed_with_its_build_comes_back_and_builds_the_request_again() {
     let line = format!("echo $$ >> @DIR@/pids; echo begun; {}; echo done", waiting("go"));
     let place = Place::new(&format!("{}{}", worker("w", 1), builder("b", "w", &[&line])));
     let master = place.master();
@@ -18,7 +19,10 @@ fn fr05_a_worker_killed_in_a_build_comes_back_and_builds_the_request_again() {
     let waits = master.force("b");
     master.said("b", 1, 0, "begun");
     let old: i32 = place.written("pids").trim().parse().unwrap();
+    let keepers = place.keepers("w");
+    assert_eq!(keepers.len(), 1, "one for the build");
     first.kill();
+    kill(Pid::from_raw(keepers[0]), Signal::SIGKILL).unwrap();
     master.away("w");
     assert_eq!(master.running("b", 1)["complete"], false, "it is kept for its worker");
 

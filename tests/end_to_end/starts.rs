@@ -167,3 +167,69 @@ fn fd08_a_full_data_folder_is_named() {
     master.force("b");
     master.ended_as("b", 1, 0);
 }
+
+#[test]
+fn fm16_a_newer_text_file_is_refused_before_the_state_is_brought_up_to_date() {
+    let place = used_place();
+    // As an older program left it: its state has one step less.
+    let state = place.path("data/state.sqlite");
+    let version = {
+        let bytes = fs::read(&state).unwrap();
+        u32::from_be_bytes(bytes[60..64].try_into().unwrap())
+    };
+    set_version(&state, version - 1);
+    set_version(&place.path("data/logs.sqlite"), 99);
+    let ran = start(&place, FREE.into(), FREE.into()).expect(75);
+    assert!(ran.err.contains("logs.sqlite: this file has schema version 99"), "{}", ran.all());
+    let bytes = fs::read(&state).unwrap();
+    assert_eq!(bytes[60..64], (version - 1).to_be_bytes(), "the state was migrated");
+}
+
+/// The version is a number of four bytes at a fixed place of the file.
+fn set_version(file: &Path, version: u32) {
+    let mut bytes = fs::read(file).unwrap();
+    bytes.splice(60..64, version.to_be_bytes());
+    fs::write(file, &bytes).unwrap();
+}
+
+#[test]
+fn fd10_a_damaged_table_stops_a_start_that_looks_and_names_the_repair() {
+    let place = used_place();
+    let state = place.path("data/state.sqlite");
+    let whole = fs::read(&state).unwrap();
+    let mut damaged = whole.clone();
+    // One page, which a start need not read.
+    let root: usize = {
+        let conn = rusqlite::Connection::open(&state).unwrap();
+        let sql = "SELECT rootpage FROM sqlite_master WHERE name = 'buildsets_submitted'";
+        conn.query_row(sql, [], |row| row.get::<_, i64>(0)).unwrap().try_into().unwrap()
+    };
+    damaged[(root - 1) * 4096..root * 4096].fill(0x5a);
+    fs::write(&state, &damaged).unwrap();
+    let mut command = place.master_command(FREE.into(), FREE.into());
+    let ran = run(command.arg("--verify")).expect(75);
+    assert!(ran.err.contains("data/state.sqlite: a table is damaged"), "{}", ran.all());
+    assert!(ran.err.contains("Restore a backup"), "{}", ran.all());
+    assert!(ran.err.contains("sqlite3 ") && ran.err.contains(".recover"), "{}", ran.all());
+    assert!(fs::read(&state).unwrap() == damaged, "the file was changed");
+    let ran = run(place.program().args(["check", "--config", "x.toml", "--store"])).expect(1);
+    assert!(ran.err.contains("data/state.sqlite: a table is damaged"), "{}", ran.all());
+
+    fs::write(&state, &whole).unwrap();
+    let ran = run(place.program().args(["check", "--config", "x.toml", "--store"])).expect(0);
+    assert!(ran.out.contains("0 with damage"), "{}", ran.all());
+    place.master_told(FREE.into(), FREE.into(), &["--verify"]);
+}
+
+#[test]
+fn fd07_a_data_folder_that_another_program_holds_is_named() {
+    let place = used_place();
+    let conn = rusqlite::Connection::open(place.path("data/state.sqlite")).unwrap();
+    conn.execute_batch("BEGIN IMMEDIATE").unwrap();
+    let ran = start(&place, FREE.into(), FREE.into()).expect(75);
+    assert!(ran.err.contains("data/state.sqlite: database is locked"), "{}", ran.all());
+    assert!(ran.err.contains("Another program holds the file: end it"), "{}", ran.all());
+    conn.execute_batch("ROLLBACK").unwrap();
+    drop(conn);
+    place.master();
+}

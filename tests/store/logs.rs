@@ -8,7 +8,9 @@ use std::time::{Duration, Instant};
 
 use botmaster::core::ids::*;
 use botmaster::events::Events;
-use botmaster::store::logs::{Confirm, LogClosed, LogReader, LogStore, Piece, SqliteLogs};
+use botmaster::store::logs::{
+    Confirm, LogClosed, LogLimits, LogReader, LogStore, Piece, SqliteLogs,
+};
 use botmaster::store::*;
 use rusqlite::Connection;
 
@@ -53,6 +55,7 @@ pub fn row(id: u64) -> Arc<LogRow> {
         complete: false,
         num_lines: 0,
         length: 0,
+        incomplete: None,
     })
 }
 
@@ -84,7 +87,14 @@ pub fn open_logs(dir: &Path) -> SqliteLogs {
 
 /// A log store that keeps so many of the worker's bytes of one log.
 fn open_limited(dir: &Path, limit: u64) -> SqliteLogs {
-    SqliteLogs::open_limited(dir, Events::starting_at(1), limit, never_fatal()).unwrap()
+    SqliteLogs::open_limited(
+        dir,
+        Events::starting_at(1),
+        LogLimits { log: limit, build: 3 * limit },
+        Room::unwatched(),
+        never_fatal(),
+    )
+    .unwrap()
 }
 
 pub fn close(logs: &SqliteLogs, log: u64, expected: Option<u64>) -> Result<LogClosed, StoreError> {
@@ -421,4 +431,32 @@ fn what_is_asked_of_a_closed_log_store_is_answered() {
     let (tell, told) = mpsc::channel();
     other.reopen(row(1), Box::new(move |have| tell.send(have).unwrap()));
     assert_eq!(told.recv_timeout(DEADLINE).unwrap(), Err(StoreError::Closed));
+}
+
+#[test]
+fn fl08_the_logs_of_a_build_have_a_limit_together() {
+    let dir = tempfile::tempdir().unwrap();
+    // Of one log 10 bytes are kept, of a build's logs 30.
+    let logs = open_limited(dir.path(), 10);
+    let confirmed = Confirmed::new();
+    for (id, before) in [(1, 0), (2, 24), (3, 40)] {
+        logs.open(row(id));
+        logs.after_others(LogId(id), before);
+        logs.append(piece(id, b'o', Some(0), b"eight ch", &confirmed));
+        logs.append(piece(id, b'o', Some(8), b"more\n", &confirmed));
+        confirmed.wait_for(LogId(id), 13);
+    }
+    let reader = logs.reader();
+    let shown = |id: u64| String::from_utf8(raw(&reader, &row(id), None)).unwrap();
+    let marker = |what: &str| format!("[{what}: the output from here on is counted, not kept]\n");
+    assert_eq!(shown(1), format!("eight chmo{}", marker("this log is longer than 10 bytes")));
+    let of_build = marker("this build's logs are longer than 30 bytes");
+    assert_eq!(shown(2), format!("eight {of_build}"));
+    assert_eq!(shown(3), of_build);
+    let closed = close(&logs, 3, Some(13)).unwrap();
+    let why = closed.incomplete.unwrap();
+    assert_eq!(why, "it had 13 bytes, and of one build's logs 30 bytes are kept");
+    let end = "[the output had 13 bytes in all; the first 0 of them are kept]\n";
+    assert_eq!(shown(3), format!("{of_build}{end}"));
+    logs.close();
 }

@@ -42,6 +42,7 @@ fn kinds(op: &Op) -> (Option<RequestEvent>, Option<BuildEvent>) {
         | Op::RetireWorker { .. }
         | Op::SaveFactory { .. }
         | Op::DescribeBuild { .. }
+        | Op::FenceBuild { .. }
         | Op::WantStop { .. }
         | Op::SetProperties { .. }
         | Op::StartStep { .. }
@@ -49,6 +50,8 @@ fn kinds(op: &Op) -> (Option<RequestEvent>, Option<BuildEvent>) {
         | Op::FinishLog { .. }
         | Op::AttachWorker { .. }
         | Op::DetachWorker { .. }
+        | Op::SeeWorkers { .. }
+        | Op::GrantLease { .. }
         | Op::SetWorker { .. }
         | Op::SaveExpectations { .. }
         | Op::Predict { .. }

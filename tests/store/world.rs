@@ -122,6 +122,7 @@ pub fn start_op(build: BuildId) -> Op {
         build,
         incarnation: Incarnation(1),
         properties: Arc::new(properties(&[("branch", "main"), ("own", "1")])),
+        grace: std::time::Duration::from_secs(150),
         at: at(30),
     }
 }

@@ -61,8 +61,10 @@ fn item() -> BoxedStrategy<InventoryItem> {
 fn attach() -> BoxedStrategy<WorkerFrame> {
     let names = (vec(any::<u32>(), 0..3), text(), text(), text());
     let more = (any::<u32>(), of(vec(text(), 0..4)), texts(), texts());
-    (names, more)
-        .prop_map(|((proto, name, instance, token), (slots, caps, labels, info))| {
+    let last = (vec(text(), 0..2), of(any::<i64>()));
+    (names, more, last)
+        .prop_map(|((proto, name, instance, token), (slots, caps, labels, info), last)| {
+            let (requires, clock) = last;
             WorkerFrame::Attach(Attach {
                 proto,
                 name: name.into(),
@@ -75,6 +77,8 @@ fn attach() -> BoxedStrategy<WorkerFrame> {
                 caps,
                 labels,
                 info,
+                requires,
+                clock,
             })
         })
         .boxed()
@@ -123,6 +127,8 @@ fn worker_frame() -> BoxedStrategy<WorkerFrame> {
             message
         }),
         any::<u64>().prop_map(|id| W::Pong { id: PingToken(id) }),
+        (any::<u64>(), text())
+            .prop_map(|(id, message)| W::PingFailed { id: PingToken(id), message }),
         (any::<u64>(), vec(build(), 0..5)).prop_map(|(seq, running)| W::Heartbeat { seq, running }),
         (build(), any::<u64>())
             .prop_map(|(build, epoch)| W::BuildAccepted { build, epoch: Epoch(epoch) }),

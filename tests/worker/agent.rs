@@ -452,7 +452,8 @@ fn fr11_the_end_is_told_again_after_each_resume_until_the_build_is_finished() {
     desk.attach();
     let effects =
         desk.frame(MasterFrame::BuildFinished { build: BuildId(1), result: "failure".into() });
-    assert_eq!(effects, [Effect::Sweep { build: BuildId(1) }]);
+    let build = BuildId(1);
+    assert_eq!(effects, [Effect::Sweep { build }, Effect::Forget { build }]);
     assert!(desk.come_back().is_empty());
 }
 
@@ -464,7 +465,8 @@ fn build_finished_while_a_command_runs_ends_it_and_frees_the_slot_after_that() {
     assert_eq!(kills(&effects).len(), 1);
     assert_eq!(refusal(&desk.start(2, 1, "a")), "busy");
     desk.ended(1, "c-1-0", Outcome::Killed("x".into()));
-    assert!(desk.event(Event::Swept { build: BuildId(1) }).is_empty());
+    let build = BuildId(1);
+    assert_eq!(desk.event(Event::Swept { build }), [Effect::Forget { build }]);
     assert_eq!(kinds_of(&desk.start(2, 1, "a")), ["build_accepted"]);
 }
 
@@ -516,4 +518,75 @@ fn a_draining_worker_whose_master_is_gone_leaves_when_the_lease_is_out() {
     assert_eq!(kills(&effects).len(), 1);
     let effects = desk.ended(1, "c-1-0", Outcome::Killed("lease".into()));
     assert!(effects.contains(&Effect::Exit { cause: ExitCause::Drained }), "{effects:?}");
+}
+
+/// Attached to a master that lets idle workers beat once a minute.
+fn idle_desk() -> Desk {
+    let mut desk = Desk::new(1);
+    desk.dial();
+    desk.frame(MasterFrame::Attached {
+        proto: PROTO,
+        incarnation: Incarnation(1),
+        caps: vec![],
+        heartbeat_s: HEARTBEAT_S,
+        idle_heartbeat_s: Some(60),
+        lease_s: LEASE_S.into(),
+        window: WINDOW_BYTES,
+    });
+    desk.builders(&["a"]);
+    desk
+}
+
+/// The builds that each heartbeat of these told of.
+fn beats(effects: &[Effect]) -> Vec<Vec<BuildId>> {
+    let told = sent(effects).into_iter().filter_map(|frame| match frame {
+        WorkerFrame::Heartbeat { running, .. } => Some(running),
+        _ => None,
+    });
+    told.collect()
+}
+
+#[test]
+fn an_idle_worker_beats_rarely_and_at_once_when_it_gets_a_build() {
+    let none: Vec<Vec<BuildId>> = vec![Vec::new()];
+    let mut desk = idle_desk();
+    assert_eq!(beats(&desk.pass(10 * SECOND, true)), none, "the first one is soon");
+    assert!(beats(&desk.pass(59 * SECOND, true)).is_empty());
+    assert_eq!(beats(&desk.pass(SECOND, true)), none);
+    desk.pass(50 * SECOND, true);
+    desk.start(1, 1, "a");
+    desk.pass(SECOND, true);
+    // From now on every ten seconds, with the build.
+    assert_eq!(beats(&desk.pass(30 * SECOND, true)), vec![vec![BuildId(1)]; 3]);
+    // Silence counts by that, too.
+    desk.pass(28 * SECOND, false);
+    assert!(desk.agent.is_attached());
+    desk.pass(2 * SECOND, false);
+    assert!(!desk.agent.is_attached());
+}
+
+#[test]
+fn an_idle_worker_bears_three_rare_heartbeats_of_silence() {
+    let mut desk = idle_desk();
+    desk.pass(10 * SECOND, true);
+    desk.pass(179 * SECOND, false);
+    assert!(desk.agent.is_attached());
+    desk.pass(2 * SECOND, false);
+    assert!(!desk.agent.is_attached());
+}
+
+#[test]
+fn fr13_the_lease_of_an_idle_workers_build_runs_from_the_pong_before_its_start() {
+    let mut desk = idle_desk();
+    desk.pass(10 * SECOND, true);
+    desk.pass(59 * SECOND, true);
+    desk.frame(MasterFrame::Ping { id: PingToken(1) });
+    desk.pass(SECOND / 2, false);
+    desk.start(1, 1, "a");
+    desk.command(1, 1, "c-1-0");
+    desk.event(Event::Started { build: BuildId(1), command: "c-1-0".into() });
+    let killed = |effects: &[Effect]| effects.iter().any(|e| matches!(e, Effect::Kill { .. }));
+    // Ninety seconds from the pong; without it, it would be twenty.
+    assert!(!killed(&desk.pass(89 * SECOND, false)));
+    assert!(killed(&desk.pass(SECOND, false)));
 }

@@ -17,6 +17,8 @@ pub struct Desk {
     pub agent: Agent,
     pub now: Timestamp,
     pub link: u64,
+    /// How much each command has written.
+    pub written: BTreeMap<(u64, String), u64>,
 }
 
 impl Desk {
@@ -33,7 +35,7 @@ impl Desk {
             kill_time: Duration::from_secs(10),
             seed: 1,
         });
-        Self { agent, now: Timestamp(1_000_000), link: 0 }
+        Self { agent, now: Timestamp(1_000_000), link: 0, written: BTreeMap::new() }
     }
 
     /// Attached, with builders `a` and `b` ready.
@@ -57,6 +59,17 @@ impl Desk {
     pub fn event(&mut self, event: Event) -> Vec<Effect> {
         let mut effects = Vec::new();
         self.agent.handle(self.now, event, &mut effects);
+        // What it wants written down is written down at once.
+        let takes: Vec<BuildId> = effects
+            .iter()
+            .filter_map(|effect| match effect {
+                Effect::Take { record } => Some(record.build),
+                _ => None,
+            })
+            .collect();
+        for build in takes {
+            self.agent.handle(self.now, Event::Taken { build, result: Ok(()) }, &mut effects);
+        }
         effects
     }
 
@@ -148,17 +161,22 @@ impl Desk {
     }
 
     pub fn output(&mut self, build: u64, command: &str, bytes: &[u8]) -> Vec<Effect> {
+        let place = self.written.entry((build, command.to_owned())).or_default();
+        let offset = *place;
+        *place += bytes.len() as u64;
         self.event(Event::Output {
             build: BuildId(build),
             command: command.into(),
             ch: 'o',
+            offset,
             bytes: Bytes::copy_from_slice(bytes),
             at: 0,
         })
     }
 
     pub fn ended(&mut self, build: u64, command: &str, outcome: Outcome) -> Vec<Effect> {
-        let ended = Ended { outcome, note: String::new(), properties: BTreeMap::new(), wall_ms: 5 };
+        let (note, properties) = (String::new(), BTreeMap::new());
+        let ended = Ended { outcome, note, properties, wall_ms: 5, log: None };
         self.event(Event::Ended { build: BuildId(build), command: command.into(), ended })
     }
 

@@ -18,6 +18,7 @@ pub fn options(master: &str, dir: &Path) -> WorkerOptions {
         dir: dir.join("work"),
         max_builds: Some(2),
         stop_with_stdin: false,
+        keeper: Some(env!("CARGO_BIN_EXE_botmaster").into()),
         labels: [("os".to_owned(), "test".to_owned())].into(),
     }
 }
@@ -39,6 +40,25 @@ pub fn spawn(master: &str, dir: &Path) -> Child {
     Command::new(std::env::current_exe().unwrap())
         .args(["--exact", "entry::worker_process", "--nocapture", "--ignored"])
         .env(VARIABLE, format!("{master} {}", dir.display()))
+        .stdin(Stdio::piped())
+        .stdout(Stdio::null())
+        .spawn()
+        .unwrap()
+}
+
+/// The built program as a worker whose standard input the caller holds.
+pub fn program(master: &str, dir: &Path, envs: &[(&str, &str)]) -> Child {
+    let options = options(master, dir);
+    Command::new(env!("CARGO_BIN_EXE_botmaster"))
+        .args(["worker", "--stop-with-stdin", "--name", "w1", "--max-builds", "2", "--master"])
+        .arg(master)
+        .arg("--token-file")
+        .arg(options.token_file)
+        .arg("--dir")
+        .arg(options.dir)
+        .env_remove("BOTMASTER_CRASH_POINT")
+        .env("BOTMASTER_LOG", "info")
+        .envs(envs.iter().copied())
         .stdin(Stdio::piped())
         .stdout(Stdio::null())
         .spawn()

@@ -4,11 +4,15 @@
 
 mod agent;
 mod agent_logs;
+mod agent_restored;
+mod crash_points;
 mod desk;
 mod entry;
 mod git;
 mod master;
 mod orphans;
+mod outlive;
+mod outlive_leases;
 mod processes;
 mod program;
 mod shop;

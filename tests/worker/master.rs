@@ -17,6 +17,7 @@ use crate::shop::PATIENCE;
 pub struct Master {
     listener: TcpListener,
     window: u64,
+    lease_s: u64,
 }
 
 /// One connection, seen from the master.
@@ -30,11 +31,24 @@ pub struct Session {
 impl Master {
     pub async fn new() -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        Self { listener, window: WINDOW }
+        Self { listener, window: WINDOW, lease_s: 90 }
     }
 
     pub async fn with_window(window: u64) -> Self {
         Self { window, ..Self::new().await }
+    }
+
+    /// One whose system takes little that it has not read, as if the link were
+    /// narrow.
+    pub fn narrow() -> Self {
+        let socket = tokio::net::TcpSocket::new_v4().unwrap();
+        socket.set_recv_buffer_size(32 * 1024).unwrap();
+        socket.bind("127.0.0.1:0".parse().unwrap()).unwrap();
+        Self { listener: socket.listen(16).unwrap(), window: WINDOW, lease_s: 90 }
+    }
+
+    pub async fn with_lease(lease_s: u64) -> Self {
+        Self { lease_s, ..Self::new().await }
     }
 
     pub fn address(&self) -> String {
@@ -59,6 +73,8 @@ impl Master {
             caps: None,
             labels: BTreeMap::new(),
             info: BTreeMap::new(),
+            requires: Vec::new(),
+            clock: None,
         };
         let mut session = Session { reader, writer, attach, inventory: vec![] };
         let WorkerFrame::Attach(attach) = session.expect("attach").await else { panic!() };
@@ -75,7 +91,7 @@ impl Master {
             caps: vec![],
             heartbeat_s: 1,
             idle_heartbeat_s: None,
-            lease_s: 90,
+            lease_s: self.lease_s,
             window: self.window,
         };
         session.send(attached).await;
@@ -117,20 +133,25 @@ impl Session {
 
     /// Serves builder `a` and starts `build` of it.
     pub async fn start_build(&mut self, build: u64) {
+        self.start_build_with(build, 1, None).await;
+        self.expect("build_accepted").await;
+    }
+
+    /// The same with an epoch and a lease of its own, without waiting for the answer.
+    pub async fn start_build_with(&mut self, build: u64, epoch: u64, lease_s: Option<u64>) {
         let builder = BuilderName::from("a");
         let list = vec![BuilderEntry { builder: builder.clone(), builddir: "a".into() }];
         self.send(MasterFrame::Builders { list }).await;
         self.expect("builder_ready").await;
         self.send(MasterFrame::StartBuild {
             build: BuildId(build),
-            epoch: Epoch(1),
-            requests: vec![(RequestId(1), Epoch(1))],
+            epoch: Epoch(epoch),
+            requests: vec![(RequestId(1), Epoch(epoch))],
             builder,
             builddir: "a".into(),
-            lease_s: None,
+            lease_s,
         })
         .await;
-        self.expect("build_accepted").await;
     }
 
     pub async fn command(&mut self, build: u64, work: Work) {

@@ -294,3 +294,36 @@ async fn sigterm_drains_and_a_second_one_ends_everything() {
     assert!(took < Duration::from_secs(5), "{took:?}");
     gone(&pid).await;
 }
+
+#[tokio::test]
+async fn p04_an_answer_to_a_ping_overtakes_the_text_on_a_slow_link() {
+    let dir = tempfile::tempdir().unwrap();
+    let master = Master::narrow();
+    let worker = tokio::spawn(run(options(&master.address(), dir.path())));
+    let mut session = master.attach().await;
+    session.start_build(1).await;
+    // As much as may be unconfirmed: 4 MiB.
+    session.command(1, shell("head -c 20000000 /dev/zero | tr '\\0' x")).await;
+    session.expect("command_started").await;
+    // Four frames of 64 KiB a second: the whole window takes 16 seconds.
+    let mut asked = None;
+    for number in 0.. {
+        if number == 8 {
+            session.send(MasterFrame::Ping { id: PingToken(7) }).await;
+            asked = Some(Instant::now());
+        }
+        match session.next().await.expect("a frame") {
+            WorkerFrame::Log(_) => tokio::time::sleep(Duration::from_millis(250)).await,
+            WorkerFrame::Pong { id } => {
+                assert_eq!(id, PingToken(7));
+                break;
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+    let took = asked.unwrap().elapsed();
+    assert!(took < Duration::from_secs(5), "the answer took {took:?}");
+    finish(&mut session, 1).await;
+    while session.next().await.is_some() {}
+    worker.await.unwrap().expect("a good end");
+}

@@ -21,6 +21,18 @@ well, 1 something failed, 2 the command could not be understood or begun.
   cargo xtask simulate [--seeds N] [--seed S]
       Whole masters and workers in virtual time, with faults, from N seeds.
 
+  cargo xtask crash-points [--point NAME] [--random N] [--list]
+      The real program, killed with -9 at each of its named points and started
+      again; what it leaves is judged.
+
+  cargo xtask chaos [--seconds N] [--seed S]
+      A real master and ten real workers under load, of which one is killed
+      with -9 every second; what they leave is judged.
+
+  cargo xtask fuzz [--seconds N] [--seed S] [--only TARGET]
+      Nonsense for all who read the wire: the decoder, a real master's
+      connections, the worker program's agent.
+
   cargo xtask bench WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot]
       Measures the program, and Buildbot beside it, on the workloads of
       bench/peer/workloads.md.
@@ -45,8 +57,11 @@ Runs these stages, in this order, and goes on after one that failed:
   doc       cargo doc --workspace --no-deps     (warnings are errors)
   deny      cargo deny check bans licenses sources
   simulate  cargo xtask simulate --seeds 1000
+  fuzz      cargo xtask fuzz --seconds 24
+  crash-points  cargo xtask crash-points
+  chaos     cargo xtask chaos --seconds 60
 
-  --quick        leaves out `doc`, `deny` and `simulate`
+  --quick        leaves out `doc`, `deny`, `simulate`, `fuzz`, `crash-points` and `chaos`
   --only STAGE   runs that stage alone; may be given several times
 
 Needs git and a C compiler, and says so when one is missing. rustfmt and clippy
@@ -70,7 +85,10 @@ Ends with 1 when a row of docs/seed-rows.md, or an FC row of the fault matrix,
 has none, or a test begins with an id that no row has.
 
   --missing        prints only the rows without a test that counts
-  --faults         all rows of docs/fault-matrix.md; lists, and ends with 0
+  --faults         all rows of docs/fault-matrix.md; lists, and ends with 0; with
+                   --strict it ends with 1 when a row of the groups FA FP FB FR
+                   FL FF FM FD FT FN has no test, unless its time has not come:
+                   the last line tells which those are, and why
   --list           runs nothing: which tests are in the tree; ends with 0
   --strict         a missing test is a failure also with --faults or --list
   --results FILE   runs nothing: reads the results that nextest left in FILE
@@ -114,6 +132,63 @@ Ends with 1 when something was found; from 100 seeds on also when a kind of
 fault never struck, or fewer than a tenth of the seeds saw one of the four.
 ";
 
+const CRASH_POINTS: &str = "\
+cargo xtask crash-points [--point NAME[:N][,NAME[:N]]] [--random N] [--seed S] [--jobs N] [--keep] [--list]
+
+For each crash point of the program (docs/fault-matrix.md, section 5): a real
+master and real workers in a folder of their own do a small piece of work, the
+process dies there by kill -9, is started again, and when nothing moves any more
+what it left is judged. See docs/crash-points.md. Without --point or --random
+each point kills when it is reached first, and again in a second run when it is
+reached for the third time.
+
+  --point NAME[:N]  this point alone, the N-th time (1) that it is reached; with
+                    commas between several, one kills in each life of the
+                    master. May be given several times
+  --random N        N pairs of points
+  --seed S          draws the pairs (1)
+  --jobs N          runs side by side (4)
+  --keep            leaves the folder of a run with violations, for a look
+  --list            runs nothing: which points there are, and which are to come
+
+One JSON object a run: `point`, `ok`, `reached`, `lives`, `requests`, `builds`,
+`rebuilt`, `violations`; the summary last. Ends with 1 on a violation, or when a
+point was never reached.
+";
+
+const CHAOS: &str = "\
+cargo xtask chaos [--seconds N] [--seed S] [--workers N] [--keep]
+
+A real master and real workers (10) in a folder of their own, builds of about
+2 s that write down when they ran and what they wrote, four clients that ask for
+more; for N seconds (60) one of the processes, drawn from seed S (1), is killed
+with -9 every second and started again. Then nobody is killed, and when nothing
+moves any more what is left is judged.
+
+The last line is one JSON object: `ok`, `lost` (acknowledged requests without
+their one good end), `overlapped` (requests of which two runs were alive at
+once, by the times that the builds themselves wrote), `log_differences` (logs
+that are not what their build wrote), `kills`, `kills_master`, `kills_worker`,
+`kills_keeper`, `requests`, `builds`, `rebuilt` (builds that had to be made
+again), `adopted` and `carried` (builds that succeeded although the master, or
+their worker program, was killed while they ran), `seconds`, `seed`. Violations
+are told before, one a line. Ends with 1 when there is one.
+
+  --keep   leaves the folder of a run with violations, for a look
+";
+
+const FUZZ: &str = "\
+cargo xtask fuzz [--seconds N] [--seed S] [--only TARGET]
+
+Plays what is kept in tests/fuzz/corpus/, then makes new inputs for N seconds
+(60), a third for each of the decoder, a real master's `connection`s and the
+worker program's `agent`; --only gives all of it to one of them. What goes wrong is
+written to the corpus, and named. S makes the same choices again, as far as the
+machine's pace lets it. See docs/decisions/0014-fuzzing.md.
+
+The last line is one JSON object: `targets`, `failed`, `seconds`.
+";
+
 const BENCH: &str = "\
 cargo xtask bench WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot] [--keep]
 
@@ -154,6 +229,9 @@ fn text(command: &str) -> Result<&'static str, String> {
         "api" => Ok(API),
         "rows" => Ok(ROWS),
         "simulate" => Ok(SIMULATE),
+        "crash-points" => Ok(CRASH_POINTS),
+        "chaos" => Ok(CHAOS),
+        "fuzz" => Ok(FUZZ),
         "diagrams" => Ok(DIAGRAMS),
         "bench" => Ok(BENCH),
         other => Err(format!("there is no command `{other}`\n\n{ALL}")),
@@ -173,7 +251,9 @@ mod tests {
 
     #[test]
     fn every_command_has_help_of_its_own() {
-        for command in ["test", "rows", "diagrams", "simulate", "bench", "help"] {
+        for command in
+            ["test", "rows", "diagrams", "simulate", "crash-points", "chaos", "bench", "help"]
+        {
             assert!(text(command).unwrap().contains(&format!("cargo xtask {command}")));
             assert!(ALL.contains(&format!("cargo xtask {command}")), "{command}");
         }

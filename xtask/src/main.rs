@@ -9,7 +9,9 @@
 mod api;
 mod bench;
 mod diagrams;
+mod fuzz;
 mod help;
+mod proof;
 mod report;
 mod root;
 mod rows;
@@ -30,6 +32,8 @@ fn main() -> ExitCode {
         "api" => api::run(rest),
         "rows" => rows::run(rest),
         "simulate" => simulate::run(rest),
+        "crash-points" | "chaos" => proof::run(command, rest),
+        "fuzz" => fuzz::run(rest),
         "diagrams" => diagrams::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => help::run(rest),

@@ -35,6 +35,9 @@ pub const STAGES: &[Stage] = &[
     Stage { name: "doc", quick: false, prepare: doc },
     Stage { name: "deny", quick: false, prepare: deny },
     Stage { name: "simulate", quick: false, prepare: simulate },
+    Stage { name: "fuzz", quick: false, prepare: fuzz },
+    Stage { name: "crash-points", quick: false, prepare: crash_points },
+    Stage { name: "chaos", quick: false, prepare: chaos },
 ];
 
 /// What was asked for.
@@ -213,6 +216,19 @@ fn simulate() -> Prepared {
     Ok((crate::simulate::stage()?, None))
 }
 
+fn fuzz() -> Prepared {
+    Ok((crate::fuzz::stage()?, None))
+}
+
+fn crash_points() -> Prepared {
+    Ok((crate::proof::stage(&["crash-points"])?, None))
+}
+
+fn chaos() -> Prepared {
+    let seconds = crate::proof::CHAOS_SECONDS.to_string();
+    Ok((crate::proof::stage(&["chaos", "--seconds", &seconds])?, None))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -228,7 +244,19 @@ mod tests {
 
     #[test]
     fn all_stages_run_unless_told_otherwise() {
-        let all = ["format", "clippy", "nextest", "rows", "doctest", "doc", "deny", "simulate"];
+        let all = [
+            "format",
+            "clippy",
+            "nextest",
+            "rows",
+            "doctest",
+            "doc",
+            "deny",
+            "simulate",
+            "fuzz",
+            "crash-points",
+            "chaos",
+        ];
         assert_eq!(chosen(""), all);
         assert_eq!(chosen("--quick"), ["format", "clippy", "nextest", "rows", "doctest"]);
         assert_eq!(chosen("--only deny --only format"), ["format", "deny"]);
@@ -239,7 +267,7 @@ mod tests {
         assert_eq!(
             parse(&words("--only tests")),
             Err("there is no stage `tests`; there are format, clippy, nextest, rows, doctest, \
-                 doc, deny, simulate"
+                 doc, deny, simulate, fuzz, crash-points, chaos"
                 .to_owned())
         );
         assert!(parse(&words("--only")).unwrap_err().contains("needs a stage"));

@@ -245,6 +245,13 @@ impl Logs {
         let incomplete = expected
             .filter(|expected| *expected != arrived)
             .map(|expected| format!("the worker wrote {expected} bytes and {arrived} arrived"));
-        Ok(LogClosed { num_lines: 0, length, worker_length: arrived, inline, incomplete })
+        Ok(LogClosed {
+            num_lines: 0,
+            length,
+            worker_length: arrived,
+            inline,
+            incomplete,
+            differs: false,
+        })
     }
 }

@@ -56,6 +56,8 @@ pub async fn run(door: Door, commit: Duration, seed: u64) -> turmoil::Result {
         logs: Arc::new(logs::start(door.clone(), BUDGET)),
         board: Board::default(),
         timers: settings.timers,
+        limits: settings.limits,
+        outage: settings.store.outage,
         tokens: Arc::new(AtomicU64::new(1)),
         chance: Arc::new(Mutex::new(Rng::seeded(seed ^ 0x7a65))),
         provisioner: provisioner(&door),

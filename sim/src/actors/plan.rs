@@ -159,9 +159,11 @@ pub struct Plan {
 /// The master's timers: short, so that a world sees many of their ends.
 pub const TIMERS: Timers = Timers {
     heartbeat: Duration::from_secs(2),
+    idle_heartbeat: Duration::from_secs(6),
     lease: Duration::from_secs(12),
     kill_time: Duration::from_secs(2),
     grace: Duration::from_secs(20),
+    stop_lease: Duration::from_secs(60),
     attach_timeout: Duration::from_secs(5),
     ping_timeout: Duration::from_secs(5),
     handshake: Duration::from_secs(5),
@@ -201,10 +203,13 @@ impl Plan {
                 drain: Duration::ZERO,
             },
             timers: TIMERS,
+            limits: Limits::default(),
+            store: StoreSettings::default(),
             workers,
             builders,
             up: UpSettings::default(),
             forms: Vec::new(),
+            retention: Default::default(),
         };
         let mut faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| dice.percent(45)).collect();
         if latent {
@@ -288,7 +293,9 @@ fn builder(name: &str, workers: &[WorkerSettings], dice: &mut Dice) -> BuilderCo
         start_timeout: Duration::from_secs(4),
         choose: if dice.percent(50) { ChooseWorker::First } else { ChooseWorker::Random },
         on_lost: OnLost::Requeue,
+        lease: TIMERS.lease,
         grace: TIMERS.grace,
+        max_time: None,
         infra_retries: 1000,
         queue_limit: 10_000,
         merge: if dice.percent(30) { Merge::SameSource } else { Merge::None },

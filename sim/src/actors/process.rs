@@ -85,10 +85,17 @@ async fn play(
             () = next => {}
         }
         if !last {
-            door.borrow_mut().written.entry(command.clone()).or_default().push_str(&text);
+            let offset = {
+                let mut door = door.borrow_mut();
+                let written = door.written.entry(command.clone()).or_default();
+                let offset = written.len() as u64;
+                written.push_str(&text);
+                offset
+            };
             let at = u64::try_from(begun.elapsed().as_millis()).unwrap_or_default();
             let bytes = Bytes::from(text);
-            let output = Event::Output { build, command: command.clone(), ch: 'o', bytes, at };
+            let output =
+                Event::Output { build, command: command.clone(), ch: 'o', offset, bytes, at };
             let _ = events.send(output).await;
         }
     }
@@ -103,7 +110,8 @@ async fn play(
     };
     door.borrow_mut().ends(place, matches!(outcome, Outcome::Killed(_)));
     let wall_ms = u64::try_from(begun.elapsed().as_millis()).unwrap_or_default();
-    let ended = Ended { outcome, note: String::new(), properties: BTreeMap::new(), wall_ms };
+    let ended =
+        Ended { outcome, note: String::new(), properties: BTreeMap::new(), wall_ms, log: None };
     let _ = events.send(Event::Ended { build, command, ended }).await;
 }
 

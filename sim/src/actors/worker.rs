@@ -205,6 +205,15 @@ impl Program {
                     handle.kill(grace, reason);
                 }
             }
+            Effect::Take { record } => {
+                return Some(Event::Taken { build: record.build, result: Ok(()) });
+            }
+            // A program of this world takes its builds with it when it dies, and
+            // has all their output in memory.
+            Effect::Forget { .. }
+            | Effect::Lease { .. }
+            | Effect::Replay { .. }
+            | Effect::Trim { .. } => {}
             Effect::Sweep { build } => return Some(Event::Swept { build }),
             // The loop has returned before.
             Effect::Exit { .. } => {}

@@ -109,7 +109,13 @@ impl Story {
     /// Starts a build and runs its command for a second.
     fn run(&mut self, build: BuildId) {
         let (incarnation, properties) = (Incarnation(1), Arc::default());
-        self.write(Op::StartBuild { build, incarnation, properties, at: self.at() });
+        self.write(Op::StartBuild {
+            build,
+            incarnation,
+            properties,
+            grace: std::time::Duration::ZERO,
+            at: self.at(),
+        });
         let requests = self.store.build(build).unwrap().requests.clone();
         let worker = self.store.build(build).unwrap().row.worker;
         let run = Run {

@@ -769,6 +769,11 @@ impl BotMaster {
                     self.configure_workers(BTreeSet::new());
                 }
             }
+            Msg::GrantLeases(lease) => {
+                for entry in self.workers.values() {
+                    self.bus.send(entry.addr, Msg::GrantLease(lease));
+                }
+            }
             Msg::Drain => {
                 self.draining = true;
                 for entry in self.builders.values() {

@@ -9,6 +9,7 @@ use std::time::Duration;
 use botmaster::core::build::{BuildCore, CommandEnd, Effect, Event, Order, Record};
 use botmaster::core::builder::{Event as ToBuilder, Prediction, Request, named_worker};
 use botmaster::core::ids::*;
+use botmaster::core::lease::grace_to_keep;
 use botmaster::core::time::WallTime;
 use botmaster::core::values::{BuildResult, Properties, Property};
 use botmaster::protocol::json_v1::{
@@ -28,7 +29,7 @@ use super::connection::Routes;
 
 /// A store row as the core knows it, as `actors::convert::request`.
 pub fn request(request: &RequestWithSet) -> Request {
-    with_set(&request.row, &request.set)
+    Request { losses: request.losses.clone(), ..with_set(&request.row, &request.set) }
 }
 
 /// The same, with what its buildset says.
@@ -41,10 +42,21 @@ pub fn with_set(row: &RequestRow, set: &SetPart) -> Request {
         epoch: row.epoch,
         requeued: row.requeued,
         infra_tries: row.infra_tries,
+        losses: Arc::default(),
         source: set.source.clone(),
         properties: set.properties.clone(),
         worker: named_worker(&set.properties),
     }
+}
+
+/// What is known of a build of an earlier master.
+pub struct Recovered {
+    /// Its steps so far.
+    pub steps: Vec<(StepRow, Vec<LogRow>)>,
+    /// When it started.
+    pub started_at: WallTime,
+    /// How long nobody else may have it.
+    pub hold: Duration,
 }
 
 /// What a Build is made from.
@@ -58,7 +70,7 @@ pub struct BuildOrder {
     /// The worker's connection.
     pub link: Option<SessionId>,
     /// A build of an earlier master: its steps so far.
-    pub recovered: Option<Vec<(StepRow, Vec<LogRow>)>>,
+    pub recovered: Option<Recovered>,
     /// What is expected of it.
     pub expected: Option<Prediction>,
     /// Who hears of its life and end.
@@ -75,7 +87,7 @@ pub struct Build {
     properties: Properties,
     worker: Rc<WorkerDoor>,
     link: Option<SessionId>,
-    recovered: Option<Vec<(StepRow, Vec<LogRow>)>>,
+    recovered: Option<Recovered>,
     prediction: Option<Prediction>,
     builder: Addr,
     alarm: Alarm,
@@ -162,12 +174,19 @@ impl Build {
                     self.bus.send(self.builder, Msg::BuilderEvent(event));
                 }
             }
-            Effect::TellAway(orphaned) => {
-                if orphaned {
+            Effect::TellAway(away) => {
+                if away.is_some() {
                     self.link = None;
                 }
-                let event = ToBuilder::Orphaned { claim, orphaned };
+                let event = ToBuilder::Orphaned { claim, away };
                 self.bus.send(self.builder, Msg::BuilderEvent(event));
+            }
+            Effect::AskSilence { command } => {
+                let now = self.bus.now().mono;
+                let wrote =
+                    self.link.and_then(|session| self.routes.borrow().wrote(session, &command));
+                let since = wrote.map(|at| now.since(at));
+                self.bus.send(self.me, Msg::BuildEvent(Event::Silent { command, since }));
             }
             Effect::DropConnection(reason) => {
                 if let Some(session) = self.link {
@@ -235,6 +254,7 @@ impl Build {
                 build,
                 incarnation,
                 properties: Arc::new(self.properties.clone()),
+                grace: grace_to_keep(&order.config),
                 at,
             }),
             Record::StartStep { index } => {
@@ -291,7 +311,10 @@ impl Build {
         let adopt = self.unadopted.map(|incarnation| Op::AdoptBuild { build, incarnation });
         let predict = self.prediction.filter(|_| records.contains(&Record::StartBuild));
         let predict = predict.map(|expected| Op::Predict { build, expected });
-        adopt.into_iter().chain(records.iter().filter_map(op)).chain(predict).collect()
+        let ends = |record: &Record| matches!(record, Record::FinishBuild { .. });
+        let fenced = records.contains(&Record::StartBuild) || records.iter().any(ends);
+        let fence = (!fenced).then_some(Op::FenceBuild { build, incarnation });
+        adopt.into_iter().chain(fence).chain(records.iter().filter_map(op)).chain(predict).collect()
     }
 
     fn absorb(&mut self, outcomes: Vec<OpOutcome>) {
@@ -395,7 +418,8 @@ impl Build {
         );
     }
 
-    fn recover(&mut self, steps: Vec<(StepRow, Vec<LogRow>)>) {
+    fn recover(&mut self, known: Recovered) {
+        let Recovered { steps, started_at, hold } = known;
         let results = steps
             .iter()
             .filter_map(|(step, _)| Some((step.number as usize, step.results?)))
@@ -420,7 +444,9 @@ impl Build {
         if let Some(log) = &self.log {
             self.bus.log(LogAsk::Reopen(log.id, Box::new(|_| {})));
         }
-        self.step(Event::Recover { last_step, results, times, step_ran });
+        let ran = self.bus.now().wall.0.saturating_sub(started_at.0);
+        let ran = Duration::from_micros(u64::try_from(ran).unwrap_or_default());
+        self.step(Event::Recover { last_step, results, times, step_ran, ran, hold });
     }
 
     fn command_finished(
@@ -523,7 +549,7 @@ impl Build {
             },
         );
         match self.recovered.take() {
-            Some(steps) => self.recover(steps),
+            Some(known) => self.recover(known),
             None => self.step(Event::Begin),
         }
     }
@@ -542,6 +568,7 @@ impl Build {
             worker_length: 0,
             inline: None,
             incomplete: Some(error.to_string()),
+            differs: false,
         });
         if self.pending.is_some() && self.expected.is_none() && closed.incomplete.is_none() {
             closed.incomplete = Some("the build ended before the worker had told all of it".into());

@@ -323,7 +323,7 @@ impl Builder {
         let (at, incarnation) = (self.bus.now().wall, claimed.incarnation);
         let properties = Arc::new(claimed.properties.clone());
         let ops = vec![
-            Op::StartBuild { build, incarnation, properties, at },
+            Op::StartBuild { build, incarnation, properties, grace: Duration::ZERO, at },
             Op::FinishBuild {
                 build,
                 incarnation,
@@ -433,7 +433,7 @@ impl Builder {
         let own = requests.first().map(|first| first.properties.clone()).unwrap_or_default();
         properties.extend((*own).clone());
         let order = BuildOrder {
-            order: self.order(claim, build, claimed.incarnation, requests, config),
+            order: self.order(claim, build, claimed.incarnation, requests, worker, config),
             properties,
             worker: door,
             link: self.seat(worker).map(|seat| seat.session),
@@ -450,9 +450,13 @@ impl Builder {
         build: BuildId,
         incarnation: Incarnation,
         requests: &[Request],
+        worker: &WorkerName,
         config: Arc<BuilderConfig>,
     ) -> Order {
+        let most = requests.iter().max_by_key(|request| request.infra_tries);
         Order {
+            worker: worker.clone(),
+            losses: most.map(|request| request.losses.to_vec()).unwrap_or_default(),
             claim,
             build,
             incarnation,

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use botmaster::core::builder::{Effect, Event, OpenBuild, Records, SeatReport, SeatReportUse};
 use botmaster::core::ids::*;
+use botmaster::core::lease::FOREVER;
 use botmaster::core::values::{BuildResult, OnLost};
 use botmaster::store::{BuilderRecords, Op, OpOutcome, RequestsAfter, StoreError};
 
@@ -15,7 +16,7 @@ use crate::bus::{Addr, Bus, Supervision};
 use crate::message::*;
 
 use super::Actor;
-use super::build::{BuildOrder, request};
+use super::build::{BuildOrder, Recovered, request};
 use super::builder::{Builder, Claimed, Input, Mode};
 
 /// The task between a Builder and its records: asks the removed actor, the
@@ -238,8 +239,10 @@ impl Builder {
     fn recover_build(&mut self, open: botmaster::store::OpenBuild) {
         let Some(worker) = self.parts.workers.get(&open.worker).cloned() else { return };
         let mut config = (*self.parts.config).clone();
+        let (started_at, hold) = (open.row.started_at, self.hold(&open));
         config.factory_digest = crate::setup::digest(&open.factory);
         config.factory = open.factory;
+        config.grace = config.grace.max(open.grace);
         let requests: Vec<_> = open.requests.iter().map(request).collect();
         let order = BuildOrder {
             order: self.order(
@@ -247,27 +250,36 @@ impl Builder {
                 open.row.id,
                 open.row.incarnation,
                 &requests,
+                &open.worker,
                 Arc::new(config),
             ),
             properties: (*open.row.properties).clone(),
             worker,
             link: None,
-            recovered: Some(open.steps),
+            recovered: Some(Recovered { steps: open.steps, started_at, hold }),
             expected: None,
             builder: self.me,
         };
         self.start_build(order);
     }
 
+    fn hold(&self, open: &botmaster::store::OpenBuild) -> Duration {
+        let (now, kill_time) = (self.bus.boot_time(), self.bus.timers.kill_time);
+        let rest = open.grant.as_ref().map(|grant| grant.rest(&now, kill_time));
+        open.grace.max(rest.unwrap_or_default())
+    }
+
     fn end_without_worker(&mut self, open: &botmaster::store::OpenBuild) {
         let config = &self.parts.config;
         let tries = open.requests.iter().map(|request| request.row.infra_tries).max();
-        let again =
-            config.on_lost == OnLost::Requeue && tries.unwrap_or_default() < config.infra_retries;
+        let again = config.on_lost == OnLost::Requeue && tries.unwrap_or_default() < config.infra_retries
+            // Nobody knows when its worker ends it.
+            && open.grace < FOREVER;
         let (result, requests, wait) = if open.stop.is_some() {
             (BuildResult::Cancelled, RequestsAfter::Done, Duration::ZERO)
         } else if again {
-            (BuildResult::Retry, RequestsAfter::Requeue { infra: true }, config.grace)
+            let wait = config.grace.max(self.hold(open));
+            (BuildResult::Retry, RequestsAfter::Requeue { infra: true }, wait)
         } else {
             (BuildResult::Exception, RequestsAfter::Done, Duration::ZERO)
         };

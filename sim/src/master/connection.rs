@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 
 use botmaster::core::ids::*;
+use botmaster::core::time::Timestamp;
 use botmaster::protocol::json_v1::{MasterFrame, WorkerFrame};
 
 use crate::bus::{Addr, Bus, LogAsk};
@@ -18,6 +19,8 @@ const DEAD_AFTER: u32 = 3;
 #[derive(Default)]
 pub struct Routes {
     routes: BTreeMap<SessionId, BTreeMap<CommandId, (BuildId, LogId)>>,
+    /// When text of a command came last.
+    wrote: BTreeMap<(SessionId, CommandId), Timestamp>,
 }
 
 impl Routes {
@@ -31,6 +34,17 @@ impl Routes {
         if let Some(routes) = self.routes.get_mut(&session) {
             routes.remove(command);
         }
+        self.wrote.remove(&(session, command.clone()));
+    }
+
+    /// Text of this command came.
+    pub fn comes(&mut self, session: SessionId, command: &CommandId, now: Timestamp) {
+        self.wrote.insert((session, command.clone()), now);
+    }
+
+    /// When text of this command came last.
+    pub fn wrote(&self, session: SessionId, command: &CommandId) -> Option<Timestamp> {
+        self.wrote.get(&(session, command.clone())).copied()
     }
 
     /// Where this command's text goes.
@@ -48,6 +62,7 @@ impl Routes {
     /// The connection is gone.
     pub fn forget(&mut self, session: SessionId) {
         self.routes.remove(&session);
+        self.wrote.retain(|(theirs, _), _| *theirs != session);
     }
 }
 
@@ -99,6 +114,8 @@ impl Connection {
                 let found = self.routes.borrow().find(self.session, &data.command);
                 if let Some((build, log)) = found.filter(|(build, _)| *build == data.build) {
                     let _ = build;
+                    let now = self.bus.now().mono;
+                    self.routes.borrow_mut().comes(self.session, &data.command, now);
                     let bytes = data.text.clone().unwrap_or_default().into_bytes();
                     self.bus.log(LogAsk::Append {
                         log,
@@ -141,7 +158,8 @@ impl Connection {
             Msg::Silence => {
                 let heartbeat = self.bus.timers.heartbeat;
                 let silent = self.bus.now().mono.since(self.bus.last_heard(self.session));
-                if silent >= heartbeat * DEAD_AFTER {
+                let beat = self.bus.beat(self.session).unwrap_or(heartbeat);
+                if silent >= beat * DEAD_AFTER {
                     self.bus.close(self.session, "nothing was heard of it");
                 }
                 self.bus.later(self.me, heartbeat, Msg::Silence);

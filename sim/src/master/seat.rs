@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use botmaster::core::builder::{Event as ToBuilder, ReplyId, SeatReport};
 use botmaster::core::ids::*;
+use botmaster::core::lease::lease_on_the_wire;
 use botmaster::core::ping::{self, PingCore};
 use botmaster::core::slave_builder::{Effect, Event, SlaveBuilderCore};
 use botmaster::protocol::json_v1::MasterFrame;
@@ -124,7 +125,7 @@ impl Seat {
                         requests: order.requests,
                         builder: order.config.name.clone(),
                         builddir: order.config.builddir.clone(),
-                        lease_s: None,
+                        lease_s: lease_on_the_wire(&order.config, self.bus.timers.lease),
                     },
                 );
             }

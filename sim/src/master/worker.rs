@@ -2,11 +2,13 @@
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
+use std::time::Duration;
 
 use botmaster::core::build::{CommandEnd, Event as ToBuild};
 use botmaster::core::ids::*;
+use botmaster::core::lease::Grant;
 use botmaster::core::planted;
-use botmaster::core::values::WorkerConfig;
+use botmaster::core::values::{BuildResult, WorkerConfig};
 use botmaster::core::worker::{Brought, Effect, Event, WorkerCore};
 use botmaster::messages::WorkerOrder;
 use botmaster::protocol::json_v1::{
@@ -15,7 +17,7 @@ use botmaster::protocol::json_v1::{
 };
 use botmaster::store::{Op, OpOutcome, Transaction};
 
-use crate::bus::{Addr, Bus};
+use crate::bus::{Addr, Alarm, Bus};
 use crate::message::*;
 use crate::watch::Seen;
 
@@ -46,6 +48,8 @@ pub struct Worker {
     askers: BTreeMap<ClaimId, SlotReply>,
     ordered: Option<Reply>,
     successor: Option<Rc<WorkerDoor>>,
+    alarm: Alarm,
+    granted: Option<SessionId>,
 }
 
 impl Worker {
@@ -75,6 +79,8 @@ impl Worker {
             askers: BTreeMap::new(),
             ordered: None,
             successor: None,
+            alarm: Alarm::default(),
+            granted: None,
         }
     }
 
@@ -84,6 +90,7 @@ impl Worker {
         for effect in effects {
             self.perform(effect);
         }
+        self.alarm.set(&self.bus, self.me, self.core.next_deadline());
     }
 
     fn current(&self) -> Option<SessionId> {
@@ -125,7 +132,7 @@ impl Worker {
                             incarnation,
                             caps: vec!["resume/1".into()],
                             heartbeat_s: self.bus.timers.heartbeat.as_secs().max(1),
-                            idle_heartbeat_s: None,
+                            idle_heartbeat_s: Some(self.bus.timers.idle_heartbeat.as_secs().max(1)),
                             lease_s: self.bus.timers.lease.as_secs().max(1),
                             window: WINDOW,
                         },
@@ -290,6 +297,7 @@ impl Worker {
                     .into_iter()
                     .map(|item| Brought {
                         build: item.build,
+                        builder: item.builder,
                         command: item.command,
                         lost: item.state == InventoryState::Lost,
                     })
@@ -303,13 +311,23 @@ impl Worker {
                 let error = Some(format!("{code}: {message}"));
                 self.step(Event::BuilderAnswer { session, builder, error });
             }
+            WorkerFrame::Pong { id: PingToken(0) } => {}
             WorkerFrame::Pong { id } => match self.pings.remove(&id) {
                 Some((_, ping)) => self.bus.send(ping, Msg::Pong),
                 None => self.bus.see(Seen::Ignored("pong that nobody waits for")),
             },
-            WorkerFrame::Heartbeat { seq, running: _ } => {
-                if self.links.contains_key(&session) {
-                    self.bus.frame(session, MasterFrame::Heartbeat { seq });
+            WorkerFrame::PingFailed { id, message: _ } => {
+                if let Some((_, ping)) = self.pings.remove(&id) {
+                    self.bus.send(ping, Msg::PingLost);
+                }
+            }
+            WorkerFrame::Heartbeat { seq, running } => {
+                let timers = self.bus.timers;
+                let idle = running.is_empty();
+                let beat = if idle { timers.idle_heartbeat } else { timers.heartbeat };
+                self.bus.beats(session, beat);
+                if self.granted != Some(session) {
+                    self.heartbeat(session, seq);
                 }
             }
             WorkerFrame::BuildAccepted { build, epoch: _ } => {
@@ -352,6 +370,30 @@ impl Worker {
                 }
             }
         }
+    }
+
+    /// Confirmed once the store knows. The real actors write those of all
+    /// workers at once; here each has a write of its own.
+    fn heartbeat(&self, session: SessionId, seq: u64) {
+        let (true, Some(incarnation)) =
+            (self.links.contains_key(&session), self.core.incarnation())
+        else {
+            return;
+        };
+        let (seen, at) = (vec![(self.id, incarnation)], self.bus.now().wall);
+        let (bus, confirms) = (self.bus.clone(), MasterFrame::Heartbeat { seq });
+        self.bus.write(
+            Transaction::of(Op::SeeWorkers { seen, at }),
+            Box::new(move |written| match written {
+                Ok(_) => {
+                    bus.frame(session, confirms);
+                }
+                Err(_) => {
+                    bus.frame(session, MasterFrame::Ping { id: PingToken(0) });
+                    bus.see(Seen::Ignored("heartbeats that the store could not keep"));
+                }
+            }),
+        );
     }
 
     fn owned(&mut self, session: SessionId, build: BuildId) -> bool {
@@ -446,13 +488,27 @@ impl Worker {
     pub fn handle(&mut self, msg: Msg) {
         match msg {
             Msg::Started => {}
+            Msg::GrantLease(lease) => self.grant(lease),
+            Msg::GrantWritten { session, lease, stored } => {
+                let current = self.core.session() == Some(session);
+                if current && stored && self.links.contains_key(&session) {
+                    self.bus.frame(session, MasterFrame::Lease { lease_s: lease.as_secs() });
+                    self.bus.close(session, "the master stops");
+                }
+            }
             Msg::Hello { session, slots, instance } => {
                 self.bus.point();
                 let over = self.core.session().is_some();
                 self.links.insert(session, ());
-                self.step(Event::Hello { session, slots, instance });
+                let address = format!("{session:?}");
+                self.step(Event::Hello { session, slots, instance, address });
                 if self.core.session() == Some(session) {
                     self.bus.see(Seen::Hello { actor: self.me, worker: self.id, session, over });
+                }
+            }
+            Msg::Alarm(number) => {
+                if self.alarm.rings(number) {
+                    self.step(Event::DeadlineReached);
                 }
             }
             Msg::AttachWritten { session, outcome } => self.step(match outcome {
@@ -515,7 +571,8 @@ impl Worker {
                 self.step(Event::SeatRegistered { session, builder });
             }
             Msg::RegisterStart { build, builder } => {
-                if self.core.is_up() {
+                if let Some(session) = self.core.session().filter(|_| self.core.is_up()) {
+                    self.bus.beats(session, self.bus.timers.heartbeat);
                     self.starts.insert(build, builder);
                 }
             }
@@ -557,6 +614,19 @@ impl Worker {
         }
     }
 
+    fn grant(&mut self, lease: Duration) {
+        let Some((session, incarnation)) = self.core.grant_for() else { return };
+        self.granted = Some(session);
+        let grant = Grant { lease, given: self.bus.boot_time() };
+        let (bus, me) = (self.bus.clone(), self.me);
+        self.bus.write(
+            Transaction::of(Op::GrantLease { worker: self.id, incarnation, grant }),
+            Box::new(move |written| {
+                bus.send(me, Msg::GrantWritten { session, lease, stored: written.is_ok() });
+            }),
+        );
+    }
+
     fn forget(&mut self, build: BuildId, result: Option<&'static str>) {
         if let Some(door) = &self.successor {
             self.bus.send(door.addr, Msg::ForgetBuild { build, result });
@@ -575,6 +645,9 @@ impl Worker {
                 None => self.abandon(build, None),
             }
         }
+        if result == Some(BuildResult::Retry.word()) {
+            self.step(Event::BuildLost { build });
+        }
         self.step(Event::BuildForgotten { build });
     }
 
@@ -582,6 +655,7 @@ impl Worker {
     pub fn restarting(&mut self) {
         self.askers.clear();
         self.ordered = None;
+        self.alarm.rang();
         for session in self.links.keys() {
             self.bus.close(*session, "the master's part for it had to be started again");
         }

@@ -1,6 +1,7 @@
 //! Requests become a build's, and go back when it never started.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use botmaster::core::ids::*;
 use botmaster::core::planted;
@@ -62,6 +63,7 @@ pub(super) fn claim(tables: &mut Tables, changes: &mut Vec<Change>, wanted: &Wan
         row: build.clone(),
         claim: wanted.claim,
         stop: None,
+        grace: Duration::ZERO,
         factory_digest: wanted.factory_digest.to_owned(),
         requests: held,
     };

@@ -70,7 +70,8 @@ pub(super) fn fail_build(
         return Err(wrong("a claim was not answered as one"));
     };
     let properties = build.properties.clone();
-    running::start(tables, changes, build.id, incarnation, &properties, at)?;
+    let start = running::Start { properties: &properties, grace: std::time::Duration::ZERO, at };
+    running::start(tables, changes, build.id, incarnation, &start)?;
     let requests = RequestsAfter::Done;
     let end = running::End { result: BuildResult::Exception, state_string, requests, at };
     running::finish(tables, changes, build.id, incarnation, &end)

@@ -148,6 +148,11 @@ impl MemoryStore {
             stop: build.stop.clone(),
             factory: factory.clone(),
             steps: steps.collect(),
+            grace: build.grace,
+            grant: match &self.tables.worker(build.row.worker)?.grant {
+                Some((of, grant)) if *of >= build.row.incarnation => Some(grant.clone()),
+                _ => None,
+            },
         })
     }
 
@@ -280,10 +285,12 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
         Op::CancelClaimed { build, requests, head, at } => {
             claims::cancel_claimed(tables, changes, *build, requests, *head, *at)
         }
-        Op::StartBuild { build, incarnation, properties, at } => {
-            running::start(tables, changes, *build, *incarnation, properties, *at)
+        Op::StartBuild { build, incarnation, properties, grace, at } => {
+            let start = running::Start { properties, grace: *grace, at: *at };
+            running::start(tables, changes, *build, *incarnation, &start)
         }
         Op::AdoptBuild { build, incarnation } => running::adopt(tables, *build, *incarnation),
+        Op::FenceBuild { build, incarnation } => running::fence(tables, *build, *incarnation),
         Op::DescribeBuild { build, state_string } => {
             running::describe(tables, changes, *build, state_string)
         }
@@ -320,6 +327,10 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
         }
         Op::DetachWorker { worker, incarnation, at } => {
             people::detach(tables, changes, *worker, *incarnation, *at)
+        }
+        Op::SeeWorkers { seen, at } => people::see(tables, seen, *at),
+        Op::GrantLease { worker, incarnation, grant } => {
+            people::grant_lease(tables, *worker, *incarnation, grant)
         }
         Op::SetWorker { worker, paused, graceful } => {
             people::set_worker(tables, changes, *worker, paused.as_ref(), *graceful)

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use botmaster::core::ids::*;
+use botmaster::core::lease::Grant;
 use botmaster::core::time::WallTime;
 use botmaster::store::*;
 
@@ -88,6 +89,7 @@ pub(super) fn declare_worker(
                 graceful: false,
             },
             last_seen: WallTime(0),
+            grant: None,
         },
     };
     if !record.row.configured {
@@ -129,6 +131,22 @@ pub(super) fn attach(
     Ok(answer)
 }
 
+pub(super) fn grant_lease(
+    tables: &mut Tables,
+    worker: WorkerId,
+    incarnation: Incarnation,
+    grant: &Grant,
+) -> Done {
+    let mut record = WorkerRecord::clone(tables.worker(worker)?);
+    if record.row.incarnation != incarnation {
+        let text = format!("worker {worker} is not in incarnation {incarnation}");
+        return Err(StoreError::Fenced(text));
+    }
+    record.grant = Some((incarnation, grant.clone()));
+    tables.workers.put(worker, record);
+    Ok(OpOutcome::Done)
+}
+
 pub(super) fn detach(
     tables: &mut Tables,
     changes: &mut Vec<Change>,
@@ -146,6 +164,18 @@ pub(super) fn detach(
         record.last_seen = at;
         changes.push(Change::WorkerDisconnected(Arc::new(record.row.clone())));
         tables.workers.put(worker, record);
+    }
+    Ok(OpOutcome::Done)
+}
+
+pub(super) fn see(tables: &mut Tables, seen: &[(WorkerId, Incarnation)], at: WallTime) -> Done {
+    for (worker, incarnation) in seen {
+        let known = tables.workers.get(worker);
+        if let Some(record) = known.filter(|record| record.row.incarnation == *incarnation) {
+            let mut record = WorkerRecord::clone(record);
+            record.last_seen = at;
+            tables.workers.put(*worker, record);
+        }
     }
     Ok(OpOutcome::Done)
 }

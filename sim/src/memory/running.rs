@@ -1,11 +1,12 @@
 //! A build's start, what changes while it runs, and its end.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use botmaster::core::ids::*;
 use botmaster::core::planted;
 use botmaster::core::time::WallTime;
-use botmaster::core::values::{BuildResult, Properties};
+use botmaster::core::values::{BuildResult, Loss, Properties};
 use botmaster::store::*;
 
 use super::tables::{BuildRecord, BuilderRecord, Tables, fenced};
@@ -16,6 +17,13 @@ pub(super) struct End<'a> {
     pub result: BuildResult,
     pub state_string: &'a str,
     pub requests: RequestsAfter,
+    pub at: WallTime,
+}
+
+/// How a build starts.
+pub(super) struct Start<'a> {
+    pub properties: &'a Arc<Properties>,
+    pub grace: Duration,
     pub at: WallTime,
 }
 
@@ -39,9 +47,9 @@ pub(super) fn start(
     changes: &mut Vec<Change>,
     build: BuildId,
     incarnation: Incarnation,
-    properties: &Arc<Properties>,
-    at: WallTime,
+    start: &Start<'_>,
 ) -> Done {
+    let (properties, at) = (start.properties, start.at);
     let row = &tables.build(build)?.row;
     if row.incarnation == incarnation && row.state == BuildState::Running {
         return Ok(OpOutcome::Started(row.clone()));
@@ -62,6 +70,10 @@ pub(super) fn start(
     let row = Arc::new(row);
     tables.builders.put(row.builder, builder);
     tables.put_build(row.clone());
+    if let Some(record) = tables.builds.get(&build) {
+        let record = BuildRecord { grace: start.grace, ..BuildRecord::clone(record) };
+        tables.builds.put(build, record);
+    }
     changes.push(Change::BuildNew(row.clone()));
     Ok(OpOutcome::Started(row))
 }
@@ -74,6 +86,14 @@ pub(super) fn adopt(tables: &mut Tables, build: BuildId, incarnation: Incarnatio
     let row = BuildRow { incarnation, ..BuildRow::clone(row) };
     tables.put_build(Arc::new(row));
     Ok(OpOutcome::Done)
+}
+
+pub(super) fn fence(tables: &mut Tables, build: BuildId, incarnation: Incarnation) -> Done {
+    let row = &tables.build(build)?.row;
+    if row.incarnation == incarnation && row.state != BuildState::Finished {
+        return Ok(OpOutcome::Done);
+    }
+    Err(not_the_owner(row, incarnation))
 }
 
 pub(super) fn describe(
@@ -174,10 +194,28 @@ pub(super) fn finish(
         RequestsAfter::Requeue { infra } => {
             let mut back = Vec::with_capacity(record.requests.len());
             for held in &record.requests {
-                back.extend(claims::requeue(tables, changes, *held, infra));
+                let again = claims::requeue(tables, changes, *held, infra);
+                if infra && let Some(row) = &again {
+                    note_loss(tables, row.id, record.row.worker, end.state_string)?;
+                }
+                back.extend(again);
             }
             let requests = back.into_iter().map(|row| tables.with_set(row)).collect();
             Ok(OpOutcome::Requeued { requests })
         }
     }
+}
+
+/// Keeps on which worker a build of the request was lost, and why.
+fn note_loss(
+    tables: &mut Tables,
+    request: RequestId,
+    worker: WorkerId,
+    reason: &str,
+) -> Result<(), StoreError> {
+    let worker = tables.worker(worker)?.row.name.clone();
+    let mut losses = tables.losses.get(&request).map(|losses| losses.to_vec()).unwrap_or_default();
+    losses.push(Loss { worker, reason: reason.to_owned() });
+    tables.losses.put(request, losses);
+    Ok(())
 }

@@ -74,6 +74,7 @@ pub(super) fn start(
             complete: false,
             num_lines: 0,
             length: 0,
+            incomplete: None,
         });
         tables.logs.put(log.id, LogRecord { row: log.clone(), inline: None, incomplete: None });
         tables.logs_of.put((step.id, log.id), ());
@@ -151,6 +152,7 @@ fn end_log(tables: &mut Tables, changes: &mut Vec<Change>, mut row: LogRow, end:
     row.complete = true;
     row.num_lines = end.num_lines;
     row.length = end.length;
+    row.incomplete = end.incomplete.clone();
     let row = Arc::new(row);
     let record = LogRecord { row: row.clone(), inline: end.inline, incomplete: end.incomplete };
     tables.logs.put(row.id, record);

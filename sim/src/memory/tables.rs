@@ -1,10 +1,12 @@
 //! Everything that the store holds.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use botmaster::core::ids::*;
+use botmaster::core::lease::Grant;
 use botmaster::core::time::WallTime;
-use botmaster::core::values::Factory;
+use botmaster::core::values::{Factory, Loss};
 use botmaster::store::*;
 
 use super::table::Table;
@@ -27,6 +29,8 @@ pub struct WorkerRecord {
     pub row: WorkerRow,
     /// When it attached or left last.
     pub last_seen: WallTime,
+    /// The longer lease that it has since a planned stop.
+    pub grant: Option<(Incarnation, Grant)>,
 }
 
 /// A buildset with what its row does not show.
@@ -49,6 +53,8 @@ pub struct BuildRecord {
     pub claim: ClaimId,
     /// Why somebody wants it stopped.
     pub stop: Option<String>,
+    /// How long its worker might be away when it began.
+    pub grace: Duration,
     /// Names its steps.
     pub factory_digest: String,
     /// Its requests with the epochs in which it has them, oldest first.
@@ -104,6 +110,8 @@ pub struct Tables {
     pub notes: Table<u64, NoteRow>,
     pub instances: Table<InstanceTag, InstanceRow>,
     pub schedulers: Table<u64, SchedulerRecord>,
+    /// How builds of requests were lost, for those of which any was.
+    pub losses: Table<RequestId, Vec<Loss>>,
 }
 
 /// Calls a method of every table. A table that is not listed here would not be
@@ -132,6 +140,7 @@ macro_rules! each {
             notes,
             instances,
             schedulers,
+            losses,
         } = $tables;
         builders.$method();
         builder_names.$method();
@@ -154,6 +163,7 @@ macro_rules! each {
         notes.$method();
         instances.$method();
         schedulers.$method();
+        losses.$method();
     }};
 }
 
@@ -215,7 +225,8 @@ impl Tables {
     /// A request with what its builder needs to know of its set.
     pub fn with_set(&self, row: Arc<RequestRow>) -> RequestWithSet {
         let set = self.sets.get(&row.buildset).map(|set| SetPart::from(set.row.as_ref()));
-        RequestWithSet { row, set: set.unwrap_or_default() }
+        let losses = self.losses.get(&row.id).map(|losses| losses.as_slice().into());
+        RequestWithSet { row, set: set.unwrap_or_default(), losses: losses.unwrap_or_default() }
     }
 
     /// The logs of a step, in the order in which they were made.

@@ -43,14 +43,9 @@ impl World {
                 }
                 continue;
             }
-            if std::mem::take(&mut self.machines[machine].had_full_disk) {
-                // A builder whose folder could not be made is tried again with
-                // the next list or connection only (row FA08): whoever mends
-                // the disk starts the worker anew.
-                self.machines[machine].disk_full = false;
-                self.kill_machine(machine, true, true);
-                self.boot_later(machine, Duration::from_secs(1));
-            }
+            // A builder whose folder could not be made is tried again by itself
+            // (row FA08).
+            self.machines[machine].disk_full = false;
             self.at(self.now, Ev::Thaw(machine));
             self.mend(super::Trouble::Stuck(machine));
         }

@@ -156,7 +156,6 @@ impl World {
             Fault::WorkerDiskFull => {
                 self.struck(fault);
                 self.machines[machine].disk_full = true;
-                self.machines[machine].had_full_disk = true;
                 self.mend_after(Trouble::WorkerDisk(machine), 2_000, 40_000);
             }
             Fault::StuckCommands => {
@@ -318,7 +317,20 @@ impl World {
             self.at(self.now + Duration::from_millis(100), Ev::StopLook { life, limit });
             return;
         }
-        self.kill_master(true, Fault::MasterStopped);
+        // Workers with builds are given a longer lease before it goes.
+        let lease = self.timers.stop_lease;
+        if lease.is_zero() {
+            return self.stop_now(life);
+        }
+        self.send_master(Msg::GrantLeases(lease));
+        self.at(self.now + Duration::from_secs(2), Ev::StopNow { life });
+    }
+
+    /// It has told its workers, or has no more time for that.
+    pub(super) fn stop_now(&mut self, life: u64) {
+        if life == self.life && self.master.is_some() {
+            self.kill_master(true, Fault::MasterStopped);
+        }
     }
 
     // Reconfigurations.

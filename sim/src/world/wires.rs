@@ -188,16 +188,16 @@ impl World {
         let held = self.machines[machine].requests.get(&build).cloned().unwrap_or_default();
         let requests: Vec<_> = held.iter().map(|(id, _)| *id).collect();
         self.history.began(self.now, &self.machines[machine], build, held, command);
-        let names: BTreeMap<usize, (bool, WorkerName)> = self
+        let names: BTreeMap<usize, WorkerName> = self
             .machines
             .iter()
             .enumerate()
-            .map(|(number, it)| (number, (it.keeps_its_lease(self.now), it.name.clone())))
+            .map(|(number, it)| (number, it.name.clone()))
             .collect();
         let doubled: BTreeSet<WorkerName> =
             self.machines.iter().filter(|it| it.is_double).map(|it| it.name.clone()).collect();
         self.checks.i3_never_two_at_once(machine, build, command, &requests, |number| {
-            names.get(&number).is_some_and(|(keeps, name)| *keeps && !doubled.contains(name))
+            names.get(&number).is_some_and(|name| !doubled.contains(name))
         });
     }
 

@@ -8,7 +8,7 @@ use actix::{Addr, AsyncContext, Context, Handler};
 
 use super::BotMaster;
 use crate::actors::runtime::{MayRestart, start_supervised};
-use crate::actors::worker::Worker;
+use crate::actors::worker::{Worker, WorkerDoors};
 use crate::core::ids::*;
 use crate::core::instance::Found;
 use crate::core::values::WorkerConfig;
@@ -61,7 +61,9 @@ impl BotMaster {
         let name = name.unwrap_or_else(|| format!("former worker {id}").into());
         tracing::warn!(worker.name = %name, instances = rows.len(), "instances of a worker that is not configured are let go");
         let child = self.child();
-        let (world, master) = (self.world.clone(), ctx.address().recipient());
+        let world = self.world.clone();
+        let doors =
+            WorkerDoors { master: ctx.address().recipient(), heartbeats: self.heartbeats(ctx) };
         let config = WorkerConfig { name: name.clone(), max_builds: 1, latent: None };
         let addr: Addr<Worker> = start_supervised(
             format!("former worker {name}"),
@@ -69,7 +71,7 @@ impl BotMaster {
             ctx.address().recipient(),
             world.clock.clone(),
             MayRestart::new(true),
-            move |_| Worker::new(world, id, config, false, master).with_instances(rows),
+            move |_| Worker::new(world, id, config, false, doors).with_instances(rows),
         );
         addr.do_send(RetireWorker);
         self.former.insert(id, addr);

@@ -4,11 +4,12 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, ResponseFuture};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient, ResponseFuture};
 use tokio::sync::oneshot;
 
 mod again;
 mod instances;
+mod logins;
 mod reload;
 mod turns;
 
@@ -16,8 +17,9 @@ pub use instances::LetInstancesGo;
 
 use super::builder::{Builder, BuilderParts, Remains, SuccessorFailed};
 use super::convert::with_set;
+use super::heartbeats::Heartbeats;
 use super::runtime::{ChildDown, MayRestart, World, start_supervised};
-use super::worker::Worker;
+use super::worker::{Worker, WorkerDoors};
 use crate::core::bot_master::Roster;
 use crate::core::builder::{Event, Request, named_worker};
 use crate::core::form::FORCE;
@@ -117,6 +119,9 @@ pub struct BotMaster {
     ready: Vec<oneshot::Sender<()>>,
     reloads: turns::Turns,
     draining: bool,
+    logins: logins::Logins,
+    /// Who has the heartbeats of all workers confirmed, and that one's number.
+    heartbeats: Option<(u64, Addr<Heartbeats>)>,
 }
 
 /// The operations that make these settings known, and how many answers they
@@ -173,6 +178,7 @@ impl BotMaster {
     /// A supervisor; its builders and workers start with it.
     #[must_use]
     pub fn new(parts: Parts) -> Self {
+        let logins = logins::Logins::new(parts.world.limits.wrong_logins_per_minute);
         Self {
             world: parts.world,
             settings: parts.settings,
@@ -198,6 +204,8 @@ impl BotMaster {
             ready: Vec::new(),
             reloads: turns::Turns::default(),
             draining: false,
+            heartbeats: None,
+            logins,
         }
     }
 
@@ -230,13 +238,31 @@ impl BotMaster {
         self.next_child
     }
 
+    fn heartbeats(&mut self, ctx: &mut Context<Self>) -> Recipient<HeartbeatArrived> {
+        if let Some((_, addr)) = &self.heartbeats {
+            return addr.clone().recipient();
+        }
+        let (child, world) = (self.child(), self.world.clone());
+        let addr = start_supervised(
+            "heartbeats".into(),
+            child,
+            ctx.address().recipient(),
+            world.clock.clone(),
+            MayRestart::new(true),
+            move |_| Heartbeats::new(world),
+        );
+        self.heartbeats = Some((child, addr.clone()));
+        addr.recipient()
+    }
+
     fn start_worker(&mut self, config: &WorkerConfig, ctx: &mut Context<Self>) {
         let child = self.child();
         let Some(row) = self.rows.get(&config.name) else { return };
         let (world, id, paused) = (self.world.clone(), row.id, row.paused);
         let instances = self.take_instances(id);
         let heir = self.predecessor(&config.name).is_some();
-        let master = ctx.address().recipient();
+        let doors =
+            WorkerDoors { master: ctx.address().recipient(), heartbeats: self.heartbeats(ctx) };
         let made = config.clone();
         let addr = start_supervised(
             format!("worker {}", config.name),
@@ -245,7 +271,7 @@ impl BotMaster {
             world.clock.clone(),
             MayRestart::new(true),
             move |_| {
-                Worker::new(world, id, made, paused, master)
+                Worker::new(world, id, made, paused, doors)
                     .with_instances(instances)
                     .with_heritage(heir)
             },
@@ -663,28 +689,6 @@ impl Handler<WaitReady> for BotMaster {
     }
 }
 
-impl Handler<Introduce> for BotMaster {
-    type Result = Result<Arc<WorkerHandle>, Rejection>;
-    /// An unknown name and a wrong token get the same answer (FN06).
-    fn handle(&mut self, message: Introduce, _: &mut Context<Self>) -> Self::Result {
-        let known = self.tokens.verify(message.name.as_str(), &message.token);
-        match self.workers.get(&message.name) {
-            // Its actor gave up: nobody would answer.
-            Some(entry) if known && !entry.addr.connected() => Err(Rejection {
-                code: "busy",
-                message: "the master's part for this worker failed; it is made anew soon".into(),
-                retry_after_s: Some(self.world.timers.worker_again.as_secs()),
-            }),
-            Some(entry) if known => Ok(entry.handle.clone()),
-            _ => Err(Rejection {
-                code: "auth",
-                message: "unknown worker name or wrong token".into(),
-                retry_after_s: None,
-            }),
-        }
-    }
-}
-
 impl Handler<ChildDown> for BotMaster {
     type Result = ();
     fn handle(&mut self, down: ChildDown, ctx: &mut Context<Self>) {
@@ -692,6 +696,13 @@ impl Handler<ChildDown> for BotMaster {
             return;
         }
         let child = down.child;
+        // Every lease would run out: the process ends instead, and a new one
+        // goes on.
+        assert!(
+            self.heartbeats.as_ref().is_none_or(|(number, _)| *number != child),
+            "the heartbeats' actor gave up: {}",
+            down.reason
+        );
         let successor = self.successors.iter().find(|(_, (number, _))| *number == child);
         if let Some(name) = successor.map(|(name, _)| name.clone()) {
             self.successors.remove(&name);
@@ -759,6 +770,7 @@ impl BotMaster {
                 // Nobody knows these any more; a drain must not wait for them.
                 builds: Vec::new(),
                 workers: BTreeMap::new(),
+                pauses: BTreeMap::new(),
                 max_builds: None,
                 expected: None,
                 broken: Some(reason.clone()),
@@ -785,6 +797,25 @@ impl Handler<Drain> for BotMaster {
         for entry in self.builders.values() {
             entry.door.tell(BuilderMail::Event(Event::Drain));
         }
+    }
+}
+
+/// Gives workers with builds a longer lease, because the master stops. Answered,
+/// once they know of it, with how many got it.
+#[derive(actix::Message)]
+#[rtype(result = "usize")]
+pub struct GrantLeases(pub std::time::Duration);
+
+impl Handler<GrantLeases> for BotMaster {
+    type Result = ResponseFuture<usize>;
+    fn handle(&mut self, message: GrantLeases, _: &mut Context<Self>) -> Self::Result {
+        let workers = self.workers.values().map(|entry| &entry.addr);
+        let asked: Vec<_> =
+            workers.chain(self.retired.values()).map(|to| to.send(GrantLease(message.0))).collect();
+        Box::pin(async move {
+            let answers = futures_util::future::join_all(asked).await;
+            answers.into_iter().filter(|granted| matches!(granted, Ok(true))).count()
+        })
     }
 }
 

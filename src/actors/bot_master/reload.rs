@@ -21,6 +21,7 @@ use crate::clock::Clock;
 use crate::core::bot_master::{Action, Plan};
 use crate::core::ids::*;
 use crate::core::values::BuilderConfig;
+use crate::faults::crash_point;
 use crate::messages::*;
 use crate::settings::{Settings, TokenBook, make_tokens_of_latent_workers};
 use crate::store::{Op, StateStore, Transaction};
@@ -210,6 +211,7 @@ impl Way {
             }
             Err(_) => return Err(Refusal::Gone),
         };
+        crash_point("reconfig.loaded");
         let known = declared(&settings, outcomes);
         let files = settings.clone();
         let read = tokio::task::spawn_blocking(move || {
@@ -388,9 +390,11 @@ impl Handler<Settle> for BotMaster {
                 *builder = entry.config.clone();
             }
         }
+        self.world.board.show_retention(settings.retention.clone());
         self.settings = settings;
         self.world.board.show_forms(self.settings.forms.clone());
         self.configure_workers(renewed);
+        crash_point("reconfig.swapped");
     }
 }
 

@@ -74,7 +74,8 @@ impl Builder {
         let mut ops = Vec::new();
         if open.row.number.is_none() {
             let properties = open.row.properties.clone();
-            ops.push(Op::StartBuild { build, incarnation, properties, at });
+            let grace = Duration::ZERO;
+            ops.push(Op::StartBuild { build, incarnation, properties, grace, at });
         }
         ops.push(Op::FinishBuild {
             build,

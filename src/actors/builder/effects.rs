@@ -16,6 +16,7 @@ use crate::core::builder::{
 };
 use crate::core::ids::*;
 use crate::core::values::{BuildResult, BuilderConfig, Properties, Property, WORKER_SOURCE};
+use crate::faults::crash_point;
 use crate::messages::*;
 use crate::store::{BuilderNote, BuildsetRow, Op, OpOutcome, RequestsAfter, Transaction, Written};
 
@@ -357,7 +358,7 @@ impl Builder {
         let (at, incarnation) = (self.world().clock.now().wall, claimed.incarnation);
         let properties = Arc::new(claimed.properties.clone());
         let ops = vec![
-            Op::StartBuild { build, incarnation, properties, at },
+            Op::StartBuild { build, incarnation, properties, grace: Duration::ZERO, at },
             Op::FinishBuild {
                 build,
                 incarnation,
@@ -520,7 +521,7 @@ impl Builder {
         let own = requests.first().map(|first| first.properties.clone()).unwrap_or_default();
         properties.extend((*own).clone());
         let order = BuildOrder {
-            order: self.order(claim, build, claimed.incarnation, requests, config),
+            order: self.order(claim, build, claimed.incarnation, requests, worker, config),
             properties,
             worker: handle,
             link: self.seat(worker).map(|seat| seat.link.clone()),
@@ -538,9 +539,13 @@ impl Builder {
         build: BuildId,
         incarnation: Incarnation,
         requests: &[Request],
+        worker: &WorkerName,
         config: Arc<BuilderConfig>,
     ) -> Order {
+        let most = requests.iter().max_by_key(|request| request.infra_tries);
         Order {
+            worker: worker.clone(),
+            losses: most.map(|request| request.losses.to_vec()).unwrap_or_default(),
             claim,
             build,
             incarnation,
@@ -626,6 +631,7 @@ impl Builder {
                     && builder.inherited.is_empty()
                     && builder.ending.is_empty()
                 {
+                    crash_point("reconfig.drained");
                     ctx.stop();
                 }
             });
@@ -643,6 +649,9 @@ impl Handler<ClaimWritten> for Builder {
                     let properties = source_properties(&buildset);
                     self.claimed
                         .insert(claim, Claimed { properties, incarnation: answer.incarnation });
+                    if requests.len() > 1 {
+                        crash_point("merge.after_claim");
+                    }
                     let requests = requests.iter().map(|row| (row.id, row.epoch)).collect();
                     Event::Claimed { claim, build: build.id, requests }
                 }

@@ -9,10 +9,11 @@ use actix::{Addr, AsyncContext, Context, Handler, MessageResult};
 use tokio::sync::oneshot;
 
 use super::{Builder, Claimed, Input, Mode};
-use crate::actors::build::{Build, BuildOrder, NewParent};
+use crate::actors::build::{Build, BuildOrder, NewParent, Recovered};
 use crate::actors::convert::request;
 use crate::core::builder::{Effect, Event, OpenBuild, Records, Request, SeatReport, SeatReportUse};
 use crate::core::ids::*;
+use crate::core::lease::FOREVER;
 use crate::core::values::{BuildResult, OnLost};
 use crate::messages::{BuilderHandle, BuilderRoute, BuilderShown, DescribeSeat, KeepSlots, LetGo};
 use crate::settings::factory_digest;
@@ -210,9 +211,12 @@ impl Builder {
     pub(super) fn recover_build(&mut self, open: crate::store::OpenBuild, ctx: &mut Context<Self>) {
         let Some(worker) = self.parts.workers.get(&open.worker).cloned() else { return };
         let mut config = (*self.parts.config).clone();
+        let (started_at, hold) = (open.row.started_at, self.hold(&open));
         // What it teaches is of the factory that it was started with.
         config.factory_digest = factory_digest(&open.factory).unwrap_or_default();
         config.factory = open.factory;
+        // Its worker still goes by the lease that it was told then.
+        config.grace = config.grace.max(open.grace);
         let requests: Vec<_> = open.requests.iter().map(request).collect();
         let order = BuildOrder {
             order: self.order(
@@ -220,12 +224,13 @@ impl Builder {
                 open.row.id,
                 open.row.incarnation,
                 &requests,
+                &open.worker,
                 Arc::new(config),
             ),
             properties: (*open.row.properties).clone(),
             worker,
             link: None,
-            recovered: Some(open.steps),
+            recovered: Some(Recovered { steps: open.steps, started_at, hold }),
             // It was kept when the build started.
             expected: None,
             builder: ctx.address().recipient(),
@@ -234,14 +239,25 @@ impl Builder {
         self.start_build(order, ctx);
     }
 
+    /// How long nobody else may have a build of an earlier master: its worker
+    /// goes by what it was told then. A grace counts from this start on; it is
+    /// not known when the worker was heard of last.
+    fn hold(&self, open: &crate::store::OpenBuild) -> Duration {
+        let kill_time = self.world().timers.kill_time;
+        let now = self.world().clock.boot_time();
+        let rest = open.grant.as_ref().map(|grant| grant.rest(&now, kill_time));
+        open.grace.max(rest.unwrap_or_default())
+    }
+
     /// A build of an earlier master whose worker is not configured any more. It
     /// cannot come back with it, but may go on until its lease is over: the
     /// requests wait for the grace, as those of every lost worker do.
     fn end_without_worker(&mut self, open: &crate::store::OpenBuild, ctx: &mut Context<Self>) {
         let config = &self.parts.config;
         let tries = open.requests.iter().map(|request| request.row.infra_tries).max();
-        let again =
-            config.on_lost == OnLost::Requeue && tries.unwrap_or_default() < config.infra_retries;
+        let again = config.on_lost == OnLost::Requeue && tries.unwrap_or_default() < config.infra_retries
+            // Nobody knows when its worker ends it.
+            && open.grace < FOREVER;
         let lost = format!("worker lost: {} is not configured any more", open.worker);
         let (result, requests, wait, state_string) = if let Some(reason) = &open.stop {
             // Whoever asked was told that it stops: it is not queued again.
@@ -249,7 +265,8 @@ impl Builder {
             (BuildResult::Cancelled, RequestsAfter::Done, Duration::ZERO, text)
         } else if again {
             let after = RequestsAfter::Requeue { infra: true };
-            (BuildResult::Retry, after, config.grace, format!("{lost}; queued again"))
+            let wait = config.grace.max(self.hold(open));
+            (BuildResult::Retry, after, wait, format!("{lost}; queued again"))
         } else {
             (BuildResult::Exception, RequestsAfter::Done, Duration::ZERO, lost)
         };

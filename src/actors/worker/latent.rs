@@ -200,6 +200,9 @@ impl Handler<InstanceEvent> for Worker {
     type Result = ();
     fn handle(&mut self, message: InstanceEvent, ctx: &mut Context<Self>) {
         faults::point("worker.instance");
+        if matches!(message.0, Event::Created { .. }) {
+            faults::crash_point("substantiate.after_create");
+        }
         self.on_instance(message.0, ctx);
     }
 }

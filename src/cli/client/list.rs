@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::eta;
 use super::http::{Client, ClientError, element};
 use super::show::{Table, ago, now, number, printable, result, span, text, took};
-use super::{FINE, Output};
+use super::{FINE, Output, standing};
 
 /// The API's path of a build that people write as `BUILDER/NUMBER` or by id.
 ///
@@ -104,6 +104,11 @@ pub fn builders(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientEr
         ]);
     }
     finished(output, &table, "No builder is configured.")?;
+    if let Some(full) = board.pointer("/store/full").and_then(Value::as_str)
+        && !output.json
+    {
+        output.line(&printable(full))?;
+    }
     broken.iter().try_for_each(|line| output.line(line))?;
     Ok(FINE)
 }
@@ -115,18 +120,25 @@ fn finished(output: &mut Output<'_>, table: &Table, nothing: &str) -> Result<u8,
     Ok(FINE)
 }
 
+/// A worker's clock that is off by less is right.
+const SKEW_SHOWN_MS: i64 = 5_000;
+
 /// The workers.
 pub fn workers(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientError> {
     let rows = client.list("workers?order=name")?;
     let board = client.get("botmaster/board")?;
     let mut table = Table::new(&["WORKER", "STATE", "SLOTS", "VERSION", "ADDRESS", "REASON"]);
+    let mut turned_away = Vec::new();
     for row in &rows {
         let name = text(row, "name");
         let view = board.get("workers").and_then(|all| all.get(&name));
+        let refused = board.get("refused").and_then(|all| all.get(&name));
         if output.json {
-            output.value(&joined(row, "board", view))?;
+            let row = joined(row, "board", view);
+            output.value(&joined(&row, "refused", refused))?;
             continue;
         }
+        turned_away.extend(refused.map(|refused| refused_line(&name, refused)));
         let flag = |key: &str| row.get(key) == Some(&Value::Bool(true));
         let attached =
             row.get("connected_to").and_then(Value::as_array).is_some_and(|to| !to.is_empty());
@@ -141,6 +153,17 @@ pub fn workers(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientErr
         if flag("graceful") {
             state.push("leaving".into());
         }
+        let skew = view.and_then(|view| number(view, "clock_skew_ms"));
+        if let Some(skew) = skew.filter(|skew| attached && skew.abs() >= SKEW_SHOWN_MS) {
+            let way = if skew > 0 { "ahead" } else { "behind" };
+            state.push(format!("clock {} {way}", span(skew.abs() / 1000)));
+        }
+        let mut reasons = standing::left_alone(&board, &name);
+        if let Some((words, reason)) = standing::set_aside(view) {
+            state.push(words);
+            reasons.insert(0, format!("{reason}; botmaster unpause {name} ends that"));
+        }
+        reasons.extend(Some(text(row, "pause_reason")).filter(|reason| !reason.is_empty()));
         let slots = view.map_or_else(
             || "-".into(),
             |view| format!("{} of {}", text(view, "used"), text(view, "max_builds")),
@@ -152,10 +175,26 @@ pub fn workers(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientErr
             slots,
             text(&info, "version"),
             view.map(|view| text(view, "address")).unwrap_or_default(),
-            text(row, "pause_reason"),
+            reasons.join("; "),
         ]);
     }
-    finished(output, &table, "No worker is configured.")
+    finished(output, &table, "No worker is configured.")?;
+    turned_away.iter().try_for_each(|line| output.line(line))?;
+    Ok(FINE)
+}
+
+/// Why a worker was turned away, and until when.
+fn refused_line(name: &str, refused: &Value) -> String {
+    let (reason, address) = (text(refused, "reason"), text(refused, "address"));
+    let ago = |at: i64| span((now() - at / 1_000_000).max(0));
+    let how = match (number(refused, "until"), number(refused, "at")) {
+        (Some(until), _) if until / 1_000_000 > now() => {
+            format!("is turned away for another {}", span(until / 1_000_000 - now()))
+        }
+        (_, Some(at)) => format!("was turned away {} ago", ago(at)),
+        _ => "was turned away".into(),
+    };
+    printable(&format!("{name} {how}: {reason}; it came from {address}"))
 }
 
 /// Where a latent worker's instance stands: `latent`, `up for 3 min`,
@@ -237,22 +276,27 @@ pub fn builds(
     let builders = names(client, "builders", "builderid")?;
     let workers = names(client, "workers", "workerid")?;
     let times = eta::of_builds(client, &rows)?;
+    let runs = rows.iter().any(|row| number(row, "complete_at").is_none());
+    let board = if runs { client.get("botmaster/board")? } else { Value::Null };
     let mut table =
         Table::new(&["BUILD", "RESULT", "STARTED", "TOOK", "EXPECTED", "WORKER", "WHAT"]);
     for row in &rows {
-        let time = number(row, "buildid").and_then(|id| times.get(&id));
+        let id = number(row, "buildid");
+        let time = id.and_then(|id| times.get(&id));
         if output.json {
-            output.value(&joined(row, "eta", time))?;
+            let view = standing::build_on_board(&board, id);
+            output.value(&joined(&joined(row, "eta", time), "board", view))?;
             continue;
         }
+        let away = standing::away(&board, id);
         table.row(vec![
             format!("{}/{}", name_of(&builders, row, "builderid"), text(row, "number")),
-            result(row).into(),
+            if away.is_some() { "waiting".into() } else { result(row).into() },
             ago(number(row, "started_at")),
             took(row),
             eta::standing(time),
             name_of(&workers, row, "workerid"),
-            text(row, "state_string"),
+            away.unwrap_or_else(|| text(row, "state_string")),
         ]);
     }
     finished(output, &table, "There was no build yet.")
@@ -279,10 +323,13 @@ pub fn build(client: &Client, output: &mut Output<'_>, build: &str) -> Result<u8
         requests.iter().filter_map(|row| number(row, "buildrequestid")).collect();
     let time = client.get(&format!("builds/{id}/progress"))?;
     let time = time.get("eta");
+    let runs = number(&row, "complete_at").is_none();
+    let board = if runs { client.get("botmaster/board")? } else { Value::Null };
     if output.json {
         let row = joined(&row, "steps", Some(&json!(steps)));
         let row = joined(&row, "buildrequestids", Some(&json!(requests)));
-        output.value(&joined(&row, "eta", time))?;
+        let view = standing::build_on_board(&board, number(&row, "buildid"));
+        output.value(&joined(&joined(&row, "eta", time), "board", view))?;
         return Ok(FINE);
     }
     let builders = names(client, "builders", "builderid")?;
@@ -291,7 +338,10 @@ pub fn build(client: &Client, output: &mut Output<'_>, build: &str) -> Result<u8
     output.line(&format!("Build    {builder}/{} (id {id})", text(&row, "number")))?;
     output.line(&format!("Result   {} ({})", result(&row), text(&row, "state_string")))?;
     output.line(&format!("Started  {}", ago(number(&row, "started_at"))))?;
-    if number(&row, "complete_at").is_none() {
+    if let Some(away) = standing::away(&board, number(&row, "buildid")) {
+        output.line(&format!("Now      {away}"))?;
+    }
+    if runs {
         let left = Some(eta::standing(time)).filter(|left| left != "-");
         let left = left.map(|left| format!(", {left}"));
         output.line(&format!("Runs     {}{}", took(&row), left.unwrap_or_default()))?;

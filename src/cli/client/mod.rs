@@ -10,6 +10,7 @@ mod follow;
 mod http;
 mod list;
 mod show;
+mod standing;
 
 use std::io::{self, Write};
 use std::path::PathBuf;

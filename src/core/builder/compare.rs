@@ -26,7 +26,9 @@ pub fn compare_to_setup(old: &BuilderConfig, new: &BuilderConfig) -> Vec<String>
         start_timeout,
         choose,
         on_lost,
+        lease,
         grace,
+        max_time,
         infra_retries,
         queue_limit,
         merge,
@@ -63,7 +65,9 @@ pub fn compare_to_setup(old: &BuilderConfig, new: &BuilderConfig) -> Vec<String>
     changed(&mut lines, "start_timeout", start_timeout, &new.start_timeout);
     changed(&mut lines, "choose", choose, &new.choose);
     changed(&mut lines, "on_lost", on_lost, &new.on_lost);
+    changed(&mut lines, "lease", lease, &new.lease);
     changed(&mut lines, "grace", grace, &new.grace);
+    changed(&mut lines, "max_time", max_time, &new.max_time);
     changed(&mut lines, "infra_retries", infra_retries, &new.infra_retries);
     changed(&mut lines, "queue_limit", queue_limit, &new.queue_limit);
     if *merge != new.merge {

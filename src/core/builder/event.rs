@@ -7,6 +7,7 @@ use super::expectations::{Prediction, StepTimes};
 use super::queue::Request;
 use crate::core::ids::*;
 use crate::core::values::{BuildResult, BuilderConfig};
+use crate::core::views::Away;
 
 /// Names somebody who waits for an answer.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -232,12 +233,19 @@ pub enum Event {
         /// Its number.
         number: BuildNumber,
     },
-    /// The running build lost its worker, or has it again.
+    /// The running build's worker is away, or is back.
     Orphaned {
         /// Whose.
         claim: ClaimId,
-        /// Lost.
-        orphaned: bool,
+        /// Since when, and how long it is waited for.
+        away: Option<Away>,
+    },
+    /// The same of a predecessor's build.
+    InheritedOrphaned {
+        /// Whose.
+        claim: ClaimId,
+        /// Since when, and how long it is waited for.
+        away: Option<Away>,
     },
     /// The build ended, durably.
     Finished {

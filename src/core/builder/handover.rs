@@ -13,7 +13,7 @@ use crate::core::planted;
 use crate::core::rng::Rng;
 use crate::core::time::Now;
 use crate::core::values::BuilderConfig;
-use crate::core::views::BigState;
+use crate::core::views::{Away, BigState};
 
 /// A predecessor's build, as its successors see it.
 #[derive(Clone, PartialEq, Debug)]
@@ -28,6 +28,8 @@ pub struct InheritedBuild {
     pub requests: Vec<RequestId>,
     /// Whether it was running already.
     pub state: &'static str,
+    /// Its worker is away.
+    pub away: Option<Away>,
 }
 
 /// What a predecessor gives its successor.
@@ -76,6 +78,7 @@ impl BuilderCore {
                     worker: build.worker.clone(),
                     requests: build.requests.iter().map(|request| request.id).collect(),
                     state: build.word(),
+                    away: build.away,
                 },
             );
         }
@@ -150,6 +153,7 @@ impl BuilderCore {
     pub fn succeed(config: Arc<BuilderConfig>, from: Handover, now: Now) -> Self {
         Self {
             now: now.mono,
+            wall: now.wall,
             queue: from.queue.with_merge(config.merge.clone()),
             loaded_through: from.loaded_through,
             seats: from.seats,

@@ -139,7 +139,7 @@ impl BuilderCore {
             return;
         }
         let pause = match error {
-            Some(_) => Pause::after(self.pauses.get(&worker).copied(), self.now),
+            Some(error) => Pause::after(self.pauses.get(&worker), self.now, error.clone()),
             // The LatentSlaveBuilder was not as this builder saw it.
             None => Pause::short(self.now),
         };
@@ -235,7 +235,7 @@ impl BuilderCore {
         seat.latent = Some(Latent::Away);
         let waited_for = matches!(seat.used, SeatUse::Taken(_));
         fx.push(Effect::DropSeat { worker: worker.clone() });
-        let pause = Pause::after(self.pauses.get(worker).copied(), self.now);
+        let pause = Pause::after(self.pauses.get(worker), self.now, error.clone());
         self.pauses.insert(worker.clone(), pause);
         if !waited_for {
             // Otherwise it is a failed substantiation, which is told.

@@ -39,10 +39,10 @@ pub use table::{CAUSES, Cause, STAGE_TABLE, STAGES, Stage};
 use super::ids::*;
 use super::planted;
 use super::rng::Rng;
-use super::time::{Now, Timestamp};
+use super::time::{Now, Timestamp, WallTime};
 use super::transitions::{self, Word};
 use super::values::BuilderConfig;
-use super::views::{ActiveBuildView, BigState, BuilderView};
+use super::views::{ActiveBuildView, Away, BigState, BuilderView};
 
 /// Where a build of this builder stands.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -82,6 +82,8 @@ struct ActiveBuild {
     /// That it shall stop: its start is called back, or it is stopped once it
     /// runs.
     stop: Option<Stop>,
+    /// Its worker is away.
+    away: Option<Away>,
 }
 
 /// That a build shall stop.
@@ -151,6 +153,8 @@ pub struct BuilderCore {
     config: Arc<BuilderConfig>,
     rng: Rng,
     now: Timestamp,
+    /// As `now`, for what people see.
+    wall: WallTime,
     queue: Queue,
     loaded_through: RequestId,
     seats: BTreeMap<WorkerName, Seat>,
@@ -198,6 +202,7 @@ impl BuilderCore {
             generation,
             rng,
             now: Timestamp::default(),
+            wall: WallTime::default(),
             queue: Queue::merging(config.merge.clone()),
             config,
             loaded_through: RequestId(0),
@@ -222,6 +227,7 @@ impl BuilderCore {
     /// Takes in one event; what shall be done is pushed onto `fx`, in order.
     pub fn handle(&mut self, now: Now, event: Event, fx: &mut Vec<Effect>) {
         self.now = self.now.max(now.mono);
+        self.wall = now.wall;
         match event {
             Event::Enqueue(requests) => self.on_enqueue(requests),
             Event::Cancel { request, reason, reply } => {
@@ -278,7 +284,10 @@ impl BuilderCore {
             Event::StartFailed { claim, failure } => self.on_start_failed(claim, &failure, fx),
             Event::StartAccepted { claim } => self.on_start_accepted(claim, fx),
             Event::Started { claim, number } => self.on_started(claim, number, fx),
-            Event::Orphaned { claim, orphaned } => self.on_orphaned(claim, orphaned, fx),
+            Event::Orphaned { claim, away } => self.on_orphaned(claim, away, fx),
+            Event::InheritedOrphaned { claim, away } => {
+                self.on_inherited_orphaned(claim, away, fx);
+            }
             Event::Finished { claim, result, requeued, times } => {
                 self.on_finished(claim, result, requeued, times, fx);
             }
@@ -418,6 +427,7 @@ impl BuilderCore {
             state: build.word(),
             requests: build.requests.iter().map(|request| request.id).collect(),
             inherited: false,
+            away: build.away,
         });
         let theirs = self.inherited.values().map(|build| ActiveBuildView {
             build: build.build,
@@ -426,6 +436,7 @@ impl BuilderCore {
             state: build.state,
             requests: build.requests.clone(),
             inherited: true,
+            away: build.away,
         });
         BuilderView {
             id: self.id,
@@ -439,6 +450,7 @@ impl BuilderCore {
                 .iter()
                 .map(|(worker, seat)| (worker.clone(), self.seat_word(seat)))
                 .collect(),
+            pauses: self.pause_views(),
             max_builds: self.config.max_builds,
             expected: self.expectations.total(),
             broken: None,

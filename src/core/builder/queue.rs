@@ -7,7 +7,7 @@ use std::sync::Arc;
 use crate::core::ids::{BuildsetId, Epoch, RequestId, WorkerName};
 use crate::core::planted;
 use crate::core::time::WallTime;
-use crate::core::values::{Merge, Properties, WORKER_SOURCE};
+use crate::core::values::{Loss, Merge, Properties, WORKER_SOURCE};
 
 /// A build request as its builder knows it.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -26,6 +26,8 @@ pub struct Request {
     pub requeued: bool,
     /// Builds lost or refused after their start.
     pub infra_tries: u32,
+    /// How they were lost, in order.
+    pub losses: Arc<[Loss]>,
     /// What to build: ids of its source stamps, in order. Equal stamps have the
     /// same id, so equal lists are the same source.
     pub source: Arc<[u64]>,

@@ -99,6 +99,7 @@ impl BuilderCore {
                     worker: open.worker,
                     requests: open.requests.iter().map(|request| request.id).collect(),
                     state: if open.number.is_some() { "running" } else { "starting" },
+                    away: None,
                 },
             );
         }
@@ -143,6 +144,7 @@ impl BuilderCore {
                     config: self.config.clone(),
                     leaving: Vec::new(),
                     stop: kept.map(|reason| Stop { reason, wish: Wish::Kept }),
+                    away: None,
                 },
             );
         }

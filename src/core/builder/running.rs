@@ -7,6 +7,7 @@ use super::{BuilderCore, Phase, Request};
 use crate::core::ids::*;
 use crate::core::planted;
 use crate::core::values::BuildResult;
+use crate::core::views::Away;
 
 impl BuilderCore {
     pub(super) fn on_started(&mut self, claim: ClaimId, number: BuildNumber, fx: &mut Vec<Effect>) {
@@ -17,12 +18,35 @@ impl BuilderCore {
         }
     }
 
-    pub(super) fn on_orphaned(&mut self, claim: ClaimId, orphaned: bool, fx: &mut Vec<Effect>) {
+    pub(super) fn on_orphaned(&mut self, claim: ClaimId, away: Option<Away>, fx: &mut Vec<Effect>) {
         match self.builds.get_mut(&claim) {
             Some(build) if matches!(build.phase, Phase::Running | Phase::Orphaned) => {
-                build.enter(if orphaned { Phase::Orphaned } else { Phase::Running });
+                build.enter(if away.is_some() { Phase::Orphaned } else { Phase::Running });
+                build.away = away;
             }
-            _ => fx.push(Effect::Ignored("worker news of a build that does not run")),
+            _ => {
+                fx.push(Effect::Ignored("worker news of a build that does not run"));
+                return;
+            }
+        }
+        if self.retired {
+            fx.push(Effect::TellSuccessor(Event::InheritedOrphaned { claim, away }));
+        }
+    }
+
+    /// A successor shows its predecessors' builds as they are.
+    pub(super) fn on_inherited_orphaned(
+        &mut self,
+        claim: ClaimId,
+        away: Option<Away>,
+        fx: &mut Vec<Effect>,
+    ) {
+        if let Some(build) = self.inherited.get_mut(&claim) {
+            build.away = away;
+            build.state = if away.is_some() { "orphaned" } else { "running" };
+        }
+        if self.retired {
+            fx.push(Effect::TellSuccessor(Event::InheritedOrphaned { claim, away }));
         }
     }
 

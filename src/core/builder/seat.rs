@@ -106,25 +106,27 @@ impl Seat {
 }
 
 /// A worker that failed a start is left alone for a while (rows P05, FB07).
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Pause {
     /// Until then.
     pub until: Timestamp,
     /// How long it was.
     length: Duration,
+    /// Why, when people should know.
+    pub reason: Option<String>,
 }
 
 impl Pause {
     /// A pause after something that was nobody's fault.
     #[must_use]
     pub fn short(now: Timestamp) -> Self {
-        Self { until: now + SHORT_PAUSE, length: FIRST_PAUSE / 2 }
+        Self { until: now + SHORT_PAUSE, length: FIRST_PAUSE / 2, reason: None }
     }
 
     /// The pause after another failure at `now`.
     #[must_use]
-    pub fn after(previous: Option<Self>, now: Timestamp) -> Self {
+    pub fn after(previous: Option<&Self>, now: Timestamp, reason: String) -> Self {
         let length = previous.map_or(FIRST_PAUSE, |pause| (pause.length * 2).min(LONGEST_PAUSE));
-        Self { until: now + length, length }
+        Self { until: now + length, length, reason: Some(reason) }
     }
 }

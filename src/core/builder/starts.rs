@@ -38,6 +38,7 @@ impl BuilderCore {
                     config: self.config.clone(),
                     leaving: Vec::new(),
                     stop: None,
+                    away: None,
                 },
             );
             if planted::is("b11_one_start_a_time") {
@@ -66,7 +67,10 @@ impl BuilderCore {
         let (id, named) = (next.id, next.worker.clone());
         let worker = match named {
             Some(worker) => worker,
-            None => self.choose_worker()?,
+            None => {
+                let losses = next.losses.clone();
+                self.choose_worker(&losses)?
+            }
         };
         Some((self.queue.remove(id)?, worker))
     }
@@ -311,7 +315,8 @@ impl BuilderCore {
             self.pauses.insert(worker.clone(), Pause::short(self.now));
         }
         if let Some(error) = error {
-            let pause = Pause::after(self.pauses.get(&worker).copied(), self.now);
+            let before = self.pauses.get(&worker);
+            let pause = Pause::after(before, self.now, error.clone());
             self.pauses.insert(worker.clone(), pause);
             fx.push(Effect::Note {
                 worker: Some(worker.clone()),

@@ -1,13 +1,15 @@
 //! Workers that come and go, and which of them is chosen.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::event::{Answer, Effect, Event, ReplyId};
-use super::seat::{Latent, Seat, SeatRank, SeatUse};
+use super::seat::{Latent, Pause, Seat, SeatRank, SeatUse};
 use super::{BuilderCore, PingRound};
 use crate::core::ids::*;
 use crate::core::planted;
-use crate::core::values::ChooseWorker;
+use crate::core::time::WallTime;
+use crate::core::values::{ChooseWorker, Loss};
+use crate::core::views::PauseView;
 
 impl BuilderCore {
     /// Row C03.
@@ -238,15 +240,33 @@ impl BuilderCore {
             .collect()
     }
 
+    /// Workers that are left alone because starts on them failed (fault row
+    /// FB07).
+    pub(super) fn pause_views(&self) -> BTreeMap<WorkerName, PauseView> {
+        let shown = |(worker, pause): (&WorkerName, &Pause)| {
+            let reason = pause.reason.clone().filter(|_| pause.until > self.now)?;
+            let rest = i64::try_from(pause.until.since(self.now).as_micros()).unwrap_or(i64::MAX);
+            let until = WallTime(self.wall.0.saturating_add(rest));
+            Some((worker.clone(), PauseView { until, reason }))
+        };
+        self.pauses.iter().filter_map(shown).collect()
+    }
+
     /// Row B12: among those of the best rank, at random or in attach order.
-    pub(super) fn choose_worker(&mut self) -> Option<WorkerName> {
+    /// Workers that lost a build of this request come after all others.
+    pub(super) fn choose_worker(&mut self, losses: &[Loss]) -> Option<WorkerName> {
         let mut free: Vec<(SeatRank, u64, WorkerName)> = self
             .free_workers()
             .into_iter()
             .map(|(rank, order, worker)| (rank, order, worker.clone()))
             .collect();
-        let best = free.iter().map(|(rank, _, _)| *rank).min()?;
-        free.retain(|(rank, _, _)| *rank == best);
+        let lost = |worker: &WorkerName| {
+            losses.iter().any(|loss| loss.worker == *worker)
+                && !planted::is("fr18_same_worker_again")
+        };
+        let place = |(rank, _, worker): &(SeatRank, u64, WorkerName)| (lost(worker), *rank);
+        let best = free.iter().map(place).min()?;
+        free.retain(|one| place(one) == best);
         let index = match self.config.choose {
             ChooseWorker::Random if planted::is("wall_clock_used") => {
                 let oldest = self.queue.oldest_request_time().unwrap_or_default();

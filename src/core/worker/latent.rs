@@ -6,7 +6,8 @@ use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::{Effect, Event, Link, WorkerCore, made_with};
+use super::settings::made_with;
+use super::{Effect, Event, Link, WorkerCore};
 use crate::core::ids::*;
 use crate::core::instance::{self, InstanceCore, InstanceView, Known};
 use crate::core::planted;
@@ -86,17 +87,20 @@ impl WorkerCore {
         self.freed(fx);
     }
 
-    /// Takes in one event at `now`, which only a latent worker needs to know.
+    /// Takes in one event at `now`.
     pub fn handle_at(&mut self, now: Timestamp, event: Event, fx: &mut Vec<Effect>) {
         self.now = self.now.max(now);
         self.take_in(event, fx);
+        self.end_quarantine(fx);
         self.look_after_instance(fx);
     }
 
-    /// When a latent worker's `Instance(DeadlineReached)` is due.
+    /// When `DeadlineReached` is due: for a pair that failed, for a latent
+    /// worker's instance, or because the worker was set aside until then.
     #[must_use]
     pub fn next_deadline(&self) -> Option<Timestamp> {
-        self.latent.as_ref().and_then(InstanceCore::next_deadline)
+        let instance = self.latent.as_ref().and_then(InstanceCore::next_deadline);
+        [instance, self.quarantine.until(), self.failing_deadline()].into_iter().flatten().min()
     }
 
     /// The instance knows at once who uses it: that is what its idle timer is
@@ -222,6 +226,7 @@ impl WorkerCore {
             && !matches!(self.link, Link::Up { .. })
             && !self.paused
             && !self.retired
+            && !self.is_set_aside()
             && self.used() < self.config.max_builds as usize
     }
 

@@ -1,7 +1,8 @@
 //! What others may know of a worker.
 
-use super::{Link, WorkerCore};
+use super::{Link, TurnedAway, WorkerCore};
 use crate::core::ids::*;
+use crate::core::time::Timestamp;
 use crate::core::values::WorkerConfig;
 
 impl WorkerCore {
@@ -40,7 +41,7 @@ impl WorkerCore {
     /// Whether the worker was told to abandon this build and has not confirmed.
     #[must_use]
     pub fn is_abandoning(&self, build: BuildId) -> bool {
-        self.abandoning.contains(&build)
+        self.abandoning.contains_key(&build)
     }
 
     /// Its settings.
@@ -59,6 +60,12 @@ impl WorkerCore {
     #[must_use]
     pub fn slots(&self) -> (u32, u32) {
         (u32::try_from(self.used()).unwrap_or(u32::MAX), self.config.max_builds)
+    }
+
+    /// Why and until when it is turned away, when it is.
+    #[must_use]
+    pub fn turned_away(&self, now: Timestamp) -> Option<&TurnedAway> {
+        self.welcome.turned_away(now)
     }
 
     /// Paused, and leaving.

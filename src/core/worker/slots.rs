@@ -46,6 +46,7 @@ impl WorkerCore {
             && self.is_kept()
             && (!self.paused || planted::is("b28_paused_ones_start"))
             && !self.leaving
+            && !self.is_set_aside()
             && !self.retired
             && (self.used() < self.limit() || planted::is("slot_given_twice"))
     }

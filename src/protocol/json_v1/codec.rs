@@ -91,6 +91,9 @@ pub fn decode_worker(line: &[u8]) -> Result<WorkerFrame, DecodeError> {
             WorkerFrame::BuilderFailed { builder: BuilderName, code: String, message: String }
         ),
         "pong" => variant_fields!(line, WorkerFrame::Pong { id: PingToken }),
+        "ping_failed" => {
+            variant_fields!(line, WorkerFrame::PingFailed { id: PingToken, message: String })
+        }
         "heartbeat" => {
             variant_fields!(line, WorkerFrame::Heartbeat { seq: u64, running: Vec<BuildId> })
         }

@@ -48,6 +48,13 @@ pub enum WorkerFrame {
         /// The ping's.
         id: PingToken,
     },
+    /// Answers a ping: the worker is there, and cannot work.
+    PingFailed {
+        /// The ping's.
+        id: PingToken,
+        /// For people.
+        message: String,
+    },
     /// Sign of life, with the builds it has.
     Heartbeat {
         /// Counts this connection's heartbeats; the answer carries it.
@@ -139,6 +146,7 @@ impl WorkerFrame {
         "builder_ready",
         "builder_failed",
         "pong",
+        "ping_failed",
         "heartbeat",
         "build_accepted",
         "refused",
@@ -160,6 +168,7 @@ impl WorkerFrame {
             Self::BuilderReady { .. } => "builder_ready",
             Self::BuilderFailed { .. } => "builder_failed",
             Self::Pong { .. } => "pong",
+            Self::PingFailed { .. } => "ping_failed",
             Self::Heartbeat { .. } => "heartbeat",
             Self::BuildAccepted { .. } => "build_accepted",
             Self::Refused { .. } => "refused",

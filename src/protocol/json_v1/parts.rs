@@ -39,6 +39,12 @@ pub struct Attach {
     /// Host name and whatever else people like to see.
     #[serde(default)]
     pub info: BTreeMap<String, String>,
+    /// Abilities of the master that the worker cannot do without.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub requires: Vec<String>,
+    /// What the worker's clock shows: milliseconds since 1970 UTC. For people.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub clock: Option<i64>,
 }
 
 fn one() -> u32 {

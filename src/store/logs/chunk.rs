@@ -6,11 +6,12 @@ use rusqlite::{Connection, OptionalExtension, Row, params};
 use super::super::StoreError;
 use super::super::sqlite::Migration;
 use super::lines::{Carry, Count};
+use super::second::SECOND;
 use super::segment::{Encoder, segments};
 use crate::core::ids::LogId;
 
 /// The schema's history.
-pub(super) const MIGRATIONS: &[Migration] =
+pub(in crate::store) const MIGRATIONS: &[Migration] =
     &[include_str!("../../../migrations/logs/0001_first.sql")];
 
 /// Most text in a chunk, in bytes.
@@ -59,11 +60,13 @@ fn int(number: u64) -> i64 {
 }
 
 /// Writes one chunk after what the log has reached, and returns what it then
-/// has.
+/// has. It may be stored under another id for now; its checksum is that of the
+/// log all the same.
 pub(super) fn write(
     conn: &Connection,
     zstd: &mut zstd::bulk::Compressor<'_>,
     log: LogId,
+    stored_as: LogId,
     before: &Reached,
     text: &Encoder,
     worker_end: u64,
@@ -95,7 +98,7 @@ pub(super) fn write(
          crc, body) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10)",
     )?
     .execute(params![
-        int(log.0),
+        int(stored_as.0),
         first,
         length,
         worker_end,
@@ -115,6 +118,22 @@ pub(super) fn clear(conn: &Connection, log: LogId) -> rusqlite::Result<()> {
     conn.prepare_cached("DELETE FROM chunks WHERE log_id = ?1")?.execute([int(log.0)])?;
     conn.prepare_cached("DELETE FROM overlong WHERE log_id = ?1")?.execute([int(log.0)])?;
     Ok(())
+}
+
+/// Removes some chunks of a log whose row is gone. Answers whether that was all
+/// of it.
+pub(super) fn remove_some(conn: &Connection, log: LogId, chunks: u32) -> rusqlite::Result<bool> {
+    let removed = conn
+        .prepare_cached(
+            "DELETE FROM chunks WHERE id IN \
+             (SELECT id FROM chunks WHERE log_id = ?1 ORDER BY first LIMIT ?2)",
+        )?
+        .execute(params![int(log.0), chunks])?;
+    if removed == usize::try_from(chunks).unwrap_or(usize::MAX) {
+        return Ok(false);
+    }
+    conn.prepare_cached("DELETE FROM overlong WHERE log_id = ?1")?.execute([int(log.0)])?;
+    Ok(true)
 }
 
 /// Keeps how many bytes of the worker's an overlong log has got.
@@ -194,6 +213,43 @@ pub(super) fn read(
 pub(super) fn goes_on(conn: &Connection, log: LogId, position: u64) -> rusqlite::Result<bool> {
     conn.prepare_cached("SELECT EXISTS (SELECT 1 FROM chunks WHERE log_id = ?1 AND first >= ?2)")?
         .query_row([int(log.0), int(position)], |row| row.get(0))
+}
+
+/// Reads every chunk and tells of those that are damaged or missing, with what
+/// is wrong. Answers how many chunks there are.
+pub(in crate::store) fn examine(
+    conn: &Connection,
+    found: &mut dyn FnMut(LogId, String),
+) -> rusqlite::Result<u64> {
+    let own = SECOND.0;
+    let mut statement = conn.prepare(&format!(
+        "SELECT {COLUMNS}, log_id FROM chunks WHERE log_id < {own} ORDER BY log_id, first"
+    ))?;
+    let mut rows = statement.query([])?;
+    let (mut chunks, mut reached) = (0, (LogId(0), 0));
+    while let Some(row) = rows.next()? {
+        chunks += 1;
+        let log = LogId(u64::try_from(row.get::<_, i64>(9)?).unwrap_or_default());
+        let first = u64::try_from(row.get::<_, i64>(0)?).unwrap_or_default();
+        let length = u64::try_from(row.get::<_, i64>(1)?).unwrap_or_default();
+        let expected = if reached.0 == log { reached.1 } else { 0 };
+        if first != expected {
+            found(log, format!("bytes {expected} to {first} are missing"));
+        }
+        if let Err(reason) = checked(log, row) {
+            found(log, format!("the chunk at byte {first} is damaged: {reason}"));
+        }
+        reached = (log, first + length);
+    }
+    Ok(chunks)
+}
+
+/// How many bytes of the log there are.
+pub(in crate::store) fn reaches(conn: &Connection, log: LogId) -> rusqlite::Result<u64> {
+    let end: i64 = conn
+        .prepare_cached("SELECT coalesce(max(first + length), 0) FROM chunks WHERE log_id = ?1")?
+        .query_row([int(log.0)], |row| row.get(0))?;
+    Ok(u64::try_from(end).unwrap_or_default())
 }
 
 fn checked(log: LogId, row: &Row<'_>) -> Result<Chunk, String> {

@@ -7,18 +7,34 @@ use std::thread::{self, JoinHandle};
 
 use tokio::sync::Semaphore;
 
-use super::super::LogRow;
 use super::super::sqlite::{self, Answer, OnFatal, OpenError};
-use super::LOG_LIMIT;
+use super::super::{LogRow, Room};
 use super::chunk::MIGRATIONS;
-use super::port::{LogStore, OnClosed, OnReopened, Piece};
+use super::port::{LogStore, OnClosed, OnRemoved, OnReopened, Piece};
 use super::reader::LogReader;
+use super::second;
 use super::writer::{Ask, Writer};
+use super::{BUILD_LIMIT, LOG_LIMIT};
 use crate::core::ids::LogId;
 use crate::events::Events;
 
 /// Bytes of pieces that may be in memory.
 const BUDGET: usize = 64 * 1024 * 1024;
+
+/// Most of the worker's bytes that are kept; what is beyond is counted (FL08).
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub struct LogLimits {
+    /// Of one log.
+    pub log: u64,
+    /// Of all logs of a build together.
+    pub build: u64,
+}
+
+impl Default for LogLimits {
+    fn default() -> Self {
+        Self { log: LOG_LIMIT, build: BUILD_LIMIT }
+    }
+}
 
 /// The log store on `logs.sqlite`. Clones share it.
 #[derive(Clone)]
@@ -39,28 +55,29 @@ impl SqliteLogs {
     /// # Errors
     /// When the file cannot be opened or written, or a newer program wrote it.
     pub fn open(dir: &Path, events: Events, on_fatal: OnFatal) -> Result<Self, OpenError> {
-        Self::open_limited(dir, events, LOG_LIMIT, on_fatal)
+        Self::open_limited(dir, events, LogLimits::default(), Room::unwatched(), on_fatal)
     }
 
-    /// The same, with another limit for one log: the most of the worker's bytes
-    /// that are kept.
+    /// The same, with other limits, and in room that the state store shares.
     ///
     /// # Errors
     /// As [`Self::open`].
     pub fn open_limited(
         dir: &Path,
         events: Events,
-        limit: u64,
+        limits: LogLimits,
+        room: Room,
         on_fatal: OnFatal,
     ) -> Result<Self, OpenError> {
         sqlite::make_folder(dir)?;
         let path = dir.join("logs.sqlite");
         let conn = sqlite::open_file(&path, MIGRATIONS)?;
         let failed = |reason: String| OpenError::Failed { path: path.clone(), reason };
+        second::clear_left_over(&conn).map_err(|error| OpenError::sql(&path, &error))?;
         let zstd = zstd::bulk::Compressor::new(1)
             .map_err(|error| failed(format!("no compressor can be made: {error}")))?;
         let (asks, receiver) = mpsc::channel();
-        let writer = Writer::new(conn, zstd, events, limit, on_fatal);
+        let writer = Writer::new(conn, zstd, events, limits, room, on_fatal);
         let thread = thread::Builder::new()
             .name("logs".into())
             .spawn(move || writer.run(&receiver))
@@ -92,6 +109,12 @@ impl SqliteLogs {
         self.0.reader.clone()
     }
 
+    /// Removes some of the text of a log whose row is gone. Told true once there
+    /// is nothing left of it. Asked after everything that was asked before.
+    pub fn remove_some(&self, log: LogId, done: OnRemoved) {
+        self.ask(Ask::Remove(log, Answer::to(done)));
+    }
+
     fn ask(&self, ask: Ask) {
         // An ask that comes back is dropped, and so its answer is given.
         let _ = self.0.asks.send(ask);
@@ -107,6 +130,10 @@ impl LogStore for SqliteLogs {
         self.ask(Ask::Reopen(row, Answer::to(done)));
     }
 
+    fn after_others(&self, log: LogId, bytes: u64) {
+        self.ask(Ask::AfterOthers(log, bytes));
+    }
+
     fn append(&self, piece: Piece) {
         self.ask(Ask::Append(piece));
     }
@@ -117,6 +144,14 @@ impl LogStore for SqliteLogs {
 
     fn close(&self, log: LogId, expected: Option<u64>, done: OnClosed) {
         self.ask(Ask::Close(log, expected, Answer::to(done)));
+    }
+
+    fn expect_digest(&self, log: LogId, sha256: String) {
+        self.ask(Ask::Digest(log, sha256));
+    }
+
+    fn again(&self, log: LogId) {
+        self.ask(Ask::Again(log));
     }
 
     fn forget(&self, log: LogId) {

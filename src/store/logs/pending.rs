@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rusqlite::Connection;
+use sha2::{Digest as _, Sha256};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::{LogRow, StoreError};
@@ -12,6 +13,7 @@ use super::chunk::{self, CHUNK, CHUNK_SEGMENTS, Reached};
 use super::lines::{CHANNELS, Count};
 use super::port::{Confirm, LogClosed, Piece};
 use super::segment::{Encoder, segments};
+use crate::core::ids::LogId;
 
 /// Shortest time between two notices of new lines.
 pub(super) const SHOW: Duration = Duration::from_millis(200);
@@ -28,13 +30,23 @@ struct Waiting {
 
 /// An open log.
 pub(super) struct Pending {
-    row: Arc<LogRow>,
+    pub row: Arc<LogRow>,
+    /// Under which id its chunks are stored.
+    stored_as: LogId,
+    /// Of the worker's bytes so far; none when an earlier master had some.
+    digest: Option<Sha256>,
+    /// What the worker says their digest is.
+    pub expected_digest: Option<String>,
+    /// It was told that they differ.
+    pub told_differs: bool,
     /// What is durable of its text.
     pub stored: Reached,
     /// Bytes of the worker's that are durable: kept, or counted.
     pub stored_of_worker: u64,
     /// Most of the worker's bytes that are kept.
-    limit: u64,
+    pub limit: u64,
+    /// The limit is what that of all logs of a build leaves.
+    pub of_build: Option<u64>,
     /// It is beyond the limit: the worker's bytes are only counted now.
     overlong: bool,
     /// It has told how long it was.
@@ -67,10 +79,15 @@ impl Pending {
     /// A new log.
     pub fn new(row: Arc<LogRow>, limit: u64) -> Self {
         Self {
+            stored_as: row.id,
             row,
+            digest: Some(Sha256::new()),
+            expected_digest: None,
+            told_differs: false,
             stored: Reached::default(),
             stored_of_worker: 0,
             limit,
+            of_build: None,
             overlong: false,
             told_length: false,
             on_disk: false,
@@ -88,6 +105,17 @@ impl Pending {
         }
     }
 
+    /// The same log, received once more and stored under another id for now.
+    pub fn second(&self, stored_as: LogId) -> Self {
+        let mut second = Self::new(self.row.clone(), self.limit);
+        second.stored_as = stored_as;
+        second.of_build = self.of_build;
+        second.expected_digest = self.expected_digest.clone();
+        second.confirm = self.confirm.clone();
+        second.own_line("[received a second time: the first time bytes differed on the way]");
+        second
+    }
+
     /// A log of which this much is on disk. `counted` are the worker's bytes of
     /// an overlong one.
     pub fn reopened(
@@ -100,6 +128,7 @@ impl Pending {
         let stored = stored.unwrap_or_default();
         let worker_end = counted.unwrap_or(stored.worker_end);
         Self {
+            digest: (worker_end == 0).then(Sha256::new),
             stored,
             stored_of_worker: worker_end,
             overlong: counted.is_some(),
@@ -150,6 +179,9 @@ impl Pending {
             self.push(piece.channel, new, false);
         } else {
             self.worker_end += new.len() as u64;
+            if let Some(digest) = &mut self.digest {
+                digest.update(new);
+            }
             if !self.take(piece.channel, new) {
                 // Only counted: its room is free at once.
                 return;
@@ -169,10 +201,11 @@ impl Pending {
         self.push(channel, kept, true);
         if kept.len() < new.len() {
             self.overlong = true;
-            let limit = shown(self.limit);
-            self.own_line(&format!(
-                "[this log is longer than {limit}: the output from here on is counted, not kept]"
-            ));
+            let what = match self.of_build {
+                None => format!("this log is longer than {}", shown(self.limit)),
+                Some(all) => format!("this build's logs are longer than {}", shown(all)),
+            };
+            self.own_line(&format!("[{what}: the output from here on is counted, not kept]"));
         }
         true
     }
@@ -226,14 +259,15 @@ impl Pending {
         zstd: &mut zstd::bulk::Compressor<'_>,
     ) -> rusqlite::Result<Reached> {
         if self.uncleared {
-            chunk::clear(conn, self.row.id)?;
+            chunk::clear(conn, self.stored_as)?;
         }
         let mut reached = self.stored;
         for one in self.waiting() {
-            reached = chunk::write(conn, zstd, self.row.id, &reached, &one.text, one.worker_end)?;
+            let (log, as_log) = (self.row.id, self.stored_as);
+            reached = chunk::write(conn, zstd, log, as_log, &reached, &one.text, one.worker_end)?;
         }
         if self.overlong {
-            chunk::count(conn, self.row.id, self.worker_end)?;
+            chunk::count(conn, self.stored_as, self.worker_end)?;
         }
         Ok(reached)
     }
@@ -256,6 +290,30 @@ impl Pending {
         !self.on_disk && text as u64 <= INLINE
     }
 
+    /// Whether the worker's bytes differ from what it says of them: none when it
+    /// says nothing, when not all of them are here, or when that has to be read
+    /// from what is stored.
+    pub fn differs(&self, length: Option<u64>) -> Option<bool> {
+        let expected = self.expected_digest.as_ref()?;
+        if length.is_some_and(|length| length != self.worker_end) {
+            return None;
+        }
+        let digest = self.digest.clone()?;
+        Some(hexadecimal(&digest.finalize()) != *expected)
+    }
+
+    /// Whether the digest has to be read from what is stored: an earlier master
+    /// received a part of it.
+    pub fn digest_is_stored(&self, length: Option<u64>) -> bool {
+        let whole = length.is_none_or(|length| length == self.worker_end);
+        self.expected_digest.is_some() && self.digest.is_none() && whole && !self.overlong
+    }
+
+    /// Whether it has chunks on disk.
+    pub fn is_on_disk(&self) -> bool {
+        self.on_disk
+    }
+
     /// What the log came to. What waits is told as inline text.
     pub fn closed(&self, expected: Option<u64>) -> Result<LogClosed, StoreError> {
         let Reached { mut length, mut lines, mut carry, .. } = self.stored;
@@ -276,8 +334,11 @@ impl Pending {
                 Some(format!("the worker wrote {expected} bytes and {arrived} arrived"))
             }
             _ if self.overlong => {
-                let limit = shown(self.limit);
-                Some(format!("it had {arrived} bytes, and of one log {limit} are kept"))
+                let limit = match self.of_build {
+                    None => format!("of one log {}", shown(self.limit)),
+                    Some(all) => format!("of one build's logs {}", shown(all)),
+                };
+                Some(format!("it had {arrived} bytes, and {limit} are kept"))
             }
             _ => None,
         };
@@ -287,6 +348,7 @@ impl Pending {
             worker_length: self.worker_end,
             inline: (!self.on_disk).then(|| inline.into()),
             incomplete,
+            differs: false,
         })
     }
 
@@ -311,6 +373,11 @@ impl Pending {
         }
         Some(self.shown_at.map_or(now, |at| at + SHOW))
     }
+}
+
+/// As the wire has digests.
+pub(super) fn hexadecimal(digest: &[u8]) -> String {
+    digest.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 /// A size for people.

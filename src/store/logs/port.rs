@@ -49,6 +49,9 @@ pub struct LogClosed {
     pub inline: Option<Arc<[u8]>>,
     /// Why it is not whole, when it is not.
     pub incomplete: Option<String>,
+    /// The worker's bytes have another digest than it says (row FL04). The log
+    /// is still open: it can be received again, or closed as it is.
+    pub differs: bool,
 }
 
 /// Called on the log writer's thread.
@@ -56,6 +59,9 @@ pub type OnClosed = Box<dyn FnOnce(Result<LogClosed, StoreError>) + Send>;
 
 /// Called on the log writer's thread with the worker's bytes already stored.
 pub type OnReopened = Box<dyn FnOnce(Result<u64, StoreError>) + Send>;
+
+/// Called on the log writer's thread with whether all of a log is removed.
+pub type OnRemoved = Box<dyn FnOnce(Result<bool, StoreError>) + Send>;
 
 /// The log store, as actors and connections see it. Asks about one log are
 /// carried out in the order in which they were made.
@@ -66,6 +72,11 @@ pub trait LogStore: Send + Sync {
     /// Makes a log of an earlier master ready for more: what was written but
     /// never confirmed is cut off.
     fn reopen(&self, row: Arc<LogRow>, done: OnReopened);
+
+    /// The earlier logs of its build have so many bytes: of this one, which is
+    /// open, no more is kept than the limit of a build leaves. A store without
+    /// such a limit has nothing to do.
+    fn after_others(&self, _log: LogId, _bytes: u64) {}
 
     /// Adds a piece. A piece before the end has its known part cut off; one
     /// beyond the end is dropped and answered with what the log has.
@@ -78,6 +89,16 @@ pub trait LogStore: Send + Sync {
     /// Writes what is left and tells what the log came to. `expected` is the
     /// worker's length.
     fn close(&self, log: LogId, expected: Option<u64>, done: OnClosed);
+
+    /// What the worker says of its bytes of this log, before it is closed: their
+    /// SHA-256 in lower-case hexadecimal. The close compares. A store whose
+    /// workers say none has nothing to do.
+    fn expect_digest(&self, _log: LogId, _sha256: String) {}
+
+    /// From now on the log is received once more from byte 0, beside what there
+    /// is. The next close keeps what was received now if it is whole; else what
+    /// there was, as incomplete. Only after a close that said `differs`.
+    fn again(&self, _log: LogId) {}
 
     /// Writes what is left of a log that nobody will close, and forgets it: its
     /// build has ended without it, or belongs to somebody else. It can be

@@ -61,6 +61,13 @@ impl Encoder {
     }
 }
 
+/// One line of the master's own, as a whole text.
+pub(in crate::store) fn own_text(line: &str) -> Vec<u8> {
+    let mut encoder = Encoder::default();
+    encoder.push(b'h', 0, format!("{line}\n").as_bytes());
+    encoder.out
+}
+
 /// Reads segments back.
 pub(super) struct Segments<'a>(&'a [u8]);
 

@@ -17,12 +17,15 @@ use std::time::{Duration, Instant};
 use rusqlite::Connection;
 
 use super::super::sqlite::{self, Answer, OnFatal, Trouble, classify};
-use super::super::{Change, LogRow, StoreError};
+use super::super::{Change, LogRow, Room, StoreError};
 use super::chunk::{self, Reached, Which};
+use super::handle::LogLimits;
 use super::pending::Pending;
 use super::port::{LogClosed, Piece};
+use super::second::{self, is_second, second_id, stored_digest};
 use crate::core::ids::LogId;
 use crate::events::Events;
+use crate::faults::crash_point;
 
 /// Longest time from a byte's arrival to its write.
 const DELAY: Duration = Duration::from_millis(50);
@@ -41,6 +44,14 @@ const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 /// Commits between checkpoints.
 const CHECKPOINT_COMMITS: u32 = 512;
 
+/// Chunks that are removed at a time.
+const REMOVED_CHUNKS: u32 = 32;
+/// Pages that are given back at a time.
+const GIVEN_BACK: u32 = 256;
+
+/// Why a log is incomplete whose bytes are not what the worker wrote.
+const DIFFERS: &str = "digest: the bytes that arrived differ from those that the worker wrote";
+
 /// What the writer is asked for.
 pub(super) enum Ask {
     Open(Arc<LogRow>),
@@ -48,6 +59,10 @@ pub(super) enum Ask {
     Append(Piece),
     Close(LogId, Option<u64>, Answer<LogClosed>),
     Forget(LogId),
+    Remove(LogId, Answer<bool>),
+    Digest(LogId, String),
+    AfterOthers(LogId, u64),
+    Again(LogId),
     Stop,
 }
 
@@ -72,8 +87,8 @@ pub(super) struct Writer {
     zstd: zstd::bulk::Compressor<'static>,
     events: Events,
     on_fatal: OnFatal,
-    /// Most of the worker's bytes of a log that are kept.
-    limit: u64,
+    room: Room,
+    limits: LogLimits,
     logs: HashMap<LogId, Pending>,
     /// When to look at which log. One may be out of date: the log says.
     timers: BinaryHeap<Reverse<(Instant, LogId)>>,
@@ -100,7 +115,8 @@ impl Writer {
         conn: Connection,
         zstd: zstd::bulk::Compressor<'static>,
         events: Events,
-        limit: u64,
+        limits: LogLimits,
+        room: Room,
         on_fatal: OnFatal,
     ) -> Self {
         Self {
@@ -108,7 +124,8 @@ impl Writer {
             zstd,
             events,
             on_fatal,
-            limit,
+            room,
+            limits,
             logs: HashMap::new(),
             timers: BinaryHeap::new(),
             wanted: Wanted::default(),
@@ -166,7 +183,7 @@ impl Writer {
             }
             match ask {
                 Ask::Open(row) => {
-                    let limit = self.limit;
+                    let limit = self.limits.log;
                     self.logs.entry(row.id).or_insert_with(|| Pending::new(row, limit));
                 }
                 Ask::Reopen(row, answer) => self.reopen(row, answer),
@@ -175,7 +192,24 @@ impl Writer {
                     self.append(piece);
                 }
                 Ask::Close(log, expected, answer) => self.close(log, expected, answer),
-                Ask::Forget(log) => drop(self.wanted.forgotten.insert(log)),
+                Ask::Forget(log) => {
+                    self.logs.remove(&second_id(log));
+                    self.wanted.forgotten.insert(log);
+                }
+                Ask::Remove(log, answer) => self.remove(log, answer),
+                Ask::Digest(log, digest) => {
+                    if let Some(log) = self.logs.get_mut(&log) {
+                        log.expected_digest = Some(digest);
+                    }
+                }
+                Ask::AfterOthers(log, bytes) => {
+                    let left = self.limits.build.saturating_sub(bytes);
+                    if let Some(log) = self.logs.get_mut(&log).filter(|log| log.limit > left) {
+                        log.limit = left;
+                        log.of_build = Some(self.limits.build);
+                    }
+                }
+                Ask::Again(log) => self.again(log),
                 Ask::Stop => return (None, true),
             }
             if bytes >= BATCH_BYTES {
@@ -189,10 +223,16 @@ impl Writer {
         let log = match ask {
             Ask::Open(row) | Ask::Reopen(row, _) => row.id,
             Ask::Append(piece) => piece.log,
-            Ask::Close(log, _, _) | Ask::Forget(log) => *log,
+            Ask::Close(log, _, _)
+            | Ask::Forget(log)
+            | Ask::Remove(log, _)
+            | Ask::Digest(log, _)
+            | Ask::AfterOthers(log, _)
+            | Ask::Again(log) => *log,
             Ask::Stop => return !self.wanted.closing.is_empty(),
         };
-        self.wanted.closing.iter().any(|(closing, _, _)| *closing == log)
+        let second = second_id(log);
+        self.wanted.closing.iter().any(|(closing, _, _)| *closing == log || *closing == second)
     }
 
     fn reopen(&mut self, row: Arc<LogRow>, answer: Answer<u64>) {
@@ -204,7 +244,7 @@ impl Writer {
             match found {
                 Ok((last, overlong)) => {
                     let stored = last.map(|chunk| chunk.after);
-                    let log = Pending::reopened(row, self.limit, stored, overlong);
+                    let log = Pending::reopened(row, self.limits.log, stored, overlong);
                     self.logs.insert(id, log);
                 }
                 Err(error) => return answer.give(Err(error)),
@@ -215,8 +255,22 @@ impl Writer {
         self.wanted.reopened.push((id, answer));
     }
 
+    /// The log is received once more, beside what there is.
+    fn again(&mut self, id: LogId) {
+        let Some(log) = self.logs.get(&id) else { return };
+        let second = second_id(id);
+        let log = log.second(second);
+        self.logs.insert(second, log);
+    }
+
+    /// Where the bytes of this log go just now.
+    fn receiving(&self, id: LogId) -> LogId {
+        let second = second_id(id);
+        if self.logs.contains_key(&second) { second } else { id }
+    }
+
     fn append(&mut self, piece: Piece) {
-        let id = piece.log;
+        let id = self.receiving(piece.log);
         let log = self.logs.get_mut(&id).filter(|_| !self.wanted.forgotten.contains(&id));
         let Some(log) = log else {
             tracing::debug!(log = id.0, "a piece for a log that is not open was dropped");
@@ -238,20 +292,54 @@ impl Writer {
     }
 
     fn close(&mut self, id: LogId, expected: Option<u64>, answer: Answer<LogClosed>) {
+        let id = self.receiving(id);
         let log = self.logs.get_mut(&id).filter(|_| !self.wanted.forgotten.contains(&id));
         let Some(log) = log else {
             return answer.give(Err(StoreError::Missing(format!("open log {id}"))));
         };
         log.end();
+        crash_point("log.close");
         if log.fits_inline() {
-            let closed = log.closed(expected);
-            self.logs.remove(&id);
+            let closed = self.closed(id, expected);
             self.wanted.due.remove(&id);
             self.wanted.tell.remove(&id);
             return answer.give(closed);
         }
         self.wanted.due.insert(id);
         self.wanted.closing.push((id, expected, answer));
+    }
+
+    /// Removes some text of a log whose row is gone, and gives its room back: a
+    /// little at a time, because logs that grow wait meanwhile.
+    fn remove(&mut self, log: LogId, answer: Answer<bool>) {
+        if self.logs.contains_key(&log) {
+            let text = format!("log {log} is open and is not removed");
+            return answer.give(Err(StoreError::Failed(text)));
+        }
+        let removed = self.remove_some(log);
+        self.commits += 1;
+        let told = removed.map_err(|error| classify(&error));
+        if told.is_err()
+            && !self.conn.is_autocommit()
+            && let Err(error) = self.conn.execute_batch("ROLLBACK")
+        {
+            tracing::error!(%error, "a transaction of the log store could not be rolled back");
+        }
+        if let Err(Trouble::Fatal(text)) = &told {
+            (self.on_fatal)(text);
+        }
+        answer.give(told.map_err(|trouble| trouble.told()));
+        if self.commits >= CHECKPOINT_COMMITS {
+            self.checkpoint();
+        }
+    }
+
+    fn remove_some(&self, log: LogId) -> rusqlite::Result<bool> {
+        self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
+        let all = chunk::remove_some(&self.conn, log, REMOVED_CHUNKS)?;
+        sqlite::give_back(&self.conn, GIVEN_BACK)?;
+        self.conn.prepare_cached("COMMIT")?.execute([])?;
+        Ok(all)
     }
 
     /// Commits what is due, and shows what may be shown.
@@ -275,20 +363,36 @@ impl Writer {
                 self.show(id, now);
             }
         }
-        if self.blocked.is_some_and(|until| until > now) && !self.must_answer() {
-            self.retry_later();
-        } else {
-            self.commit(now);
+        if self.room.is_full() && self.blocked.is_none_or(|until| until <= now) {
+            // What is left of the disk is for the state.
+            self.blocked = (!self.room.look()).then(|| now + RETRY);
         }
+        if self.blocked.is_some_and(|until| until > now) {
+            // Only what somebody waits for is tried.
+            let needed = self.needed();
+            let due = std::mem::take(&mut self.wanted.due);
+            let (due, later) = due.into_iter().partition(|id| needed.contains(id));
+            self.wanted.due = later;
+            self.retry_later();
+            self.wanted.due = due;
+            if needed.is_empty() {
+                return;
+            }
+        }
+        self.commit(now);
     }
 
-    fn must_answer(&self) -> bool {
-        !self.wanted.closing.is_empty() || !self.wanted.reopened.is_empty()
+    /// Logs whose write somebody waits for.
+    fn needed(&self) -> BTreeSet<LogId> {
+        let closing = self.wanted.closing.iter().map(|(id, _, _)| *id);
+        closing.chain(self.wanted.reopened.iter().map(|(id, _)| *id)).collect()
     }
 
     /// Publishes a log's new lines, now or when its time has come.
     fn show(&mut self, id: LogId, now: Instant) {
-        let Some(log) = self.logs.get_mut(&id) else { return };
+        // The first reception is shown until the second one is whole.
+        let log = self.logs.get_mut(&id).filter(|_| !is_second(id));
+        let Some(log) = log else { return };
         if let Some(row) = log.show(now) {
             self.events.publish(vec![Change::LogAppend(Arc::new(row))]);
         } else if let Some(at) = log.show_at(now) {
@@ -306,7 +410,15 @@ impl Writer {
             .filter(|id| self.logs.get(id).is_some_and(Pending::waits))
             .copied()
             .collect();
-        let trouble = match self.write(&due) {
+        let mut written = self.write(&due);
+        if matches!(written, Err(Trouble::Full(_))) {
+            self.room.fill_up();
+            // The end of a step waits for it, and results go through.
+            if !wanted.closing.is_empty() && self.room.give_up() {
+                written = self.write(&due);
+            }
+        }
+        let trouble = match written {
             Ok(reached) => {
                 self.blocked = None;
                 self.committed(&reached, now);
@@ -322,7 +434,8 @@ impl Writer {
             if let Some(log) = self.logs.get(id)
                 && let Some(confirm) = &log.confirm
             {
-                confirm.confirm(*id, log.stored_of_worker);
+                crash_point("log.before_confirm");
+                confirm.confirm(log.row.id, log.stored_of_worker);
             }
         }
         for (id, answer) in wanted.reopened {
@@ -331,9 +444,8 @@ impl Writer {
         }
         for (id, expected, answer) in wanted.closing {
             match (&trouble, self.logs.get(&id)) {
-                (None, Some(log)) => {
-                    let closed = log.closed(expected);
-                    self.logs.remove(&id);
+                (None, Some(_)) => {
+                    let closed = self.closed(id, expected);
                     answer.give(closed);
                 }
                 // It stays open, so that the close can be asked again.
@@ -353,6 +465,67 @@ impl Writer {
         if self.bytes >= CHECKPOINT_BYTES || self.commits >= CHECKPOINT_COMMITS {
             self.checkpoint();
         }
+    }
+
+    /// Ends a log all of which is written, or fits into the state.
+    fn closed(&mut self, id: LogId, expected: Option<u64>) -> Result<LogClosed, StoreError> {
+        if is_second(id) {
+            return self.second_closed(id, expected);
+        }
+        let missing = || StoreError::Missing(format!("open log {id}"));
+        let log = self.logs.get(&id).ok_or_else(missing)?;
+        let mut closed = log.closed(expected)?;
+        if self.differs(log, id, expected) {
+            closed.incomplete = Some(DIFFERS.into());
+            closed.differs = !log.told_differs;
+        }
+        if closed.differs {
+            // Whoever closes it may have it sent again.
+            if let Some(log) = self.logs.get_mut(&id) {
+                log.told_differs = true;
+            }
+        } else {
+            self.logs.remove(&id);
+        }
+        Ok(closed)
+    }
+
+    fn differs(&self, log: &Pending, id: LogId, expected: Option<u64>) -> bool {
+        if log.digest_is_stored(expected) {
+            return match stored_digest(&self.conn, id) {
+                Ok(digest) => log.expected_digest.as_ref() != Some(&digest),
+                Err(error) => {
+                    tracing::error!(%error, log = id.0, "a stored log cannot be read again");
+                    true
+                }
+            };
+        }
+        log.differs(expected).unwrap_or(false)
+    }
+
+    /// Keeps what was received the second time if it is whole, else the first.
+    fn second_closed(&mut self, id: LogId, expected: Option<u64>) -> Result<LogClosed, StoreError> {
+        let missing = || StoreError::Missing(format!("open log {id}"));
+        let second = self.logs.get(&id).ok_or_else(missing)?;
+        let first = second.row.id;
+        let whole = second.differs(expected) == Some(false);
+        let closed = second.closed(expected)?;
+        let done = if whole && second.is_on_disk() {
+            second::take_place(&self.conn, first)
+        } else if whole {
+            // It goes into the state; of the first there may be chunks.
+            chunk::clear(&self.conn, first)
+        } else {
+            chunk::clear(&self.conn, id)
+        };
+        done.map_err(|error| classify(&error).told())?;
+        self.commits += 1;
+        self.logs.remove(&id);
+        if !whole {
+            return self.closed(first, None);
+        }
+        self.logs.remove(&first);
+        Ok(closed)
     }
 
     /// Writes these logs in one transaction. On an error nothing is written.
@@ -378,7 +551,9 @@ impl Writer {
                 reached.push((*id, log.write(&self.conn, &mut self.zstd)?));
             }
         }
+        crash_point("log.after_write");
         self.conn.prepare_cached("COMMIT")?.execute([])?;
+        crash_point("log.after_commit");
         Ok(reached)
     }
 
@@ -422,6 +597,7 @@ impl Writer {
         if let Err(error) = sqlite::checkpoint(&self.conn, false) {
             match classify(&error) {
                 Trouble::Fatal(text) => (self.on_fatal)(&text),
+                Trouble::Full(_) => self.room.fill_up(),
                 // Nothing is lost: what was told is in the write-ahead log.
                 trouble => tracing::warn!(?trouble, "a checkpoint failed and comes again"),
             }

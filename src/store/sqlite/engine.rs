@@ -12,13 +12,15 @@ use crate::core::ids::BuilderId;
 use crate::store::*;
 
 /// The schema's history.
-pub(super) const MIGRATIONS: &[Migration] = &[
+pub(in crate::store) const MIGRATIONS: &[Migration] = &[
     include_str!("../../../migrations/sqlite/0001_first.sql"),
     include_str!("../../../migrations/sqlite/0002_instances.sql"),
     include_str!("../../../migrations/sqlite/0003_expectations.sql"),
     include_str!("../../../migrations/sqlite/0004_notes.sql"),
     include_str!("../../../migrations/sqlite/0005_stop.sql"),
-    include_str!("../../../migrations/sqlite/0010_data_api.sql"),
+    include_str!("../../../migrations/sqlite/0006_leases.sql"),
+    include_str!("../../../migrations/sqlite/0007_housekeeping.sql"),
+    include_str!("../../../migrations/sqlite/0008_data_api.sql"),
 ];
 
 /// One connection and the changes that its commits made.

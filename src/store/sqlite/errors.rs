@@ -44,6 +44,8 @@ pub(in crate::store) enum Trouble {
     Statement(StoreError),
     /// The file could not be written: the whole commit is undone.
     Storage(StoreError),
+    /// The disk is full: the whole commit is undone.
+    Full(StoreError),
     /// What the file holds is unknown now. Only a new process may look again.
     Fatal(String),
 }
@@ -52,7 +54,7 @@ impl Trouble {
     /// What the askers are told.
     pub fn told(&self) -> StoreError {
         match self {
-            Self::Statement(error) | Self::Storage(error) => error.clone(),
+            Self::Statement(error) | Self::Storage(error) | Self::Full(error) => error.clone(),
             Self::Fatal(text) => StoreError::Failed(text.clone()),
         }
     }
@@ -69,7 +71,7 @@ pub(in crate::store) fn classify(error: &rusqlite::Error) -> Trouble {
         return Trouble::Fatal(format!("the disk failed to keep what was written: {error}"));
     }
     match failure.code {
-        ErrorCode::DiskFull => Trouble::Storage(StoreError::Unwritable(format!(
+        ErrorCode::DiskFull => Trouble::Full(StoreError::Unwritable(format!(
             "the disk is full ({error}): free some room in the data folder's file system"
         ))),
         ErrorCode::ReadOnly | ErrorCode::PermissionDenied => {
@@ -113,7 +115,8 @@ mod tests {
 
     #[test]
     fn what_may_pass_is_unwritable_and_the_rest_is_not() {
-        for code in [ffi::SQLITE_FULL, ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_BUSY] {
+        assert!(matches!(told(ffi::SQLITE_FULL), Trouble::Full(StoreError::Unwritable(_))));
+        for code in [ffi::SQLITE_IOERR_WRITE, ffi::SQLITE_BUSY] {
             assert!(matches!(told(code), Trouble::Storage(StoreError::Unwritable(_))), "{code}");
         }
         let corrupt = told(ffi::SQLITE_CORRUPT);

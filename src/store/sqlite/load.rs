@@ -1,12 +1,14 @@
 //! Reads everything that a Builder is rebuilt from.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension};
 
 use super::errors::OpError;
 use super::rows::{self, build_columns, int, request_columns, step_columns};
 use crate::core::ids::*;
+use crate::core::lease::{BootTime, Grant};
 use crate::core::values::Factory;
 use crate::store::*;
 
@@ -31,7 +33,8 @@ pub(super) fn builder(conn: &Connection, builder: BuilderId) -> Result<BuilderRe
     let mut queued = Vec::with_capacity(waiting.len());
     for row in waiting {
         let set = sets.part(conn, row.buildset)?;
-        queued.push(RequestWithSet { row: Arc::new(row), set });
+        let losses = rows::losses_if_any(conn, &row)?;
+        queued.push(RequestWithSet { row: Arc::new(row), set, losses });
     }
     let loaded_through = conn
         .prepare_cached("SELECT coalesce(max(id), 0) FROM requests")?
@@ -41,7 +44,7 @@ pub(super) fn builder(conn: &Connection, builder: BuilderId) -> Result<BuilderRe
             "SELECT ",
             build_columns!(),
             ", claim, factory_digest, stop_reason, \
-             (SELECT name FROM workers WHERE id = worker_id) FROM builds INDEXED BY builds_open WHERE builder_id = ?1 AND state < 2 ORDER BY id"
+             (SELECT name FROM workers WHERE id = worker_id), grace FROM builds INDEXED BY builds_open WHERE builder_id = ?1 AND state < 2 ORDER BY id"
         ))?
         .query_map([id], |row| {
             Ok(Head {
@@ -50,6 +53,7 @@ pub(super) fn builder(conn: &Connection, builder: BuilderId) -> Result<BuilderRe
                 digest: row.get(13)?,
                 stop: row.get(14)?,
                 worker: row.get(15)?,
+                grace: rows::span(row, 16)?,
             })
         })?
         .collect::<rusqlite::Result<Vec<_>>>()?;
@@ -67,10 +71,11 @@ struct Head {
     digest: String,
     stop: Option<String>,
     worker: Option<String>,
+    grace: Duration,
 }
 
 fn open_build(conn: &Connection, head: Head) -> Result<OpenBuild, OpError> {
-    let Head { row, claim, digest, stop, worker } = head;
+    let Head { row, claim, digest, stop, worker, grace } = head;
     let id = row.id;
     let claim = u128::from_str_radix(&claim, 16)
         .map_err(|_| OpError::wrong(format!("build {id} has the claim `{claim}`, no number")))?;
@@ -92,8 +97,27 @@ fn open_build(conn: &Connection, head: Head) -> Result<OpenBuild, OpError> {
         stop,
         factory: factory(conn, id, &digest)?,
         steps,
+        grace,
+        grant: grant(conn, &row)?,
         row,
     })
+}
+
+/// Of a build that its worker has not brought back since.
+fn grant(conn: &Connection, build: &BuildRow) -> rusqlite::Result<Option<Grant>> {
+    let read = |row: &rusqlite::Row<'_>| {
+        let Some(boot) = row.get(1)? else { return Ok(None) };
+        let given = BootTime { boot, at: rows::span(row, 2)? };
+        Ok(Some(Grant { lease: rows::span(row, 0)?, given }))
+    };
+    let found = conn
+        .prepare_cached(
+            "SELECT grant_lease, grant_boot, grant_at FROM workers \
+             WHERE id = ?1 AND grant_incarnation >= ?2",
+        )?
+        .query_row([int(build.worker.0), int(build.incarnation.0)], read)
+        .optional()?;
+    Ok(found.flatten())
 }
 
 fn factory(conn: &Connection, build: BuildId, digest: &str) -> Result<Arc<Factory>, OpError> {

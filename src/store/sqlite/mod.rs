@@ -6,20 +6,28 @@
 //! have connections of their own, and the text of logs.
 
 mod answer;
+mod cleanup;
 mod engine;
 mod errors;
 mod load;
+mod look;
+mod moments;
 mod open;
 mod ops;
+mod prepare;
 mod reader;
 mod rows;
 mod writer;
 
+pub use cleanup::{Candidates, Chooser, Removal, Removed, WouldGo};
 pub use engine::Engine;
 pub use open::{OnFatal, OpenError};
 pub use reader::*;
-pub use writer::SqliteStore;
+pub use writer::{Opening, SqliteStore};
 
 pub(in crate::store) use answer::Answer;
+pub(in crate::store) use engine::MIGRATIONS;
 pub(in crate::store) use errors::{Trouble, classify};
-pub(in crate::store) use open::{Migration, checkpoint, make_folder, open_file};
+pub(in crate::store) use look::{integrity, look, read_only};
+pub(in crate::store) use open::{Migration, checkpoint, give_back, make_folder, open_file};
+pub(in crate::store) use prepare::{COPY_KEY, copied_at};

@@ -12,12 +12,17 @@ use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use rusqlite::{Connection, ErrorCode};
 
+use crate::faults::crash_point;
+
 /// Called when the process must end at once, with the reason: the disk failed
 /// in a way after which nothing in memory can be trusted.
 pub type OnFatal = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// How long a foreign program that holds a database file is waited for.
-const BUSY: Duration = Duration::from_secs(5);
+pub(super) const BUSY: Duration = Duration::from_secs(5);
+
+/// Free pages that a file keeps for what comes next: 4 MiB.
+const KEEP_FREE: u32 = 1024;
 
 /// Statements that stay prepared. There are about 80 of them.
 const PREPARED: usize = 128;
@@ -74,6 +79,19 @@ pub enum OpenError {
         /// What is wrong.
         reason: String,
     },
+    /// The file is a copy that a backup made, and nobody has said so.
+    #[error(
+        "{}: this is the copy of a backup made at {made}. Start once with `botmaster master \
+         --restored`: then nothing that was given out after the backup is given again, and \
+         builds that it does not know are abandoned",
+        .path.display()
+    )]
+    Restored {
+        /// The file.
+        path: PathBuf,
+        /// When, for people.
+        made: String,
+    },
     /// Anything else.
     #[error("{}: {reason}", .path.display())]
     Failed {
@@ -91,7 +109,7 @@ const FIX_ROOM: &str = "Free some room in that file system, or choose another `d
 const FIX_OTHER: &str = "Check that the folder exists and that the master's user may write there";
 
 impl OpenError {
-    fn io(path: &Path, error: &io::Error) -> Self {
+    pub(in crate::store) fn io(path: &Path, error: &io::Error) -> Self {
         let fix = match error.kind() {
             io::ErrorKind::PermissionDenied => FIX_RIGHTS,
             io::ErrorKind::ReadOnlyFilesystem => FIX_MOUNT,
@@ -137,13 +155,13 @@ pub(in crate::store) fn make_folder(dir: &Path) -> Result<(), OpenError> {
 }
 
 /// The lock on a data folder. It ends with the value, and with the process.
-pub(super) struct FolderLock {
+pub(in crate::store) struct FolderLock {
     _file: Flock<File>,
 }
 
 impl FolderLock {
     /// Takes the lock, and writes into it who has it.
-    pub(super) fn take(dir: &Path) -> Result<Self, OpenError> {
+    pub(in crate::store) fn take(dir: &Path) -> Result<Self, OpenError> {
         let path = dir.join("master.lock");
         let file = OpenOptions::new()
             .read(true)
@@ -191,6 +209,9 @@ pub(in crate::store) fn open_file(
         .open(path)
         .map_err(|error| OpenError::io(path, &error))?;
     let conn = Connection::open(path).map_err(|error| OpenError::sql(path, &error))?;
+    // Of use in a new file only: what is removed later can be given back.
+    conn.pragma_update(None, "auto_vacuum", "INCREMENTAL")
+        .map_err(|error| OpenError::sql(path, &error))?;
     set_up(&conn).map_err(|error| OpenError::sql(path, &error))?;
     migrate(&conn, path, migrations)?;
     Ok(conn)
@@ -227,8 +248,12 @@ pub(super) fn migrate(
     for (version, migration) in (1_i64..).zip(migrations) {
         if version > found {
             conn.execute_batch(&format!(
-                "BEGIN IMMEDIATE; {migration}\nPRAGMA user_version = {version}; COMMIT;"
+                "BEGIN IMMEDIATE; {migration}\nPRAGMA user_version = {version};"
             ))
+            .and_then(|()| {
+                crash_point("migrate.each_step");
+                conn.execute_batch("COMMIT")
+            })
             .map_err(|error| {
                 // The error that counts is the one of the step.
                 let _ = conn.execute_batch("ROLLBACK");
@@ -237,6 +262,28 @@ pub(super) fn migrate(
         }
     }
     Ok(())
+}
+
+/// Gives back some of the room of what was removed. Answers whether there may
+/// be more to give.
+pub(in crate::store) fn give_back(conn: &Connection, pages: u32) -> rusqlite::Result<bool> {
+    let free = |conn: &Connection| -> rusqlite::Result<u32> {
+        conn.pragma_query_value(None, "freelist_count", |row| row.get(0))
+    };
+    let before = free(conn)?;
+    if before <= KEEP_FREE {
+        return Ok(false);
+    }
+    let some = pages.min(before - KEEP_FREE);
+    conn.prepare(&format!("PRAGMA incremental_vacuum({some})"))?.query([]).and_then(
+        |mut rows| {
+            while rows.next()?.is_some() {}
+            Ok(())
+        },
+    )?;
+    // A file of before this was possible keeps its room, and uses it again.
+    let after = free(conn)?;
+    Ok(after < before && after > KEEP_FREE)
 }
 
 /// Moves what the write-ahead log holds into the database file. `truncate`

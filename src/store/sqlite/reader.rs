@@ -482,7 +482,7 @@ impl StateReader {
     /// When the store cannot be read.
     pub fn log(&self, id: LogId) -> Result<Option<LogWithText>, StoreError> {
         self.one(rows::SELECT_LOG_WITH_TEXT, id.0, |row| {
-            let inline: Option<Vec<u8>> = row.get(8)?;
+            let inline: Option<Vec<u8>> = row.get(9)?;
             Ok((rows::log(row)?, inline.map(Into::into)))
         })
     }

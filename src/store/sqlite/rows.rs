@@ -6,6 +6,7 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::types::Type;
 use rusqlite::{Connection, OptionalExtension, Row};
@@ -15,7 +16,7 @@ use serde::de::DeserializeOwned;
 use super::errors::OpError;
 use crate::core::ids::*;
 use crate::core::time::WallTime;
-use crate::core::values::{BuildResult, Properties, SourceStamp};
+use crate::core::values::{BuildResult, Loss, Properties, SourceStamp};
 use crate::store::*;
 
 /// Columns of [`request`].
@@ -42,7 +43,7 @@ macro_rules! step_columns {
 /// Columns of [`log`].
 macro_rules! log_columns {
     () => {
-        "id, step_id, name, slug, kind, complete, num_lines, length"
+        "id, step_id, name, slug, kind, complete, num_lines, length, incomplete"
     };
 }
 /// Columns of [`worker`].
@@ -73,6 +74,16 @@ pub(super) use {
 /// A number of ours as SQLite stores it.
 pub(super) fn int(number: u64) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+/// A length of time as a number of the database: microseconds.
+pub(super) fn micros(span: Duration) -> i64 {
+    i64::try_from(span.as_micros()).unwrap_or(i64::MAX)
+}
+
+/// Reads a length of time.
+pub(super) fn span(row: &Row<'_>, column: usize) -> rusqlite::Result<Duration> {
+    uint(row, column).map(Duration::from_micros)
 }
 
 /// The id of a row that was just inserted.
@@ -251,6 +262,7 @@ pub(super) fn log(row: &Row<'_>) -> rusqlite::Result<LogRow> {
         complete: row.get(5)?,
         num_lines: uint(row, 6)?,
         length: uint(row, 7)?,
+        incomplete: row.get(8)?,
     })
 }
 
@@ -321,7 +333,28 @@ pub(super) fn with_set(
     row: Arc<RequestRow>,
 ) -> rusqlite::Result<RequestWithSet> {
     let set = Sets::default().part(conn, row.buildset)?;
-    Ok(RequestWithSet { row, set })
+    let losses = losses_if_any(conn, &row)?;
+    Ok(RequestWithSet { row, set, losses })
+}
+
+/// How builds of the request were lost; most had none.
+pub(super) fn losses_if_any(conn: &Connection, row: &RequestRow) -> rusqlite::Result<Arc<[Loss]>> {
+    if row.infra_tries == 0 {
+        return Ok(Arc::default());
+    }
+    losses_of(conn, row.id).map(Arc::from)
+}
+
+pub(super) fn losses_of(conn: &Connection, request: RequestId) -> rusqlite::Result<Vec<Loss>> {
+    let text: Option<String> = conn
+        .prepare_cached("SELECT losses FROM requests WHERE id = ?1")?
+        .query_row([int(request.0)], |row| row.get(0))
+        .optional()?
+        .flatten();
+    let Some(text) = text else { return Ok(Vec::new()) };
+    serde_json::from_str(&text).map_err(|error| {
+        rusqlite::Error::FromSqlConversionFailure(0, rusqlite::types::Type::Text, error.into())
+    })
 }
 
 /// Reads parts of buildsets. Those that say the same share their memory: there

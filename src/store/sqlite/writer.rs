@@ -13,12 +13,14 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
-use rusqlite::params;
-
 use super::answer::Answer;
+use super::cleanup::{self, OnRemoved, Removal, Removed};
 use super::engine::{Engine, MIGRATIONS};
 use super::errors::{Trouble, classify};
+use super::look::{integrity, look, read_only};
+use super::moments::Moments;
 use super::open::{self, FolderLock, OnFatal, OpenError};
+use super::prepare::{EVENTS_AHEAD, prepare, reserve};
 use crate::core::ids::BuilderId;
 use crate::events::Events;
 use crate::store::*;
@@ -31,10 +33,10 @@ const BATCH_TIME: Duration = Duration::from_millis(4);
 const CHECKPOINT_OPS: usize = 4096;
 /// Commits between checkpoints.
 const CHECKPOINT_COMMITS: usize = 256;
+/// How often it looks for room when the disk is full.
+const LOOK: Duration = Duration::from_secs(1);
 /// How often the thread looks around when nobody asks.
 const IDLE: Duration = Duration::from_secs(10);
-/// Event numbers that one row reserves.
-const EVENTS_AHEAD: u64 = 1_000_000;
 
 enum Ask {
     Do(Job),
@@ -44,6 +46,17 @@ enum Ask {
 enum Job {
     Write(Transaction, Answer<Vec<OpOutcome>>),
     Load(BuilderId, Answer<BuilderRecords>),
+    Remove(Removal, Answer<Removed>),
+}
+
+/// How a store is opened.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Opening {
+    /// Its data are those of a backup: everything that may have been given out
+    /// since is skipped.
+    pub restored: bool,
+    /// All of it is read and checked first, which takes a while.
+    pub verify: bool,
 }
 
 /// The state store on `state.sqlite`. Clones share it.
@@ -66,11 +79,37 @@ impl SqliteStore {
     /// When another master has the folder, a newer program wrote it, or it
     /// cannot be written. The texts name the path and what to do.
     pub fn open(dir: &Path, on_fatal: OnFatal) -> Result<(Self, Events), OpenError> {
+        Self::open_as(dir, Opening::default(), Room::unwatched(), on_fatal)
+    }
+
+    /// The same, in a way of its own.
+    ///
+    /// # Errors
+    /// As [`Self::open`]; also when the file is damaged and that was looked
+    /// for, or when it is a backup's copy and nobody said so.
+    pub fn open_as(
+        dir: &Path,
+        how: Opening,
+        room: Room,
+        on_fatal: OnFatal,
+    ) -> Result<(Self, Events), OpenError> {
         open::make_folder(dir)?;
         let lock = FolderLock::take(dir)?;
         let path = dir.join("state.sqlite");
+        let text = dir.join("logs.sqlite");
+        // Both, before one of them is brought up to date (row FM16).
+        look(&path, MIGRATIONS)?;
+        look(&text, logs::MIGRATIONS)?;
+        if how.verify {
+            for path in [&path, &text] {
+                if path.exists() {
+                    integrity(&read_only(path)?, path)?;
+                }
+            }
+        }
         let engine = Engine::on(open::open_file(&path, MIGRATIONS)?);
-        let first = prepare(&engine).map_err(|error| OpenError::sql(&path, &error))?;
+        room.begin();
+        let first = prepare(engine.conn(), &path, how.restored)?;
         let events = Events::starting_at(first);
         let (asks, receiver) = mpsc::channel();
         let depth = Arc::new(AtomicUsize::new(0));
@@ -81,7 +120,11 @@ impl SqliteStore {
             depth: depth.clone(),
             ops: 0,
             commits: 0,
+            again: false,
+            looked: Instant::now(),
+            room,
             on_fatal,
+            moments: Moments::default(),
             _lock: lock,
         };
         let thread = thread::Builder::new()
@@ -106,6 +149,12 @@ impl SqliteStore {
         {
             tracing::error!("the store's writer ended by a panic");
         }
+    }
+
+    /// Removes old rows, as many as a few milliseconds allow. Told what was
+    /// removed once that is durable.
+    pub fn remove(&self, removal: Removal, done: OnRemoved) {
+        self.ask(Job::Remove(removal, Answer::to(done)));
     }
 
     /// Asks that wait for the writer.
@@ -133,49 +182,36 @@ impl StateStore for SqliteStore {
     }
 }
 
-/// Makes an opened file this process's own: nobody is attached, and event
-/// numbers are reserved. Returns the first of them.
-fn prepare(engine: &Engine) -> rusqlite::Result<u64> {
-    let conn = engine.conn();
-    conn.execute_batch("BEGIN IMMEDIATE; UPDATE workers SET connected = 0 WHERE connected = 1;")?;
-    let first: Option<String> = conn
-        .prepare("SELECT value FROM meta WHERE key = 'event_seq'")?
-        .query_map([], |row| row.get(0))?
-        .next()
-        .transpose()?;
-    let first = first.and_then(|text| text.parse().ok()).unwrap_or(1);
-    reserve(engine, first + EVENTS_AHEAD)?;
-    conn.execute_batch("COMMIT")?;
-    Ok(first)
-}
-
-/// Keeps that events below `end` may have been told.
-fn reserve(engine: &Engine, end: u64) -> rusqlite::Result<()> {
-    engine
-        .conn()
-        .prepare_cached("INSERT OR REPLACE INTO meta (key, value) VALUES ('event_seq', ?1)")?
-        .execute(params![end.to_string()])?;
-    Ok(())
-}
-
 /// An ask that was carried out, in a commit that is not made yet.
 enum Carried {
-    Written(Answer<Vec<OpOutcome>>, Written),
-    Loaded(Answer<BuilderRecords>, Box<Result<BuilderRecords, StoreError>>),
+    Written(Transaction, Answer<Vec<OpOutcome>>, Written),
+    Loaded(BuilderId, Answer<BuilderRecords>, Box<Result<BuilderRecords, StoreError>>),
+    Removed(Removal, Answer<Removed>, Result<Removed, StoreError>),
 }
 
 impl Carried {
     fn tell(self) {
         match self {
-            Self::Written(answer, written) => answer.give(written),
-            Self::Loaded(answer, records) => answer.give(*records),
+            Self::Written(_, answer, written) => answer.give(written),
+            Self::Loaded(_, answer, records) => answer.give(*records),
+            Self::Removed(_, answer, removed) => answer.give(removed),
+        }
+    }
+
+    /// What it was, to be carried out again.
+    fn again(self) -> Job {
+        match self {
+            Self::Written(transaction, answer, _) => Job::Write(transaction, answer),
+            Self::Loaded(builder, answer, _) => Job::Load(builder, answer),
+            Self::Removed(removal, answer, _) => Job::Remove(removal, answer),
         }
     }
 
     fn tell_failed(self, error: &StoreError) {
         match self {
-            Self::Written(answer, _) => answer.give(Err(error.clone())),
-            Self::Loaded(answer, _) => answer.give(Err(error.clone())),
+            Self::Written(_, answer, _) => answer.give(Err(error.clone())),
+            Self::Loaded(_, answer, _) => answer.give(Err(error.clone())),
+            Self::Removed(_, answer, _) => answer.give(Err(error.clone())),
         }
     }
 }
@@ -189,7 +225,13 @@ struct Writer {
     ops: usize,
     /// Commits since the last checkpoint.
     commits: usize,
+    /// A commit is made a second time, with the room of the reserve.
+    again: bool,
+    /// When it last looked for room, while there was none.
+    looked: Instant,
+    room: Room,
     on_fatal: OnFatal,
+    moments: Moments,
     _lock: FolderLock,
 }
 
@@ -204,7 +246,13 @@ impl Drop for Writer {
 impl Writer {
     fn run(mut self, asks: &Receiver<Ask>) {
         loop {
-            match asks.recv_timeout(IDLE) {
+            let wait = if self.room.is_full() { LOOK } else { IDLE };
+            let heard = asks.recv_timeout(wait);
+            if self.room.is_full() && self.looked.elapsed() >= LOOK {
+                self.looked = Instant::now();
+                self.room.look();
+            }
+            match heard {
                 Ok(Ask::Close) | Err(RecvTimeoutError::Disconnected) => break,
                 Err(RecvTimeoutError::Timeout) => {
                     self.reserve_when_idle();
@@ -244,13 +292,21 @@ impl Writer {
                 }
             }
         }
-        if trouble.is_none() {
-            trouble = self.reserve_ahead().err();
+        trouble = self.end_commit(trouble);
+        if matches!(trouble, Some(Trouble::Full(_))) && self.room.give_up() {
+            self.reserved = reserved;
+            self.moments.ended(false);
+            trouble = self.engine.begin().err();
+            self.again = true;
+            let mut second = Vec::with_capacity(carried.len());
+            for job in carried.into_iter().map(Carried::again) {
+                second.push(self.carry_out(job, &mut trouble));
+            }
+            self.again = false;
+            carried = second;
+            trouble = self.end_commit(trouble);
         }
-        match trouble {
-            None => trouble = self.engine.commit().err(),
-            Some(_) => self.engine.undo(),
-        }
+        self.moments.ended(trouble.is_none());
         self.tell(carried, trouble.as_ref());
         if trouble.is_some() {
             self.reserved = reserved;
@@ -263,25 +319,77 @@ impl Writer {
         closing
     }
 
+    /// Makes the commit in progress durable, or undoes it.
+    fn end_commit(&mut self, mut trouble: Option<Trouble>) -> Option<Trouble> {
+        if trouble.is_none() {
+            trouble = self.reserve_ahead().err();
+        }
+        match trouble {
+            None => {
+                self.moments.before_commit();
+                self.engine.commit().err()
+            }
+            Some(_) => {
+                self.engine.undo();
+                trouble
+            }
+        }
+    }
+
+    /// Nothing new begins while the store is full (row FL07); what runs goes on
+    /// (row FD08).
+    fn refuses(&self, transaction: &Transaction) -> bool {
+        let begins = |op: &Op| matches!(op, Op::Claim { .. });
+        self.room.is_full() && transaction.ops.iter().any(begins) && !self.again
+    }
+
     /// After a trouble the jobs of a commit are only collected, to be told.
     fn carry_out(&mut self, job: Job, trouble: &mut Option<Trouble>) -> Carried {
         match job {
             Job::Write(transaction, answer) => {
+                if self.refuses(&transaction) {
+                    let full = "the store is full: free some room in its file system";
+                    let refused = Err(StoreError::Unwritable(full.into()));
+                    return Carried::Written(transaction, answer, refused);
+                }
                 if trouble.is_none() {
                     self.ops += transaction.ops.len();
                     match self.engine.run(&transaction) {
-                        Ok(written) => return Carried::Written(answer, written),
+                        Ok(written) => {
+                            if written.is_ok() {
+                                self.moments.carried_out(&transaction);
+                            }
+                            return Carried::Written(transaction, answer, written);
+                        }
                         Err(found) => *trouble = Some(found),
                     }
                 }
-                Carried::Written(answer, Err(StoreError::Closed))
+                Carried::Written(transaction, answer, Err(StoreError::Closed))
             }
             Job::Load(builder, answer) => {
                 let records = match trouble {
                     None => self.engine.load_builder(builder),
                     Some(_) => Err(StoreError::Closed),
                 };
-                Carried::Loaded(answer, Box::new(records))
+                Carried::Loaded(builder, answer, Box::new(records))
+            }
+            Job::Remove(removal, answer) => {
+                let removed = match trouble {
+                    None => cleanup::remove(self.engine.conn(), &removal),
+                    Some(_) => Ok(Removed::default()),
+                };
+                self.ops += removal.len();
+                let removed = removed.map_err(|error| {
+                    let found = classify(&error);
+                    let told = found.told();
+                    // A part of it may be done: the whole commit is undone.
+                    *trouble = Some(match found {
+                        Trouble::Statement(told) => Trouble::Storage(told),
+                        other => other,
+                    });
+                    told
+                });
+                Carried::Removed(removal, answer, removed)
             }
         }
     }
@@ -311,7 +419,7 @@ impl Writer {
             return Ok(());
         }
         let end = next + EVENTS_AHEAD;
-        reserve(&self.engine, end).map_err(|error| classify(&error))?;
+        reserve(self.engine.conn(), end).map_err(|error| classify(&error))?;
         self.reserved = end;
         Ok(())
     }
@@ -337,6 +445,8 @@ impl Writer {
         if let Err(error) = open::checkpoint(self.engine.conn(), false) {
             match classify(&error) {
                 Trouble::Fatal(text) => (self.on_fatal)(&text),
+                // The log grows meanwhile, and there is little room for that.
+                Trouble::Full(_) => self.room.fill_up(),
                 // Nothing is lost: what was told is in the write-ahead log.
                 trouble => tracing::warn!(?trouble, "a checkpoint failed and comes again"),
             }

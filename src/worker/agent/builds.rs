@@ -3,31 +3,29 @@
 
 use std::time::Duration;
 
-use crate::core::ids::{BuildId, BuilderName, CommandId, Epoch, RequestId};
+use crate::core::ids::{BuildId, BuilderName, CommandId, Epoch};
+use crate::core::planted;
+use crate::core::time::Timestamp;
 use crate::protocol::json_v1::{BuilderEntry, MasterFrame, Work, WorkerFrame};
 use crate::worker::folders;
 
 use super::journal::{Ending, Entry, Running};
-use super::{Agent, Effect, Ended, MAX_COMMANDS, MAX_EPOCHS, Served, Trouble};
+use super::{Agent, BuildRecord, Effect, Ended, LEASE, MAX_COMMANDS, MAX_EPOCHS, Served, Trouble};
 
 /// Longest time between TERM and KILL that a master may ask for.
 const MAX_GRACE_S: u64 = 3600;
-
-/// The outcome's text when the lease ended a command.
-const LEASE: &str = "lease";
 
 impl Agent {
     pub(super) fn build_frame(&mut self, frame: MasterFrame, effects: &mut Vec<Effect>) {
         match frame {
             MasterFrame::Builders { list } => self.serve(list, effects),
-            MasterFrame::StartBuild { build, epoch, requests, builder, builddir, lease_s: _ } => {
-                match self.start_build(build, epoch, &requests, builder, &builddir) {
-                    Ok(()) => self.say(WorkerFrame::BuildAccepted { build, epoch }, effects),
-                    Err(Trouble { code, message }) => {
-                        tracing::warn!(%build, code, message, "start refused");
-                        let code = code.to_owned();
-                        self.say(WorkerFrame::Refused { build, epoch, code, message }, effects);
-                    }
+            MasterFrame::StartBuild { build, epoch, requests, builder, builddir, lease_s } => {
+                let folder = builddir;
+                let record = BuildRecord { build, epoch, requests, builder, folder, lease_s };
+                match self.start_build(record, effects) {
+                    Ok(true) => {}
+                    Ok(false) => self.say(WorkerFrame::BuildAccepted { build, epoch }, effects),
+                    Err(trouble) => self.refuse_build(build, epoch, trouble, effects),
                 }
             }
             MasterFrame::StartCommand { build, epoch, command, work } => {
@@ -54,6 +52,9 @@ impl Agent {
                 self.end_build(build, Ending::Released, effects);
             }
             MasterFrame::Resume(resume) => self.resume(resume, effects),
+            MasterFrame::LogAgain { build, command, log } => {
+                self.log_again(build, &command, &log, effects);
+            }
             MasterFrame::LogConfirm { build, command, log, have } => {
                 self.log_confirmed(build, &command, &log, have, effects);
             }
@@ -64,16 +65,50 @@ impl Agent {
         }
     }
 
+    fn refuse_build(
+        &mut self,
+        build: BuildId,
+        epoch: Epoch,
+        Trouble { code, message }: Trouble,
+        effects: &mut Vec<Effect>,
+    ) {
+        tracing::warn!(%build, code, message, "start refused");
+        let code = code.to_owned();
+        self.say(WorkerFrame::Refused { build, epoch, code, message }, effects);
+    }
+
+    /// Written down or not: only now the master may hear of it.
+    pub(super) fn taken(
+        &mut self,
+        build: BuildId,
+        result: Result<(), Trouble>,
+        effects: &mut Vec<Effect>,
+    ) {
+        let Some(entry) = self.journal.builds.get(&build) else { return };
+        let epoch = entry.epoch;
+        match result {
+            Ok(()) => self.say(WorkerFrame::BuildAccepted { build, epoch }, effects),
+            Err(trouble) => {
+                self.journal.builds.remove(&build);
+                effects.push(Effect::Forget { build });
+                self.refuse_build(build, epoch, trouble, effects);
+            }
+        }
+    }
+
     fn serve(&mut self, list: Vec<BuilderEntry>, effects: &mut Vec<Effect>) {
-        self.builders.clear();
+        let before = std::mem::take(&mut self.builders);
         for BuilderEntry { builder, builddir } in list {
-            if let Err(message) = folders::check_relative(&builddir) {
+            if let Err(message) = folders::check_builddir(&builddir) {
                 let code = "bad_args".to_owned();
                 let message = format!("folder of builder `{builder}`: {message}");
                 self.say(WorkerFrame::BuilderFailed { builder, code, message }, effects);
                 continue;
             }
-            let served = Served { builddir: builddir.clone(), ready: false };
+            // The list is sent again: starts for those that are ready go on.
+            let known = before.get(&builder).filter(|old| old.builddir == builddir);
+            let ready = known.is_some_and(|old| old.ready);
+            let served = Served { builddir: builddir.clone(), ready };
             self.builders.insert(builder.clone(), served);
             effects.push(Effect::MakeFolder { builder, builddir });
         }
@@ -102,23 +137,23 @@ impl Agent {
         }
     }
 
+    /// Answers with whether it is new, and has to be written down first.
     fn start_build(
         &mut self,
-        build: BuildId,
-        epoch: Epoch,
-        requests: &[(RequestId, Epoch)],
-        builder: BuilderName,
-        builddir: &str,
-    ) -> Result<(), Trouble> {
+        mut record: BuildRecord,
+        effects: &mut Vec<Effect>,
+    ) -> Result<bool, Trouble> {
+        let BuildRecord { build, epoch, .. } = record;
+        let builder = record.builder.clone();
         let refuse = |code, message: String| Err(Trouble { code, message });
         if let Some(entry) = self.journal.builds.get(&build) {
             return if entry.epoch == epoch && entry.ending.is_none() && !entry.lost {
-                Ok(())
+                Ok(false)
             } else {
                 refuse("stale", format!("build {build} is here with epoch {}", entry.epoch))
             };
         }
-        for (request, epoch) in requests {
+        for (request, epoch) in &record.requests {
             if let Some(seen) = self.epochs.get(request).filter(|seen| *seen > epoch) {
                 let message = format!("request {request} was seen here with epoch {seen}");
                 return refuse("stale", message);
@@ -130,7 +165,7 @@ impl Agent {
         if !self.builders.get(&builder).is_some_and(|served| served.ready) {
             return refuse("unknown_builder", format!("builder `{builder}` is not ready here"));
         }
-        if let Err(message) = folders::check_relative(builddir) {
+        if let Err(message) = folders::check_builddir(&record.folder) {
             return refuse("bad_args", format!("folder of builder `{builder}`: {message}"));
         }
         let used = self.journal.builds.len();
@@ -140,26 +175,31 @@ impl Agent {
         if self.lease.out {
             return refuse("lease", "no heartbeat has been confirmed for the lease's time".into());
         }
-        for &(request, epoch) in requests {
+        for &(request, epoch) in &record.requests {
             self.epochs.insert(request, epoch);
         }
         while self.epochs.len() > MAX_EPOCHS {
             self.epochs.pop_first();
         }
-        let folder = self.free_folder(&builder, builddir);
-        tracing::info!(%build, %builder, folder, "build taken");
+        record.folder = self.free_folder(&builder, &record.folder);
+        tracing::info!(%build, %builder, folder = record.folder, "build taken");
         let entry = Entry {
             epoch,
             builder,
-            folder,
+            folder: record.folder.clone(),
             joined: true,
             lost: false,
+            lease_s: record.lease_s,
+            lease_out: false,
             ending: None,
             command: None,
             past: std::collections::BTreeSet::new(),
         };
         self.journal.builds.insert(build, entry);
-        Ok(())
+        let until = self.lease.ends(record.lease_s);
+        effects.push(Effect::Take { record });
+        effects.push(Effect::Lease { build, until });
+        Ok(true)
     }
 
     /// The builder's folder; for builds side by side `-2`, `-3`, … is added.
@@ -201,6 +241,10 @@ impl Agent {
             if !entry.joined {
                 known.log.rewind_to_confirmed();
                 entry.joined = true;
+                if known.found {
+                    let first = known.first;
+                    self.replay(build, first, effects);
+                }
             }
             self.say_started(build, effects);
             self.pump(effects);
@@ -223,13 +267,14 @@ impl Agent {
             entry.past.insert(last.id);
         }
         entry.joined = true;
-        effects.push(Effect::Run {
-            build,
-            command: command.clone(),
-            folder: entry.folder.clone(),
-            work,
-            allowed: window,
-        });
+        let (folder, lease_s) = (entry.folder.clone(), entry.lease_s);
+        // After its lease a build has a new one if the master goes on with it.
+        let renewed = std::mem::take(&mut entry.lease_out);
+        let command = command.clone();
+        effects.push(Effect::Run { build, command, folder, work, allowed: window });
+        if renewed {
+            effects.push(Effect::Lease { build, until: self.lease.ends(lease_s) });
+        }
         Ok(())
     }
 
@@ -277,12 +322,17 @@ impl Agent {
         let Some(running) = self.running(build, command) else {
             return;
         };
+        if running.ended.is_some() {
+            // It was replayed.
+            return self.pump(effects);
+        }
         tracing::info!(%build, %command, outcome = ?ended.outcome, "command ended");
         // Even what could not begin was begun with, for the master's books.
         running.started = true;
+        running.total = ended.log.as_ref().map_or(running.log.end, |log| log.end);
         running.ended = Some(ended);
-        let ending = self.journal.builds.get(&build).is_some_and(|entry| entry.ending.is_some());
-        if ending || self.lease.out {
+        let known = self.journal.builds.get(&build);
+        if known.is_some_and(|entry| entry.ending.is_some() || entry.lease_out) {
             effects.push(Effect::Sweep { build });
         }
         self.say_started(build, effects);
@@ -301,13 +351,13 @@ impl Agent {
     }
 
     /// Fault row FR13: the master may give these builds to others soon.
-    pub(super) fn end_builds_for_lease(&mut self, effects: &mut Vec<Effect>) {
-        let builds: Vec<BuildId> = self.journal.builds.keys().copied().collect();
-        for build in builds {
+    pub(super) fn end_builds_for_lease(&mut self, builds: &[BuildId], effects: &mut Vec<Effect>) {
+        for &build in builds {
             let Some(entry) = self.journal.builds.get_mut(&build) else {
                 continue;
             };
-            if entry.ending.is_some() {
+            entry.lease_out = true;
+            if planted::is("lease_not_kept") {
                 continue;
             }
             tracing::warn!(%build, "the lease ran out: the build is ended");
@@ -336,6 +386,7 @@ impl Agent {
             // What it left behind goes, and nobody has to wait for that.
             self.journal.builds.remove(&build);
             effects.push(Effect::Sweep { build });
+            effects.push(Effect::Forget { build });
             return;
         }
         if entry.ending.replace(how).is_some() {
@@ -360,8 +411,25 @@ impl Agent {
             return;
         };
         self.journal.builds.remove(&build);
+        effects.push(Effect::Forget { build });
         if ending == Ending::Abandoned {
             self.say(WorkerFrame::Abandoned { build }, effects);
+        }
+    }
+    /// The processes are gone without a result: the build's keeper was killed. The
+    /// inventory is where the master hears of it, so a new one is said.
+    pub(super) fn lost(&mut self, now: Timestamp, build: BuildId, effects: &mut Vec<Effect>) {
+        let Some(entry) = self.journal.builds.get_mut(&build) else { return };
+        if entry.ending.is_some() {
+            return self.swept(build, effects);
+        }
+        if entry.lost || !entry.runs() {
+            return;
+        }
+        tracing::warn!(%build, "the build's processes are gone");
+        entry.lost = true;
+        if self.is_attached() {
+            self.hang_up(now, "a build was lost, which a new inventory tells", effects);
         }
     }
 }

@@ -23,6 +23,8 @@ const SILENT_BEATS: u32 = 3;
 const INVENTORY_PART: usize = 100;
 /// Heartbeats whose sending times are remembered.
 const MAX_BEATS: usize = 64;
+/// The largest window that a master can give, in bytes.
+const MAX_WINDOW: u64 = 1 << 30;
 
 /// Where the connection stands.
 #[derive(Debug)]
@@ -41,7 +43,13 @@ pub(super) enum Link {
 #[derive(Debug)]
 pub(super) struct Attached {
     since: Timestamp,
+    /// Between heartbeats while the worker has a build, and while it has none.
     beat: Duration,
+    idle_beat: Duration,
+    /// What the last one told the master to go by.
+    rate: Duration,
+    /// When the last ping was answered.
+    ponged: Option<Timestamp>,
     next_beat: Timestamp,
     seq: u64,
     /// Heartbeats that wait for their answer, with their sending times.
@@ -53,7 +61,7 @@ pub(super) struct Attached {
 
 impl Attached {
     fn silent_at(&self) -> Timestamp {
-        self.heard + self.beat * SILENT_BEATS
+        self.heard + self.rate * SILENT_BEATS
     }
 }
 
@@ -85,6 +93,8 @@ impl Agent {
             caps: Some(config.caps.clone()),
             labels: config.labels.clone(),
             info: config.info.clone(),
+            requires: Vec::new(),
+            clock: None,
         };
         self.link = Link::Asking { sent: now, give_up: now + HANDSHAKE };
         let frame = WorkerFrame::Attach(attach);
@@ -155,6 +165,11 @@ impl Agent {
                 }
             }
             Link::Attached(attached) => {
+                // The master goes by what the last heartbeat said.
+                let living = self.journal.builds.values().any(|entry| !entry.lost);
+                if living && attached.rate > attached.beat {
+                    attached.next_beat = now;
+                }
                 if now >= attached.silent_at() {
                     self.hang_up(now, "nothing was heard from the master", effects);
                 } else if now >= attached.next_beat {
@@ -177,19 +192,15 @@ impl Agent {
             return;
         };
         attached.seq += 1;
-        attached.next_beat = now + attached.beat;
         if attached.beats.len() >= MAX_BEATS {
             attached.beats.pop_front();
         }
         attached.beats.push_back((attached.seq, now));
         let seq = attached.seq;
-        let running = self
-            .journal
-            .builds
-            .iter()
-            .filter(|(_, entry)| !entry.lost)
-            .map(|(&build, _)| build)
-            .collect();
+        let living = self.journal.builds.iter().filter(|(_, entry)| !entry.lost);
+        let running: Vec<_> = living.map(|(&build, _)| build).collect();
+        attached.rate = if running.is_empty() { attached.idle_beat } else { attached.beat };
+        attached.next_beat = now + attached.rate;
         self.say(WorkerFrame::Heartbeat { seq, running }, effects);
     }
 
@@ -206,7 +217,15 @@ impl Agent {
         effects: &mut Vec<Effect>,
     ) {
         match frame {
-            MasterFrame::Attached { proto, incarnation, heartbeat_s, lease_s, window, .. } => {
+            MasterFrame::Attached {
+                proto,
+                incarnation,
+                heartbeat_s,
+                idle_heartbeat_s,
+                lease_s,
+                window,
+                ..
+            } => {
                 let Link::Asking { sent, .. } = self.link else {
                     return self.say_error("unexpected", "`attached` twice".into(), effects);
                 };
@@ -218,12 +237,19 @@ impl Agent {
                 tracing::info!(%incarnation, "attached to the master");
                 // Tiny or huge numbers would only make the worker spin or never look.
                 let beat = Duration::from_secs(heartbeat_s.clamp(1, 3600));
+                let idle_beat = idle_heartbeat_s.unwrap_or(heartbeat_s).clamp(1, 3600);
                 self.lease.span = (lease_s > 0).then(|| Duration::from_secs(lease_s));
+                self.lease.longer = None;
                 self.lease.confirm(sent);
-                self.window = window.max(LOG_BATCH as u64);
+                self.say_leases(effects);
+                // Offsets are added to it: no number of a master may make them run over.
+                self.window = window.clamp(LOG_BATCH as u64, MAX_WINDOW);
                 self.link = Link::Attached(Attached {
                     since: now,
                     beat,
+                    idle_beat: Duration::from_secs(idle_beat).max(beat),
+                    rate: beat,
+                    ponged: None,
                     next_beat: now + beat,
                     seq: 0,
                     beats: VecDeque::new(),
@@ -249,28 +275,59 @@ impl Agent {
                     let message = format!("`{}` came before `attached`", other.kind());
                     return self.hang_up(now, &message, effects);
                 }
-                self.attached_frame(other, effects);
+                self.attached_frame(now, other, effects);
             }
         }
     }
 
-    fn attached_frame(&mut self, frame: MasterFrame, effects: &mut Vec<Effect>) {
+    fn attached_frame(&mut self, now: Timestamp, frame: MasterFrame, effects: &mut Vec<Effect>) {
         match frame {
-            MasterFrame::Ping { id } => self.say(WorkerFrame::Pong { id }, effects),
-            MasterFrame::Heartbeat { seq } => self.beat_confirmed(seq),
+            MasterFrame::Ping { id } => {
+                if let Link::Attached(attached) = &mut self.link {
+                    attached.ponged = Some(now);
+                }
+                self.say(WorkerFrame::Pong { id }, effects);
+            }
+            MasterFrame::Heartbeat { seq } => self.beat_confirmed(seq, effects),
+            MasterFrame::Lease { lease_s } => {
+                // Of two such words the longer one counts.
+                let longer = Duration::from_secs(lease_s);
+                self.lease.longer = Some(self.lease.longer.unwrap_or_default().max(longer));
+                self.say_leases(effects);
+            }
             MasterFrame::Drain { reason } => {
                 self.drain(format!("the master asked for it: {reason}"), effects);
             }
             MasterFrame::Shutdown { reason } => {
                 self.drain(format!("the master shuts this worker down: {reason}"), effects);
             }
-            other => self.build_frame(other, effects),
+            other => {
+                if let MasterFrame::StartBuild { .. } = other {
+                    self.start_comes(now);
+                }
+                self.build_frame(other, effects);
+            }
+        }
+    }
+
+    /// A start comes only after the answer to a ping, which the master got: it
+    /// stands for a heartbeat that was confirmed, and the rare ones of an idle
+    /// worker leave the build its whole lease. From here on they are frequent,
+    /// and the first one goes out at once, whatever becomes of the start.
+    fn start_comes(&mut self, now: Timestamp) {
+        if let Link::Attached(attached) = &mut self.link {
+            if attached.rate > attached.beat {
+                attached.next_beat = now;
+            }
+            if let Some(sent) = attached.ponged {
+                self.lease.confirm(sent);
+            }
         }
     }
 
     /// The lease runs from when the heartbeat was *sent*: the master counts
     /// from when it came, which is later.
-    fn beat_confirmed(&mut self, seq: u64) {
+    fn beat_confirmed(&mut self, seq: u64, effects: &mut Vec<Effect>) {
         let Link::Attached(attached) = &mut self.link else {
             return;
         };
@@ -281,6 +338,7 @@ impl Agent {
             attached.beats.pop_front();
             if first == seq {
                 self.lease.confirm(sent);
+                self.say_leases(effects);
                 break;
             }
         }

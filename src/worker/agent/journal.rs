@@ -1,6 +1,6 @@
 //! The builds that the worker has, and the log bytes that the master has not
-//! confirmed. It lives in memory: a worker program that is started again has
-//! an empty one and says so with a new instance.
+//! confirmed. What has to outlive the worker program is written down by effects,
+//! and given back by [`super::Agent::restore`].
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
@@ -9,7 +9,7 @@ use bytes::Bytes;
 use crate::core::ids::{BuildId, BuilderName, CommandId, Epoch};
 use crate::protocol::json_v1::{InventoryItem, InventoryState, LOG_BATCH, STDIO};
 
-use super::vocabulary::Ended;
+use super::vocabulary::{Ended, RestoredCommand};
 
 /// All builds of the worker.
 #[derive(Debug, Default)]
@@ -29,6 +29,10 @@ pub(super) struct Entry {
     pub(super) joined: bool,
     /// Its processes are gone and it has no result.
     pub(super) lost: bool,
+    /// Its own lease in seconds, in place of the worker's; 0 means without end.
+    pub(super) lease_s: Option<u64>,
+    /// Its lease ran out, and it was ended for that.
+    pub(super) lease_out: bool,
     pub(super) ending: Option<Ending>,
     pub(super) command: Option<Running>,
     /// Commands before the present one.
@@ -56,6 +60,15 @@ pub(super) struct Running {
     pub(super) ended: Option<Ended>,
     /// `command_finished` went out on the present connection.
     pub(super) finished_said: bool,
+    /// The log is known to be at least this long.
+    pub(super) total: u64,
+    /// Output before this is not on the disk any more.
+    pub(super) first: u64,
+    /// It was found by this program, and the master has not said yet how much
+    /// of its log it has.
+    pub(super) found: bool,
+    /// All of its log was asked for again, which is granted once.
+    pub(super) again: bool,
 }
 
 impl Running {
@@ -68,7 +81,30 @@ impl Running {
             started_said: false,
             ended: None,
             finished_said: false,
+            total: 0,
+            first: 0,
+            found: false,
+            again: false,
         }
+    }
+
+    /// A command that the worker program found when it started.
+    pub(super) fn restored(command: RestoredCommand, window: u64) -> Self {
+        let (first, total) = command.extent;
+        Self {
+            log: LogTail::from(total),
+            started: true,
+            ended: command.ended,
+            total,
+            first,
+            found: true,
+            ..Self::new(command.id, total + window)
+        }
+    }
+
+    /// All that it wrote is in the log's tail, or was confirmed.
+    pub(super) fn has_all(&self) -> bool {
+        self.ended.is_some() && self.log.end >= self.total
     }
 
     pub(super) fn runs(&self) -> bool {
@@ -79,7 +115,12 @@ impl Running {
 impl Entry {
     /// Whether a process of one of its commands may be alive.
     pub(super) fn runs(&self) -> bool {
-        self.ending.is_some() || self.command.as_ref().is_some_and(Running::runs)
+        !self.lost && (self.ending.is_some() || self.command.as_ref().is_some_and(Running::runs))
+    }
+
+    /// Its lease may still end it.
+    pub(super) fn holds_lease(&self) -> bool {
+        !self.lease_out && !self.lost && self.ending.is_none()
     }
 
     pub(super) fn unconfirmed(&self) -> u64 {
@@ -99,7 +140,11 @@ impl Entry {
             builder: self.builder.clone(),
             command: self.command.as_ref().map(|command| command.id.clone()),
             state,
-            log_end: self.command.iter().map(|c| (STDIO.to_owned(), c.log.end)).collect(),
+            log_end: self
+                .command
+                .iter()
+                .map(|command| (STDIO.to_owned(), command.log.end.max(command.total)))
+                .collect(),
         }
     }
 }
@@ -147,6 +192,11 @@ pub(super) enum Confirmed {
 }
 
 impl LogTail {
+    /// An empty one in the middle of a log.
+    pub(super) fn from(offset: u64) -> Self {
+        Self { start: offset, sent: offset, end: offset, ..Self::default() }
+    }
+
     pub(super) fn push(&mut self, ch: char, bytes: Bytes, at: u64) {
         let length = bytes.len() as u64;
         if length > 0 {

@@ -3,23 +3,23 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
-use bytes::Bytes;
 
 use crate::core::ids::{BuildId, CommandId};
 use crate::protocol::json_v1::{LogData, STDIO, WorkerFrame};
 
 use super::connection::Link;
-use super::journal::{Confirmed, Entry, Piece, Running};
-use super::{Agent, Effect, LOG_FRAMES_IN_FLIGHT, Lane, MAX_CHUNKS};
+use super::journal::{Confirmed, Entry, LogTail, Piece, Running};
+use super::{Agent, Effect, KEPT_WHOLE, LOG_FRAMES_IN_FLIGHT, Lane, MAX_CHUNKS};
+
+/// Bytes that have to be confirmed before a long log is looked at again.
+const TRIM_STEP: u64 = 4 * 1024 * 1024;
 
 impl Agent {
     pub(super) fn output(
         &mut self,
         build: BuildId,
         command: &CommandId,
-        ch: char,
-        bytes: Bytes,
-        at: u64,
+        piece: Piece,
         effects: &mut Vec<Effect>,
     ) {
         let Some(entry) = self.journal.builds.get_mut(&build) else {
@@ -31,7 +31,12 @@ impl Agent {
         let Some(running) = entry.command.as_mut().filter(|r| r.id == *command) else {
             return;
         };
-        running.log.push(ch, bytes, at);
+        if piece.offset != running.log.end {
+            // From before it was told again from another place.
+            tracing::debug!(%build, offset = piece.offset, "output out of turn");
+            return;
+        }
+        running.log.push(piece.ch, piece.bytes, piece.at);
         self.allow(build, effects);
         self.pump(effects);
     }
@@ -45,7 +50,7 @@ impl Agent {
         if entry.ending.is_some() {
             return;
         }
-        let Some(running) = entry.command.as_mut().filter(|running| running.runs()) else {
+        let Some(running) = entry.command.as_mut().filter(|running| !running.has_all()) else {
             return;
         };
         let full = running.log.chunks() >= MAX_CHUNKS;
@@ -97,7 +102,62 @@ impl Agent {
             }
             Confirmed::Gone => self.say_gone(build, have, effects),
         }
+        self.trim(build, effects);
         self.allow(build, effects);
+        self.pump(effects);
+    }
+
+    /// Lets go of what a long log has on the disk and the master has too.
+    fn trim(&mut self, build: BuildId, effects: &mut Vec<Effect>) {
+        let Some(running) = self.journal.builds.get_mut(&build).and_then(|e| e.command.as_mut())
+        else {
+            return;
+        };
+        let confirmed = running.log.start;
+        if running.log.end > KEPT_WHOLE && confirmed >= running.first + TRIM_STEP {
+            running.first = confirmed;
+            effects.push(Effect::Trim { build, command: running.id.clone(), confirmed });
+        }
+    }
+
+    /// Takes a command's log from the disk again, from `from` on.
+    pub(super) fn replay(&mut self, build: BuildId, from: u64, effects: &mut Vec<Effect>) {
+        let window = self.window;
+        let Some(running) = self.journal.builds.get_mut(&build).and_then(|e| e.command.as_mut())
+        else {
+            return;
+        };
+        running.found = false;
+        running.finished_said = false;
+        running.log = LogTail::from(from);
+        running.allowed = from + window;
+        let (command, allowed) = (running.id.clone(), running.allowed);
+        effects.push(Effect::Replay { build, command, from, allowed });
+    }
+
+    /// What the master stored differs from the digest: once it gets all again.
+    pub(super) fn log_again(
+        &mut self,
+        build: BuildId,
+        command: &CommandId,
+        log: &str,
+        effects: &mut Vec<Effect>,
+    ) {
+        let known = self.journal.builds.get_mut(&build).and_then(|entry| entry.command.as_mut());
+        let granted = known.filter(|running| {
+            running.id == *command
+                && log == STDIO
+                && running.ended.is_some()
+                && running.first == 0
+                && !running.again
+        });
+        let Some(running) = granted else {
+            let message = format!("log `{log}` of command {command} cannot be sent again");
+            return self.say_error("unexpected", message, effects);
+        };
+        tracing::warn!(%build, %command, "the master's log differs: all of it is sent again");
+        running.again = true;
+        self.replay(build, 0, effects);
         self.pump(effects);
     }
 
@@ -141,7 +201,7 @@ fn next_frame(build: BuildId, entry: &mut Entry) -> Option<WorkerFrame> {
     if let Some(piece) = running.log.next() {
         return Some(WorkerFrame::Log(log_frame(build, running, piece)));
     }
-    if running.finished_said {
+    if running.finished_said || !running.has_all() {
         return None;
     }
     let ended = running.ended.as_ref()?;
@@ -151,7 +211,7 @@ fn next_frame(build: BuildId, entry: &mut Entry) -> Option<WorkerFrame> {
         command: running.id.clone(),
         outcome: ended.outcome.clone(),
         usage: crate::protocol::json_v1::Usage { wall_ms: ended.wall_ms },
-        log_digest: std::collections::BTreeMap::new(),
+        log_digest: ended.log.iter().map(|log| (STDIO.to_owned(), log.digest.clone())).collect(),
         log_end: [(STDIO.to_owned(), running.log.end)].into(),
         properties: ended.properties.clone(),
         note: ended.note.clone(),

@@ -17,14 +17,23 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::core::ids::{BuildId, BuilderName, Epoch, RequestId};
-use crate::core::planted;
 use crate::core::rng::Rng;
 use crate::core::time::Timestamp;
 use crate::protocol::json_v1::WorkerFrame;
 
 use connection::Link;
 use journal::Journal;
-pub use vocabulary::{AgentConfig, Effect, Ended, Event, ExitCause, Lane, Trouble};
+pub use vocabulary::{
+    AgentConfig, BuildRecord, Effect, Ended, Event, ExitCause, Lane, LogEnd, Restored,
+    RestoredCommand, Trouble,
+};
+
+/// The outcome's text when the lease ended a command.
+pub const LEASE: &str = "lease";
+
+/// A log up to this long stays on the worker's disk as a whole until its build
+/// ends, so that it can be sent again from its first byte.
+pub const KEPT_WHOLE: u64 = 64 * 1024 * 1024;
 
 /// Log frames that may wait in the writer at once. More would only copy what
 /// the journal holds already, and would stand before what comes later.
@@ -35,7 +44,7 @@ const LOG_FRAMES_IN_FLIGHT: usize = 16;
 const MAX_CHUNKS: usize = 4096;
 
 /// How many requests' epochs are remembered.
-const MAX_EPOCHS: usize = 4096;
+pub const MAX_EPOCHS: usize = 4096;
 
 /// Most commands of one build.
 const MAX_COMMANDS: usize = 10_000;
@@ -74,19 +83,30 @@ struct Served {
 struct Lease {
     /// None: there is no lease.
     span: Option<Duration>,
+    /// A master that is about to go has granted at least this.
+    longer: Option<Duration>,
     /// When the last confirmed heartbeat was *sent*.
     confirmed: Timestamp,
-    /// It ran out, and builds were ended for it.
+    /// Anything of this was ever said to this program.
+    known: bool,
+    /// It ran out.
     out: bool,
 }
 
 impl Lease {
-    fn ends(&self) -> Option<Timestamp> {
-        self.span.filter(|_| !self.out).map(|span| self.confirmed + span)
+    /// When that of a build ends, whose own lease this is, in seconds.
+    fn ends(&self, own_s: Option<u64>) -> Option<Timestamp> {
+        let span = match own_s {
+            Some(0) => None,
+            Some(seconds) => Some(Duration::from_secs(seconds)),
+            None => self.span,
+        };
+        span.map(|span| self.confirmed + span.max(self.longer.unwrap_or_default()))
     }
 
     fn confirm(&mut self, sent: Timestamp) {
         self.confirmed = self.confirmed.max(sent);
+        self.known = true;
         self.out = false;
     }
 }
@@ -112,6 +132,32 @@ impl Agent {
         }
     }
 
+    /// Takes up what an earlier program of this worker left, before anything is
+    /// told or asked.
+    pub fn restore(&mut self, builds: Vec<Restored>, epochs: BTreeMap<RequestId, Epoch>) {
+        self.epochs = epochs;
+        for Restored { record, command, past, lost } in builds {
+            for &(request, epoch) in &record.requests {
+                let seen = self.epochs.entry(request).or_insert(epoch);
+                *seen = epoch.max(*seen);
+            }
+            let window = self.window;
+            let entry = journal::Entry {
+                epoch: record.epoch,
+                builder: record.builder,
+                folder: record.folder,
+                joined: false,
+                lost,
+                lease_s: record.lease_s,
+                lease_out: false,
+                ending: None,
+                command: command.map(|command| journal::Running::restored(command, window)),
+                past,
+            };
+            self.journal.builds.insert(record.build, entry);
+        }
+    }
+
     /// Uses another token from the next attach on: it was rotated.
     pub fn set_token(&mut self, token: String) {
         self.config.token = token;
@@ -120,6 +166,12 @@ impl Agent {
     /// The builds that the worker has.
     pub fn builds(&self) -> impl Iterator<Item = BuildId> {
         self.journal.builds.keys().copied()
+    }
+
+    /// Highest epoch seen of each request.
+    #[must_use]
+    pub fn epochs(&self) -> &BTreeMap<RequestId, Epoch> {
+        &self.epochs
     }
 
     /// Whether the worker is attached.
@@ -161,13 +213,16 @@ impl Agent {
             Event::LogWritten { link } => self.log_written(link, effects),
             Event::FolderMade { builder, result } => self.folder_made(&builder, result, effects),
             Event::Started { build, command } => self.started(build, &command, effects),
-            Event::Output { build, command, ch, bytes, at } => {
-                self.output(build, &command, ch, bytes, at, effects);
+            Event::Output { build, command, ch, offset, bytes, at } => {
+                let piece = journal::Piece { offset, ch, bytes, at };
+                self.output(build, &command, piece, effects);
             }
             Event::Ended { build, command, ended } => {
                 self.ended(build, &command, ended, effects);
             }
+            Event::Taken { build, result } => self.taken(build, result, effects),
             Event::Swept { build } => self.swept(build, effects),
+            Event::Lost { build } => self.lost(now, build, effects),
             Event::Drain { reason } => self.drain(reason, effects),
             Event::Stop => self.exit(ExitCause::Stopped, effects),
         }
@@ -181,15 +236,32 @@ impl Agent {
         if self.exited {
             return None;
         }
-        let lease = if self.journal.builds.is_empty() { None } else { self.lease.ends() };
-        [lease, self.connection_deadline()].into_iter().flatten().min()
+        // Before the first attach of this program there is no lease that it knows
+        // of; the builds' keepers do.
+        let builds = self.journal.builds.values().filter(|entry| entry.holds_lease());
+        let lease = builds.filter_map(|entry| self.lease.ends(entry.lease_s)).min();
+        [lease.filter(|_| self.lease.known), self.connection_deadline()].into_iter().flatten().min()
     }
 
     fn check_lease(&mut self, now: Timestamp, effects: &mut Vec<Effect>) {
-        if self.lease.ends().is_some_and(|end| now >= end) {
-            self.lease.out = true;
-            if !planted::is("lease_not_kept") {
-                self.end_builds_for_lease(effects);
+        if !self.lease.known {
+            return;
+        }
+        self.lease.out = self.lease.ends(None).is_some_and(|end| now >= end);
+        let over = |own: Option<u64>| self.lease.ends(own).is_some_and(|end| now >= end);
+        let builds = self.journal.builds.iter();
+        let builds: Vec<BuildId> = builds
+            .filter(|(_, entry)| entry.holds_lease() && over(entry.lease_s))
+            .map(|(&build, _)| build)
+            .collect();
+        self.end_builds_for_lease(&builds, effects);
+    }
+
+    /// Tells the builds' keepers how long they may go on.
+    fn say_leases(&self, effects: &mut Vec<Effect>) {
+        for (&build, entry) in &self.journal.builds {
+            if entry.holds_lease() {
+                effects.push(Effect::Lease { build, until: self.lease.ends(entry.lease_s) });
             }
         }
     }
@@ -211,10 +283,8 @@ impl Agent {
     /// A draining worker leaves once nothing of a build is left to do or tell,
     /// or once the lease is out and nothing runs: the master has moved on.
     fn leave_when_done(&mut self, effects: &mut Vec<Effect>) {
-        let none_runs = || self.journal.builds.values().all(|entry| !entry.runs());
-        if self.draining.is_some()
-            && (self.journal.builds.is_empty() || (self.lease.out && none_runs()))
-        {
+        let done = |entry: &journal::Entry| !entry.runs() && (self.lease.out || entry.lease_out);
+        if self.draining.is_some() && self.journal.builds.values().all(done) {
             self.exit(ExitCause::Drained, effects);
         }
     }

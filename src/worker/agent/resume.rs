@@ -43,7 +43,13 @@ impl Agent {
         }
         // The inventory told that it runs; the end is told again in any case.
         running.finished_said = false;
-        let from = resume.log_from.get(STDIO).copied().unwrap_or(running.log.start);
+        let unsaid = if running.found { running.first } else { running.log.start };
+        let from = resume.log_from.get(STDIO).copied().unwrap_or(unsaid);
+        if std::mem::take(&mut running.found) && from >= running.first && from <= running.total {
+            // This program has none of it in memory, but all of it on the disk.
+            self.replay(build, from, effects);
+            return Ok(());
+        }
         let end = running.log.end;
         match running.log.rewind(from) {
             Confirmed::Fine => Ok(()),

@@ -1,11 +1,13 @@
 //! What the agent is told and what it asks for.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use bytes::Bytes;
+use serde::{Deserialize, Serialize};
 
-use crate::core::ids::{BuildId, BuilderName, CommandId, WorkerName};
+use crate::core::ids::{BuildId, BuilderName, CommandId, Epoch, RequestId, WorkerName};
+use crate::core::time::Timestamp;
 use crate::protocol::json_v1::{MasterFrame, Outcome, Work, WorkerFrame};
 
 /// What the agent is told once.
@@ -95,6 +97,8 @@ pub enum Event {
         command: CommandId,
         /// `o` or `e`.
         ch: char,
+        /// Where it stands in the log. What does not follow is left out.
+        offset: u64,
         /// What, as it came.
         bytes: Bytes,
         /// Milliseconds since the command started.
@@ -109,8 +113,20 @@ pub enum Event {
         /// How.
         ended: Ended,
     },
+    /// The build was written down, or not.
+    Taken {
+        /// Which build.
+        build: BuildId,
+        /// Why not.
+        result: Result<(), Trouble>,
+    },
     /// No process of the build is left.
     Swept {
+        /// Which build.
+        build: BuildId,
+    },
+    /// The build's processes are gone without a result.
+    Lost {
         /// Which build.
         build: BuildId,
     },
@@ -124,7 +140,7 @@ pub enum Event {
 }
 
 /// How a command ended.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Ended {
     /// How.
     pub outcome: Outcome,
@@ -134,6 +150,58 @@ pub struct Ended {
     pub properties: BTreeMap<String, String>,
     /// How long it took, in milliseconds.
     pub wall_ms: u64,
+    /// Its log's end, when it is known apart from what was told of it.
+    pub log: Option<LogEnd>,
+}
+
+/// What is known of a whole log.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+pub struct LogEnd {
+    /// Its length in bytes.
+    pub end: u64,
+    /// SHA-256 over all its bytes, in hexadecimal.
+    pub digest: String,
+}
+
+/// What the worker keeps of a build that it was given.
+#[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
+pub struct BuildRecord {
+    /// Which.
+    pub build: BuildId,
+    /// Highest epoch of its requests.
+    pub epoch: Epoch,
+    /// Each request with its epoch.
+    pub requests: Vec<(RequestId, Epoch)>,
+    /// Its builder.
+    pub builder: BuilderName,
+    /// Its folder below the worker's.
+    pub folder: String,
+    /// Its own lease in seconds, if it has one; 0 means without end.
+    pub lease_s: Option<u64>,
+}
+
+/// A build that a worker program finds when it starts.
+#[derive(Clone, PartialEq, Debug)]
+pub struct Restored {
+    /// What was kept of it.
+    pub record: BuildRecord,
+    /// The command that it runs or ran last.
+    pub command: Option<RestoredCommand>,
+    /// Commands before that.
+    pub past: BTreeSet<CommandId>,
+    /// A command's processes are gone without a result.
+    pub lost: bool,
+}
+
+/// The command of a build that is found.
+#[derive(Clone, PartialEq, Debug)]
+pub struct RestoredCommand {
+    /// Which.
+    pub id: CommandId,
+    /// Where the output that is still there begins, and ends for now.
+    pub extent: (u64, u64),
+    /// How it ended.
+    pub ended: Option<Ended>,
 }
 
 /// Why something could not be done.
@@ -198,6 +266,44 @@ pub enum Effect {
         builder: BuilderName,
         /// Below the worker's folder.
         builddir: String,
+    },
+    /// Write down that the worker has this build; answered with [`Event::Taken`].
+    Take {
+        /// All about it.
+        record: BuildRecord,
+    },
+    /// The build is over: nothing needs to be known of it any more once its
+    /// processes have gone.
+    Forget {
+        /// Which.
+        build: BuildId,
+    },
+    /// How long the build may go on, whatever becomes of this program.
+    Lease {
+        /// Which.
+        build: BuildId,
+        /// None means without end.
+        until: Option<Timestamp>,
+    },
+    /// Tell a command's output again from an offset on, and its end after it.
+    Replay {
+        /// Its build.
+        build: BuildId,
+        /// Which.
+        command: CommandId,
+        /// Where to begin.
+        from: u64,
+        /// Up to where, before more is allowed.
+        allowed: u64,
+    },
+    /// Output before this offset is not needed any more.
+    Trim {
+        /// Its build.
+        build: BuildId,
+        /// Which.
+        command: CommandId,
+        /// Bytes since the command started.
+        confirmed: u64,
     },
     /// Run a command; answered with [`Event::Started`], output, and always
     /// [`Event::Ended`].

@@ -42,7 +42,7 @@ pub fn adopt_orphans() {
 
 /// A child's place on the list, until it has been waited for.
 #[derive(Debug)]
-pub(super) struct Started(i32);
+pub(crate) struct Started(i32);
 
 impl Drop for Started {
     fn drop(&mut self) {
@@ -51,7 +51,7 @@ impl Drop for Started {
 }
 
 /// Starts a child and puts it on the list, so that nobody sees it without.
-pub(super) fn start(
+pub(crate) fn start(
     spawn: impl FnOnce() -> io::Result<Child>,
 ) -> io::Result<(Child, Option<Started>)> {
     list(|started| {

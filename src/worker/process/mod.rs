@@ -21,9 +21,10 @@ use crate::worker::agent::{Ended, Event};
 use crate::worker::{folders, git};
 
 pub use children::{Left, adopt_orphans, tidy};
+pub(crate) use children::{Started, start as start_child};
 pub(crate) use program::{Limits, Program, run};
 pub(crate) use sink::Sink;
-pub use tree::{Mark, end_marked};
+pub use tree::{Mark, end_marked, end_others};
 
 /// One command to run.
 #[derive(Clone, Debug)]
@@ -116,6 +117,7 @@ pub fn start(job: Job, events: mpsc::Sender<Event>) -> Handle {
             note: std::mem::take(&mut ended.note),
             properties: ended.properties,
             wall_ms,
+            log: None,
         };
         // Nobody listens any more only when the program ends.
         let _ = events.send(Event::Ended { build, command, ended }).await;
@@ -139,6 +141,28 @@ impl Finished {
     pub(crate) fn error(text: String) -> Self {
         Self::new(Outcome::Error(text))
     }
+}
+
+/// How often everybody is looked for, and the pause between.
+const LAST_LOOKS: u32 = 10;
+const LAST_PAUSE: Duration = Duration::from_millis(10);
+
+/// Ends the processes that carry `mark`, and all orphans that nobody can name,
+/// until a look is certain and finds nobody: what loses its parent by the end of
+/// another is adopted only then. Answers with how many there were.
+pub async fn end_everybody(mark: Mark, grace: Duration) -> usize {
+    let mut all = 0;
+    for _ in 0..LAST_LOOKS {
+        let left = tidy();
+        let certain = left.is_certain();
+        let found = end_marked(mark.clone(), left.into_strays(), grace).await;
+        if found == 0 && certain {
+            break;
+        }
+        all += found;
+        tokio::time::sleep(LAST_PAUSE).await;
+    }
+    all
 }
 
 async fn carry_out(job: Job, context: &Context) -> Finished {

@@ -141,6 +141,8 @@ fn spawn(program: &Program, context: &Context) -> Result<(Child, Option<Started>
     command
         .args(arguments)
         .current_dir(&program.dir)
+        // That is the keeper's own.
+        .env_remove(crate::worker::keeper::MARK)
         .envs(&program.env)
         .envs(marks)
         .stdin(Stdio::null())

@@ -77,10 +77,11 @@ impl Sink {
 
     /// Tells bytes for which there is room.
     pub(super) async fn emit(&self, ch: char, bytes: Bytes, at: u64) {
-        self.shared.emitted.fetch_add(bytes.len() as u64, Ordering::Relaxed);
+        let offset = self.shared.emitted.fetch_add(bytes.len() as u64, Ordering::Relaxed);
         let (build, command) = (self.shared.build, self.shared.command.clone());
         // Fails only when the program ends.
-        let _ = self.shared.events.send(Event::Output { build, command, ch, bytes, at }).await;
+        let output = Event::Output { build, command, ch, offset, bytes, at };
+        let _ = self.shared.events.send(output).await;
     }
 
     /// Tells a text of the worker's own, as soon as there is room for it.

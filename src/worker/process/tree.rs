@@ -6,7 +6,7 @@
 //! before anybody looks is a stray: it is found once no other build can have
 //! left it behind, and only where the worker adopts orphans.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use nix::sys::signal::{Signal, kill};
@@ -15,6 +15,7 @@ use tokio::sync::watch;
 use tokio::time::Instant;
 
 use crate::core::ids::{BuildId, CommandId};
+use crate::worker::keeper::MARK as KEEPER_MARK;
 
 use super::Kill;
 
@@ -40,13 +41,19 @@ pub enum Mark {
         /// Of which worker process.
         instance: String,
     },
-    /// A process of any build of this worker process.
+    /// A process of any build of this worker, or a keeper of one.
     Instance(String),
+    /// The same, without those of some builds.
+    Others {
+        /// Of which worker.
+        instance: String,
+        /// Whose processes stay.
+        keep: BTreeSet<BuildId>,
+    },
 }
 
 impl Mark {
-    /// Name and value of the variable; none for [`Mark::Instance`], which is
-    /// only looked for.
+    /// Name and value of the variable; none for those that are only looked for.
     pub(super) fn variable(&self) -> Option<(&'static str, String)> {
         match self {
             Self::Command { command, instance } => {
@@ -55,7 +62,7 @@ impl Mark {
             Self::Build { build, instance } => {
                 Some(("BOTMASTER_BUILD", format!("{build}@{instance}")))
             }
-            Self::Instance(_) => None,
+            Self::Instance(_) | Self::Others { .. } => None,
         }
     }
 
@@ -66,15 +73,24 @@ impl Mark {
                 let whole = format!("{name}={value}");
                 variables.any(|variable| variable == whole.as_bytes())
             }
-            (Self::Instance(instance), _) => {
-                let end = format!("@{instance}");
-                variables.any(|variable| {
-                    variable.starts_with(b"BOTMASTER_BUILD=") && variable.ends_with(end.as_bytes())
-                })
-            }
+            (Self::Instance(instance), _) => marked_builds(environ, instance).next().is_some(),
+            (Self::Others { instance, keep }, _) => marked_builds(environ, instance)
+                .next()
+                .is_some_and(|build| build.parse().map(BuildId).is_ok_and(|b| !keep.contains(&b))),
             _ => false,
         }
     }
+}
+
+/// The builds of this worker that variables name, for a process or its keeper.
+fn marked_builds<'e>(environ: &'e [u8], instance: &str) -> impl Iterator<Item = &'e str> {
+    let end = format!("@{instance}");
+    environ.split(|&byte| byte == 0).filter_map(move |variable| {
+        let variable = std::str::from_utf8(variable).ok()?;
+        let (name, value) = variable.split_once('=')?;
+        let named = name == "BOTMASTER_BUILD" || name == KEEPER_MARK;
+        value.strip_suffix(end.as_str()).filter(|_| named)
+    })
 }
 
 /// The processes of one command. It remembers whom it saw, so that a child that
@@ -191,6 +207,12 @@ impl Tree {
 pub async fn end_marked(mark: Mark, strays: BTreeMap<i32, u64>, grace: Duration) -> usize {
     let mut tree = Tree { seen: strays, ..Tree::new(vec![mark], None) };
     tree.end(grace, None).await.0
+}
+
+/// Ends all processes of this worker and its keepers but those of the builds in
+/// `keep`: TERM, `grace`, KILL. Answers with how many were found.
+pub async fn end_others(instance: String, keep: BTreeSet<BuildId>, grace: Duration) -> usize {
+    end_marked(Mark::Others { instance, keep }, BTreeMap::new(), grace).await
 }
 
 /// The grace of the next wish to end the command, if ever there is one.

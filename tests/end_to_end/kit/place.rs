@@ -7,7 +7,7 @@ use std::process::Command;
 
 use botmaster::settings::write_new_token_file;
 
-use super::{Master, Process, Ran, TIMERS, run, until};
+use super::{Master, Process, Ran, TIMERS, is_alive, run, until};
 
 /// A temporary folder with `x.toml` in it. On a failure it tells the last
 /// words of all its processes.
@@ -111,13 +111,19 @@ impl Place {
     /// A master at these addresses.
     #[track_caller]
     pub fn master_at(&self, http: SocketAddr, listen: SocketAddr) -> Master<'_> {
+        self.master_told(http, listen, &[])
+    }
+
+    /// The same with more arguments.
+    #[track_caller]
+    pub fn master_told(&self, http: SocketAddr, listen: SocketAddr, more: &[&str]) -> Master<'_> {
         let (first, second) = (self.path("data/http.addr"), self.path("data/listen.addr"));
         for old in [&first, &second] {
             // There is none yet at the first start.
             let _ = fs::remove_file(old);
         }
-        let mut process =
-            Process::start(&mut self.master_command(http, listen), &self.path("master.log"));
+        let mut command = self.master_command(http, listen);
+        let mut process = Process::start(command.args(more), &self.path("master.log"));
         let read = |path: &Path| -> Option<SocketAddr> {
             fs::read_to_string(path).ok()?.trim().parse().ok()
         };
@@ -139,6 +145,22 @@ impl Place {
             .arg("--dir")
             .arg(self.path(&format!("workers/{name}")));
         Process::start(&mut command, &self.path(&format!("worker-{name}.log")))
+    }
+
+    /// The keepers of a worker's builds: processes that outlive its program.
+    pub fn keepers(&self, name: &str) -> Vec<i32> {
+        let lock = self.path(&format!("workers/{name}/.botmaster-lock"));
+        let end = format!("@{}", fs::read_to_string(lock).unwrap().trim());
+        let all = fs::read_dir("/proc").unwrap().flatten();
+        all.filter_map(|entry| {
+            let pid = entry.file_name().to_str()?.parse().ok()?;
+            let environ = fs::read(entry.path().join("environ")).ok()?;
+            let is_one = String::from_utf8_lossy(&environ)
+                .split('\0')
+                .any(|one| one.starts_with("BOTMASTER_KEEPER=") && one.ends_with(&end));
+            (is_one && is_alive(pid)).then_some(pid)
+        })
+        .collect()
     }
 
     /// Runs a command line to its end.

@@ -2,7 +2,9 @@
 
 use std::collections::BTreeMap;
 use std::io::{BufRead, BufReader, Write};
-use std::net::{SocketAddr, TcpStream};
+use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use botmaster::core::ids::{BuildId, CommandId, Epoch, WorkerName};
@@ -19,9 +21,62 @@ pub struct RawWorker {
     lines: BufReader<TcpStream>,
 }
 
+/// A connection's heartbeats.
+pub struct Beating(Arc<AtomicBool>);
+
+impl Drop for Beating {
+    fn drop(&mut self) {
+        self.0.store(true, Ordering::Relaxed);
+    }
+}
+
 impl RawWorker {
     pub fn dial(address: SocketAddr) -> Self {
-        let stream = TcpStream::connect(address).unwrap();
+        Self::on(TcpStream::connect(address).unwrap())
+    }
+
+    /// The same from another address of this machine.
+    pub fn dial_from(address: SocketAddr, from: IpAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let stream = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.set_reuseaddr(true).unwrap();
+            socket.bind(SocketAddr::new(from, 0)).unwrap();
+            socket.connect(address).await.unwrap().into_std().unwrap()
+        });
+        stream.set_nonblocking(false).unwrap();
+        Self::on(stream)
+    }
+
+    /// One whose system takes little that it has not read.
+    pub fn narrow(address: SocketAddr) -> Self {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        let stream = runtime.block_on(async {
+            let socket = tokio::net::TcpSocket::new_v4().unwrap();
+            socket.set_recv_buffer_size(4096).unwrap();
+            socket.connect(address).await.unwrap().into_std().unwrap()
+        });
+        stream.set_nonblocking(false).unwrap();
+        Self::on(stream)
+    }
+
+    /// Says from now on that it is there, until what comes back is dropped.
+    pub fn beats(&self) -> Beating {
+        let over = Arc::new(AtomicBool::new(false));
+        let (mut stream, stop) = (self.stream.try_clone().unwrap(), over.clone());
+        std::thread::spawn(move || {
+            for seq in 1.. {
+                let frame = WorkerFrame::Heartbeat { seq, running: Vec::new() };
+                if stop.load(Ordering::Relaxed) || stream.write_all(&encode(&frame)).is_err() {
+                    return;
+                }
+                std::thread::sleep(Duration::from_millis(500));
+            }
+        });
+        Beating(over)
+    }
+
+    fn on(stream: TcpStream) -> Self {
         stream.set_read_timeout(Some(Duration::from_secs(40))).unwrap();
         let lines = BufReader::new(stream.try_clone().unwrap());
         Self { stream, lines }
@@ -105,17 +160,30 @@ impl RawWorker {
     /// Takes the next build and its first command.
     #[track_caller]
     pub fn take_build(&mut self) -> (BuildId, Epoch, CommandId) {
-        let (build, epoch) = self.hear_until(|frame| match frame {
+        let (build, epoch) = self.take_start();
+        self.say(&WorkerFrame::BuildAccepted { build, epoch });
+        let command = self.next_command(build);
+        (build, epoch, command)
+    }
+
+    /// Waits for the next start, which has no answer yet.
+    #[track_caller]
+    pub fn take_start(&mut self) -> (BuildId, Epoch) {
+        self.hear_until(|frame| match frame {
             MasterFrame::StartBuild { build, epoch, .. } => Some((*build, *epoch)),
             _ => None,
-        });
-        self.say(&WorkerFrame::BuildAccepted { build, epoch });
+        })
+    }
+
+    /// Begins the build's next command.
+    #[track_caller]
+    pub fn next_command(&mut self, build: BuildId) -> CommandId {
         let command = self.hear_until(|frame| match frame {
             MasterFrame::StartCommand { command, .. } => Some(command.clone()),
             _ => None,
         });
         self.say(&WorkerFrame::CommandStarted { build, command: command.clone() });
-        (build, epoch, command)
+        command
     }
 
     /// Sends text of a log.
@@ -165,5 +233,7 @@ pub fn attach(name: &str, token: &str) -> WorkerFrame {
         caps: Some(vec!["shell/1".into()]),
         labels: BTreeMap::new(),
         info: BTreeMap::new(),
+        requires: Vec::new(),
+        clock: None,
     })
 }

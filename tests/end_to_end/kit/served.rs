@@ -3,9 +3,10 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use botmaster::protocol::json_v1::MasterFrame;
 use serde_json::{Value, json};
 
-use super::{Place, Process, Ran, until};
+use super::{Place, Process, Ran, RawWorker, until};
 
 /// A master that serves.
 pub struct Master<'p> {
@@ -121,6 +122,13 @@ impl<'p> Master<'p> {
             let connected = board["workers"][worker]["connected"] == true;
             (connected && builders.values().any(ready)).then_some(())
         });
+    }
+
+    /// Makes a played worker ready for its builders, and waits until it is.
+    #[track_caller]
+    pub fn attached_raw(&self, raw: &mut RawWorker, worker: &str) {
+        raw.hear_until(|frame| matches!(frame, MasterFrame::Builders { .. }).then_some(()));
+        self.attached(worker);
     }
 
     /// Waits until the worker is not attached.

@@ -32,7 +32,7 @@ impl Test {
 pub fn tests_of_the_tree() -> Result<Vec<Test>, String> {
     let root = root::root();
     let mut found = Vec::new();
-    for folder in ["src", "tests", "sim", "xtask/src", "bench"] {
+    for folder in ["src", "tests", "sim", "proof", "xtask/src", "bench"] {
         for path in rust_files(&root.join(folder))? {
             let text = std::fs::read_to_string(&path)
                 .map_err(|error| format!("cannot read {}: {error}", path.display()))?;

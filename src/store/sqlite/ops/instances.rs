@@ -1,6 +1,7 @@
 //! Instances of latent workers: wished, created, to be destroyed, gone.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -102,7 +103,8 @@ pub(super) fn fail_build(
         return Err(OpError::wrong("a claim was not answered as one"));
     };
     let properties = Arc::new((*build.properties).clone());
-    running::start(conn, changes, build.id, incarnation, &properties, at)?;
+    let start = running::Start { properties: &properties, grace: Duration::ZERO, at };
+    running::start(conn, changes, build.id, incarnation, &start)?;
     let end = ends::End {
         result: BuildResult::Exception,
         state_string: failed.state_string,

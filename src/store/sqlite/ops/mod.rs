@@ -31,6 +31,7 @@ pub(super) fn is_one_statement(op: &Op) -> bool {
             | Op::DeclareWorker { .. }
             | Op::SaveFactory { .. }
             | Op::AdoptBuild { .. }
+            | Op::FenceBuild { .. }
             | Op::DescribeBuild { .. }
             | Op::WantStop { .. }
             | Op::SetProperties { .. }
@@ -39,6 +40,7 @@ pub(super) fn is_one_statement(op: &Op) -> bool {
             | Op::SetPriority { .. }
             | Op::AttachWorker { .. }
             | Op::DetachWorker { .. }
+            | Op::GrantLease { .. }
             | Op::SetWorker { .. }
             | Op::SaveExpectations { .. }
             | Op::Predict { .. }
@@ -82,10 +84,12 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
         Op::CancelClaimed { build, requests, head, at } => {
             claims::cancel_claimed(conn, changes, *build, requests, *head, *at)
         }
-        Op::StartBuild { build, incarnation, properties, at } => {
-            running::start(conn, changes, *build, *incarnation, properties, *at)
+        Op::StartBuild { build, incarnation, properties, grace, at } => {
+            let start = running::Start { properties, grace: *grace, at: *at };
+            running::start(conn, changes, *build, *incarnation, &start)
         }
         Op::AdoptBuild { build, incarnation } => running::adopt(conn, *build, *incarnation),
+        Op::FenceBuild { build, incarnation } => running::fence(conn, *build, *incarnation),
         Op::DescribeBuild { build, state_string } => {
             running::describe(conn, changes, *build, state_string)
         }
@@ -120,6 +124,10 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
         Op::AttachWorker { worker, info, at } => people::attach(conn, changes, *worker, info, *at),
         Op::DetachWorker { worker, incarnation, at } => {
             people::detach(conn, changes, *worker, *incarnation, *at)
+        }
+        Op::SeeWorkers { seen, at } => people::see(conn, seen, *at),
+        Op::GrantLease { worker, incarnation, grant } => {
+            people::grant_lease(conn, *worker, *incarnation, grant)
         }
         Op::SetWorker { worker, paused, graceful } => {
             people::set_worker(conn, changes, *worker, paused.as_ref(), *graceful)

@@ -7,10 +7,11 @@ use rusqlite::{Connection, OptionalExtension, params};
 
 use super::Done;
 use crate::core::ids::*;
+use crate::core::lease::Grant;
 use crate::core::time::WallTime;
 use crate::core::values::Factory;
 use crate::store::sqlite::errors::OpError;
-use crate::store::sqlite::rows::{self, int, note_columns, to_json, worker_columns};
+use crate::store::sqlite::rows::{self, int, micros, note_columns, to_json, worker_columns};
 use crate::store::*;
 
 pub(super) fn declare_builder(
@@ -171,6 +172,43 @@ pub(super) fn detach(
         .optional()?;
     if let Some(row) = row {
         changes.push(Change::WorkerDisconnected(Arc::new(row)));
+    }
+    Ok(OpOutcome::Done)
+}
+
+/// One statement a worker: a thousand of them take some milliseconds.
+pub(super) fn see(conn: &Connection, seen: &[(WorkerId, Incarnation)], at: WallTime) -> Done {
+    let mut update = conn
+        .prepare_cached("UPDATE workers SET last_seen = ?3 WHERE id = ?1 AND incarnation = ?2")?;
+    for (worker, incarnation) in seen {
+        update.execute([int(worker.0), int(incarnation.0), at.0])?;
+    }
+    Ok(OpOutcome::Done)
+}
+
+pub(super) fn grant_lease(
+    conn: &Connection,
+    worker: WorkerId,
+    incarnation: Incarnation,
+    grant: &Grant,
+) -> Done {
+    let changed = conn
+        .prepare_cached(
+            "UPDATE workers SET grant_lease = ?3, grant_boot = ?4, grant_at = ?5, \
+             grant_incarnation = ?2 \
+             WHERE id = ?1 AND incarnation = ?2",
+        )?
+        .execute(params![
+            int(worker.0),
+            int(incarnation.0),
+            micros(grant.lease),
+            grant.given.boot,
+            micros(grant.given.at)
+        ])?;
+    if changed == 0 {
+        return Err(OpError::fenced(format!(
+            "worker {worker} is not in incarnation {incarnation}"
+        )));
     }
     Ok(OpOutcome::Done)
 }

@@ -10,6 +10,7 @@ use crate::core::ids::*;
 use crate::core::time::WallTime;
 use crate::core::values::{BuildResult, SourceStamp};
 use crate::store::sqlite::errors::OpError;
+use crate::store::sqlite::prepare::next_request;
 use crate::store::sqlite::rows::{self, int, request_columns, to_json};
 use crate::store::*;
 
@@ -79,17 +80,19 @@ fn add_request(
     set: u64,
     builder: BuilderId,
 ) -> Result<RequestRow, OpError> {
+    let first = next_request(conn)?;
     let added = conn
         .prepare_cached(
-            "INSERT INTO requests (buildset_id, builder_id, priority, submitted_at, state, \
-             waited_for) SELECT ?1, id, ?3, ?4, 0, ?5 FROM builders WHERE id = ?2",
+            "INSERT INTO requests (id, buildset_id, builder_id, priority, submitted_at, state, \
+             waited_for) SELECT ?6, ?1, id, ?3, ?4, 0, ?5 FROM builders WHERE id = ?2",
         )?
         .execute(params![
             int(set),
             int(builder.0),
             new.priority,
             new.submitted_at.0,
-            new.waited_for
+            new.waited_for,
+            first,
         ])?;
     if added == 0 {
         return Err(OpError::missing(format!("builder {builder}")));

@@ -1,6 +1,7 @@
 //! A build's start and what changes while it runs.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -9,7 +10,7 @@ use crate::core::ids::*;
 use crate::core::time::WallTime;
 use crate::core::values::Properties;
 use crate::store::sqlite::errors::OpError;
-use crate::store::sqlite::rows::{self, build_columns, int, to_json};
+use crate::store::sqlite::rows::{self, build_columns, int, micros, to_json};
 use crate::store::*;
 
 /// Reads one build.
@@ -38,13 +39,19 @@ fn word(state: BuildState) -> &'static str {
     }
 }
 
+/// How a build starts.
+pub(super) struct Start<'a> {
+    pub properties: &'a Arc<Properties>,
+    pub grace: Duration,
+    pub at: WallTime,
+}
+
 pub(super) fn start(
     conn: &Connection,
     changes: &mut Vec<Change>,
     build: BuildId,
     incarnation: Incarnation,
-    properties: &Arc<Properties>,
-    at: WallTime,
+    start: &Start<'_>,
 ) -> Done {
     let mut row = find(conn, build)?;
     if row.incarnation == incarnation && row.state == BuildState::Running {
@@ -64,19 +71,20 @@ pub(super) fn start(
         .execute([builder, number])?;
     row.state = BuildState::Running;
     row.number = Some(BuildNumber(rows::id(number)));
-    row.started_at = at;
+    row.started_at = start.at;
     row.state_string = "building".into();
-    row.properties = properties.clone();
+    row.properties = start.properties.clone();
     conn.prepare_cached(
         "UPDATE builds SET state = 1, number = ?2, started_at = ?3, state_string = ?4, \
-         properties = ?5 WHERE id = ?1",
+         properties = ?5, grace = ?6 WHERE id = ?1",
     )?
     .execute(params![
         int(build.0),
         number,
-        at.0,
+        start.at.0,
         row.state_string,
-        to_json(properties.as_ref())?
+        to_json(start.properties.as_ref())?,
+        micros(start.grace)
     ])?;
     let row = Arc::new(row);
     changes.push(Change::BuildNew(row.clone()));
@@ -92,6 +100,19 @@ pub(super) fn adopt(conn: &Connection, build: BuildId, incarnation: Incarnation)
         return Err(OpError::fenced(format!("build {build} is finished already")));
     }
     Ok(OpOutcome::Done)
+}
+
+/// One look at the row, by its key.
+pub(super) fn fence(conn: &Connection, build: BuildId, incarnation: Incarnation) -> Done {
+    let owned: bool = conn
+        .prepare_cached(
+            "SELECT EXISTS (SELECT 1 FROM builds WHERE id = ?1 AND incarnation = ?2 AND state < 2)",
+        )?
+        .query_row([int(build.0), int(incarnation.0)], |row| row.get(0))?;
+    if owned {
+        return Ok(OpOutcome::Done);
+    }
+    Err(not_the_owner(&find(conn, build)?, incarnation))
 }
 
 pub(super) fn describe(

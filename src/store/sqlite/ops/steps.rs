@@ -84,6 +84,7 @@ pub(super) fn start(
             complete: false,
             num_lines: 0,
             length: 0,
+            incomplete: None,
         };
         let log = Arc::new(log);
         changes.push(Change::LogNew(log.clone()));
@@ -216,6 +217,7 @@ fn end_log(
     row.complete = true;
     row.num_lines = end.num_lines;
     row.length = end.length;
+    row.incomplete = end.incomplete.map(Into::into);
     changes.push(Change::LogFinished(Arc::new(row)));
     Ok(())
 }
@@ -231,7 +233,8 @@ pub(super) fn end_open(
 ) -> Result<(), OpError> {
     let logs = conn
         .prepare_cached(
-            "SELECT l.id, l.step_id, l.name, l.slug, l.kind, l.complete, l.num_lines, l.length \
+            "SELECT l.id, l.step_id, l.name, l.slug, l.kind, l.complete, l.num_lines, l.length, \
+             l.incomplete \
              FROM steps s JOIN logs l ON l.step_id = s.id \
              WHERE s.build_id = ?1 AND l.complete = 0 ORDER BY s.number, l.id",
         )?

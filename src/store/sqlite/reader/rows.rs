@@ -31,11 +31,11 @@ pub(super) const SELECT_BUILDSETS: &str = "SELECT id, external_id, reason, sched
 pub(super) const SELECT_STAMPS: &str = concat!("SELECT ", stamp_columns!(), " FROM sourcestamps");
 pub(super) const SELECT_STEPS: &str = concat!("SELECT ", step_columns!(), " FROM steps");
 pub(super) const SELECT_LOGS: &str =
-    "SELECT id, step_id, name, slug, kind, complete, num_lines, length FROM logs";
+    "SELECT id, step_id, name, slug, kind, complete, num_lines, length, incomplete FROM logs";
 pub(super) const SELECT_NOTES: &str =
     "SELECT id, builder_id, worker_id, text, error, at, ended_at FROM notes";
 pub(super) const SELECT_LOG_WITH_TEXT: &str = "SELECT id, step_id, name, slug, kind, complete, \
-     num_lines, length, inline FROM logs WHERE id = ?1";
+     num_lines, length, incomplete, inline FROM logs WHERE id = ?1";
 
 /// A number that is never negative.
 pub(super) fn uint(row: &Row<'_>, at: usize) -> rusqlite::Result<u64> {

@@ -4,7 +4,8 @@ const SCHEMA: &str = concat!(
     include_str!("../../../../../migrations/sqlite/0001_first.sql"),
     include_str!("../../../../../migrations/sqlite/0004_notes.sql"),
     include_str!("../../../../../migrations/sqlite/0005_stop.sql"),
-    include_str!("../../../../../migrations/sqlite/0010_data_api.sql"),
+    include_str!("../../../../../migrations/sqlite/0006_leases.sql"),
+    include_str!("../../../../../migrations/sqlite/0008_data_api.sql"),
 );
 
 fn plan(table: &Table, page: &Page) -> String {

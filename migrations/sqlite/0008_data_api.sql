@@ -147,3 +147,15 @@ CREATE TABLE branches (
     at          INTEGER NOT NULL,
     UNIQUE (codebase_id, name)
 ) STRICT;
+
+-- What belongs to a build or a buildset goes with it.
+CREATE TRIGGER builds_gone AFTER DELETE ON builds BEGIN
+    DELETE FROM build_data WHERE build_id = OLD.id;
+    DELETE FROM test_results
+        WHERE set_id IN (SELECT id FROM test_result_sets WHERE build_id = OLD.id);
+    DELETE FROM test_result_sets WHERE build_id = OLD.id;
+END;
+CREATE TRIGGER buildsets_gone AFTER DELETE ON buildsets BEGIN
+    DELETE FROM buildset_stamps WHERE buildset_id = OLD.id
+        AND stamp_id IN (SELECT value FROM json_each(OLD.sourcestamps));
+END;

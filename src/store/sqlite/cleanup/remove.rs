@@ -1,0 +1,192 @@
+//! Takes rows away, in the writer's commit.
+
+use std::time::{Duration, Instant};
+
+use rusqlite::{Connection, OptionalExtension, params};
+
+use super::{Removal, Removed};
+use crate::faults::crash_point;
+use crate::store::logs::own_text;
+use crate::store::sqlite::open::give_back;
+use crate::store::sqlite::rows::int;
+
+/// Longest work of one batch: everybody who writes waits meanwhile.
+const TIME: Duration = Duration::from_millis(3);
+/// Pages given back with each batch.
+const GIVEN_BACK: u32 = 64;
+
+/// Removes rows until all are looked at or the time is over.
+pub(in crate::store::sqlite) fn remove(
+    conn: &Connection,
+    removal: &Removal,
+) -> rusqlite::Result<Removed> {
+    let began = Instant::now();
+    let mut removed = Removed::default();
+    let over = |removed: &mut Removed| {
+        removed.more |= began.elapsed() >= TIME;
+        removed.more
+    };
+    for log in &removal.logs_gone {
+        conn.prepare_cached("DELETE FROM removed_logs WHERE log_id = ?1")?.execute([int(log.0)])?;
+    }
+    for id in &removal.builds {
+        if over(&mut removed) {
+            break;
+        }
+        removed.builds += u64::from(remove_build(conn, int(id.0), &mut removed.requests)?);
+    }
+    for id in &removal.texts {
+        if over(&mut removed) {
+            break;
+        }
+        removed.texts += u64::from(remove_text(conn, int(id.0))?);
+    }
+    for id in &removal.requests {
+        if over(&mut removed) {
+            break;
+        }
+        removed.requests += u64::from(remove_request(conn, int(id.0))?);
+    }
+    for id in &removal.notes {
+        if over(&mut removed) {
+            break;
+        }
+        let gone = conn
+            .prepare_cached("DELETE FROM notes WHERE id = ?1 AND id < (SELECT max(id) FROM notes)")?
+            .execute([int(*id)])?;
+        removed.notes += gone as u64;
+    }
+    // In the same commit: it needs no sync of its own.
+    give_back(conn, GIVEN_BACK)?;
+    removed.took = began.elapsed();
+    crash_point("cleanup.batch");
+    Ok(removed)
+}
+
+/// A step, a log of it, and whether the log's text is in the log store.
+type Part = (i64, Option<i64>, bool);
+
+/// Steps and logs of the build, each log with whether its text is in the log
+/// store. None when one of them is the newest, whose id would come again.
+fn parts(conn: &Connection, build: i64) -> rusqlite::Result<Option<Vec<Part>>> {
+    let parts: Vec<Part> = conn
+        .prepare_cached(
+            "SELECT s.id, l.id, l.inline IS NULL FROM steps s \
+             LEFT JOIN logs l ON l.step_id = s.id WHERE s.build_id = ?1",
+        )?
+        .query_map([build], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    let (step, log): (i64, i64) = conn
+        .prepare_cached(
+            "SELECT coalesce((SELECT max(id) FROM steps), 0), \
+             coalesce((SELECT max(id) FROM logs), 0)",
+        )?
+        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
+    let newest = parts.iter().any(|(s, l, _)| *s >= step || l.is_some_and(|l| l >= log));
+    Ok((!newest).then_some(parts))
+}
+
+/// Whether the build may go now, whatever was read before.
+fn may_go(conn: &Connection, build: i64) -> rusqlite::Result<bool> {
+    let found: Option<bool> = conn
+        .prepare_cached(
+            "SELECT NOT EXISTS (SELECT 1 FROM build_requests b JOIN requests r \
+             ON r.id = b.request_id WHERE b.build_id = ?1 AND r.state < 2) \
+             AND EXISTS (SELECT 1 FROM builds n INDEXED BY builds_number \
+             WHERE n.builder_id = builds.builder_id AND n.number > builds.number \
+             AND n.number IS NOT NULL AND n.state = 2) \
+             FROM builds WHERE id = ?1 AND state = 2",
+        )?
+        .query_row([build], |row| row.get(0))
+        .optional()?;
+    Ok(found.unwrap_or(false))
+}
+
+fn remove_build(conn: &Connection, build: i64, requests: &mut u64) -> rusqlite::Result<bool> {
+    if !may_go(conn, build)? {
+        return Ok(false);
+    }
+    let Some(parts) = parts(conn, build)? else { return Ok(false) };
+    for (step, log, in_log_store) in parts {
+        if let Some(log) = log {
+            if in_log_store {
+                note_removed(conn, log)?;
+            }
+            conn.prepare_cached("DELETE FROM logs WHERE id = ?1")?.execute([log])?;
+        }
+        conn.prepare_cached("DELETE FROM steps WHERE id = ?1")?.execute([step])?;
+    }
+    let held: Vec<i64> = conn
+        .prepare_cached("SELECT request_id FROM build_requests WHERE build_id = ?1")?
+        .query_map([build], |row| row.get(0))?
+        .collect::<rusqlite::Result<_>>()?;
+    conn.prepare_cached("DELETE FROM build_requests WHERE build_id = ?1")?.execute([build])?;
+    conn.prepare_cached("DELETE FROM predictions WHERE build_id = ?1")?.execute([build])?;
+    conn.prepare_cached("DELETE FROM builds WHERE id = ?1")?.execute([build])?;
+    for request in held {
+        *requests += u64::from(remove_request(conn, request)?);
+    }
+    Ok(true)
+}
+
+fn note_removed(conn: &Connection, log: i64) -> rusqlite::Result<()> {
+    conn.prepare_cached("INSERT OR IGNORE INTO removed_logs (log_id) VALUES (?1)")?
+        .execute([log])?;
+    Ok(())
+}
+
+/// An ended request that no build belongs to any more, and its buildset when it
+/// was the last of it.
+fn remove_request(conn: &Connection, request: i64) -> rusqlite::Result<bool> {
+    let set: Option<i64> = conn
+        .prepare_cached(
+            "SELECT buildset_id FROM requests WHERE id = ?1 AND state >= 2 \
+             AND id < (SELECT max(id) FROM requests) \
+             AND NOT EXISTS (SELECT 1 FROM build_requests WHERE request_id = ?1)",
+        )?
+        .query_row([request], |row| row.get(0))
+        .optional()?;
+    let Some(set) = set else { return Ok(false) };
+    conn.prepare_cached("DELETE FROM request_predictions WHERE request_id = ?1")?
+        .execute([request])?;
+    conn.prepare_cached("DELETE FROM requests WHERE id = ?1")?.execute([request])?;
+    conn.prepare_cached(
+        "DELETE FROM buildsets WHERE id = ?1 AND open_requests = 0 \
+         AND id < (SELECT max(id) FROM buildsets) \
+         AND NOT EXISTS (SELECT 1 FROM requests WHERE buildset_id = ?1)",
+    )?
+    .execute([set])?;
+    Ok(true)
+}
+
+/// The build's logs lose their text, and say so.
+fn remove_text(conn: &Connection, build: i64) -> rusqlite::Result<bool> {
+    if !may_go(conn, build)? {
+        return Ok(false);
+    }
+    let logs: Vec<(i64, bool, i64)> = conn
+        .prepare_cached(
+            "SELECT l.id, l.inline IS NULL, l.length FROM steps s JOIN logs l \
+             ON l.step_id = s.id WHERE s.build_id = ?1 AND l.complete = 1",
+        )?
+        .query_map([build], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
+        .collect::<rusqlite::Result<_>>()?;
+    for (log, in_log_store, length) in logs {
+        if in_log_store {
+            note_removed(conn, log)?;
+        }
+        let line = format!("[the housekeeping removed this log's {length} bytes]");
+        conn.prepare_cached(
+            "UPDATE logs SET inline = ?2, num_lines = 1, length = ?3, incomplete = ?4 \
+             WHERE id = ?1",
+        )?
+        .execute(params![
+            log,
+            own_text(&line),
+            int(line.len() as u64 + 1),
+            format!("the housekeeping removed its {length} bytes")
+        ])?;
+    }
+    conn.prepare_cached("UPDATE builds SET text_bytes = 0 WHERE id = ?1")?.execute([build])?;
+    Ok(true)
+}

@@ -1,0 +1,337 @@
+//! Old builds go, a few at a time, and nothing that is wanted goes with them.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
+use std::path::Path;
+use std::sync::{Arc, mpsc};
+use std::time::{Duration, Instant};
+
+use botmaster::clock::Clock;
+use botmaster::core::ids::*;
+use botmaster::core::retention::{Retention, RetentionRules};
+use botmaster::core::time::WallTime;
+use botmaster::core::values::BuildResult;
+use botmaster::core::views::HousekeepingView;
+use botmaster::events::Events;
+use botmaster::store::keep::Housekeeper;
+use botmaster::store::logs::{LogStore, SqliteLogs};
+use botmaster::store::sqlite::{Filter, Page, Removal, Removed, SqliteStore, StateReader};
+use botmaster::store::*;
+use rusqlite::Connection;
+
+use crate::logs::{Confirmed, piece};
+use crate::world::*;
+
+const BUILDER: BuilderId = BuilderId(1);
+const DAY: i64 = 86_400;
+
+/// Stores in a folder, and how many claims were made.
+pub struct Stores {
+    pub store: SqliteStore,
+    logs: SqliteLogs,
+    _events: Events,
+    dir: std::path::PathBuf,
+    claims: u128,
+}
+
+/// A build as it was made.
+#[derive(Clone, Copy, Debug)]
+struct Made {
+    build: BuildId,
+    log: LogId,
+    request: RequestId,
+}
+
+fn now() -> WallTime {
+    Clock::start().now().wall
+}
+
+fn days_ago(days: i64) -> WallTime {
+    WallTime(now().0 - days * DAY * 1_000_000)
+}
+
+impl Stores {
+    pub fn open(dir: &Path) -> Self {
+        let (store, events) = open(dir);
+        let logs = SqliteLogs::open(dir, events.clone(), never_fatal()).unwrap();
+        Self { store, logs, _events: events, dir: dir.into(), claims: 0 }
+    }
+
+    fn new(dir: &Path) -> Self {
+        let stores = Self::open(dir);
+        write(&stores.store, declarations()).unwrap();
+        stores
+    }
+
+    fn begin(&mut self, at: WallTime) -> Made {
+        let new = NewBuildset { submitted_at: at, ..submission(&[BUILDER]) };
+        let outcomes = write(&self.store, vec![Op::AddBuildset(new)]).unwrap();
+        let [OpOutcome::Buildset { requests, .. }] = outcomes.as_slice() else { panic!() };
+        let request = requests[0].id;
+        self.begin_for(request, Epoch(0), at)
+    }
+
+    fn begin_for(&mut self, request: RequestId, epoch: Epoch, at: WallTime) -> Made {
+        self.claims += 1;
+        let claim = Op::Claim {
+            claim: ClaimId(self.claims),
+            builder: BUILDER,
+            worker: WorkerId(1),
+            incarnation: Incarnation(1),
+            requests: vec![(request, epoch)],
+            factory_digest: "d1".into(),
+            at,
+        };
+        let outcomes = write(&self.store, vec![claim]).unwrap();
+        let [OpOutcome::Claimed { build, .. }] = outcomes.as_slice() else { panic!() };
+        let build = build.id;
+        let start = Op::StartBuild {
+            build,
+            incarnation: Incarnation(1),
+            properties: Arc::default(),
+            grace: std::time::Duration::from_secs(150),
+            at,
+        };
+        let step = Op::StartStep {
+            build,
+            number: 0,
+            name: "make".into(),
+            state_string: "make".into(),
+            logs: vec!["stdio".into()],
+            at,
+        };
+        let outcomes = write(&self.store, vec![start, step]).unwrap();
+        let [_, OpOutcome::Step { logs, .. }] = outcomes.as_slice() else { panic!() };
+        self.logs.open(logs[0].clone());
+        Made { build, log: logs[0].id, request }
+    }
+
+    /// Ends a build with this text in its log.
+    fn end(&mut self, made: Made, text: &[u8], requests: RequestsAfter, at: WallTime) {
+        let mut offset = 0;
+        for part in text.chunks(60_000) {
+            self.logs.append(piece(made.log.0, b'o', Some(offset), part, &Confirmed::new()));
+            offset += part.len() as u64;
+        }
+        let (tell, told) = mpsc::channel();
+        let done = Box::new(move |closed| tell.send(closed).unwrap());
+        LogStore::close(&self.logs, made.log, Some(offset), done);
+        let closed = told.recv_timeout(DEADLINE).unwrap().unwrap();
+        let log = Op::FinishLog {
+            log: made.log,
+            num_lines: closed.num_lines,
+            length: closed.length,
+            inline: closed.inline,
+            incomplete: closed.incomplete,
+        };
+        let end = Op::FinishBuild {
+            build: made.build,
+            incarnation: Incarnation(1),
+            result: BuildResult::Success,
+            state_string: "done".into(),
+            requests,
+            at,
+        };
+        write(&self.store, vec![log, end]).unwrap();
+    }
+
+    fn whole(&mut self, text: &[u8], at: WallTime) -> Made {
+        let made = self.begin(at);
+        self.end(made, text, RequestsAfter::Done, at);
+        made
+    }
+
+    /// Lets the housekeeping work until there is nothing left to do.
+    fn keep(&self, all: Retention) -> HousekeepingView {
+        let rules = Arc::new(RetentionRules { all, ..RetentionRules::default() });
+        let (tell, told) = mpsc::channel();
+        let keeper = Housekeeper::start(
+            &self.dir,
+            self.store.clone(),
+            self.logs.clone(),
+            Box::new(move || rules.clone()),
+            Box::new(move |view| {
+                let _ = tell.send(view);
+            }),
+        )
+        .unwrap();
+        let until = Instant::now() + DEADLINE;
+        let view = loop {
+            let view: HousekeepingView =
+                told.recv_timeout(until.saturating_duration_since(Instant::now())).unwrap();
+            assert_eq!(view.error, None);
+            if view.done_at.is_some() {
+                break view;
+            }
+        };
+        keeper.stop();
+        view
+    }
+
+    fn raw(&self, log: LogId) -> Option<Vec<u8>> {
+        let reader = StateReader::open(&self.dir).unwrap();
+        let (row, inline) = reader.log(log).unwrap()?;
+        let raw = self.logs.reader().raw(&row, inline.as_deref());
+        Some(raw.flat_map(Result::unwrap).collect())
+    }
+
+    fn has(&self, made: Made) -> bool {
+        StateReader::open(&self.dir).unwrap().build(made.build).unwrap().is_some()
+    }
+
+    fn count(&self, file: &str, what: &str) -> i64 {
+        let conn = Connection::open(self.dir.join(file)).unwrap();
+        conn.query_row(&format!("SELECT count(*) FROM {what}"), [], |row| row.get(0)).unwrap()
+    }
+
+    fn close(self) {
+        self.logs.close();
+        self.store.close();
+    }
+}
+
+/// Text too long to be kept in the state, and different for each number.
+fn text(number: usize) -> Vec<u8> {
+    format!("build {number} says much\n").repeat(1000).into_bytes()
+}
+
+#[test]
+fn fd14_old_builds_go_whole_and_what_is_wanted_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stores = Stores::new(dir.path());
+    let old: Vec<Made> = (0..120).map(|n| stores.whole(&text(n), days_ago(200))).collect();
+    // Its request waits again; another one runs.
+    let lost = stores.begin(days_ago(150));
+    stores.end(lost, &text(1), RequestsAfter::Requeue { infra: true }, days_ago(150));
+    let runs = stores.begin(days_ago(140));
+    let waits = write(&stores.store, vec![Op::AddBuildset(submission(&[BUILDER]))]).unwrap();
+    assert!(matches!(waits.as_slice(), [OpOutcome::Buildset { .. }]));
+    let cancelled = NewBuildset { submitted_at: days_ago(190), ..submission(&[BUILDER]) };
+    let outcomes = write(&stores.store, vec![Op::AddBuildset(cancelled)]).unwrap();
+    let [OpOutcome::Buildset { requests, .. }] = outcomes.as_slice() else { panic!() };
+    let requests = vec![requests[0].id];
+    write(&stores.store, vec![Op::CancelRequests { requests, at: days_ago(189) }]).unwrap();
+    let young: Vec<Made> = (0..5).map(|n| stores.whole(&text(n), days_ago(2))).collect();
+    let logs_before = stores.count("logs.sqlite", "chunks");
+
+    let view = stores.keep(Retention {
+        age: Some(Duration::from_secs(100 * DAY as u64)),
+        ..Retention::default()
+    });
+    assert_eq!((view.builds, view.logs), (120, 120));
+    assert!(old.iter().all(|made| !stores.has(*made) && stores.raw(made.log).is_none()));
+    assert!([lost, runs].iter().chain(&young).all(|made| stores.has(*made)));
+    for (number, made) in young.iter().enumerate() {
+        assert_eq!(stores.raw(made.log).unwrap(), text(number));
+    }
+    assert_eq!(stores.count("logs.sqlite", "chunks"), logs_before - 120);
+    assert_eq!(stores.count("state.sqlite", "removed_logs"), 0);
+    // Requests of those that stay, and the one that waits.
+    assert_eq!(stores.count("state.sqlite", "requests"), 8);
+    assert_eq!(stores.count("state.sqlite", "buildsets"), 8);
+    assert_eq!(stores.count("state.sqlite", "steps"), 7);
+    let records = load(&stores.store, BUILDER);
+    assert_eq!((records.queued.len(), records.builds.len()), (2, 1));
+    // The build that ran goes on as if nothing had been.
+    stores.end(runs, b"end\n", RequestsAfter::Done, now());
+    assert_eq!(stores.raw(runs.log).unwrap(), b"end\n");
+    stores.close();
+}
+
+#[test]
+fn fd14_the_newest_build_stays_and_no_id_is_given_out_again() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stores = Stores::new(dir.path());
+    let made: Vec<Made> = (0..10).map(|n| stores.whole(&text(n), days_ago(900))).collect();
+    let rules = Retention { age: Some(Duration::from_secs(1)), ..Retention::default() };
+    assert_eq!(stores.keep(rules).builds, 9);
+    let newest = made[9];
+    assert!(stores.has(newest) && stores.raw(newest.log).is_some());
+    let next = stores.whole(&text(99), now());
+    assert!(next.build > newest.build && next.log > newest.log && next.request > newest.request);
+    assert_eq!(stores.raw(next.log).unwrap(), text(99));
+    let page = Page::of(Filter::is("builderid", 1));
+    let builds = StateReader::open(dir.path()).unwrap().builds(&page).unwrap().rows;
+    let numbers: Vec<u64> = builds.iter().map(|row| row.number.unwrap().0).collect();
+    assert_eq!(numbers, [10, 11]);
+    stores.close();
+}
+
+#[test]
+fn fd14_so_many_builds_are_kept_and_text_goes_earlier_or_for_its_size() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stores = Stores::new(dir.path());
+    let length = text(1).len() as u64;
+    let made: Vec<Made> = (0..30).map(|n| stores.whole(&text(1), days_ago(60 - n))).collect();
+    let rules = Retention { builds: Some(20), ..Retention::default() };
+    assert_eq!(stores.keep(rules).builds, 10);
+    assert!(!stores.has(made[9]) && stores.has(made[10]));
+
+    // The text of those older than 40 days: numbers 11 to 20,
+    // counted from 1.
+    let log_age = Some(Duration::from_secs(40 * DAY as u64 + 3600));
+    let view = stores.keep(Retention { log_age, ..rules });
+    assert_eq!((view.builds, view.texts, view.logs), (0, 10, 10));
+    let shown = String::from_utf8(stores.raw(made[12].log).unwrap()).unwrap();
+    assert_eq!(shown, format!("[the housekeeping removed this log's {length} bytes]\n"));
+    assert_eq!(stores.raw(made[20].log).unwrap(), text(1));
+
+    // Room for five of them in all.
+    let view = stores.keep(Retention { size: Some(5 * length + 10), ..Retention::default() });
+    assert_eq!(view.texts, 5, "{view:?}");
+    assert!(stores.has(made[20]) && stores.raw(made[24].log).unwrap() != text(1));
+    assert_eq!(stores.raw(made[25].log).unwrap(), text(1));
+    assert_eq!(stores.count("logs.sqlite", "chunks"), 5);
+    // Nothing is left to do.
+    let view = stores.keep(Retention { size: Some(5 * length + 10), ..rules });
+    assert_eq!((view.builds, view.texts), (0, 0));
+    stores.close();
+}
+
+#[test]
+fn fd14_a_batch_is_cut_short_and_claims_go_on_between() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stores = Stores::new(dir.path());
+    let made: Vec<Made> = (0..300).map(|_| stores.whole(b"short\n", days_ago(9))).collect();
+    let builds: Vec<BuildId> = made.iter().map(|made| made.build).collect();
+    let (mut gone, mut batches) = (0, 0);
+    while gone < 299 {
+        let (tell, told) = mpsc::channel();
+        let removal = Removal { builds: builds.clone(), ..Removal::default() };
+        stores.store.remove(removal, Box::new(move |removed| tell.send(removed).unwrap()));
+        let removed: Removed = told.recv_timeout(DEADLINE).unwrap().unwrap();
+        assert!(removed.builds > 0 || batches == 0, "{removed:?} after {gone}");
+        gone += removed.builds;
+        batches += 1;
+        stores.begin(now());
+    }
+    assert!(batches > 1, "300 builds went in one batch, which takes too long");
+    assert_eq!(load(&stores.store, BUILDER).builds.len(), batches);
+    stores.close();
+}
+
+#[test]
+fn fd14_room_is_given_back() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stores = Stores::new(dir.path());
+    let mut noise = 1_u64;
+    let mut text = || -> Vec<u8> {
+        let mut next = || {
+            noise = noise.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
+            noise.to_be_bytes()[0]
+        };
+        (0..1024 * 1024).map(|_| next()).collect()
+    };
+    for _ in 0..20 {
+        let text = text();
+        stores.whole(&text, days_ago(9));
+    }
+    let size = || {
+        let conn = Connection::open(dir.path().join("logs.sqlite")).unwrap();
+        let read = |name| conn.pragma_query_value(None, name, |row| row.get::<_, i64>(0)).unwrap();
+        read("page_count") * read("page_size")
+    };
+    assert!(size() > 20 << 20);
+    stores.keep(Retention { builds: Some(1), ..Retention::default() });
+    assert!(size() < 12 << 20, "{} bytes", size());
+    stores.close();
+}
