@@ -375,3 +375,29 @@ fn b30_each_worker_event_is_on_the_builders_page_and_on_the_workers() {
     assert_eq!((&latest["text"], &latest["ended_at"]), (&"pinging".into(), &Value::Null));
     assert_eq!(world.get("workers/nobody/notes").status, 404);
 }
+
+#[test]
+fn what_belongs_to_a_build_goes_with_it() {
+    let world = World::start();
+    let run = |sql: &str| world.db.execute_batch(sql).unwrap();
+    let count = |table: &str| -> i64 {
+        let sql = format!("SELECT count(*) FROM {table}");
+        world.db.query_row(&sql, [], |row| row.get(0)).unwrap()
+    };
+    run("INSERT INTO build_data (build_id, name, source, value) VALUES
+             (101, 'a', 's', x'00'), (102, 'a', 's', x'00');
+         INSERT INTO test_result_sets VALUES
+             (1, 1, 101, 1001, NULL, 'c', 'u', 1, 0, 1), (2, 1, 102, 1001, NULL, 'c', 'u', 1, 0, 1);
+         INSERT INTO test_results VALUES
+             (1, 1, 1, 't', NULL, NULL, NULL, '1'), (2, 1, 2, 't', NULL, NULL, NULL, '1');");
+    assert_eq!(world.numbers("builds/101/test_result_sets", "test_result_setid"), [1]);
+    assert_eq!(world.list("builds/101/data").len(), 1);
+    let stamps = count("buildset_stamps");
+    assert_eq!(stamps, 5);
+    run("DELETE FROM builds WHERE id = 101; DELETE FROM buildsets WHERE id = 1;");
+    for table in ["build_data", "test_result_sets", "test_results"] {
+        assert_eq!(count(table), 1, "{table}");
+    }
+    assert_eq!(count("buildset_stamps"), stamps - 1);
+    assert_eq!(world.numbers("test_result_sets", "test_result_setid"), [2]);
+}
