@@ -32,7 +32,7 @@ struct Wish {
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
-    (0..76_u8, any::<[u8; 4]>(), prop::bool::weighted(0.85)).prop_map(|(kind, picks, right)| Wish {
+    (0..84_u8, any::<[u8; 4]>(), prop::bool::weighted(0.85)).prop_map(|(kind, picks, right)| Wish {
         kind,
         picks,
         right,
@@ -316,11 +316,11 @@ fn people(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
         64 => Op::RemoveInstance { tag: tag(a) },
         65 => Op::ListInstances,
         66 => {
-            let name = |pick: u8| format!("s{}", pick % 3);
+            let name = |pick: u8| format!("s{pick}");
             Op::DeclareSchedulers(if a % 2 == 0 {
-                vec![name(b)]
+                vec![name(b % 3)]
             } else {
-                vec![name(b), name(b + 1)]
+                vec![name(b % 3), name(b % 3 + 1)]
             })
         }
         67 => Op::SetScheduler { scheduler: u64::from(a % 5), enabled: b % 2 == 0 },
@@ -519,7 +519,7 @@ fn the_random_transactions_reach_every_change() {
         "BuildsetNew BuildsetComplete RequestNew RequestClaimed RequestUnclaimed RequestComplete",
         "RequestUpdated BuildNew BuildUpdate BuildFinished BuildProperties StepStarted",
         "StepFinished LogNew LogFinished WorkerConnected WorkerDisconnected WorkerUpdated",
-        "BuilderUpdated Note NoteEnded Fenced WorkerChanged Missing Failed",
+        "BuilderUpdated SchedulerUpdated Note NoteEnded Fenced WorkerChanged Missing Failed",
     ];
     let wanted = wanted.iter().flat_map(|names| names.split(' '));
     for name in wanted.chain(["stop true", "stop false"]) {

@@ -13,6 +13,7 @@ fn scheduler(row: &Row<'_>) -> rusqlite::Result<SchedulerRow> {
     Ok(SchedulerRow { id: rows::uint(row, 0)?, name: row.get(1)?, enabled: row.get(2)? })
 }
 
+/// Each name once.
 pub(super) fn declare(conn: &Connection, changes: &mut Vec<Change>, names: &[String]) -> Done {
     let configured: Vec<String> = conn
         .prepare_cached("SELECT name FROM schedulers WHERE configured = 1 ORDER BY id")?
