@@ -32,7 +32,7 @@ struct Wish {
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
-    (0..84_u8, any::<[u8; 4]>(), prop::bool::weighted(0.85)).prop_map(|(kind, picks, right)| Wish {
+    (0..78_u8, any::<[u8; 4]>(), prop::bool::weighted(0.85)).prop_map(|(kind, picks, right)| Wish {
         kind,
         picks,
         right,
@@ -152,7 +152,7 @@ fn operation(store: &MemoryStore, wish: &Wish, second: usize) -> Op {
     match wish.kind {
         0..10 => Op::AddBuildset(submission(wish.picks, at)),
         10..20 => claim(store, wish, at),
-        20..30 | 70.. => builds(store, wish, at),
+        20..30 | 72.. => builds(store, wish, at),
         30..36 => {
             let (build, _) = some_build(store, BuildState::Running, wish);
             let names = ["stdio", "st dio", "", "st_dio"];
@@ -236,7 +236,7 @@ fn builds(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
         27 => Op::AdoptBuild { build: running.0, incarnation: Incarnation(u64::from(a % 4)) },
         28 if b.is_multiple_of(2) => Op::FenceBuild { build: running.0, incarnation: running.1 },
         28 => Op::DescribeBuild { build: running.0, state_string: format!("step {a}") },
-        70.. => {
+        72.. => {
             let build = if a.is_multiple_of(4) { claimed.0 } else { running.0 };
             let build = if wish.right { build } else { BuildId(pick(20, b)) };
             Op::WantStop { build, reason: format!("enough {c}") }
