@@ -496,6 +496,7 @@ impl Driver {
                 incarnation,
                 requests: vec![(request.id, request.epoch)],
                 factory_digest: "d1".into(),
+                grace: std::time::Duration::from_secs(150),
                 at: self.now(),
             },
         ];

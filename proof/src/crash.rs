@@ -72,6 +72,8 @@ struct Parts {
     lose: bool,
     away: bool,
     freeze: bool,
+    /// What is frozen there does not listen to TERM either.
+    deaf: bool,
     reload: bool,
     end: bool,
 }
@@ -90,6 +92,7 @@ impl Parts {
             away: any(&["worker.result."]),
             freeze: several
                 || any(&["attach.after_abandon", "worker.before_abandoned", "keeper.lease."]),
+            deaf: any(&["keeper.lease.kill"]),
             reload: several || any(&["reconfig."]),
             end: any(&["shutdown."]),
         }
@@ -132,6 +135,7 @@ fn config(generation: u32) -> String {
         builder("long", "\"w1\"", "", &[(600, "0.1")]),
         builder("slow", "\"w2\"", "", &[(25, "0.1")]),
         builder("longer", "\"w2\"", "", &[(150, "0.1")]),
+        builder("deaf", "\"w2\"", "env = { DEAF = \"1\" }\n", &[(150, "0.1")]),
         builder("cloud", "\"cloud\"", "", &[(5, "0.1")]),
     ]
     .join("")
@@ -394,7 +398,7 @@ fn clients(overseer: &mut Overseer<'_>, diary: &Diary, parts: Parts) -> Result<(
             one_that_ends_unseen(client, deeds);
         }
         if parts.freeze {
-            one_whose_worker_freezes(client, deeds);
+            one_whose_worker_freezes(client, deeds, if parts.deaf { "deaf" } else { "longer" });
         }
     }));
     left.store(jobs.len(), Ordering::SeqCst);
@@ -488,8 +492,8 @@ fn one_that_ends_unseen(client: &Client<'_>, deeds: &Sender<Deed>) {
     }
 }
 
-fn one_whose_worker_freezes(client: &Client<'_>, deeds: &Sender<Deed>) {
-    if let Some(request) = client.submit("longer", "frozen", Wish::Stopped) {
+fn one_whose_worker_freezes(client: &Client<'_>, deeds: &Sender<Deed>, builder: &str) {
+    if let Some(request) = client.submit(builder, "frozen", Wish::Stopped) {
         client.running(request);
         let _ = deeds.send(Deed::Freeze("w2"));
         let connected = |api: &Api| api.board()?["workers"]["w2"]["connected"].as_bool();

@@ -12,8 +12,9 @@ use crate::Fault;
 /// A step: `sh step.sh RUNS STEP LINES SECONDS PAYLOAD`. It writes LINES lines,
 /// with SECONDS after each, to its output and to a file beside, always first to
 /// the file; and when it began, lived and ended, by the machine's clock since
-/// its boot.
-pub const SCRIPT: &str = r#"build=${BOTMASTER_BUILD%%@*}
+/// its boot. With DEAF in its environment it ignores TERM.
+pub const SCRIPT: &str = r#"[ -z "$DEAF" ] || trap '' TERM
+build=${BOTMASTER_BUILD%%@*}
 base="$1/$build.$2.$$"
 now() { read -r up _ < /proc/uptime; }
 now; echo "begin $up" >> "$base.run"

@@ -582,6 +582,7 @@ pub enum Msg {
         claim: ClaimId,
         builder: BuilderName,
         session: Option<SessionId>,
+        in_doubt: bool,
         to: Addr,
     },
     /// The build ended.

@@ -130,6 +130,7 @@ fn claim(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
         incarnation: Incarnation(if d < 200 { present } else { u64::from(d % 3) }),
         requests,
         factory_digest: if d.is_multiple_of(2) { "d1" } else { "d2" }.into(),
+        grace: std::time::Duration::from_secs(d.into()),
         at,
     }
 }

@@ -12,6 +12,7 @@ use actix::{
 use bytes::Bytes;
 
 use super::runtime::{Alarm, ChildDown, Parent, World};
+use super::worker::{NEVER_GIVEN, breach};
 use crate::core::build::{BuildCore, CommandEnd, Effect, Event, Order, Record};
 use crate::core::builder::{Event as ToBuilder, Prediction, Request};
 use crate::core::ids::*;
@@ -41,12 +42,24 @@ pub struct BuildOrder {
     pub link: Option<WorkerLink>,
     /// A build of an earlier master: its steps so far.
     pub recovered: Option<Recovered>,
+    /// Whether its worker has it is not known.
+    pub in_doubt: Option<Doubt>,
     /// What is expected of it, to be kept when it starts.
     pub expected: Option<Prediction>,
     /// Who hears of its life.
     pub builder: Recipient<BuilderEvent>,
     /// Who hears of its end.
     pub finished: Recipient<BuildFinished>,
+}
+
+/// A build whose start nobody heard an answer to.
+#[derive(Clone, Copy)]
+pub struct Doubt {
+    /// The connection over which it was sent; none when an earlier master sent
+    /// it.
+    pub session: Option<SessionId>,
+    /// How long the worker is waited for.
+    pub wait: Duration,
 }
 
 /// What is known of a build of an earlier master.
@@ -80,6 +93,7 @@ pub struct Build {
     worker: Arc<WorkerHandle>,
     link: Option<WorkerLink>,
     recovered: Option<Recovered>,
+    in_doubt: Option<Doubt>,
     prediction: Option<Prediction>,
     builder: Recipient<BuilderEvent>,
     finished: Recipient<BuildFinished>,
@@ -153,6 +167,7 @@ impl Build {
             worker: order.worker,
             link: order.link,
             recovered: order.recovered,
+            in_doubt: order.in_doubt,
             prediction: order.expected,
             builder: order.builder,
             finished: order.finished,
@@ -246,6 +261,15 @@ impl Build {
                     link.close(reason);
                 }
             }
+            Effect::GivenBack => {
+                self.over(None, ctx);
+                self.finished.do_send(BuildFinished {
+                    claim,
+                    result: BuildResult::Retry,
+                    requeued: std::mem::take(&mut self.requeued),
+                    times: None,
+                });
+            }
             Effect::Disown => {
                 tracing::error!(build = %self.core.order().build, "the store says that this build is not ours; it is left alone");
                 self.over(None, ctx);
@@ -312,6 +336,9 @@ impl Build {
                 grace: grace_to_keep(&order.config),
                 at,
             }),
+            Record::GiveBack => {
+                Some(Op::Unclaim { build, cancelled: Vec::new(), refused: false, at })
+            }
             Record::StartStep { index } => {
                 let spec = order.config.factory.steps.get(*index)?;
                 Some(Op::StartStep {
@@ -370,7 +397,8 @@ impl Build {
         let predict = self.prediction.filter(|_| starts);
         let predict = predict.map(|expected| Op::Predict { build, expected });
         let ends = |record: &Record| matches!(record, Record::FinishBuild { .. });
-        let fenced = records.contains(&Record::StartBuild) || records.iter().any(ends);
+        let undone = records.contains(&Record::GiveBack);
+        let fenced = starts || undone || records.iter().any(ends);
         let fence = (!fenced).then_some(Op::FenceBuild { build, incarnation });
         adopt.into_iter().chain(fence).chain(records.iter().filter_map(op)).chain(predict).collect()
     }
@@ -494,6 +522,16 @@ impl Build {
         }
     }
 
+    /// The worker speaks of a command that this build may never have given it.
+    fn late(&self, command: &CommandId, late: Option<&'static str>) {
+        if self.core.has_given(command) {
+            late.into_iter().for_each(|kind| self.world.ignored(kind));
+        } else if let Some(link) = &self.link {
+            let message = format!("command {command} was never given");
+            breach(&self.world, link, &self.worker.name, NEVER_GIVEN, message);
+        }
+    }
+
     /// One line of the master's own in the current log.
     fn header(&self, line: &str) {
         let Some(log) = &self.log else { return };
@@ -591,20 +629,29 @@ impl Actor for Build {
         }
         self.begun = true;
         let order = self.core.order();
+        let link = self.link.as_ref().map(|link| link.session);
         self.worker.build.do_send(RegisterBuild {
             build: order.build,
             claim: order.claim,
             builder: order.config.name.clone(),
-            session: self.link.as_ref().map(|link| link.session),
+            session: link.or(self.in_doubt.and_then(|doubt| doubt.session)),
+            in_doubt: self.in_doubt.is_some(),
             door: BuildDoor {
                 event: ctx.address().recipient(),
                 finished: ctx.address().recipient(),
+                said: ctx.address().recipient(),
                 back: ctx.address().recipient(),
             },
         });
         match self.recovered.take() {
             Some(known) => self.recover(known, ctx),
-            None => self.step(Event::Begin, ctx),
+            None => {
+                let begins = match self.in_doubt.take() {
+                    Some(Doubt { session: _, wait }) => Event::InDoubt { wait },
+                    None => Event::Begin,
+                };
+                self.step(begins, ctx);
+            }
         }
     }
 }
@@ -661,7 +708,7 @@ impl Handler<CommandFinished> for Build {
     fn handle(&mut self, message: CommandFinished, ctx: &mut Context<Self>) {
         faults::point("build.command_finished");
         if self.command.as_ref() != Some(&message.command) {
-            self.world.ignored("end of a command that does not run");
+            self.late(&message.command, Some("end of a command that does not run"));
             return;
         }
         self.expected = message.log_end.get(STDIO).copied();
@@ -681,6 +728,13 @@ impl Handler<CommandFinished> for Build {
         };
         let (command, properties) = (message.command, message.properties);
         self.step(Event::CommandEnded { command, end, properties }, ctx);
+    }
+}
+
+impl Handler<CommandSaid> for Build {
+    type Result = ();
+    fn handle(&mut self, said: CommandSaid, _: &mut Context<Self>) {
+        self.late(&said.command, said.late);
     }
 }
 

@@ -9,7 +9,7 @@ use actix::{
 
 use super::ping::Ping as PingActor;
 use super::runtime::{Alarm, World};
-use crate::core::builder::{Event as ToBuilder, ReplyId, SeatReport};
+use crate::core::builder::{Event as ToBuilder, ReplyId, SeatReport, StartFailure};
 use crate::core::ids::*;
 use crate::core::lease::lease_on_the_wire;
 use crate::core::slave_builder::{CommandVersions, Effect, Event, SlaveBuilderCore};
@@ -149,6 +149,11 @@ impl SlaveBuilder {
             Effect::TellStart { claim, outcome } => {
                 if let Some(reply) = self.starts.remove(&claim) {
                     reply.tell(outcome);
+                }
+            }
+            Effect::TellInDoubt(claim) => {
+                if let Some(reply) = self.starts.remove(&claim) {
+                    reply.tell(Err(StartFailure::InDoubt { session }));
                 }
             }
             Effect::TellLeft { claim, request, in_time } => {

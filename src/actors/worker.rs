@@ -14,6 +14,8 @@ mod frames;
 mod grant;
 mod latent;
 
+pub(super) use frames::{NEVER_GIVEN, breach};
+
 use super::runtime::{Alarm, World};
 use crate::core::builder::Event as ToBuilder;
 use crate::core::ids::*;
@@ -317,8 +319,15 @@ impl Worker {
             }
             Effect::YieldBuild { build, claim, builder } => {
                 if let (Some(door), Some(to)) = (self.builds.get(&build), &self.successor) {
-                    let (door, session) = (door.clone(), None);
-                    to.build.do_send(RegisterBuild { build, claim, builder, session, door });
+                    let (door, session, in_doubt) = (door.clone(), None, false);
+                    to.build.do_send(RegisterBuild {
+                        build,
+                        claim,
+                        builder,
+                        session,
+                        in_doubt,
+                        door,
+                    });
                 }
             }
             Effect::Ignored(kind) => self.world.ignored(kind),
@@ -574,13 +583,18 @@ impl Handler<RegisterStart> for Worker {
 impl Handler<RegisterBuild> for Worker {
     type Result = ();
     fn handle(&mut self, register: RegisterBuild, ctx: &mut Context<Self>) {
-        let RegisterBuild { build, claim, builder, session, door } = register;
+        let RegisterBuild { build, claim, builder, session, in_doubt, door } = register;
         if let Some(to) = &self.successor {
             let (builder, door, session) = (builder.clone(), door.clone(), None);
-            to.build.do_send(RegisterBuild { build, claim, builder, session, door });
+            to.build.do_send(RegisterBuild { build, claim, builder, session, in_doubt, door });
         }
         self.builds.insert(build, door);
-        self.step(Event::BuildRegistered { build, claim, builder, session }, ctx);
+        let event = if in_doubt && session.is_none() {
+            Event::ClaimRegistered { build, claim, builder }
+        } else {
+            Event::BuildRegistered { build, claim, builder, session }
+        };
+        self.step(event, ctx);
     }
 }
 

@@ -4,7 +4,6 @@ use std::path::PathBuf;
 
 use clap::Args;
 
-use crate::core::ids::BuildId;
 use crate::worker::WorkerOptions;
 use crate::worker::keeper::KeeperOptions;
 
@@ -83,7 +82,7 @@ impl From<WorkerArgs> for WorkerOptions {
 const KEEP_COMMAND: &str = "keep-command";
 
 /// What a keeper is told, when the program was started as one: `keep-command`, the
-/// worker's folder, the mark, the build. A build waits for it, so this is looked at
+/// worker's folder, the mark. A build may wait for it, so this is looked at
 /// before all that people may type.
 pub(super) fn keeper_options() -> Option<KeeperOptions> {
     let mut args = std::env::args_os().skip(1);
@@ -92,6 +91,5 @@ pub(super) fn keeper_options() -> Option<KeeperOptions> {
     }
     let root = args.next()?.into();
     let mark = args.next()?.into_string().ok()?;
-    let build = BuildId(args.next()?.to_str()?.parse().ok()?);
-    Some(KeeperOptions { root, mark, build })
+    Some(KeeperOptions { root, mark })
 }

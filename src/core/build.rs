@@ -6,6 +6,7 @@
 //! ends with exactly one `Finished`, whatever its worker does.
 
 mod clocks;
+mod doubt;
 mod loss;
 mod table;
 
@@ -74,6 +75,8 @@ pub enum CommandEnd {
 pub enum Record {
     /// The build gets its number.
     StartBuild,
+    /// The claim is undone: the build never was.
+    GiveBack,
     /// A step begins.
     StartStep {
         /// Place in the factory.
@@ -107,6 +110,13 @@ pub enum Record {
 pub enum Event {
     /// Begin.
     Begin,
+    /// The start was sent, or may have been, and nobody heard an answer: the
+    /// worker may have it (fault row FB03).
+    InDoubt {
+        /// How long it is waited for. Nothing can run meanwhile: a command is
+        /// given only to a build that has begun.
+        wait: Duration,
+    },
     /// Go on with a build of an earlier master, whose worker is still away.
     Recover {
         /// Place of its last step, and whether that had ended.
@@ -220,6 +230,8 @@ pub enum Effect {
         /// What each step took, when it succeeded.
         times: Option<StepTimes>,
     },
+    /// The claim is undone, durably: tell the builder and the worker.
+    GivenBack,
     /// The number is durable: tell the builder.
     Started,
     /// Tell the builder that the worker is away, and since and until when, or
@@ -269,6 +281,8 @@ enum Next {
     Step { index: usize, first: bool },
     /// The end.
     End { result: BuildResult, requeue: bool },
+    /// The end of one that never began.
+    GivenBack,
 }
 
 /// The state of one Build actor.
@@ -299,6 +313,8 @@ pub struct BuildCore {
     away: Option<Timestamp>,
     /// Nobody else may have it before this.
     held_until: Option<Timestamp>,
+    /// Whether the worker has it is not known, and waited for until then.
+    in_doubt: Option<Timestamp>,
     properties: Vec<(String, String)>,
 }
 
@@ -324,6 +340,7 @@ impl BuildCore {
             kill_by: None,
             away: None,
             held_until: None,
+            in_doubt: None,
             properties: Vec::new(),
         }
     }
@@ -353,13 +370,16 @@ impl BuildCore {
             return;
         }
         match event {
-            Event::Begin | Event::Recover { .. } if self.phase != Phase::New => {
+            Event::Begin | Event::InDoubt { .. } | Event::Recover { .. }
+                if self.phase != Phase::New =>
+            {
                 fx.push(Effect::Ignored("second beginning of a build"));
             }
             Event::Begin => {
                 self.clocks.begins(now, Duration::ZERO, self.order.config.max_time);
                 self.go_on(now, 0, vec![Record::StartBuild], fx);
             }
+            Event::InDoubt { wait } => self.on_in_doubt(present, wait, fx),
             Event::Recover { last_step, results, times, step_ran, ran, hold } => {
                 self.times = times;
                 self.clocks.begins(now, ran, self.order.config.max_time);
@@ -400,6 +420,7 @@ impl BuildCore {
             Event::Back { incarnation, command, lost } => {
                 self.on_back(now, incarnation, command, lost, fx);
             }
+            Event::Gone if self.in_doubt.is_some() => self.give_back(fx),
             Event::Gone => self.lose("the worker came back without the build", fx),
             Event::Broken { error } => {
                 self.failures.push(format!("exception: {error}"));
@@ -426,6 +447,9 @@ impl BuildCore {
 
     /// When a build whose worker is away since then counts as lost.
     fn lost_at(&self, since: Timestamp) -> Option<Timestamp> {
+        if self.in_doubt.is_some() {
+            return self.in_doubt;
+        }
         match self.order.config.on_lost {
             // It began as one that is waited for.
             _ if self.order.config.grace >= FOREVER => None,
@@ -481,6 +505,7 @@ impl BuildCore {
 
     fn write(&mut self, records: Vec<Record>, next: Next, fx: &mut Vec<Effect>) {
         self.phase = Phase::Writing(next);
+        self.in_doubt = None;
         self.writing.clone_from(&records);
         fx.push(Effect::Write(records));
     }
@@ -504,6 +529,11 @@ impl BuildCore {
         };
         self.writing.clear();
         self.retry_at = None;
+        if next == Next::GivenBack {
+            self.phase = Phase::Over;
+            fx.push(Effect::GivenBack);
+            return;
+        }
         if !self.started {
             self.started = true;
             fx.push(Effect::Started);
@@ -528,6 +558,8 @@ impl BuildCore {
                 }
                 self.send_command(now, index, fx);
             }
+            // Said above.
+            Next::GivenBack => {}
             Next::End { result, requeue } => {
                 self.phase = Phase::Over;
                 self.kill_by = None;
@@ -696,6 +728,10 @@ impl BuildCore {
         if self.away.take().is_some() {
             fx.push(Effect::TellAway(None));
         }
+        if self.in_doubt.is_some() {
+            self.out_of_doubt(now, command, lost, fx);
+            return;
+        }
         if lost {
             self.lose("the worker program was restarted and the processes are gone", fx);
             return;
@@ -739,6 +775,10 @@ impl BuildCore {
             && let Some(lost_at) = self.lost_at(since)
             && (lost_at <= now || planted::is("b25_lost_before_the_grace"))
         {
+            if self.in_doubt.is_some() {
+                self.give_back(fx);
+                return;
+            }
             let away = lost_at.since(since).as_secs();
             self.lose(&format!("away for more than {away} s"), fx);
         }
@@ -751,6 +791,7 @@ impl BuildCore {
         results: Vec<(usize, BuildResult)>,
         step_ran: Duration,
     ) {
+        self.in_doubt = None;
         self.started = true;
         self.away = Some(now);
         self.step_began = now;
@@ -769,6 +810,19 @@ impl BuildCore {
     #[must_use]
     pub fn order(&self) -> &Order {
         &self.order
+    }
+
+    /// Whether the worker may speak of this command: it was given, over
+    /// whichever connection.
+    #[must_use]
+    pub fn has_given(&self, command: &CommandId) -> bool {
+        let given = match self.phase {
+            Phase::New | Phase::Writing(Next::GivenBack) => 0,
+            Phase::Writing(Next::Step { index, .. }) => index,
+            Phase::Running { index } | Phase::Closing { index } => index + 1,
+            Phase::Writing(Next::End { .. }) | Phase::Over => self.steps().len(),
+        };
+        (0..given).any(|index| self.command(index) == *command)
     }
 
     /// Whether its worker is away.

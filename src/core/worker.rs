@@ -166,6 +166,16 @@ impl WorkerCore {
             Event::BuildRegistered { build, claim, builder, session } => {
                 self.on_build_registered(build, claim, builder, session, fx);
             }
+            Event::ClaimRegistered { build, claim, builder } => {
+                self.slots.insert(claim, builder.clone());
+                self.builds.insert(build, (claim, builder));
+                // One that is here has told what it has: not this one, or it
+                // was told to abandon it.
+                fx.push(match self.link {
+                    Link::Up { .. } => Effect::TellBuildGone { build },
+                    _ => Effect::TellBuildAway { build },
+                });
+            }
             Event::BuilderBroken(builder) => {
                 let running: BTreeSet<_> = self.builds.values().map(|(claim, _)| *claim).collect();
                 self.slots.retain(|claim, owner| *owner != builder || running.contains(claim));

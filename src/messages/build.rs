@@ -31,6 +31,17 @@ pub struct CommandFinished {
     pub properties: Vec<(String, String)>,
 }
 
+/// The worker spoke of a command, and nobody waits for just that. One that was
+/// given once is late; one that never was is a breach (fault row FL11).
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct CommandSaid {
+    /// Which.
+    pub command: CommandId,
+    /// What it is counted as when it is late; none when it may be in time.
+    pub late: Option<&'static str>,
+}
+
 /// The worker is back with the build, over this connection.
 #[derive(Message)]
 #[rtype(result = "()")]

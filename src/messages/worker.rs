@@ -6,8 +6,8 @@ use std::sync::Arc;
 use actix::{Addr, Message, Recipient};
 
 use super::{
-    BuildEvent, BuilderEvent, BuilderHandle, CommandFinished, PingLost, Pong, Refusal, SeatNews,
-    WorkerBack, WorkerLink, WorkerOrder,
+    BuildEvent, BuilderEvent, BuilderHandle, CommandFinished, CommandSaid, PingLost, Pong, Refusal,
+    SeatNews, WorkerBack, WorkerLink, WorkerOrder,
 };
 use crate::core::builder::Event;
 use crate::core::ids::*;
@@ -212,6 +212,8 @@ pub struct BuildDoor {
     pub event: Recipient<BuildEvent>,
     /// A command's end.
     pub finished: Recipient<CommandFinished>,
+    /// That the worker spoke of a command.
+    pub said: Recipient<CommandSaid>,
     /// The worker's return.
     pub back: Recipient<WorkerBack>,
 }
@@ -229,6 +231,8 @@ pub struct RegisterBuild {
     /// The connection over which it was started; none for a build of an
     /// earlier master.
     pub session: Option<SessionId>,
+    /// It has not begun, and whether the worker has it is not known.
+    pub in_doubt: bool,
     /// Where its news go.
     pub door: BuildDoor,
 }

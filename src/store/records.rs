@@ -420,6 +420,9 @@ pub enum Op {
         requests: Vec<(RequestId, Epoch)>,
         /// The steps, saved before.
         factory_digest: String,
+        /// How long its worker may be away: kept for a later master, for the
+        /// worker goes by what the start says.
+        grace: Duration,
         /// When.
         at: WallTime,
     },

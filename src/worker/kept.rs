@@ -4,15 +4,14 @@
 use std::collections::BTreeMap;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::os::fd::{AsRawFd as _, OwnedFd};
-use std::os::unix::net::{UnixListener as StdListener, UnixStream as StdStream};
+use std::os::fd::AsRawFd as _;
+use std::os::unix::net::UnixStream as StdStream;
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
 use std::time::Duration;
 
 use tokio::io::{AsyncWriteExt as _, BufReader};
 use tokio::net::UnixStream;
-use tokio::process::{Child, Command};
+use tokio::process::Child;
 use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 
@@ -23,10 +22,10 @@ use crate::faults::crash_point;
 use super::agent::{BuildRecord, Event};
 use super::disk::spool::{self, SpoolReader};
 use super::disk::{KEEPER_LOCK, KEEPER_SOCKET, Shelf, build_folder, command_folder};
-use super::keeper::MARK;
 use super::keeper::next_word;
 use super::keeper::words::{FromKeeper, ToKeeper, to_line};
 use super::process::{self, Mark, Started};
+use super::spares::{Spare, Spares};
 
 /// Orders that may wait for one keeper. It reads all the time.
 const ORDERS: usize = 64;
@@ -46,13 +45,13 @@ pub(super) struct Keepers {
     /// What its processes are marked with.
     mark: String,
     shelf: Shelf,
-    /// The program that keepers are.
-    program: PathBuf,
     events: mpsc::Sender<Event>,
     /// What keepers say, and the number of the newest of them.
     news: mpsc::Sender<(BuildId, u64, News)>,
     number: u64,
     builds: BTreeMap<BuildId, Kept>,
+    /// Keepers without a build.
+    spares: Spares,
 }
 
 /// A build, as this program knows it.
@@ -107,6 +106,8 @@ struct OnDisk {
 pub(super) enum News {
     /// It said something.
     Said(FromKeeper),
+    /// Its build is over, whatever that left is ended, and it may have another.
+    Free(Box<Spare>),
     /// It is gone, and whatever it left is ended.
     Gone,
 }
@@ -120,9 +121,14 @@ impl Keepers {
         events: mpsc::Sender<Event>,
         news: mpsc::Sender<(BuildId, u64, News)>,
     ) -> Self {
-        // By this name it is found even when its file was replaced meanwhile.
-        let program = program.unwrap_or_else(|| PathBuf::from("/proc/self/exe"));
-        Self { dir, mark, shelf, program, events, news, number: 0, builds: BTreeMap::new() }
+        let spares = Spares::new(&dir, &mark, program);
+        Self { dir, mark, shelf, events, news, number: 0, builds: BTreeMap::new(), spares }
+    }
+
+    /// Has keepers ready for further builds when there are `free_slots`; answers
+    /// with when to look again.
+    pub(super) fn prepare(&mut self, now: Timestamp, free_slots: usize) -> Timestamp {
+        self.spares.prepare(now, free_slots)
     }
 
     /// Takes over a keeper that an earlier program started, or what it left.
@@ -144,7 +150,7 @@ impl Keepers {
             entry.unproven = entry.command.as_ref().map(|known| known.n);
             let folder = build_folder(&self.dir, build);
             let socket = connect(&folder)?;
-            entry.keeper = Some(self.tend(build, socket, None, None)?);
+            entry.keeper = Some(self.tend(build, socket, None, None, false)?);
         }
         self.builds.insert(build, entry);
         Ok(())
@@ -168,7 +174,6 @@ impl Keepers {
 
     fn start(&mut self, build: BuildId) -> io::Result<Strings> {
         let folder = build_folder(&self.dir, build);
-        let place = Place::of(&folder)?;
         OpenOptions::new()
             .write(true)
             .create(true)
@@ -176,37 +181,18 @@ impl Keepers {
             .open(folder.join(KEEPER_LOCK))?;
         // One that is gone may have left it.
         let _ = std::fs::remove_file(folder.join(KEEPER_SOCKET));
-        let listener = StdListener::bind(place.socket())?;
-        let mut command = Command::new(&self.program);
-        command
-            .arg0("botmaster")
-            .arg("keep-command")
-            .arg(&self.dir)
-            .args([&self.mark, &build.to_string()])
-            .current_dir(&folder)
-            .env(MARK, format!("{build}@{}", self.mark))
-            .stdin(Stdio::from(OwnedFd::from(listener)))
-            .stdout(Stdio::null())
-            .stderr(Stdio::null());
-        if !crash_point_is_for_keepers() {
-            command.env_remove(CRASH_POINT);
-        }
-        crash_point("worker.keeper.before_spawn");
-        let (child, listed) = process::start_child(|| command.spawn())?;
-        crash_point("worker.keeper.after_spawn");
-        let socket = StdStream::connect(place.socket())?;
-        self.tend(build, socket, Some(child), listed)
+        let spare = self.spares.take()?;
+        self.tend(build, spare.socket, Some(spare.child), spare.listed, true)
     }
 
     fn tend(
         &mut self,
         build: BuildId,
-        socket: StdStream,
+        socket: UnixStream,
         child: Option<Child>,
         listed: Option<Started>,
+        begins: bool,
     ) -> io::Result<Strings> {
-        socket.set_nonblocking(true)?;
-        let socket = UnixStream::from_std(socket)?;
         self.number += 1;
         let number = self.number;
         let (orders, queue) = mpsc::channel(ORDERS);
@@ -217,6 +203,7 @@ impl Keepers {
             socket,
             child,
             listed,
+            begins,
             orders: queue,
             leases,
             news: self.news.clone(),
@@ -388,8 +375,11 @@ impl Keepers {
             News::Said(FromKeeper::Note { text }) => {
                 tracing::warn!(%build, text, "the build's keeper says");
             }
-            News::Said(FromKeeper::Unknown | FromKeeper::Bye) => {}
-            News::Gone => {
+            News::Said(FromKeeper::Unknown | FromKeeper::Bye | FromKeeper::Free) => {}
+            gone @ (News::Gone | News::Free(_)) => {
+                if let News::Free(spare) = gone {
+                    self.spares.put_back(*spare);
+                }
                 entry.keeper = None;
                 let swept = std::mem::take(&mut entry.sweeping);
                 let mut lost = false;
@@ -434,6 +424,7 @@ impl Keepers {
                 let _ = keeper.task.await;
             }
         }
+        self.spares.all_gone().await;
     }
 }
 
@@ -458,12 +449,6 @@ impl Kept {
     }
 }
 
-const CRASH_POINT: &str = "BOTMASTER_CRASH_POINT";
-
-fn crash_point_is_for_keepers() -> bool {
-    std::env::var(CRASH_POINT).is_ok_and(|name| name.starts_with("keeper."))
-}
-
 /// A folder by a short name: that of a socket has at most 107 bytes.
 struct Place(File);
 
@@ -477,8 +462,10 @@ impl Place {
     }
 }
 
-fn connect(folder: &Path) -> io::Result<StdStream> {
-    StdStream::connect(Place::of(folder)?.socket())
+fn connect(folder: &Path) -> io::Result<UnixStream> {
+    let socket = StdStream::connect(Place::of(folder)?.socket())?;
+    socket.set_nonblocking(true)?;
+    UnixStream::from_std(socket)
 }
 
 /// One keeper's line.
@@ -489,6 +476,8 @@ struct Line {
     /// None when an earlier program started it.
     child: Option<Child>,
     listed: Option<Started>,
+    /// It hears of the build only now.
+    begins: bool,
     orders: mpsc::Receiver<ToKeeper>,
     leases: watch::Receiver<Option<Timestamp>>,
     news: mpsc::Sender<(BuildId, u64, News)>,
@@ -499,19 +488,21 @@ struct Line {
 impl Line {
     async fn tend(mut self) {
         let (from, mut to) = self.socket.into_split();
+        let mut lines = BufReader::new(from);
         let reading = async {
-            let mut lines = BufReader::new(from);
             while let Some(word) = next_word(&mut lines).await {
-                if word == FromKeeper::Bye {
-                    return true;
+                if matches!(word, FromKeeper::Bye | FromKeeper::Free) {
+                    return Some(word);
                 }
                 // Fails only when the program ends.
                 let _ = self.news.send((self.build, self.number, News::Said(word))).await;
             }
-            false
+            None
         };
         let writing = async {
-            loop {
+            let begin = ToKeeper::Begin { build: self.build };
+            let mut well = !self.begins || to.write_all(&to_line(&begin)).await.is_ok();
+            while well {
                 let word = tokio::select! {
                     biased;
                     Ok(()) = self.leases.changed() => {
@@ -521,16 +512,29 @@ impl Line {
                     Some(word) = self.orders.recv() => word,
                     else => break,
                 };
-                if to.write_all(&to_line(&word)).await.is_err() {
-                    break;
-                }
+                well = to.write_all(&to_line(&word)).await.is_ok();
             }
             std::future::pending::<()>().await;
         };
-        let bye = tokio::select! {
-            bye = reading => bye,
-            () = writing => false,
+        let last = tokio::select! {
+            last = reading => last,
+            () = writing => None,
         };
+        let (bye, free) = (last.is_some(), last == Some(FromKeeper::Free));
+        if free
+            && let Ok(socket) = lines.into_inner().reunite(to)
+            && let Some(child) = self.child.take()
+        {
+            let spare = Spare { socket, child, listed: self.listed.take() };
+            let free = (self.build, self.number, News::Free(Box::new(spare)));
+            // Fails only when the program ends.
+            if let Err(mpsc::error::SendError((_, _, News::Free(spare)))) =
+                self.news.send(free).await
+            {
+                spare.end().await;
+            }
+            return;
+        }
         let clean = match self.child.as_mut() {
             Some(child) => match tokio::time::timeout(GO_LIMIT, child.wait()).await {
                 Ok(status) => bye || status.is_ok_and(|status| status.success()),

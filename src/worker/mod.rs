@@ -16,6 +16,7 @@ pub mod link;
 mod options;
 pub mod process;
 mod program;
+mod spares;
 
 pub use options::{WorkerError, WorkerOptions};
 pub use program::{end_leftovers, run};

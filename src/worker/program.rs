@@ -60,7 +60,9 @@ pub async fn run(options: WorkerOptions) -> Result<(), WorkerError> {
     let (dir, mut lock) = take_folder(&options.dir)?;
     let instance = uuid::Uuid::now_v7().simple().to_string();
     let mark = read_mark(&mut lock, &instance).map_err(|error| folder_error(&dir, &error))?;
-    let mut agent = Agent::new(agent_config(&options, instance, token));
+    let config = agent_config(&options, instance, token);
+    let slots = usize::try_from(config.slots).unwrap_or(usize::MAX);
+    let mut agent = Agent::new(config);
     let (events, incoming) = mpsc::channel(EVENT_QUEUE);
     let (news, said) = mpsc::channel(EVENT_QUEUE);
     let mut signals = Signals::new()?;
@@ -73,6 +75,7 @@ pub async fn run(options: WorkerOptions) -> Result<(), WorkerError> {
     tracing::info!(worker = options.name, master = options.master, "worker starts");
     let mut program = Program {
         agent,
+        slots,
         events,
         dir,
         mark,
@@ -95,6 +98,7 @@ pub async fn run(options: WorkerOptions) -> Result<(), WorkerError> {
 
 struct Program {
     agent: Agent,
+    slots: usize,
     events: mpsc::Sender<Event>,
     dir: PathBuf,
     /// What the processes of this worker are marked with.
@@ -136,11 +140,14 @@ impl Program {
             let sleep = self.agent.next_deadline().map(|due| due.since(present));
             let sleep = sleep.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP);
             let sleep = self.tidy_when_due(present).map_or(sleep, |due| due.min(sleep));
+            let free_slots = self.slots.saturating_sub(self.agent.builds().count());
+            let prepare = self.keepers.prepare(present, free_slots);
+            let sleep = prepare.since(present).min(sleep);
             event = tokio::select! {
                 event = signals.next() => event,
                 event = incoming.recv() => event.unwrap_or(Event::Stop),
                 Some((build, number, news)) = said.recv() => {
-                    if matches!(news, News::Gone) {
+                    if matches!(news, News::Gone | News::Free(_)) {
                         // Whom it has just ended comes here to be waited for.
                         self.tidy(boot_time());
                     }

@@ -9,7 +9,7 @@ use botmaster::core::time::{Now, Timestamp, WallTime};
 use botmaster::core::values::*;
 use botmaster::core::views::Away;
 
-use crate::kit::{SECOND, config, run_step};
+use crate::kit::{SECOND, bites, config, run_step};
 
 struct Desk {
     core: BuildCore,
@@ -174,6 +174,65 @@ fn a_command_that_never_reached_the_worker_is_sent_when_it_is_back() {
     let effects =
         desk.hear(Event::Back { incarnation: Incarnation(2), command: None, lost: false });
     assert!(matches!(effects.last(), Some(Effect::SendCommand { index: 0, .. })));
+}
+
+#[test]
+pub fn fb03_a_build_in_doubt_that_its_worker_has_gets_its_number_at_adoption() {
+    let mut desk = Desk::new(vec![run_step("a"), run_step("b")]);
+    let effects = desk.hear(Event::InDoubt { wait: 150 * SECOND });
+    assert_eq!(effects, [away(0, Some(150))], "nothing is written, nothing is sent");
+    assert!(desk.hear(Event::Away).is_empty(), "told once");
+    desk.pass(149 * SECOND);
+    assert!(desk.hear(Event::DeadlineReached).is_empty());
+    let effects =
+        desk.hear(Event::Back { incarnation: Incarnation(2), command: None, lost: false });
+    assert_eq!(effects[0], Effect::TellAway(None));
+    assert!(matches!(effects[1], Effect::SendContinue { command: None, current: false }));
+    assert_eq!(written(&effects), [Record::StartBuild, Record::StartStep { index: 0 }]);
+    assert_eq!(desk.core.order().incarnation, Incarnation(2), "the write's fence");
+    let effects = desk.hear(Event::Written);
+    assert_eq!(effects[0], Effect::Started);
+    assert!(matches!(effects[1], Effect::SendCommand { index: 0, .. }));
+    // From now on it is a build as every other.
+    let records = written(&desk.hear(Event::Gone));
+    assert_eq!(result(&records), Some((BuildResult::Retry, true)));
+}
+
+#[test]
+fn fb03_a_build_that_is_never_adopted_is_seen() {
+    bites(
+        "fb03_not_adopted",
+        fb03_a_build_in_doubt_that_its_worker_has_gets_its_number_at_adoption,
+    );
+}
+
+#[test]
+fn fb02_fb03_a_build_in_doubt_that_its_worker_has_not_never_was() {
+    let back = |lost| Event::Back { incarnation: Incarnation(2), command: None, lost };
+    for (event, wait) in [(Event::Gone, 0), (back(true), 0), (Event::DeadlineReached, 150)] {
+        let mut desk = Desk::new(vec![run_step("a")]);
+        desk.hear(Event::InDoubt { wait: 150 * SECOND });
+        assert_eq!(desk.core.next_deadline(), Some(desk.now.mono + 150 * SECOND));
+        desk.pass(SECOND * wait);
+        let effects = desk.hear(event);
+        assert_eq!(written(&effects), [Record::GiveBack], "no number, no try: {effects:?}");
+        // The store may take its time, and the worker may come meanwhile.
+        desk.hear(Event::WriteFailed { transient: true, error: "full".into() });
+        assert!(desk.hear(Event::Gone).is_empty());
+        desk.pass(SECOND);
+        assert_eq!(written(&desk.hear(Event::DeadlineReached)), [Record::GiveBack]);
+        assert_eq!(desk.hear(Event::Written), [Effect::GivenBack]);
+        assert!(desk.core.is_over());
+    }
+}
+
+#[test]
+fn fb03_a_build_in_doubt_that_shall_stop_does_not_wait_for_its_worker() {
+    let mut desk = Desk::new(vec![run_step("a")]);
+    desk.hear(Event::InDoubt { wait: 150 * SECOND });
+    let records = written(&desk.hear(Event::Stop { reason: "enough".into() }));
+    assert_eq!(records[0], Record::StartBuild);
+    assert_eq!(result(&records), Some((BuildResult::Cancelled, false)));
 }
 
 #[test]

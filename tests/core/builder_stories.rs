@@ -2,7 +2,7 @@
 
 use botmaster::core::builder::{
     BuilderCore, Effect, Event, OpenBuild, Records, ReplyId, Request, SeatReport, SeatReportUse,
-    StartFailure,
+    StartFailure, Take,
 };
 use botmaster::core::ids::*;
 use botmaster::core::rng::Rng;
@@ -255,6 +255,7 @@ fn b20_queue_and_running_build_come_back_from_the_records() {
         build: BuildId(9),
         number: Some(BuildNumber(3)),
         worker: "w1".into(),
+        may_return: true,
         requests: vec![request(1)],
         stop: None,
     };
@@ -280,14 +281,15 @@ fn b20_queue_and_running_build_come_back_from_the_records() {
     assert_eq!(asked(&desk.finish(claim)).len(), 1);
 }
 
-#[test]
-fn b20_a_claim_whose_start_is_lost_goes_back_to_the_queue() {
+/// A builder that begins anew with a claim that has no number.
+fn with_an_open_claim(may_return: bool, seat: Option<SeatReportUse>) -> (Desk, Vec<Effect>) {
     let mut desk = Desk::new(config(&["w1"]));
     let open = OpenBuild {
         claim: ClaimId(77),
         build: BuildId(9),
         number: None,
         worker: "w1".into(),
+        may_return,
         requests: vec![request(1)],
         stop: None,
     };
@@ -298,16 +300,118 @@ fn b20_a_claim_whose_start_is_lost_goes_back_to_the_queue() {
         loaded_through: RequestId(1),
         expectations: None,
     };
+    let (worker, session) = (WorkerName::from("w1"), SessionId(1));
+    let report = |used| SeatReport { worker, session, used, pinging: false };
     let mut effects = Vec::new();
-    let none = BTreeSet::new();
-    desk.core.rebuild(desk.now, records, Vec::new(), &none, &none, &mut effects);
-    let undo = Effect::Unclaim {
+    let (none, reports) = (BTreeSet::new(), seat.map(report).into_iter().collect());
+    desk.core.rebuild(desk.now, records, reports, &none, &none, &mut effects);
+    (desk, effects)
+}
+
+#[test]
+fn b20_a_claim_whose_start_is_lost_goes_back_to_the_queue() {
+    // The worker is here and has nothing of it, or is not configured any more.
+    for (may_return, seat) in [(true, Some(SeatReportUse::Free)), (false, None)] {
+        let (_, effects) = with_an_open_claim(may_return, seat);
+        let undo = Effect::Unclaim {
+            claim: ClaimId(77),
+            build: BuildId(9),
+            cancelled: Vec::new(),
+            refused: false,
+        };
+        assert!(effects.contains(&undo), "{effects:?}");
+    }
+}
+
+fn taken_in_doubt(effects: &[Effect]) -> Option<Option<SessionId>> {
+    effects.iter().find_map(|effect| match effect {
+        Effect::RunBuild { take: Take::InDoubt { session }, .. } => Some(*session),
+        _ => None,
+    })
+}
+
+#[test]
+pub fn fb02_a_claim_of_an_earlier_master_waits_for_what_its_worker_says() {
+    let (mut desk, effects) = with_an_open_claim(true, None);
+    assert_eq!(taken_in_doubt(&effects), Some(None), "{effects:?}");
+    assert!(!effects.iter().any(|effect| matches!(effect, Effect::Unclaim { .. })));
+    assert!(desk.pending().is_empty());
+    // Its Build gives it back once the worker has said that it has it not.
+    desk.submit(&[2]);
+    desk.hear(Event::Attach { worker: "w1".into(), session: SessionId(1) });
+    desk.hear(Event::Attached {
+        worker: "w1".into(),
+        session: SessionId(1),
+        building: Some(ClaimId(77)),
+    });
+    let back = Request { requeued: true, ..request(1) };
+    let effects = desk.hear(Event::Finished {
         claim: ClaimId(77),
-        build: BuildId(9),
-        cancelled: Vec::new(),
-        refused: false,
-    };
+        result: BuildResult::Retry,
+        requeued: vec![back],
+        times: None,
+    });
+    assert!(effects.iter().any(|effect| matches!(effect, Effect::GiveBackSlot { .. })));
+    let worker = Some("w1".into());
+    assert_eq!(asked(&desk.hear(Event::MaybeStart { worker })).len(), 1);
+    assert_eq!(desk.pending(), [2], "it goes first");
+}
+
+#[test]
+fn fb02_a_claim_that_is_undone_at_once_is_seen() {
+    bites(
+        "fb02_unclaimed_at_once",
+        fb02_a_claim_of_an_earlier_master_waits_for_what_its_worker_says,
+    );
+}
+
+/// A builder whose only start was sent.
+fn sent() -> (Desk, ClaimId, BuildId) {
+    let mut desk = Desk::new(config(&["w1", "w2"]));
+    desk.submit(&[1]);
+    let (_, claim) = asked(&desk.attach("w1", 1))[0];
+    desk.grant(claim);
+    let (build, _) = desk.claim(claim, &[1]);
+    desk.hear(Event::Detach { worker: "w1".into(), session: SessionId(1) });
+    (desk, claim, build)
+}
+
+#[test]
+fn fb03_a_start_without_an_answer_is_orphaned_and_nobody_else_starts_it() {
+    let (mut desk, claim, _) = sent();
+    let failure = StartFailure::InDoubt { session: SessionId(1) };
+    let effects = desk.hear(Event::StartFailed { claim, failure: failure.clone() });
+    assert_eq!(taken_in_doubt(&effects), Some(Some(SessionId(1))));
+    assert_eq!(desk.states(), ["orphaned"]);
+    assert!(asked(&desk.attach("w2", 2)).is_empty(), "another worker is free, and waits");
+    assert_eq!(
+        desk.hear(Event::StartFailed { claim, failure }),
+        [Effect::Ignored("start failure told twice")]
+    );
+    let cancel = Event::Cancel { request: RequestId(1), reason: "no".into(), reply: ReplyId(1) };
+    assert_eq!(answers(&desk.hear(cancel)), [(ReplyId(1), false)], "too late");
+    desk.hear(Event::Orphaned { claim, away: None });
+    assert_eq!(desk.states(), ["running"], "its worker is back with it");
+}
+
+#[test]
+fn fb03_one_that_nobody_wants_any_more_is_not_waited_for() {
+    let (mut desk, claim, build) = sent();
+    desk.hear(Event::Cancel { request: RequestId(1), reason: "no".into(), reply: ReplyId(1) });
+    let failure = StartFailure::InDoubt { session: SessionId(1) };
+    let effects = desk.hear(Event::StartFailed { claim, failure });
+    let cancelled = vec![RequestId(1)];
+    assert!(effects.contains(&Effect::Unclaim { claim, build, cancelled, refused: false }));
+}
+
+#[test]
+fn fp10_a_worker_that_left_before_the_start_is_tried_again_as_soon_as_it_is_back() {
+    let (mut desk, claim, build) = sent();
+    let effects = desk.hear(Event::StartFailed { claim, failure: StartFailure::Left });
+    let undo = Effect::Unclaim { claim, build, cancelled: Vec::new(), refused: false };
     assert!(effects.contains(&undo));
+    desk.hear(Event::Unclaimed { claim, requests: vec![request(1)] });
+    assert_eq!(asked(&desk.attach("w1", 2)).len(), 1, "no pause (FB07)");
 }
 
 #[test]

@@ -163,6 +163,39 @@ fn fa11_more_than_ten_attaches_a_minute_are_told_when_to_come_again() {
 }
 
 #[test]
+fn fa11_a_worker_with_a_build_is_slowed_down_and_not_kept_away() {
+    let mut desk = Desk::new(1);
+    let (build, claim) = (BuildId(1), ClaimId(1));
+    desk.hear(Event::BuildRegistered { build, claim, builder: "a".into(), session: None });
+    let (builder, command) = ("a".into(), None);
+    let builds = vec![Brought { build, builder, command, lost: false }];
+    for _ in 0..10 {
+        desk.attach("one", "10.0.0.1:1", builds.clone());
+        let session = desk.core.session().expect("it is attached");
+        desk.hear(Event::ConnectionLost { session });
+    }
+    // Most of its lease may be over: it is let in as often as once a second.
+    for _ in 0..20 {
+        let effects = desk.attach("one", "10.0.0.1:1", builds.clone());
+        let text = "it attached 10 times within a minute";
+        let turned_away = rejections(&effects);
+        assert!(matches!(turned_away[..], [(_, "busy", is, Some(1))] if is == text), "{effects:?}");
+        desk.passes(SECOND);
+        assert_eq!(rejections(&desk.attach("one", "10.0.0.1:1", builds.clone())), []);
+        let session = desk.core.session().expect("it is attached");
+        desk.hear(Event::ConnectionLost { session });
+    }
+}
+
+#[test]
+fn fa11_is_found_when_builds_are_kept_away() {
+    let planted = planted::plant("fa11_builds_are_kept_away");
+    let away =
+        std::panic::catch_unwind(fa11_a_worker_with_a_build_is_slowed_down_and_not_kept_away);
+    assert!(away.is_err() && planted.met() > 0);
+}
+
+#[test]
 fn fa04_of_two_attaches_at_once_the_later_number_counts_and_the_other_hears_it() {
     let mut desk = Desk::new(1);
     let (first, _) = desk.hello("one", "10.0.0.1:1");

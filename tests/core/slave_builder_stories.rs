@@ -8,7 +8,7 @@ use botmaster::core::ids::*;
 use botmaster::core::slave_builder::{CommandVersions, Effect, Event, SlaveBuilderCore, State};
 use botmaster::core::time::Timestamp;
 
-use crate::kit::config;
+use crate::kit::{bites, config};
 
 struct Seat {
     core: SlaveBuilderCore,
@@ -366,4 +366,33 @@ fn fp05_one_frame_on_the_wire_the_earlier_deadline_and_one_answer_for_both() {
     let ended = seat.hear(Event::PingEnded(true));
     assert!(!ended.iter().any(|effect| matches!(effect, Effect::SendStart(_))));
     assert!(ended.contains(&Effect::TellPing { reply: ReplyId(8), ok: true }));
+}
+
+#[test]
+fn fb03_a_worker_that_leaves_between_the_start_and_its_answer_leaves_it_in_doubt() {
+    let mut seat = Seat::idle();
+    seat.start(1);
+    seat.hear(Event::PingEnded(true));
+    let effects = seat.hear(Event::Detach);
+    assert_eq!(effects, [Effect::TellDetached, Effect::TellInDoubt(ClaimId(1))]);
+    // What comes of it is not this connection's business any more.
+    assert!(matches!(seat.hear(Event::Accepted(BuildId(1)))[..], [Effect::Ignored(_)]));
+}
+
+#[test]
+fn fb03_a_start_in_doubt_that_passes_for_a_failed_one_is_seen() {
+    bites(
+        "fb03_unknown_is_failed",
+        fb03_a_worker_that_leaves_between_the_start_and_its_answer_leaves_it_in_doubt,
+    );
+}
+
+#[test]
+fn fp10_a_worker_that_leaves_before_the_start_is_sent_has_nothing_of_it() {
+    let mut seat = Seat::idle();
+    seat.start(1);
+    let effects = seat.hear(Event::Detach);
+    let outcome = Err(StartFailure::Left);
+    assert!(effects.contains(&Effect::TellStart { claim: ClaimId(1), outcome }), "{effects:?}");
+    assert!(!effects.contains(&Effect::TellInDoubt(ClaimId(1))));
 }

@@ -223,7 +223,7 @@ impl Debts {
 
     fn settle(&mut self, effect: &Effect) {
         match effect {
-            Effect::TellStart { claim, .. } => {
+            Effect::TellStart { claim, .. } | Effect::TellInDoubt(claim) => {
                 let owed = self.starts.get_mut(claim).expect("answer to a start of nobody's");
                 *owed = owed.checked_sub(1).expect("a start is answered twice");
             }

@@ -167,6 +167,7 @@ fn restarted(number: Option<u64>, used: Option<SeatReportUse>, lives: bool) -> (
         build: BuildId(9),
         number: number.map(BuildNumber),
         worker: "w1".into(),
+        may_return: true,
         requests: vec![request(1)],
         stop: Some("enough".into()),
     };

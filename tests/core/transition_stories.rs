@@ -128,6 +128,7 @@ fn work_event(kind: WorkHears, build: u64, rng: &mut Rng) -> BuildHears {
     let command = CommandId::for_step(BuildId(build), rng.index(3));
     match kind {
         WorkHears::Begin => BuildHears::Begin,
+        WorkHears::InDoubt => BuildHears::InDoubt { wait: Duration::from_secs(150) },
         WorkHears::Recover => BuildHears::Recover {
             last_step: Some((rng.index(2), rng.index(2) == 0)),
             results: Vec::new(),

@@ -329,6 +329,22 @@ fn a_build_whose_connection_is_gone_by_its_start_hears_so() {
 }
 
 #[test]
+fn fb02_a_claim_that_may_have_been_sent_waits_for_the_inventory() {
+    let claimed =
+        || Event::ClaimRegistered { build: BuildId(7), claim: ClaimId(1), builder: "a".into() };
+    // The worker is here, and has told what it has.
+    let mut desk = Desk::new(1);
+    desk.attach(1, Vec::new());
+    assert_eq!(desk.hear(claimed()), [Effect::TellBuildGone { build: BuildId(7) }]);
+    // It is not here: its slot is kept, and its inventory decides.
+    let mut desk = Desk::new(1);
+    assert_eq!(desk.hear(claimed()), [Effect::TellBuildAway { build: BuildId(7) }]);
+    let effects = desk.attach(1, Vec::new());
+    assert!(effects.contains(&Effect::TellBuildGone { build: BuildId(7) }), "{effects:?}");
+    assert!(!desk.0.can_start(), "the slot is the claim's until that is undone");
+}
+
+#[test]
 fn i14_a_broken_builder_keeps_no_slot_but_those_of_its_running_builds() {
     let mut desk = Desk::new(2);
     desk.attach(1, Vec::new());

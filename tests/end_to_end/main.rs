@@ -9,6 +9,7 @@ mod backups;
 mod bad_links;
 mod bad_peers;
 mod digests;
+mod doubts;
 mod expectations;
 mod full_disk;
 mod housekeeping;

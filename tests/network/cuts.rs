@@ -11,7 +11,7 @@ use crate::proxy::{Cut, Plan, Proxy, Way};
 /// Bytes between two cuts. Nothing in a conversation is as long as a multiple.
 const APART: u64 = 37;
 /// Beyond the end of the shorter and the longer side of a conversation.
-const ENDS: [(Way, u64); 2] = [(Way::Up, 1_700), (Way::Down, 900)];
+const ENDS: [(Way, u64); 2] = [(Way::Up, 1_900), (Way::Down, 1_100)];
 /// Conversations at the same time.
 const AT_ONCE: usize = 12;
 

@@ -19,6 +19,8 @@ kill_time = \"1 s\"
 grace = \"9 s\"
 handshake = \"3 s\"
 ping_timeout = \"2 s\"
+[limits]
+attaches_per_minute = 1000
 ";
 
 /// As `QUICK`, with a lease that no story lives to see.
@@ -30,6 +32,8 @@ kill_time = \"1 s\"
 grace = \"40 s\"
 handshake = \"3 s\"
 ping_timeout = \"2 s\"
+[limits]
+attaches_per_minute = 1000
 ";
 
 /// A worker `w` and a builder `b` with this step.
@@ -212,11 +216,13 @@ fn fp10_fb02_cut_between_pong_and_start_is_started_again() {
         proxy.plan([Plan { cut: Some(cut), ..Plan::default() }]);
         let _worker = place.worker(proxy.address, "w", 1);
         master.attached("w");
-        let request = master.force("b");
+        let (begun, request) = (Instant::now(), master.force("b"));
         until("it is built after all", || {
             let path = place.path("runs");
             path.exists().then_some(())
         });
+        // A pause after a failed start would be ten seconds (FB07).
+        assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
         place.open("go");
         until("the request is done", || (master.request(request)["results"] == 0).then_some(()));
         assert_eq!(runs(&place), 1, "it ran once");
@@ -233,8 +239,11 @@ fn fb03_cut_right_after_the_start_frame_and_it_runs_once() {
     proxy.plan([Plan { cut: Some(cut), ..Plan::default() }]);
     let _worker = place.worker(proxy.address, "w", 1);
     master.attached("w");
+    let begun = Instant::now();
     master.force("b");
     master.said("b", 1, 0, "line 1");
+    assert!(begun.elapsed() < Duration::from_secs(8), "{:?}", begun.elapsed());
+    assert_eq!(proxy.connections(), 2);
     ends_as_if_nothing_happened(&master);
 }
 
@@ -286,7 +295,9 @@ fn fn17_resets_and_delays_change_nothing_in_a_build() {
 fn fn17_fn01_a_flipped_bit_never_ends_in_a_wrong_result_or_a_second_run() {
     // What is no UTF-8 is no frame: the connection ends, and all goes on over the
     // next one. (A flip that makes another word of a word is what TLS is for.)
-    let place = place_with(PATIENT, "echo $$ >> @DIR@/runs; echo one; echo two");
+    // All of it is one worker that comes again and again (FA11).
+    let timers = format!("{PATIENT}\n[limits]\nattaches_per_minute = 100\n");
+    let place = place_with(&timers, "echo $$ >> @DIR@/runs; echo one; echo two");
     let master = place.master();
     let (mut up, mut down) = (Vec::new(), Vec::new());
     for place in (0..4).map(|step| 40 + step * 140) {

@@ -79,6 +79,7 @@ impl Stores {
             incarnation: Incarnation(1),
             requests: vec![(request, epoch)],
             factory_digest: "d1".into(),
+            grace: std::time::Duration::ZERO,
             at,
         };
         let outcomes = write(&self.store, vec![claim]).unwrap();

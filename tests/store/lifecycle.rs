@@ -125,6 +125,7 @@ fn fb16_a_claim_for_a_worker_that_attached_anew_takes_nothing_and_can_be_made_ag
         incarnation,
         requests: requests.clone(),
         factory_digest: factory_digest.clone(),
+        grace: std::time::Duration::ZERO,
         at,
     };
     let nobody = world.run(claimed(WorkerId(99), Incarnation(1)));

@@ -113,6 +113,7 @@ pub fn claim_op(id: u128, builder: BuilderId, requests: &[(RequestId, Epoch)]) -
         incarnation: Incarnation(1),
         requests: requests.to_vec(),
         factory_digest: "d1".into(),
+        grace: std::time::Duration::from_secs(150),
         at: at(20),
     }
 }

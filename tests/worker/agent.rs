@@ -49,6 +49,69 @@ fn a_good_connection_is_followed_by_an_attempt_at_once() {
     assert_eq!(desk.cut(), [Effect::Connect { link }]);
 }
 
+/// The pauses of so many attempts in a row that nobody takes.
+fn pauses(desk: &mut Desk, attempts: usize) -> Vec<Duration> {
+    let mut pauses = Vec::new();
+    for _ in 0..attempts {
+        let due = desk.agent.next_deadline().unwrap();
+        pauses.push(due.since(desk.now));
+        desk.now = desk.now.max(due);
+        let effects = desk.event(Event::Tick);
+        let [Effect::Connect { link }] = effects[..] else { panic!("{effects:?}") };
+        desk.event(Event::Closed { link, reason: "refused".into() });
+    }
+    pauses
+}
+
+#[test]
+fn fa11_fm03_a_worker_with_a_build_dials_nine_times_in_its_lease() {
+    let mut desk = Desk::building(1);
+    desk.cut();
+    let waits = pauses(&mut desk, 8);
+    assert!(waits[4..].iter().all(|wait| *wait >= 5 * SECOND), "{waits:?}");
+    assert!(waits.iter().all(|wait| *wait <= 10 * SECOND), "{waits:?}");
+    // A build with a shorter lease of its own.
+    let mut desk = Desk::attached(2);
+    desk.start(1, 1, "a");
+    desk.frame(MasterFrame::StartBuild {
+        build: BuildId(2),
+        epoch: Epoch(1),
+        requests: vec![(RequestId(2), Epoch(1))],
+        builder: "b".into(),
+        builddir: "b".into(),
+        lease_s: Some(27),
+    });
+    desk.cut();
+    let waits = pauses(&mut desk, 6);
+    assert!(waits.iter().all(|wait| *wait <= 3 * SECOND), "{waits:?}");
+    // Once nothing can be saved, it takes its time again.
+    desk.now = desk.now + 90 * SECOND;
+    for effect in desk.event(Event::Tick) {
+        if let Effect::Connect { link } = effect {
+            desk.event(Event::Closed { link, reason: "refused".into() });
+        }
+    }
+    let waits = pauses(&mut desk, 12);
+    assert!(waits[8..].iter().all(|wait| *wait >= 30 * SECOND), "{waits:?}");
+}
+
+#[test]
+fn fa11_the_pauses_grow_anew_after_a_confirmed_heartbeat_and_not_before() {
+    let mut desk = Desk::new(1);
+    desk.dial();
+    let link = desk.link;
+    desk.event(Event::Closed { link, reason: "refused".into() });
+    pauses(&mut desk, 8);
+    for confirmed in [false, true] {
+        desk.dial();
+        desk.attach();
+        desk.pass(12 * SECOND, confirmed);
+        desk.cut();
+        let wait = pauses(&mut desk, 8)[0];
+        assert_eq!(wait <= 2 * SECOND, confirmed, "{wait:?}");
+    }
+}
+
 #[test]
 fn rejected_waits_as_long_as_told_or_ends_the_program() {
     let mut desk = Desk::new(1);

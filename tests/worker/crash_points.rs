@@ -9,12 +9,15 @@ use std::time::{Duration, Instant};
 
 use botmaster::core::ids::*;
 use botmaster::protocol::json_v1::*;
+use nix::sys::signal::Signal;
 
 use crate::desk::bytes_of;
 use crate::entry::program;
 use crate::master::{Master, Session};
-use crate::outlive::{digest, ended, having, journal, killed, mark, resume};
-use crate::shop::{PATIENCE, shell};
+use crate::outlive::{
+    begin, digest, ended, having, journal, keeper, keepers, killed, mark, release, resume, signal,
+};
+use crate::shop::{PATIENCE, gone, lives, shell};
 
 /// Two hundred lines, in `copy` too; each start is noted.
 const LINE: &str = "rm -f copy; echo $$ >> ../starts; i=0; while [ $i -lt 200 ]; do i=$((i+1)); \
@@ -125,6 +128,12 @@ async fn dies_at(point: &str) {
     let mut wish = Wish { dir, build: 1, log: Vec::new(), given_up: Vec::new(), sessions: 0 };
     let mut crashes = 0;
     let mut died_at_the_end = false;
+    if point.starts_with("worker.keeper.") {
+        // One is started before there is a build.
+        dies(&mut worker).await;
+        crashes = 1;
+        worker = program(&master.address(), dir, &[]);
+    }
     loop {
         let mut session = master.attach().await;
         let done = wish.serve(&mut session).await;
@@ -176,10 +185,9 @@ async fn dies_at(point: &str) {
     }
     let mark = mark(dir);
     ended(worker);
-    for variable in ["BOTMASTER_KEEPER=", "BOTMASTER_BUILD="] {
-        for build in 1..=wish.build {
-            assert!(having(&format!("{variable}{build}@{mark}")).is_empty(), "{point}");
-        }
+    assert!(keepers(dir).is_empty(), "{point}");
+    for build in 1..=wish.build {
+        assert!(having(&format!("BOTMASTER_BUILD={build}@{mark}")).is_empty(), "{point}");
     }
     println!("{point}: {crashes} crashes, {attempts} attempts");
 }
@@ -219,5 +227,108 @@ async fn fr05_a_builds_keeper_may_die_at_any_point_of_a_build() {
         "keeper.before_sweep",
     ] {
         dies_at(point).await;
+    }
+}
+
+/// Does not listen to TERM.
+const DEAF: &str = "trap '' TERM; echo $$; while :; do sleep 0.1; done";
+
+/// Starts build 1 with this line; its process, and a program that dies at `point`.
+async fn begun(point: &str, master: &Master, dir: &Path, line: &str) -> (Child, Session, String) {
+    let worker = program(&master.address(), dir, &[("BOTMASTER_CRASH_POINT", point)]);
+    let mut session = master.attach().await;
+    begin(&mut session, line).await;
+    let mut log = Vec::new();
+    assert!(session.take_log(&mut log, 2).await.is_none());
+    (worker, session, String::from_utf8(log).unwrap().trim().to_owned())
+}
+
+async fn dies(worker: &mut Child) {
+    let until = Instant::now() + PATIENCE;
+    while !died(worker) {
+        assert!(Instant::now() < until, "it does not die");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+#[tokio::test]
+async fn fr10_the_worker_program_may_die_before_it_ends_a_command() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path();
+    let master = Master::new().await;
+    let (mut worker, mut session, pid) =
+        begun("worker.before_kill", &master, dir, "echo $$; exec sleep 1000").await;
+    let command = CommandId::for_step(BuildId(1), 0);
+    let (build, reason) = (BuildId(1), "stopped".to_owned());
+    let interrupt = MasterFrame::Interrupt { build, command, grace_s: 1, reason };
+    session.send(interrupt.clone()).await;
+    dies(&mut worker).await;
+    assert!(lives(&pid), "nobody has ended it");
+    drop(session);
+    // The master, which has heard nothing, says it again.
+    let worker = program(&master.address(), dir, &[]);
+    let mut session = master.attach().await;
+    assert_eq!(session.inventory[0].state, InventoryState::Running);
+    session.send(resume(1, 0)).await;
+    session.expect("command_started").await;
+    session.send(interrupt).await;
+    let Some(WorkerFrame::CommandFinished { outcome, .. }) =
+        session.take_log(&mut Vec::new(), usize::MAX).await
+    else {
+        panic!("it ends")
+    };
+    assert_eq!(outcome, Outcome::Killed("stopped".into()));
+    gone(&pid).await;
+    release(&mut session, dir, 1).await;
+    ended(worker);
+}
+
+#[tokio::test]
+async fn fr04_the_worker_program_may_die_before_it_says_that_it_abandoned_a_build() {
+    let place = tempfile::tempdir().unwrap();
+    let dir = place.path();
+    let master = Master::new().await;
+    let (mut worker, mut session, pid) =
+        begun("worker.before_abandoned", &master, dir, "echo $$; exec sleep 1000").await;
+    session.send(abandon(1)).await;
+    dies(&mut worker).await;
+    assert!(!lives(&pid), "it was about to say that nothing is left");
+    drop(session);
+    let worker = program(&master.address(), dir, &[]);
+    let mut session = master.attach().await;
+    // What it still knows it is told again, and answers then.
+    for item in session.inventory.clone() {
+        assert_eq!((item.build, item.state), (BuildId(1), InventoryState::Lost));
+        session.send(abandon(1)).await;
+        session.expect("abandoned").await;
+    }
+    session.start_build_with(1, 2, None).await;
+    session.expect("build_accepted").await;
+    release(&mut session, dir, 1).await;
+    ended(worker);
+}
+
+#[tokio::test]
+async fn fr05_fr13_a_keeper_may_die_while_it_ends_its_build_for_the_lease() {
+    for point in ["keeper.lease.term", "keeper.lease.kill"] {
+        let place = tempfile::tempdir().unwrap();
+        let dir = place.path();
+        let master = Master::with_lease(3).await;
+        let (worker, session, pid) = begun(point, &master, dir, DEAF).await;
+        let keeps = keeper(dir, 1);
+        signal(&worker.id().to_string(), Signal::SIGSTOP);
+        gone(&keeps[0]).await;
+        assert!(lives(&pid), "{point}: nobody has ended it");
+        drop(session);
+        // The worker program, once it is awake, ends what the keeper left.
+        signal(&worker.id().to_string(), Signal::SIGCONT);
+        let mut session = master.attach().await;
+        let [item] = &session.inventory[..] else { panic!("{:?}", session.inventory) };
+        assert_eq!(item.build, BuildId(1));
+        session.send(abandon(1)).await;
+        session.expect("abandoned").await;
+        assert!(!lives(&pid), "{point}: I3");
+        ended(worker);
+        assert!(keepers(dir).is_empty());
     }
 }

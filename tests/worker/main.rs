@@ -16,3 +16,4 @@ mod outlive_leases;
 mod processes;
 mod program;
 mod shop;
+mod spares;

@@ -11,9 +11,19 @@ use crate::entry::spawn;
 use crate::master::{Master, Session};
 use crate::shop::{PATIENCE, gone, lives, shell};
 
-/// All children of the worker, zombies too.
+/// All children of the worker, zombies too, but for keepers that have no build
+/// and no child themselves.
 fn children(worker: &Child) -> Vec<String> {
-    children_of(&worker.id().to_string())
+    let mut all = children_of(&worker.id().to_string());
+    all.retain(|pid| !is_spare(pid) || !children_of(pid).is_empty());
+    all
+}
+
+fn is_spare(pid: &str) -> bool {
+    let environ = std::fs::read(format!("/proc/{pid}/environ")).unwrap_or_default();
+    let is_keeper = environ.split(|&byte| byte == 0).any(|v| v.starts_with(b"BOTMASTER_KEEPER="));
+    let folder = std::fs::read_link(format!("/proc/{pid}/cwd"));
+    is_keeper && folder.is_ok_and(|folder| folder.ends_with("work"))
 }
 
 fn children_of(pid: &str) -> Vec<String> {

@@ -63,8 +63,19 @@ pub fn mark(dir: &Path) -> String {
     std::fs::read_to_string(dir.join("work/.botmaster-lock")).unwrap().trim().to_owned()
 }
 
+/// All keepers of the worker in `dir`, with and without a build.
+pub fn keepers(dir: &Path) -> Vec<String> {
+    having(&format!("BOTMASTER_KEEPER=keeper@{}", mark(dir)))
+}
+
+/// The keeper of a build: its working folder says so.
 pub fn keeper(dir: &Path, build: u64) -> Vec<String> {
-    having(&format!("BOTMASTER_KEEPER={build}@{}", mark(dir)))
+    let place = format!(".botmaster/builds/{build}");
+    let keeps = |pid: &String| {
+        let folder = std::fs::read_link(format!("/proc/{pid}/cwd"));
+        folder.is_ok_and(|folder| folder.ends_with(&place))
+    };
+    keepers(dir).into_iter().filter(keeps).collect()
 }
 
 pub fn journal(dir: &Path, build: u64) -> std::path::PathBuf {
@@ -163,7 +174,7 @@ async fn fr04_a_worker_program_killed_in_a_command_comes_back_with_it() {
     session.expect("command_finished").await;
     release(&mut session, dir.path(), 1).await;
     ended(worker);
-    assert!(having(&format!("BOTMASTER_KEEPER=1@{}", mark(dir.path()))).is_empty());
+    assert!(keepers(dir.path()).is_empty());
 }
 
 #[tokio::test]

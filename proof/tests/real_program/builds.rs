@@ -57,18 +57,21 @@ fn fb02_a_claim_without_a_start_goes_to_the_head_when_its_worker_attaches() {
 }
 
 #[test]
-fn a_start_without_an_answer_runs_once_although_the_worker_took_it() {
+fn fb03_a_start_without_an_answer_is_adopted_when_the_worker_took_it() {
     let mut scene = patient(20);
     scene.master(Some("start.after_send"));
     let request = scene.submit("b", "a");
     scene.worker("w");
     let held = scene.dead("start.after_send");
-    assert_eq!(only(&held).number, None, "nobody knows yet whether it started");
+    let sent = only(&held).clone();
+    assert_eq!(sent.number, None, "nobody knows yet whether it started");
     let begun = Instant::now();
     scene.master(None);
     assert_eq!(scene.ended(request).result, Some(BuildResult::Success));
     at_once(begun);
     let build = scene.only_build();
+    assert_eq!(build.id, sent.id, "it is the same build");
+    assert_eq!(build.requests, sent.requests, "in the same epoch");
     assert_eq!(build.number, Some(BuildNumber(1)), "no number is lost over it");
     scene.judged_well();
 }
@@ -112,8 +115,8 @@ fn fb09_a_build_has_both_its_number_and_its_state_or_neither() {
         scene.ended(request);
         let after = scene.only_build();
         assert_eq!(after.number, Some(BuildNumber(1)), "{point}");
-        // One that had its number goes on where it was.
-        assert!(number.is_none() || after.id == build.id, "{point}");
+        // With a number it goes on where it was; without, it gets it now.
+        assert_eq!((after.id, after.requests), (build.id, build.requests), "{point}");
         assert_eq!(after.result, Some(BuildResult::Success), "{point}");
         scene.judged_well();
     }

@@ -100,6 +100,7 @@ impl Story {
             incarnation: Incarnation(1),
             requests: epochs.collect(),
             factory_digest: "d".into(),
+            grace: std::time::Duration::ZERO,
             at: self.at(),
         };
         let OpOutcome::Claimed { build, .. } = self.write(claim) else { panic!() };

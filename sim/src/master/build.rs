@@ -49,6 +49,16 @@ pub fn with_set(row: &RequestRow, set: &SetPart) -> Request {
     }
 }
 
+/// A build whose start nobody heard an answer to.
+#[derive(Clone, Copy)]
+pub struct Doubt {
+    /// The connection over which it was sent; none when an earlier master sent
+    /// it.
+    pub session: Option<SessionId>,
+    /// How long the worker is waited for.
+    pub wait: Duration,
+}
+
 /// What is known of a build of an earlier master.
 pub struct Recovered {
     /// Its steps so far.
@@ -71,6 +81,8 @@ pub struct BuildOrder {
     pub link: Option<SessionId>,
     /// A build of an earlier master: its steps so far.
     pub recovered: Option<Recovered>,
+    /// Whether its worker has it is not known.
+    pub in_doubt: Option<Doubt>,
     /// What is expected of it.
     pub expected: Option<Prediction>,
     /// Who hears of its life and end.
@@ -88,6 +100,7 @@ pub struct Build {
     worker: Rc<WorkerDoor>,
     link: Option<SessionId>,
     recovered: Option<Recovered>,
+    in_doubt: Option<Doubt>,
     prediction: Option<Prediction>,
     builder: Addr,
     alarm: Alarm,
@@ -117,6 +130,7 @@ impl Build {
             worker: order.worker,
             link: order.link,
             recovered: order.recovered,
+            in_doubt: order.in_doubt,
             prediction: order.expected,
             builder: order.builder,
             alarm: Alarm::default(),
@@ -193,6 +207,15 @@ impl Build {
                     self.bus.close(session, reason);
                 }
             }
+            Effect::GivenBack => {
+                self.over(None);
+                let requeued = std::mem::take(&mut self.requeued);
+                let result = BuildResult::Retry;
+                self.bus.send(
+                    self.builder,
+                    Msg::BuildFinished { claim, result, requeued, times: None },
+                );
+            }
             Effect::Disown => {
                 self.bus.see(Seen::Disowned { build: self.core.order().build });
                 self.over(None);
@@ -257,6 +280,9 @@ impl Build {
                 grace: grace_to_keep(&order.config),
                 at,
             }),
+            Record::GiveBack => {
+                Some(Op::Unclaim { build, cancelled: Vec::new(), refused: false, at })
+            }
             Record::StartStep { index } => {
                 let spec = order.config.factory.steps.get(*index)?;
                 Some(Op::StartStep {
@@ -312,7 +338,9 @@ impl Build {
         let predict = self.prediction.filter(|_| records.contains(&Record::StartBuild));
         let predict = predict.map(|expected| Op::Predict { build, expected });
         let ends = |record: &Record| matches!(record, Record::FinishBuild { .. });
-        let fenced = records.contains(&Record::StartBuild) || records.iter().any(ends);
+        let undone = records.contains(&Record::GiveBack);
+        let starts = records.contains(&Record::StartBuild);
+        let fenced = starts || undone || records.iter().any(ends);
         let fence = (!fenced).then_some(Op::FenceBuild { build, incarnation });
         adopt.into_iter().chain(fence).chain(records.iter().filter_map(op)).chain(predict).collect()
     }
@@ -457,6 +485,10 @@ impl Build {
         properties: Vec<(String, String)>,
     ) {
         if self.command.as_ref() != Some(&command) {
+            if !self.core.has_given(&command) {
+                // The master would drop the connection, and its workers are honest.
+                self.bus.see(Seen::Oddity("a command that was never given has ended"));
+            }
             self.bus.see(Seen::Ignored("end of a command that does not run"));
             return;
         }
@@ -544,13 +576,20 @@ impl Build {
                 build: order.build,
                 claim: order.claim,
                 builder: order.config.name.clone(),
-                session: self.link,
+                session: self.link.or(self.in_doubt.and_then(|doubt| doubt.session)),
+                in_doubt: self.in_doubt.is_some(),
                 to: self.me,
             },
         );
         match self.recovered.take() {
             Some(known) => self.recover(known),
-            None => self.step(Event::Begin),
+            None => {
+                let begins = match self.in_doubt.take() {
+                    Some(Doubt { session: _, wait }) => Event::InDoubt { wait },
+                    None => Event::Begin,
+                };
+                self.step(begins);
+            }
         }
     }
 

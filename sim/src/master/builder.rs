@@ -4,6 +4,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::rc::Rc;
 use std::sync::Arc;
+use std::time::Duration;
 
 use botmaster::core::builder::{BuilderCore, Event, ReplyId};
 use botmaster::core::ids::*;
@@ -23,6 +24,8 @@ use super::connection::Routes;
 pub(super) struct Claimed {
     pub(super) properties: Properties,
     pub(super) incarnation: Incarnation,
+    /// What an earlier master told its worker, when one did.
+    pub(super) grace: Duration,
 }
 
 pub(super) enum Input {

@@ -7,9 +7,10 @@ use std::time::Duration;
 
 use botmaster::core::build::{Event as ToBuild, Order};
 use botmaster::core::builder::{
-    Answer, Effect, Event, Prediction, ReplyId, Request, StartFailure, StopSaved,
+    Answer, Effect, Event, Prediction, ReplyId, Request, StartFailure, StopSaved, Take,
 };
 use botmaster::core::ids::*;
+use botmaster::core::lease::grace_to_keep;
 use botmaster::core::values::{BuildResult, BuilderConfig, Properties};
 use botmaster::messages::Refusal;
 use botmaster::store::{BuilderNote, Op, OpOutcome, RequestsAfter, Transaction, Written};
@@ -19,7 +20,7 @@ use crate::message::*;
 use crate::watch::Seen;
 
 use super::Actor;
-use super::build::{Build, BuildOrder, request};
+use super::build::{Build, BuildOrder, Doubt, request};
 use super::builder::{Builder, Claimed, Input, Mode};
 use super::seat::Seat;
 
@@ -34,6 +35,7 @@ struct RunOrder {
     build: BuildId,
     config: Arc<BuilderConfig>,
     expected: Option<Prediction>,
+    take: Take,
 }
 
 impl Builder {
@@ -104,7 +106,7 @@ impl Builder {
                     self.me,
                     Msg::BuilderEvent(Event::StartFailed {
                         claim: order.claim,
-                        failure: StartFailure::NoAnswer("the worker left".into()),
+                        failure: StartFailure::Left,
                     }),
                 ),
             },
@@ -123,8 +125,8 @@ impl Builder {
                     self.bus.send(self.me, Msg::BuilderEvent(event));
                 }
             },
-            Effect::RunBuild { claim, build, worker, requests, config, expected } => {
-                let order = RunOrder { claim, build, config, expected };
+            Effect::RunBuild { claim, build, worker, requests, config, expected, take } => {
+                let order = RunOrder { claim, build, config, expected, take };
                 self.run_build(order, &worker, &requests);
             }
             Effect::StopBuild { claim, reason } => {
@@ -245,6 +247,7 @@ impl Builder {
             incarnation,
             requests,
             factory_digest: config.factory_digest.clone(),
+            grace: grace_to_keep(config),
             at: self.bus.now().wall,
         };
         let mut all = std::mem::take(&mut self.notes);
@@ -270,7 +273,8 @@ impl Builder {
                     // What the set's source says is of no interest here.
                     drop(buildset);
                     let properties = Properties::new();
-                    self.claimed.insert(claim, Claimed { properties, incarnation });
+                    self.claimed
+                        .insert(claim, Claimed { properties, incarnation, grace: Duration::ZERO });
                     let requests = requests.iter().map(|row| (row.id, row.epoch)).collect();
                     Event::Claimed { claim, build: build.id, requests }
                 }
@@ -413,7 +417,7 @@ impl Builder {
     }
 
     fn run_build(&mut self, order: RunOrder, worker: &WorkerName, requests: &[Request]) {
-        let RunOrder { claim, build, config, expected } = order;
+        let RunOrder { claim, build, mut config, expected, take } = order;
         let (Some(door), Some(claimed)) =
             (self.worker(worker).cloned(), self.claimed.remove(&claim))
         else {
@@ -429,6 +433,13 @@ impl Builder {
             );
             return;
         };
+        let (link, in_doubt) = match take {
+            Take::Accepted => (self.seat(worker).map(|seat| seat.session), None),
+            Take::InDoubt { session } => (None, Some(Doubt { session, wait: config.grace })),
+        };
+        if claimed.grace > config.grace {
+            config = Arc::new(BuilderConfig { grace: claimed.grace, ..(*config).clone() });
+        }
         let mut properties = claimed.properties;
         let own = requests.first().map(|first| first.properties.clone()).unwrap_or_default();
         properties.extend((*own).clone());
@@ -436,8 +447,9 @@ impl Builder {
             order: self.order(claim, build, claimed.incarnation, requests, worker, config),
             properties,
             worker: door,
-            link: self.seat(worker).map(|seat| seat.session),
+            link,
             recovered: None,
+            in_doubt,
             expected,
             builder: self.me,
         };

@@ -156,6 +156,7 @@ impl Builder {
                 build: open.row.id,
                 number: open.row.number,
                 worker: open.worker.clone(),
+                may_return: self.parts.workers.contains_key(&open.worker),
                 requests: open.requests.iter().map(request).collect(),
                 stop: open.stop.clone(),
             };
@@ -176,6 +177,7 @@ impl Builder {
             self.claimed.entry(open.claim).or_insert_with(|| Claimed {
                 properties: (*open.row.properties).clone(),
                 incarnation: open.row.incarnation,
+                grace: open.grace,
             });
             if open.row.number.is_some() && !self.builds.contains_key(&open.claim) {
                 recovered.push(open);
@@ -257,6 +259,7 @@ impl Builder {
             worker,
             link: None,
             recovered: Some(Recovered { steps: open.steps, started_at, hold }),
+            in_doubt: None,
             expected: None,
             builder: self.me,
         };

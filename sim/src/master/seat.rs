@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use std::rc::Rc;
 use std::time::Duration;
 
-use botmaster::core::builder::{Event as ToBuilder, ReplyId, SeatReport};
+use botmaster::core::builder::{Event as ToBuilder, ReplyId, SeatReport, StartFailure};
 use botmaster::core::ids::*;
 use botmaster::core::lease::lease_on_the_wire;
 use botmaster::core::ping::{self, PingCore};
@@ -139,6 +139,11 @@ impl Seat {
             Effect::TellStart { claim, outcome } => {
                 if let Some(reply) = self.starts.remove(&claim) {
                     reply.tell(outcome);
+                }
+            }
+            Effect::TellInDoubt(claim) => {
+                if let Some(reply) = self.starts.remove(&claim) {
+                    reply.tell(Err(StartFailure::InDoubt { session }));
                 }
             }
             Effect::TellPing { reply, ok } => {

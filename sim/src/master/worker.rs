@@ -211,9 +211,11 @@ impl Worker {
             }
             Effect::YieldBuild { build, claim, builder } => {
                 if let (Some(to), Some(door)) = (self.builds.get(&build), &self.successor) {
-                    let (to, session) = (*to, None);
-                    self.bus
-                        .send(door.addr, Msg::RegisterBuild { build, claim, builder, session, to });
+                    let (to, session, in_doubt) = (*to, None, false);
+                    self.bus.send(
+                        door.addr,
+                        Msg::RegisterBuild { build, claim, builder, session, in_doubt, to },
+                    );
                 }
             }
             Effect::SlotReserved { .. }
@@ -576,14 +578,20 @@ impl Worker {
                     self.starts.insert(build, builder);
                 }
             }
-            Msg::RegisterBuild { build, claim, builder, session, to } => {
+            Msg::RegisterBuild { build, claim, builder, session, in_doubt, to } => {
                 if let Some(door) = &self.successor {
                     let (builder, session) = (builder.clone(), None);
-                    self.bus
-                        .send(door.addr, Msg::RegisterBuild { build, claim, builder, session, to });
+                    self.bus.send(
+                        door.addr,
+                        Msg::RegisterBuild { build, claim, builder, session, in_doubt, to },
+                    );
                 }
                 self.builds.insert(build, to);
-                self.step(Event::BuildRegistered { build, claim, builder, session });
+                self.step(if in_doubt && session.is_none() {
+                    Event::ClaimRegistered { build, claim, builder }
+                } else {
+                    Event::BuildRegistered { build, claim, builder, session }
+                });
             }
             Msg::ForgetBuild { build, result } => self.forget(build, result),
             Msg::RegisterPing { token, session, to } => {

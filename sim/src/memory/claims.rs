@@ -20,6 +20,7 @@ pub(super) struct Wanted<'a> {
     pub incarnation: Incarnation,
     pub requests: &'a [(RequestId, Epoch)],
     pub factory_digest: &'a str,
+    pub grace: Duration,
     pub at: WallTime,
 }
 
@@ -63,7 +64,7 @@ pub(super) fn claim(tables: &mut Tables, changes: &mut Vec<Change>, wanted: &Wan
         row: build.clone(),
         claim: wanted.claim,
         stop: None,
-        grace: Duration::ZERO,
+        grace: wanted.grace,
         factory_digest: wanted.factory_digest.to_owned(),
         requests: held,
     };

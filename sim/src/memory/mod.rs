@@ -15,6 +15,7 @@ mod table;
 mod tables;
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use botmaster::core::ids::*;
 use botmaster::core::planted;
@@ -267,7 +268,7 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
             Ok(OpOutcome::Done)
         }
         Op::AddBuildset(new) => requests::add_buildset(tables, changes, new),
-        Op::Claim { claim, builder, worker, incarnation, requests, factory_digest, at } => {
+        Op::Claim { claim, builder, worker, incarnation, requests, factory_digest, grace, at } => {
             let wanted = claims::Wanted {
                 claim: *claim,
                 builder: *builder,
@@ -275,6 +276,7 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
                 incarnation: *incarnation,
                 requests,
                 factory_digest,
+                grace: *grace,
                 at: *at,
             };
             claims::claim(tables, changes, &wanted)
@@ -346,6 +348,7 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
                 incarnation: Incarnation(0),
                 requests,
                 factory_digest,
+                grace: Duration::ZERO,
                 at: *at,
             };
             instances::fail_build(tables, changes, wanted, state_string)

@@ -6,15 +6,17 @@ use std::time::Duration;
 use actix::{ActorContext, AsyncContext, Context, Handler};
 
 use super::{Builder, Claimed, Inherited, Input, Mode, Seat};
-use crate::actors::build::{Build, BuildOrder};
+use crate::actors::build::{Build, BuildOrder, Doubt};
 use crate::actors::convert::request;
 use crate::actors::runtime::{MayRestart, Parent, start_supervised};
 use crate::actors::slave_builder::SlaveBuilder;
 use crate::core::build::{Event as ToBuild, Order};
 use crate::core::builder::{
-    Answer, Effect, Event, Prediction, ReplyId, Request, StopSaved, WORKER_PROPERTY,
+    Answer, Effect, Event, Prediction, ReplyId, Request, StartFailure, StopSaved, Take,
+    WORKER_PROPERTY,
 };
 use crate::core::ids::*;
+use crate::core::lease::grace_to_keep;
 use crate::core::values::{BuildResult, BuilderConfig, Properties, Property, WORKER_SOURCE};
 use crate::faults::crash_point;
 use crate::messages::*;
@@ -60,6 +62,7 @@ pub(super) struct RunOrder {
     build: BuildId,
     config: Arc<BuilderConfig>,
     expected: Option<Prediction>,
+    take: Take,
 }
 
 /// Write what is waiting to be noted.
@@ -165,7 +168,7 @@ impl Builder {
                 }),
                 None => ctx.notify(BuilderEvent(Event::StartFailed {
                     claim: order.claim,
-                    failure: crate::core::builder::StartFailure::NoAnswer("the worker left".into()),
+                    failure: StartFailure::Left,
                 })),
             },
             Effect::CallBackStart { worker, claim } => {
@@ -183,8 +186,8 @@ impl Builder {
                     ctx.notify(BuilderEvent(Event::LeftStart { claim, request, in_time: true }))
                 }
             },
-            Effect::RunBuild { claim, build, worker, requests, config, expected } => {
-                let order = RunOrder { claim, build, config, expected };
+            Effect::RunBuild { claim, build, worker, requests, config, expected, take } => {
+                let order = RunOrder { claim, build, config, expected, take };
                 self.run_build(order, &worker, &requests, ctx);
             }
             Effect::SaveStop { claim, build, reason } => self.save_stop(claim, build, reason, ctx),
@@ -306,6 +309,7 @@ impl Builder {
             incarnation,
             requests,
             factory_digest: config.factory_digest.clone(),
+            grace: grace_to_keep(config),
             at: self.world().clock.now().wall,
         };
         let mut all = std::mem::take(&mut self.notes);
@@ -501,7 +505,7 @@ impl Builder {
         requests: &[Request],
         ctx: &mut Context<Self>,
     ) {
-        let RunOrder { claim, build, config, expected } = order;
+        let RunOrder { claim, build, mut config, expected, take } = order;
         let (Some(handle), Some(claimed)) =
             (self.worker(worker).cloned(), self.claimed.remove(&claim))
         else {
@@ -514,6 +518,14 @@ impl Builder {
             });
             return;
         };
+        let (link, in_doubt) = match take {
+            Take::Accepted => (self.seat(worker).map(|seat| seat.link.clone()), None),
+            Take::InDoubt { session } => (None, Some(Doubt { session, wait: config.grace })),
+        };
+        if claimed.grace > config.grace {
+            // Its worker may still go by what an earlier master told it.
+            config = Arc::new(BuilderConfig { grace: claimed.grace, ..(*config).clone() });
+        }
         let mut properties = own_properties(&config, worker);
         properties.extend(claimed.properties);
         // What was claimed may have left since; it is built as the first one
@@ -524,8 +536,9 @@ impl Builder {
             order: self.order(claim, build, claimed.incarnation, requests, worker, config),
             properties,
             worker: handle,
-            link: self.seat(worker).map(|seat| seat.link.clone()),
+            link,
             recovered: None,
+            in_doubt,
             expected,
             builder: ctx.address().recipient(),
             finished: ctx.address().recipient(),
@@ -647,8 +660,11 @@ impl Handler<ClaimWritten> for Builder {
             Ok(outcomes) => match outcomes.into_iter().last() {
                 Some(OpOutcome::Claimed { build, requests, buildset }) => {
                     let properties = source_properties(&buildset);
-                    self.claimed
-                        .insert(claim, Claimed { properties, incarnation: answer.incarnation });
+                    let grace = Duration::ZERO;
+                    self.claimed.insert(
+                        claim,
+                        Claimed { properties, incarnation: answer.incarnation, grace },
+                    );
                     if requests.len() > 1 {
                         crash_point("merge.after_claim");
                     }

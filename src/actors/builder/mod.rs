@@ -7,6 +7,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
+use std::time::Duration;
 
 use actix::{Actor, Addr, Context, Handler, Recipient, Supervised};
 use tokio::sync::oneshot;
@@ -44,6 +45,8 @@ pub(super) struct Seat {
 struct Claimed {
     properties: Properties,
     incarnation: Incarnation,
+    /// What an earlier master told its worker, when one did.
+    grace: Duration,
 }
 
 /// A LatentSlaveBuilder, and what it was made from.

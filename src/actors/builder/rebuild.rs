@@ -119,6 +119,7 @@ impl Builder {
                 build: open.row.id,
                 number: open.row.number,
                 worker: open.worker.clone(),
+                may_return: self.parts.workers.contains_key(&open.worker),
                 requests: open.requests.iter().map(request).collect(),
                 stop: open.stop.clone(),
             };
@@ -139,6 +140,7 @@ impl Builder {
             self.claimed.entry(open.claim).or_insert_with(|| Claimed {
                 properties: (*open.row.properties).clone(),
                 incarnation: open.row.incarnation,
+                grace: open.grace,
             });
             if open.row.number.is_some() && !self.builds.contains_key(&open.claim) {
                 recovered.push(open);
@@ -231,6 +233,7 @@ impl Builder {
             worker,
             link: None,
             recovered: Some(Recovered { steps: open.steps, started_at, hold }),
+            in_doubt: None,
             // It was kept when the build started.
             expected: None,
             builder: ctx.address().recipient(),

@@ -7,6 +7,7 @@ use actix::Context;
 
 use super::Worker;
 use crate::actors::heartbeats::HERE;
+use crate::actors::runtime::World;
 use crate::actors::worker_connection::ABILITIES;
 use crate::board::Refused;
 use crate::core::heartbeats::Beat;
@@ -19,6 +20,23 @@ use crate::protocol::json_v1::{
     Inventory, InventoryState, MasterFrame, PROTO, Resume, ResumeAction, WINDOW, WireError,
     WorkerFrame,
 };
+
+/// What a frame about a command that nobody gave is counted as.
+pub(in crate::actors) const NEVER_GIVEN: &str = "frame of a command that was never given";
+
+/// It meddles with what is not its own: told, counted, dropped (I16).
+pub(in crate::actors) fn breach(
+    world: &World,
+    link: &WorkerLink,
+    worker: &WorkerName,
+    kind: &'static str,
+    message: String,
+) {
+    tracing::warn!(worker.name = %worker, kind, %message, "connection dropped: the worker meddles with what is not its own");
+    world.board.count_ignored(kind);
+    link.send(&MasterFrame::Error(WireError { code: "not_yours".into(), message }));
+    link.close("it meddled with what is not its own");
+}
 
 impl Worker {
     pub(super) fn send_attached(&self, session: SessionId, incarnation: Incarnation) {
@@ -121,11 +139,14 @@ impl Worker {
                 let news = SeatNewsKind::Refused { build, code, message };
                 self.on_start_answer(session, build, news);
             }
-            WorkerFrame::CommandStarted { build, command: _ } => {
-                self.owned(session, build);
+            WorkerFrame::CommandStarted { build, command } => {
+                if self.owned(session, build) {
+                    self.said(build, command, None);
+                }
             }
             WorkerFrame::CommandRefused { build, command, code, message } => {
                 if self.owned(session, build) {
+                    self.said(build, command.clone(), None);
                     self.tell_build(
                         build,
                         crate::core::build::Event::CommandEnded {
@@ -175,7 +196,7 @@ impl Worker {
             // Text that nobody waits for; the rest never comes here.
             WorkerFrame::Log(data) => {
                 if self.owned(session, data.build) {
-                    self.unexpected_text(session, &data.command);
+                    self.unexpected_text(session, data.build, data.command);
                 }
             }
         }
@@ -196,22 +217,25 @@ impl Worker {
 
     /// Text of a command that writes no log: late when the command has ended, a
     /// breach when there never was one (fault row FL11).
-    fn unexpected_text(&self, session: SessionId, command: &CommandId) {
-        let ended = self.link(session).is_none_or(|link| link.logs().has_ended(command));
-        if ended {
-            return self.world.ignored("log text that nobody waits for");
+    fn unexpected_text(&self, session: SessionId, build: BuildId, command: CommandId) {
+        const LATE: &str = "log text that nobody waits for";
+        if self.link(session).is_none_or(|link| link.logs().has_ended(&command)) {
+            return self.world.ignored(LATE);
         }
-        let message = format!("command {command} was not given over this connection");
-        self.breach(session, "text of a log that was never opened", message);
+        // It may have ended over an earlier connection: the Build knows.
+        self.said(build, command, Some(LATE));
     }
 
-    /// It meddles with what is not its own: told, counted, dropped (I16).
+    fn said(&self, build: BuildId, command: CommandId, late: Option<&'static str>) {
+        if let Some(door) = self.builds.get(&build) {
+            door.said.do_send(CommandSaid { command, late });
+        }
+    }
+
     fn breach(&self, session: SessionId, kind: &'static str, message: String) {
-        tracing::warn!(worker.name = %self.name, kind, %message, "connection dropped: the worker meddles with what is not its own");
-        self.world.board.count_ignored(kind);
-        if let Some(link) = self.link(session) {
-            link.send(&MasterFrame::Error(WireError { code: "not_yours".into(), message }));
-            link.close("it meddled with what is not its own");
+        match self.link(session) {
+            Some(link) => breach(&self.world, link, &self.name, kind, message),
+            None => self.world.board.count_ignored(kind),
         }
     }
 

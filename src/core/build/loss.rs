@@ -39,7 +39,7 @@ impl BuildCore {
 
     /// The worker is not coming back with it (row B25).
     pub(super) fn lose(&mut self, why: &str, fx: &mut Vec<Effect>) {
-        if matches!(self.phase, Phase::Writing(Next::End { .. })) {
+        if matches!(self.phase, Phase::Writing(Next::End { .. } | Next::GivenBack)) {
             return;
         }
         self.finish_lost(Vec::new(), why, fx);

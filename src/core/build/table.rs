@@ -50,6 +50,8 @@ impl From<Phase> for Work {
 pub enum Hears {
     /// See [`Event::Begin`].
     Begin,
+    /// See [`Event::InDoubt`].
+    InDoubt,
     /// See [`Event::Recover`].
     Recover,
     /// See [`Event::Written`].
@@ -85,6 +87,7 @@ pub const HEARS: &[Hears] = {
     use Hears::*;
     &[
         Begin,
+        InDoubt,
         Recover,
         Written,
         WriteDelayed,
@@ -106,6 +109,7 @@ impl Word for Hears {
     fn word(&self) -> &'static str {
         match self {
             Self::Begin => "begin",
+            Self::InDoubt => "in doubt",
             Self::Recover => "recover",
             Self::Written => "written",
             Self::WriteDelayed => "write delayed",
@@ -128,6 +132,7 @@ impl From<&Event> for Hears {
     fn from(event: &Event) -> Self {
         match event {
             Event::Begin => Self::Begin,
+            Event::InDoubt { .. } => Self::InDoubt,
             Event::Recover { .. } => Self::Recover,
             Event::Written => Self::Written,
             Event::WriteFailed { transient: true, .. } => Self::WriteDelayed,
@@ -152,6 +157,7 @@ pub const WORK_TABLE: &[Row<Work, Hears>] = {
     use Work::*;
     &[
         row(New, Begin, &[Writing], "number and first step, in one transaction"),
+        row(New, InDoubt, &[New], "the worker may have it; its inventory says so (FB03)"),
         row(New, Recover, &[Running], "a build of an earlier master; its worker is away"),
         ignored(New, Written, "no write was asked for"),
         ignored(New, WriteDelayed, "no write was asked for"),
@@ -161,12 +167,18 @@ pub const WORK_TABLE: &[Row<Work, Hears>] = {
         ignored(New, Silent, "no command runs"),
         row(New, Stop, &[New, Writing], "remembered; ends at once when the worker is away"),
         row(New, Away, &[New, Writing], "ends at once when it shall stop"),
-        row(New, Back, &[New], "the worker goes on with it"),
-        row(New, BackLost, &[Writing], "lost: queued again or an exception (B25)"),
-        row(New, Gone, &[Writing], "lost: queued again or an exception (FA17)"),
+        row(New, Back, &[New, Writing], "the worker goes on with it; one in doubt begins (FB03)"),
+        row(New, BackLost, &[Writing], "one in doubt goes back; else lost (B25)"),
+        row(New, Gone, &[Writing], "one in doubt goes back (FB03); else lost (FA17)"),
         row(New, Broken, &[Writing], "an exception is a result (B16)"),
-        row(New, Deadline, &[New, Writing], "lost when the grace is over (B25)"),
+        row(
+            New,
+            Deadline,
+            &[New, Writing],
+            "goes back, or lost, when the grace is over (FB03, B25)",
+        ),
         ignored(Writing, Begin, "it has begun"),
+        ignored(Writing, InDoubt, "it has begun"),
         ignored(Writing, Recover, "it has begun"),
         row(
             Writing,
@@ -187,6 +199,7 @@ pub const WORK_TABLE: &[Row<Work, Hears>] = {
         row(Writing, Broken, &[Writing], "an exception is a result (B16)"),
         row(Writing, Deadline, &[Writing], "written again, or lost when the grace is over"),
         ignored(Running, Begin, "it has begun"),
+        ignored(Running, InDoubt, "it has begun"),
         ignored(Running, Recover, "it has begun"),
         ignored(Running, Written, "no write was asked for"),
         ignored(Running, WriteDelayed, "no write was asked for"),
@@ -217,6 +230,7 @@ pub const WORK_TABLE: &[Row<Work, Hears>] = {
             "a look at the clocks; not killed in time, or the grace is over",
         ),
         ignored(Closing, Begin, "it has begun"),
+        ignored(Closing, InDoubt, "it has begun"),
         ignored(Closing, Recover, "it has begun"),
         ignored(Closing, Written, "no write was asked for"),
         ignored(Closing, WriteDelayed, "no write was asked for"),
@@ -232,6 +246,7 @@ pub const WORK_TABLE: &[Row<Work, Hears>] = {
         row(Closing, Broken, &[Writing], "an exception is a result (B16)"),
         row(Closing, Deadline, &[Closing, Writing], "lost when the grace is over (B25)"),
         ignored(Over, Begin, "ends are final (I7)"),
+        ignored(Over, InDoubt, "ends are final"),
         ignored(Over, Recover, "ends are final"),
         ignored(Over, Written, "ends are final"),
         ignored(Over, WriteDelayed, "ends are final"),

@@ -16,8 +16,17 @@ pub struct ReplyId(pub u64);
 /// Why a start came to nothing.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum StartFailure {
-    /// The ping was not answered, or the worker left: nothing ran (row B08).
+    /// The ping was not answered: nothing ran (row B08).
     NoAnswer(String),
+    /// The worker left before the start was sent: nothing ran, and it may be
+    /// tried again as soon as it is back (fault row FP10).
+    Left,
+    /// The worker left after the start was sent and before its answer: it may
+    /// have the build (fault row FB03).
+    InDoubt {
+        /// The connection over which it was sent.
+        session: SessionId,
+    },
     /// The worker refused the build.
     Refused {
         /// The wire's code.
@@ -321,6 +330,19 @@ pub enum Answer {
     },
 }
 
+/// How a build that was sent to its worker is taken up.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Take {
+    /// The worker accepted it.
+    Accepted,
+    /// Whether the worker has it is not known yet.
+    InDoubt {
+        /// The connection over which it was sent; none when an earlier master
+        /// sent it.
+        session: Option<SessionId>,
+    },
+}
+
 /// A build to be started on a worker.
 #[derive(Clone, PartialEq, Debug)]
 pub struct StartOrder {
@@ -520,7 +542,8 @@ pub enum Effect {
         /// The request.
         request: RequestId,
     },
-    /// The worker accepted the build: number it and run it.
+    /// The worker accepted the build: number it and run it. Or it may have
+    /// accepted it: wait for its inventory, then do so.
     RunBuild {
         /// Whose.
         claim: ClaimId,
@@ -535,6 +558,8 @@ pub enum Effect {
         config: Arc<BuilderConfig>,
         /// What is expected of it, as it is known now (row B15).
         expected: Option<Prediction>,
+        /// How.
+        take: Take,
     },
     /// Keep that a build of ours shall stop; answered `StopSaved`. Nobody is
     /// told before (invariant I12).

@@ -28,7 +28,9 @@ use std::sync::Arc;
 
 pub use compare::compare_to_setup;
 pub use eta::{Accuracy, Left, QUEUED, QueuedEta, SeatFree, schedule};
-pub use event::{Answer, Effect, Event, LatentNews, ReplyId, StartFailure, StartOrder, StopSaved};
+pub use event::{
+    Answer, Effect, Event, LatentNews, ReplyId, StartFailure, StartOrder, StopSaved, Take,
+};
 pub use expectations::{Estimate, Expectations, Prediction, StepTimes, WINDOW, seconds};
 pub use handover::{Handover, InheritedBuild};
 pub use queue::{Queue, Request, WORKER_PROPERTY, named_worker};

@@ -3,6 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
+use super::event::Take;
 use super::expectations::Expectations;
 use super::queue::Request;
 use super::seat::{Seat, SeatUse};
@@ -22,6 +23,8 @@ pub struct OpenBuild {
     pub number: Option<BuildNumber>,
     /// Its worker.
     pub worker: WorkerName,
+    /// The worker is configured: it may come back with the build.
+    pub may_return: bool,
     /// Its requests.
     pub requests: Vec<Request>,
     /// Why somebody wants it stopped, when somebody does.
@@ -114,6 +117,8 @@ impl BuilderCore {
             .collect();
         let mut accepted = Vec::new();
         let mut lost = Vec::new();
+        let mut in_doubt = Vec::new();
+        let seen: BTreeSet<_> = reports.iter().map(|report| report.worker.clone()).collect();
         let mut stopped = Vec::new();
         for open in records.builds {
             let phase = match reported.get(&open.claim) {
@@ -124,12 +129,23 @@ impl BuilderCore {
                 }
                 Some(SeatReportUse::Starting(_)) => Phase::Starting,
                 _ if open.number.is_some() => Phase::Running,
+                // The worker is not here: nobody knows how far the start got,
+                // and its inventory will tell (fault rows FB02 and FB03).
+                _ if open.may_return
+                    && open.stop.is_none()
+                    && !seen.contains(&open.worker)
+                    && !planted::is("fb02_unclaimed_at_once") =>
+                {
+                    in_doubt.push(open.claim);
+                    Phase::Starting
+                }
                 _ => {
                     lost.push(open.claim);
                     Phase::Starting
                 }
             };
-            if !accepted.contains(&open.claim) && !lost.contains(&open.claim) {
+            let told = [&accepted, &lost, &in_doubt];
+            if !told.iter().any(|claims| claims.contains(&open.claim)) {
                 stopped.push(open.claim);
             }
             let kept = open.stop.filter(|_| !planted::is("i12_stop_forgotten_in_a_restart"));
@@ -155,6 +171,9 @@ impl BuilderCore {
         }
         for claim in accepted {
             self.on_start_accepted(claim, fx);
+        }
+        for claim in in_doubt {
+            self.run(claim, Take::InDoubt { session: None }, fx);
         }
         for claim in lost {
             self.unclaim(claim, fx);

@@ -132,7 +132,8 @@ impl BuilderCore {
             fx.push(Effect::Ignored("a request left a start that is over"));
             return;
         };
-        if !in_time {
+        // One whose start is in doubt keeps what it was sent with.
+        if !in_time || matches!(build.phase, Phase::Running | Phase::Orphaned) {
             build.settle_leaving(id, false, fx);
             return;
         }

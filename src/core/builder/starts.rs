@@ -1,6 +1,6 @@
 //! From the choice of a worker to its acceptance, and every way back.
 
-use super::event::{Effect, Event, StartFailure, StartOrder};
+use super::event::{Effect, Event, StartFailure, StartOrder, Take};
 use super::expectations::StepTimes;
 use super::seat::{Pause, SeatRank, SeatUse};
 use super::{ActiveBuild, BuilderCore, Leaving, MERGE_LIMIT, Phase, Request, STORE_PAUSE, Stage};
@@ -303,9 +303,25 @@ impl BuilderCore {
             fx.push(Effect::Ignored("start failure told twice"));
             return;
         }
+        let unwanted =
+            build.stop.is_some() || build.requests.iter().all(|request| build.leaves(request.id));
+        if let (StartFailure::InDoubt { session }, false) = (failure, unwanted) {
+            self.run(claim, Take::InDoubt { session: Some(*session) }, fx);
+            return;
+        }
         let worker = build.worker.clone();
+        if matches!(failure, StartFailure::Left | StartFailure::InDoubt { .. }) {
+            // Nobody's fault, and over once it is back: no pause.
+            fx.push(Effect::Note {
+                worker: Some(worker.clone()),
+                text: format!("failed start {worker}"),
+                error: Some("the worker left".into()),
+            });
+            self.unclaim(claim, fx);
+            return;
+        }
         let error = match failure {
-            StartFailure::CalledBack => None,
+            StartFailure::CalledBack | StartFailure::Left | StartFailure::InDoubt { .. } => None,
             StartFailure::NoAnswer(text) => Some(text.clone()),
             StartFailure::Refused { code, message } => Some(format!("{code}: {message}")),
         };
@@ -328,7 +344,10 @@ impl BuilderCore {
             StartFailure::Refused { code, message } => {
                 self.refuse(claim, &format!("{code}: {message}"), fx);
             }
-            StartFailure::NoAnswer(_) | StartFailure::CalledBack => self.unclaim(claim, fx),
+            StartFailure::NoAnswer(_)
+            | StartFailure::CalledBack
+            | StartFailure::Left
+            | StartFailure::InDoubt { .. } => self.unclaim(claim, fx),
         }
     }
 
@@ -337,12 +356,22 @@ impl BuilderCore {
             fx.push(Effect::Ignored("start answer of a build that is gone"));
             return;
         };
-        let (Phase::Starting, Some(id)) = (build.phase, build.build) else {
+        if build.phase != Phase::Starting {
             fx.push(Effect::Ignored("start answer told twice"));
             return;
-        };
+        }
         self.pauses.remove(&build.worker);
-        build.enter(Phase::Running);
+        self.run(claim, Take::Accepted, fx);
+    }
+
+    /// A Build looks after it from now on.
+    pub(super) fn run(&mut self, claim: ClaimId, take: Take, fx: &mut Vec<Effect>) {
+        let Some(build) = self.builds.get_mut(&claim) else { return };
+        let Some(id) = build.build else { return };
+        build.enter(match take {
+            Take::Accepted => Phase::Running,
+            Take::InDoubt { .. } => Phase::Orphaned,
+        });
         fx.push(Effect::RunBuild {
             claim,
             build: id,
@@ -350,6 +379,7 @@ impl BuilderCore {
             requests: build.requests.clone(),
             config: build.config.clone(),
             expected: self.expectations.snapshot(),
+            take,
         });
         // A stop that came too late to call the start back.
         self.carry_out_stop(claim, fx);

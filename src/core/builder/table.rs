@@ -89,6 +89,8 @@ pub enum Cause {
     ClaimLost,
     /// The start came to nothing.
     StartFailed,
+    /// The worker left between the start and its answer.
+    StartInDoubt,
     /// The claim is undone, durably.
     Unclaimed,
     /// The worker accepted the start.
@@ -116,6 +118,7 @@ pub const CAUSES: &[Cause] = {
         Claimed,
         ClaimLost,
         StartFailed,
+        StartInDoubt,
         Unclaimed,
         StartAccepted,
         WorkerAway,
@@ -138,6 +141,7 @@ impl Word for Cause {
             Self::Claimed => "claimed",
             Self::ClaimLost => "claim lost",
             Self::StartFailed => "start failed",
+            Self::StartInDoubt => "start in doubt",
             Self::Unclaimed => "unclaimed",
             Self::StartAccepted => "start accepted",
             Self::WorkerAway => "worker away",
@@ -179,6 +183,7 @@ pub const STAGE_TABLE: &[Row<Stage, Cause>] = {
         ),
         row(Claiming, ClaimLost, &[Away], "the requests wait again, or are somebody else's"),
         row(Starting, StartFailed, &[Returning], "no ping, no start, or called back (B08)"),
+        row(Starting, StartInDoubt, &[Orphaned], "the worker may have it (FB03)"),
         row(Starting, StartAccepted, &[Running], "the number follows (B15)"),
         row(Returning, Unclaimed, &[Away], "the requests are at the head of the queue (B08)"),
         row(Running, WorkerAway, &[Orphaned], "the grace begins (B25)"),
@@ -186,6 +191,11 @@ pub const STAGE_TABLE: &[Row<Stage, Cause>] = {
         row(Running, Finished, &[Away], "told to its requests; the worker is free (B16)"),
         row(Orphaned, WorkerAway, &[Orphaned], "told twice"),
         row(Orphaned, WorkerBack, &[Running], "the very same build (FR01)"),
-        row(Orphaned, Finished, &[Away], "after the grace, or stopped (B25)"),
+        row(
+            Orphaned,
+            Finished,
+            &[Away],
+            "after the grace, stopped, or given back by a worker that has it not (B25, FB03)",
+        ),
     ]
 };

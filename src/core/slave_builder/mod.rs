@@ -125,6 +125,9 @@ pub enum Effect {
         /// How.
         outcome: Result<(), StartFailure>,
     },
+    /// Tell who ordered the start that nobody will hear an answer over this
+    /// connection: the worker may have the build (fault row FB03).
+    TellInDoubt(ClaimId),
     /// Tell whether a request left a start before it was sent.
     TellLeft {
         /// Whose.
@@ -301,10 +304,9 @@ impl SlaveBuilderCore {
                 self.exchange = Some(Exchange { persons: Vec::new(), published: false });
                 fx.push(Effect::StartPing { timeout });
             }
-            State::Detached => fx.push(Effect::TellStart {
-                claim: order.claim,
-                outcome: Err(StartFailure::NoAnswer("the worker left".into())),
-            }),
+            State::Detached => {
+                fx.push(Effect::TellStart { claim: order.claim, outcome: Err(StartFailure::Left) })
+            }
             _ => fx.push(Effect::TellStart {
                 claim: order.claim,
                 outcome: Err(StartFailure::CalledBack),
@@ -467,12 +469,19 @@ impl SlaveBuilderCore {
         let text = "the worker left";
         match before {
             State::Attaching { .. } => fx.push(Effect::TellAttachFailed { error: text.into() }),
-            State::Pinging { order: Some(order) } | State::Starting { order, .. } => {
+            State::Pinging { order: Some(order) } => {
                 fx.push(Effect::TellDetached);
-                fx.push(Effect::TellStart {
-                    claim: order.claim,
-                    outcome: Err(StartFailure::NoAnswer(text.into())),
-                });
+                let outcome = Err(StartFailure::Left);
+                fx.push(Effect::TellStart { claim: order.claim, outcome });
+            }
+            State::Starting { order, .. } => {
+                fx.push(Effect::TellDetached);
+                if planted::is("fb03_unknown_is_failed") {
+                    let outcome = Err(StartFailure::Left);
+                    fx.push(Effect::TellStart { claim: order.claim, outcome });
+                } else {
+                    fx.push(Effect::TellInDoubt(order.claim));
+                }
             }
             State::Idle
             | State::Pinging { order: None }

@@ -36,7 +36,8 @@ impl WorkerCore {
             return;
         }
         let takes_over = instance != self.instance && self.session().is_some();
-        let caller = welcome::Caller { address: &address, takes_over };
+        let caller =
+            welcome::Caller { address: &address, takes_over, builds: !self.builds.is_empty() };
         let (away, both) = match self.welcome.ask(self.config.name.as_str(), self.now, &caller) {
             Answer::In => {
                 if takes_over {

@@ -111,6 +111,16 @@ pub enum Event {
         /// earlier master.
         session: Option<SessionId>,
     },
+    /// A Build lives for a claim that an earlier builder, or an earlier master,
+    /// may have sent to the worker (fault row FB02).
+    ClaimRegistered {
+        /// Which.
+        build: BuildId,
+        /// Its claim: it has a slot.
+        claim: ClaimId,
+        /// Its builder.
+        builder: BuilderName,
+    },
     /// A builder is broken: only its running builds keep their slots.
     BuilderBroken(BuilderName),
     /// The build ended.

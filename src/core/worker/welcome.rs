@@ -12,6 +12,9 @@ use crate::core::time::Timestamp;
 const MINUTE: Duration = Duration::from_secs(60);
 /// So often one program may take another one's place in a minute.
 const EXCHANGES: usize = 5;
+/// How soon a worker with builds may attach again that came too often. It is
+/// slowed down, but not kept away until the lease of its builds is over.
+const BUILDING_AGAIN: Duration = Duration::from_secs(1);
 
 /// What people see of a worker that is turned away.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -41,6 +44,8 @@ pub(super) struct Caller<'a> {
     pub(super) address: &'a str,
     /// It would take the place of another program's connection.
     pub(super) takes_over: bool,
+    /// The worker has builds, which it may not lose for coming too often.
+    pub(super) builds: bool,
 }
 
 /// What to do with it.
@@ -86,12 +91,23 @@ impl Welcome {
                 return Answer::BothOut(away);
             }
         }
+        let mut until = None;
         if self.attaches.len() >= self.per_minute && !planted::is("fa11_any_number_of_attaches") {
-            let until = self.attaches.front().copied().unwrap_or(now) + MINUTE;
+            let mut due = self.attaches.front().copied().unwrap_or(now) + MINUTE;
+            if caller.builds && !planted::is("fa11_builds_are_kept_away") {
+                let last = self.attaches.back().copied().unwrap_or(now);
+                due = due.min(last + BUILDING_AGAIN);
+            }
+            until = Some(due).filter(|due| *due > now);
+        }
+        if let Some(until) = until {
             let reason = format!("it attached {} times within a minute", self.per_minute);
             let away = TurnedAway { code: "busy", reason, until };
             self.turned_away = Some(away.clone());
             return Answer::Out(away);
+        }
+        if self.attaches.len() >= self.per_minute {
+            self.attaches.pop_front();
         }
         self.attaches.push_back(now);
         caller.address.clone_into(&mut self.address);

@@ -14,6 +14,13 @@ use super::{Agent, Effect, ExitCause, Lane};
 const HANDSHAKE: Duration = Duration::from_secs(15);
 /// Longest wait between two attempts.
 const MAX_BACK_OFF_S: u64 = 60;
+/// The same while the worker has a build that may still go on.
+const MAX_BUILDING_PAUSE: Duration = Duration::from_secs(10);
+/// The same while it does not know how long its builds may go on: it found them
+/// when it started.
+const UNKNOWN_LEASE_PAUSE: Duration = Duration::from_secs(1);
+/// So many attempts fit into the shortest lease of its builds, at least.
+const ATTEMPTS_IN_LEASE: u32 = 9;
 /// A connection that stood this long was a good one: the next attempt after it
 /// is made at once.
 const GOOD_AFTER: Duration = Duration::from_secs(30);
@@ -54,6 +61,8 @@ pub(super) struct Attached {
     seq: u64,
     /// Heartbeats that wait for their answer, with their sending times.
     beats: VecDeque<(u64, Timestamp)>,
+    /// One of them was: the master is well.
+    confirmed: bool,
     heard: Timestamp,
     /// Log frames given to the writer and not yet written.
     pub(super) in_flight: usize,
@@ -114,10 +123,12 @@ impl Agent {
     }
 
     fn go_away(&mut self, now: Timestamp, reason: &str) {
-        if let Link::Attached(attached) = &self.link
-            && now.since(attached.since) >= GOOD_AFTER
-        {
-            self.attempts = 0;
+        if let Link::Attached(attached) = &self.link {
+            if now.since(attached.since) >= GOOD_AFTER {
+                self.attempts = 0;
+            } else if attached.confirmed {
+                self.attempts = self.attempts.min(1);
+            }
         }
         let wait = self.back_off();
         tracing::warn!(reason, again_in_s = wait.as_secs_f32(), "no connection to the master");
@@ -129,7 +140,9 @@ impl Agent {
 
     /// At once after a good connection; then from 1 s to 60 s, doubling, with
     /// the upper half of each span left to chance so that the workers of one
-    /// master do not come back all together.
+    /// master do not come back all together. While there is a build, never so
+    /// long that a master which comes back within the lease would not be met
+    /// (fault row FM03).
     fn back_off(&mut self) -> Duration {
         let attempt = self.attempts;
         self.attempts = attempt.saturating_add(1);
@@ -137,8 +150,22 @@ impl Agent {
             return Duration::ZERO;
         }
         let longest = 2u64.saturating_pow(attempt).min(MAX_BACK_OFF_S) * 1000;
+        let most = self.longest_pause().map(|pause| u64::try_from(pause.as_millis()));
+        let longest = longest.min(most.and_then(Result::ok).unwrap_or(u64::MAX));
         let half = usize::try_from(longest / 2).unwrap_or(0);
         Duration::from_millis(longest / 2 + self.rng.index(half + 1) as u64)
+    }
+
+    /// The longest pause between two attempts that the builds allow; none when
+    /// there is no build that could be saved.
+    fn longest_pause(&self) -> Option<Duration> {
+        let builds = self.journal.builds.values().filter(|entry| entry.holds_lease());
+        let pause = |own_s| match self.lease.lasts(own_s) {
+            Some(lease) => (lease / ATTEMPTS_IN_LEASE).min(MAX_BUILDING_PAUSE),
+            None if self.lease.known || own_s == Some(0) => MAX_BUILDING_PAUSE,
+            None => UNKNOWN_LEASE_PAUSE,
+        };
+        builds.map(|entry| pause(entry.lease_s)).min()
     }
 
     /// Does what the clock asks of the connection.
@@ -253,6 +280,7 @@ impl Agent {
                     next_beat: now + beat,
                     seq: 0,
                     beats: VecDeque::new(),
+                    confirmed: false,
                     heard: now,
                     in_flight: 0,
                 });
@@ -337,6 +365,7 @@ impl Agent {
             }
             attached.beats.pop_front();
             if first == seq {
+                attached.confirmed = true;
                 self.lease.confirm(sent);
                 self.say_leases(effects);
                 break;

@@ -96,12 +96,17 @@ struct Lease {
 impl Lease {
     /// When that of a build ends, whose own lease this is, in seconds.
     fn ends(&self, own_s: Option<u64>) -> Option<Timestamp> {
+        self.lasts(own_s).map(|span| self.confirmed + span)
+    }
+
+    /// How long that of a build is; none when it is without end, or not known.
+    fn lasts(&self, own_s: Option<u64>) -> Option<Duration> {
         let span = match own_s {
             Some(0) => None,
             Some(seconds) => Some(Duration::from_secs(seconds)),
             None => self.span,
         };
-        span.map(|span| self.confirmed + span.max(self.longer.unwrap_or_default()))
+        span.map(|span| span.max(self.longer.unwrap_or_default()))
     }
 
     fn confirm(&mut self, sent: Timestamp) {

@@ -1,6 +1,10 @@
 //! The keeper: a process of its own for each build, which runs the build's
 //! commands one after the other and outlives the worker program.
 //!
+//! It is started before there is a build, and after one it may be given another:
+//! starting a program takes longer than a small build. Without a build it goes
+//! with the worker program that started it.
+//!
 //! It writes their output and results to the build's folder, where a worker
 //! program that was started again finds them, and holds the build's lease: when
 //! that is over, it ends the build, whatever became of the worker program.
@@ -12,7 +16,7 @@ pub mod words;
 use std::fs::File;
 use std::os::fd::AsFd as _;
 use std::os::unix::fs::MetadataExt as _;
-use std::os::unix::net::UnixListener as StdListener;
+use std::os::unix::net::UnixStream as StdStream;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -25,13 +29,17 @@ use tokio::sync::mpsc;
 use crate::core::ids::BuildId;
 use crate::core::time::Timestamp;
 
-use super::disk::KEEPER_LOCK;
+use super::disk::{KEEPER_LOCK, KEEPER_SOCKET, build_folder};
 use super::process;
 use state::Keeper;
 use words::{FromKeeper, MAX_WORDS, ToKeeper, to_line};
 
-/// The variable that says whose keeper a process is: `<build>@<worker>`.
+/// The variable that says whose keeper a process is: `keeper@<worker>`. Which build
+/// it keeps, its working folder says: that is the build's.
 pub const MARK: &str = "BOTMASTER_KEEPER";
+
+/// Builds that one keeper keeps, one after the other, before it goes.
+const MOST_BUILDS: u32 = 1000;
 
 /// Words that may wait, either way.
 const QUEUE: usize = 256;
@@ -41,15 +49,14 @@ const LOOK: Duration = Duration::from_secs(1);
 /// How long the last word may take.
 const BYE_LIMIT: Duration = Duration::from_millis(300);
 
-/// What a keeper is told at its start. Its working folder is the build's.
+/// What a keeper is told at its start. Its standard input is a socket to the worker
+/// program.
 #[derive(Clone, Debug)]
 pub struct KeeperOptions {
     /// The worker's folder.
     pub root: PathBuf,
     /// What the processes of this worker are marked with.
     pub mark: String,
-    /// Which build.
-    pub build: BuildId,
 }
 
 /// Microseconds since the machine's boot, also while it slept.
@@ -58,30 +65,49 @@ pub(super) fn boot_time() -> Timestamp {
     Timestamp(u64::try_from(clock.as_micros()).unwrap_or(u64::MAX))
 }
 
-/// Keeps one build until it is told to end, or its lease is over, or it has
-/// nothing left to do.
+/// Keeps builds, one after the other, until nobody can give it another.
 ///
 /// # Errors
 /// A text for people, when it cannot begin.
 pub fn keep(options: KeeperOptions) -> Result<(), String> {
     // It fails only for who leads a group already, which is as good.
     let _ = nix::unistd::setsid();
-    let lock = take_lock()?;
     let wrong = |what: &str, error: std::io::Error| format!("{what}: {error}");
     let socket = std::io::stdin().as_fd().try_clone_to_owned();
-    let listener = StdListener::from(socket.map_err(|error| wrong("standard input", error))?);
-    listener.set_nonblocking(true).map_err(|error| wrong("the socket", error))?;
+    let socket = StdStream::from(socket.map_err(|error| wrong("standard input", error))?);
+    socket.set_nonblocking(true).map_err(|error| wrong("the socket", error))?;
     process::adopt_orphans();
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
         .map_err(|error| wrong("it cannot start", error))?;
     runtime.block_on(async move {
-        let listener =
-            UnixListener::from_std(listener).map_err(|error| wrong("the socket", error))?;
-        serve(options, &lock, listener).await;
-        Ok(())
+        let socket = UnixStream::from_std(socket).map_err(|error| wrong("the socket", error))?;
+        serve(options, socket).await
     })
+}
+
+/// Serves the worker program that started it.
+async fn serve(options: KeeperOptions, socket: UnixStream) -> Result<(), String> {
+    let (heard, mut words) = mpsc::channel::<(u64, Option<ToKeeper>)>(QUEUE);
+    let mut line = Line::new(socket, FIRST_LINE, &heard);
+    for number in 1..=MOST_BUILDS {
+        let build = loop {
+            match words.recv().await {
+                Some((FIRST_LINE, Some(ToKeeper::Begin { build }))) => break build,
+                Some((FIRST_LINE, None)) | None => return Ok(()),
+                // What was still said of the build before.
+                Some(_) => {}
+            }
+        };
+        let is_last = number == MOST_BUILDS;
+        let task = Task { heard: heard.clone(), options: options.clone(), build, is_last };
+        match task.run(line, &mut words).await? {
+            Some(free) => line = free,
+            None => break,
+        }
+    }
+    Ok(())
 }
 
 /// Another worker program may have looked for a keeper before this one was
@@ -106,53 +132,94 @@ struct Line {
     task: tokio::task::JoinHandle<()>,
 }
 
-async fn serve(options: KeeperOptions, lock: &File, listener: UnixListener) {
-    let (events, mut happened) = mpsc::channel(QUEUE);
-    let (heard, mut words) = mpsc::channel::<(u64, Option<ToKeeper>)>(QUEUE);
-    let mut keeper = Keeper::new(options, events, boot_time());
-    let mut line: Option<Line> = None;
-    let mut number = 0;
-    let mut look = tokio::time::interval(LOOK);
-    look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
-    loop {
+/// The line to the worker program that started the keeper.
+const FIRST_LINE: u64 = 0;
+
+impl Line {
+    fn new(socket: UnixStream, number: u64, heard: &mpsc::Sender<(u64, Option<ToKeeper>)>) -> Self {
+        let (to, queue) = mpsc::channel(QUEUE);
+        let task = tokio::spawn(talk(socket, number, queue, heard.clone()));
+        Self { to, number, task }
+    }
+}
+
+/// One build to keep.
+struct Task {
+    heard: mpsc::Sender<(u64, Option<ToKeeper>)>,
+    options: KeeperOptions,
+    build: BuildId,
+    /// It takes no other after this one.
+    is_last: bool,
+}
+
+impl Task {
+    /// Keeps the build to its end. The line is given back when another build may
+    /// come over it.
+    async fn run(
+        self,
+        first: Line,
+        words: &mut mpsc::Receiver<(u64, Option<ToKeeper>)>,
+    ) -> Result<Option<Line>, String> {
+        let wrong = |error: std::io::Error| format!("the folder of build {}: {error}", self.build);
+        std::env::set_current_dir(build_folder(&self.options.root, self.build)).map_err(wrong)?;
+        // Who finds the lock held may connect.
+        let listener = UnixListener::bind(KEEPER_SOCKET).map_err(wrong)?;
+        let lock = take_lock()?;
+        let (events, mut happened) = mpsc::channel(QUEUE);
+        let mut keeper = Keeper::new(self.options.clone(), self.build, events, boot_time());
+        let mut number = first.number;
         let mut say = Vec::new();
-        tokio::select! {
-            accepted = listener.accept() => {
-                // Only the worker's user gets here. The newest is in charge.
-                if let Ok((stream, _)) = accepted {
-                    number += 1;
-                    let (to, queue) = mpsc::channel(QUEUE);
-                    let task = tokio::spawn(talk(stream, number, queue, heard.clone()));
-                    line = Some(Line { to, number, task });
-                    keeper.connected(&mut say);
+        keeper.connected(&mut say);
+        let mut line = Some(first);
+        let mut look = tokio::time::interval(LOOK);
+        look.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        loop {
+            keeper.look(boot_time(), line.is_some(), has_name(&lock));
+            for word in say.drain(..) {
+                if let Some(line) = &line {
+                    // All that is said can be read from the disk too.
+                    let _ = line.to.try_send(word);
                 }
             }
-            Some((from, word)) = words.recv() => match word {
-                _ if line.as_ref().is_none_or(|line| line.number != from) => {}
-                Some(word) => keeper.told(boot_time(), word, &mut say),
-                None => line = None,
-            },
-            Some(event) = happened.recv() => keeper.happened(event, &mut say).await,
-            _ = look.tick() => {}
-        }
-        let present = boot_time();
-        keeper.look(present, line.is_some(), has_name(lock));
-        if let Some(line) = &line {
-            for word in say {
-                // All that is said can be read from the disk too.
-                let _ = line.to.try_send(word);
+            if keeper.is_over() {
+                break;
+            }
+            tokio::select! {
+                accepted = listener.accept() => {
+                    // Only the worker's user gets here. The newest is in charge.
+                    if let Ok((stream, _)) = accepted {
+                        number += 1;
+                        line = Some(Line::new(stream, number, &self.heard));
+                        keeper.connected(&mut say);
+                    }
+                }
+                Some((from, word)) = words.recv() => match word {
+                    _ if line.as_ref().is_none_or(|line| line.number != from) => {}
+                    Some(word) => keeper.told(boot_time(), word, &mut say),
+                    None => line = None,
+                },
+                Some(event) = happened.recv() => keeper.happened(event, &mut say).await,
+                _ = look.tick() => {}
             }
         }
-        if keeper.is_over() {
-            break;
+        let nobody_left = keeper.end_rest().await;
+        let Some(line) = line else { return Ok(None) };
+        let may_go_on = nobody_left && keeper.is_released() && !self.is_last;
+        if may_go_on && line.number == FIRST_LINE {
+            drop(lock);
+            drop(listener);
+            // The build's folder is about to go.
+            let away = std::env::set_current_dir(&self.options.root);
+            if away.is_ok() && line.to.try_send(FromKeeper::Free).is_ok() {
+                return Ok(Some(line));
+            }
+            return Ok(None);
         }
-    }
-    keeper.end_rest().await;
-    if let Some(line) = line {
         let _ = line.to.try_send(FromKeeper::Bye);
         // Until it is written, or nobody is there to read it.
         drop(line.to);
         let _ = tokio::time::timeout(BYE_LIMIT, line.task).await;
+        Ok(None)
     }
 }
 

@@ -5,12 +5,12 @@ use std::time::Duration;
 
 use tokio::sync::mpsc;
 
-use crate::core::ids::CommandId;
+use crate::core::ids::{BuildId, CommandId};
 use crate::core::time::Timestamp;
 use crate::faults::crash_point;
 use crate::worker::agent::{Ended, Event, LEASE, LogEnd};
 use crate::worker::disk::spool::SpoolWriter;
-use crate::worker::disk::{command_folder, sync_result, write_result};
+use crate::worker::disk::{build_folder, command_folder, sync_result, write_result};
 use crate::worker::process::{self, Handle, Job, Kill, Mark};
 
 use super::KeeperOptions;
@@ -34,6 +34,7 @@ const TIDY: Duration = Duration::from_secs(1);
 
 pub(super) struct Keeper {
     options: KeeperOptions,
+    build: BuildId,
     folder: PathBuf,
     events: mpsc::Sender<Event>,
     current: Option<Current>,
@@ -41,6 +42,8 @@ pub(super) struct Keeper {
     lease_over: bool,
     /// Everything is being ended, and nothing is to be written any more.
     ending: bool,
+    /// It was told to end, and not by time.
+    released: bool,
     over: bool,
     /// Since when there is nothing to do.
     idle_since: Timestamp,
@@ -61,15 +64,22 @@ struct Current {
 }
 
 impl Keeper {
-    pub(super) fn new(options: KeeperOptions, events: mpsc::Sender<Event>, now: Timestamp) -> Self {
+    pub(super) fn new(
+        options: KeeperOptions,
+        build: BuildId,
+        events: mpsc::Sender<Event>,
+        now: Timestamp,
+    ) -> Self {
         Self {
-            folder: PathBuf::from("."),
+            folder: build_folder(&options.root, build),
             options,
+            build,
             events,
             current: None,
             lease: None,
             lease_over: false,
             ending: false,
+            released: false,
             over: false,
             idle_since: now,
             tidied: now,
@@ -79,6 +89,11 @@ impl Keeper {
 
     pub(super) fn is_over(&self) -> bool {
         self.over
+    }
+
+    /// The worker program is done with the build, and waits to hear that it ended.
+    pub(super) fn is_released(&self) -> bool {
+        self.over && self.released
     }
 
     fn runs(&self) -> bool {
@@ -108,7 +123,7 @@ impl Keeper {
             ToKeeper::Run { n, command, folder, work, allowed, kill_ms } => {
                 let kill_time = Duration::from_millis(kill_ms);
                 let job = Job {
-                    build: self.options.build,
+                    build: self.build,
                     command: command.clone(),
                     dir: self.options.root.clone(),
                     folder,
@@ -146,8 +161,11 @@ impl Keeper {
                 }
             }
             ToKeeper::Lease { until } => self.lease = until.map(Timestamp),
-            ToKeeper::End { grace_ms } => self.end(Duration::from_millis(grace_ms), "ended"),
-            ToKeeper::Unknown => {}
+            ToKeeper::End { grace_ms } => {
+                self.released = true;
+                self.end(Duration::from_millis(grace_ms), "ended");
+            }
+            ToKeeper::Begin { .. } | ToKeeper::Unknown => {}
         }
         self.look(now, true, true);
     }
@@ -244,6 +262,10 @@ impl Keeper {
             // Nobody can ever come back for it.
             self.end(LAST_KILL_TIME, "the build's folder is gone");
         }
+        if self.lease_over && self.runs() {
+            // It has been told to end, and does not listen.
+            crash_point("keeper.lease.kill");
+        }
         if self.lease.is_some_and(|lease| now >= lease) && !self.lease_over {
             self.lease_over = true;
             match self.current.as_ref().filter(|current| !current.ended) {
@@ -277,18 +299,21 @@ impl Keeper {
         }
     }
 
-    /// Ends what the build's commands left behind.
-    pub(super) async fn end_rest(&self) {
+    /// Ends what the build's commands left behind. False when something may be
+    /// left all the same.
+    pub(super) async fn end_rest(&self) -> bool {
         crash_point("keeper.before_sweep");
-        let mark = Mark::Build { build: self.options.build, instance: self.options.mark.clone() };
+        let mark = Mark::Build { build: self.build, instance: self.options.mark.clone() };
         let left = process::tidy();
         // Whatever was left behind has come here.
         if !left.is_certain() || left.any() {
             process::end_everybody(mark, LAST_KILL_TIME).await;
         }
-        if let Some((_, place)) = &self.sync {
+        if let Some((_, place)) = self.sync.as_ref().filter(|_| !self.released) {
             sync_all(place);
         }
+        let left = process::tidy();
+        left.is_certain() && !left.any()
     }
 }
 

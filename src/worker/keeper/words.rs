@@ -4,7 +4,7 @@
 
 use serde::{Deserialize, Serialize};
 
-use crate::core::ids::CommandId;
+use crate::core::ids::{BuildId, CommandId};
 use crate::protocol::json_v1::Work;
 
 /// Longest line. The work of a command comes from one frame.
@@ -14,6 +14,11 @@ pub const MAX_WORDS: usize = 4 * 1024 * 1024;
 #[derive(Clone, PartialEq, Debug, Serialize, Deserialize)]
 #[serde(tag = "t", rename_all = "snake_case")]
 pub enum ToKeeper {
+    /// Keep this build. A keeper that has one does not hear it.
+    Begin {
+        /// Which.
+        build: BuildId,
+    },
     /// Run a command.
     Run {
         /// Its number in the build.
@@ -71,6 +76,9 @@ pub enum FromKeeper {
     },
     /// The last word: nothing of the build is left.
     Bye,
+    /// The last word of this build: nothing of it is left, and the keeper may be
+    /// given another.
+    Free,
     /// A process of the command runs.
     Started {
         /// The command's number.

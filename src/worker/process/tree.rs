@@ -66,7 +66,7 @@ impl Mark {
         }
     }
 
-    fn is_on(&self, environ: &[u8]) -> bool {
+    fn is_on(&self, pid: i32, environ: &[u8]) -> bool {
         let mut variables = environ.split(|&byte| byte == 0);
         match (self, self.variable()) {
             (_, Some((name, value))) => {
@@ -76,13 +76,23 @@ impl Mark {
             (Self::Instance(instance), _) => marked_builds(environ, instance).next().is_some(),
             (Self::Others { instance, keep }, _) => marked_builds(environ, instance)
                 .next()
-                .is_some_and(|build| build.parse().map(BuildId).is_ok_and(|b| !keep.contains(&b))),
+                .is_some_and(|build| match build.parse().map(BuildId) {
+                    Ok(build) => !keep.contains(&build),
+                    Err(_) => kept_by(pid).is_none_or(|build| !keep.contains(&build)),
+                }),
             _ => false,
         }
     }
 }
 
-/// The builds of this worker that variables name, for a process or its keeper.
+/// Which build a keeper has: its working folder is named after it. One without a
+/// build is elsewhere.
+fn kept_by(pid: i32) -> Option<BuildId> {
+    let folder = std::fs::read_link(format!("/proc/{pid}/cwd")).ok()?;
+    folder.file_name()?.to_str()?.parse().map(BuildId).ok()
+}
+
+/// What variables of this worker's processes name: a build, or a keeper.
 fn marked_builds<'e>(environ: &'e [u8], instance: &str) -> impl Iterator<Item = &'e str> {
     let end = format!("@{instance}");
     environ.split(|&byte| byte == 0).filter_map(move |variable| {
@@ -242,7 +252,7 @@ fn process(pid: i32, marks: &[Mark]) -> Option<Process> {
     let stat = stat(pid).filter(|stat| !stat.ended)?;
     // Of other users' processes it cannot be read: they are not ours.
     let environ = environment(pid).unwrap_or_default();
-    let marked = !marks.is_empty() && marks.iter().all(|mark| mark.is_on(&environ));
+    let marked = !marks.is_empty() && marks.iter().all(|mark| mark.is_on(pid, &environ));
     Some(Process { pid, stat, marked })
 }
 

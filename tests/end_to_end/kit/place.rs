@@ -147,7 +147,8 @@ impl Place {
         Process::start(&mut command, &self.path(&format!("worker-{name}.log")))
     }
 
-    /// The keepers of a worker's builds: processes that outlive its program.
+    /// The keepers of a worker's builds: processes that outlive its program. Those
+    /// without a build, which do not, are left out: they work elsewhere.
     pub fn keepers(&self, name: &str) -> Vec<i32> {
         let lock = self.path(&format!("workers/{name}/.botmaster-lock"));
         let end = format!("@{}", fs::read_to_string(lock).unwrap().trim());
@@ -158,7 +159,9 @@ impl Place {
             let is_one = String::from_utf8_lossy(&environ)
                 .split('\0')
                 .any(|one| one.starts_with("BOTMASTER_KEEPER=") && one.ends_with(&end));
-            (is_one && is_alive(pid)).then_some(pid)
+            let folder = fs::read_link(entry.path().join("cwd")).ok()?;
+            let keeps = folder.parent().is_some_and(|all| all.ends_with(".botmaster/builds"));
+            (is_one && keeps && is_alive(pid)).then_some(pid)
         })
         .collect()
     }

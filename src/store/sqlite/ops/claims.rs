@@ -1,6 +1,7 @@
 //! Requests become a build's, and go back when it never started.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use rusqlite::{Connection, OptionalExtension, params};
 
@@ -20,6 +21,7 @@ pub(super) struct Wanted<'a> {
     pub incarnation: Incarnation,
     pub requests: &'a [(RequestId, Epoch)],
     pub factory_digest: &'a str,
+    pub grace: Duration,
     pub at: WallTime,
 }
 
@@ -40,8 +42,8 @@ pub(super) fn claim(conn: &Connection, changes: &mut Vec<Change>, wanted: &Wante
     let made = conn
         .prepare_cached(
             "INSERT INTO builds (claim, builder_id, request_id, worker_id, incarnation, state, \
-             started_at, state_string, factory_digest, properties) \
-             SELECT ?1, ?2, ?3, id, incarnation, 0, ?6, ?7, ?8, ?9 \
+             started_at, state_string, factory_digest, properties, grace) \
+             SELECT ?1, ?2, ?3, id, incarnation, 0, ?6, ?7, ?8, ?9, ?10 \
              FROM workers WHERE id = ?4 AND incarnation = ?5",
         )?
         .execute(params![
@@ -54,6 +56,7 @@ pub(super) fn claim(conn: &Connection, changes: &mut Vec<Change>, wanted: &Wante
             state_string,
             wanted.factory_digest,
             to_json(set.properties.as_ref())?,
+            rows::micros(wanted.grace),
         ])?;
     if made == 0 {
         return Err(not_that_worker(conn, wanted)?);

@@ -13,6 +13,8 @@ mod running;
 mod schedulers;
 mod steps;
 
+use std::time::Duration;
+
 use rusqlite::Connection;
 
 use super::errors::OpError;
@@ -66,7 +68,7 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
         Op::RetireWorker { worker } => people::retire_worker(conn, changes, *worker),
         Op::SaveFactory { digest, factory } => people::save_factory(conn, digest, factory),
         Op::AddBuildset(new) => requests::add_buildset(conn, changes, new),
-        Op::Claim { claim, builder, worker, incarnation, requests, factory_digest, at } => {
+        Op::Claim { claim, builder, worker, incarnation, requests, factory_digest, grace, at } => {
             let wanted = claims::Wanted {
                 claim: *claim,
                 builder: *builder,
@@ -74,6 +76,7 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
                 incarnation: *incarnation,
                 requests,
                 factory_digest,
+                grace: *grace,
                 at: *at,
             };
             claims::claim(conn, changes, &wanted)
@@ -146,6 +149,7 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
                 incarnation: Incarnation(0),
                 requests,
                 factory_digest,
+                grace: Duration::ZERO,
                 at: *at,
             };
             instances::fail_build(conn, changes, &instances::Failed { wanted, state_string })
