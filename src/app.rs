@@ -420,6 +420,7 @@ fn web_context(
         }),
         title: settings.master.title.as_str().into(),
         name: master_name(dir).into(),
+        allowed_origins: settings.master.allowed_origins.clone().into(),
         ui: settings.master.ui_dir.as_deref().map(stock_ui).transpose()?,
         state: WebState::default(),
     })

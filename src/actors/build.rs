@@ -370,7 +370,8 @@ impl Build {
                 properties: set
                     .iter()
                     .map(|(name, value)| {
-                        let property = Property { value: value.clone(), source: "Worker".into() };
+                        let property =
+                            Property { value: value.as_str().into(), source: "Worker".into() };
                         (name.clone(), property)
                     })
                     .collect(),
@@ -464,7 +465,8 @@ impl Build {
             StepKind::Git { repository, branch, mode, submodules, depth } => {
                 let wanted = |name: &str| {
                     let property = self.properties.get(name)?;
-                    (!property.value.is_empty()).then(|| property.value.clone())
+                    let text = property.value.text();
+                    (!text.is_empty()).then(|| text.into_owned())
                 };
                 let mode = match mode {
                     CheckoutMode::Clean => "clean",

@@ -112,6 +112,9 @@ pub struct WebContext {
     pub name: Arc<str>,
     /// Buildbot's own pages, when their folder is given.
     pub ui: Option<Arc<StockUi>>,
+    /// Pages of other servers that may use this one: patterns of their
+    /// origins, in lower case, with `*` and `?`.
+    pub allowed_origins: Arc<[String]>,
     /// The web's own memory. Starts as `WebState::default()`.
     pub state: WebState,
 }

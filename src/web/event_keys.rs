@@ -5,11 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::context::{WebContext, wall_now};
+use super::rpc::blocking;
 use super::shape;
 use crate::core::ids::{BuilderId, WorkerId};
+use crate::events::Event;
 use crate::store::{
     BuildRow, BuildsetRow, Change, LogRow, NoteRow, RequestRow, RequestState, StepRow,
 };
@@ -152,6 +156,7 @@ pub fn beginnings(change: &Change) -> &'static [&'static str] {
         Change::BuilderUpdated(_) => &["builders"],
         Change::MasterStarted(_) | Change::MasterStopped(_) => &["masters"],
         Change::Note(_) | Change::NoteEnded(_) => &["builders", "workers"],
+        Change::SchedulerUpdated(_) => &["schedulers"],
     }
 }
 
@@ -190,6 +195,7 @@ fn keys(change: &Change) -> (Vec<Key<'_>>, &'static [&'static str]) {
         Change::MasterStopped(_) => (master_keys(), &["stopped"]),
         Change::Note(note) => (note_keys(note), &["new"]),
         Change::NoteEnded(note) => (note_keys(note), &["update"]),
+        Change::SchedulerUpdated(row) => (vec![vec![Word("schedulers"), Id(row.id)]], &["updated"]),
     }
 }
 
@@ -203,7 +209,33 @@ fn new_buildset(row: &BuildsetRow) -> Value {
     message
 }
 
-fn message(change: &Change, configured: &BTreeMap<WorkerId, Vec<BuilderId>>) -> Value {
+/// What messages tell that their change does not carry.
+pub struct Around {
+    /// The builders of each worker, when there is an event of a worker.
+    configured: BTreeMap<WorkerId, Vec<BuilderId>>,
+    /// The master's name.
+    master: Arc<str>,
+}
+
+impl Around {
+    /// What the messages of a batch may need, for these subscriptions.
+    pub async fn of(context: &WebContext, patterns: &[Pattern], batch: &[Arc<Event>]) -> Self {
+        let wanted = patterns.iter().any(|pattern| pattern.may_begin("workers"))
+            && batch.iter().any(|event| needs_configured(&event.change));
+        let mut around = Self { configured: BTreeMap::new(), master: context.name.clone() };
+        if wanted {
+            match blocking(context, |context| Ok(context.reader.configured_on()?)).await {
+                Ok(configured) => around.configured = configured,
+                Err(error) => {
+                    tracing::warn!(%error, "events of workers go out without their builders");
+                }
+            }
+        }
+        around
+    }
+}
+
+fn message(change: &Change, around: &Around) -> Value {
     match change {
         Change::BuildsetNew(row) => new_buildset(row),
         Change::BuildsetComplete(row) => shape::buildset(row),
@@ -220,9 +252,10 @@ fn message(change: &Change, configured: &BTreeMap<WorkerId, Vec<BuilderId>>) -> 
         Change::LogNew(row) | Change::LogAppend(row) | Change::LogFinished(row) => shape::log(row),
         Change::WorkerConnected(row)
         | Change::WorkerDisconnected(row)
-        | Change::WorkerUpdated(row) => {
-            shape::worker(row, configured.get(&row.id).map(Vec::as_slice).unwrap_or_default())
-        }
+        | Change::WorkerUpdated(row) => shape::worker(
+            row,
+            around.configured.get(&row.id).map(Vec::as_slice).unwrap_or_default(),
+        ),
         Change::BuilderUpdated(row) => shape::builder(row),
         Change::MasterStarted(row) | Change::MasterStopped(row) => json!({
             "masterid": shape::MASTER,
@@ -231,12 +264,14 @@ fn message(change: &Change, configured: &BTreeMap<WorkerId, Vec<BuilderId>>) -> 
             "last_active": row.last_active.seconds(),
         }),
         Change::Note(note) | Change::NoteEnded(note) => shape::note(note),
+        Change::SchedulerUpdated(row) => {
+            shape::scheduler(row, Some(shape::master(&around.master, wall_now())))
+        }
     }
 }
 
 /// Whether the message of this change needs the builders of its worker.
-#[must_use]
-pub fn needs_configured(change: &Change) -> bool {
+fn needs_configured(change: &Change) -> bool {
     matches!(
         change,
         Change::WorkerConnected(_) | Change::WorkerDisconnected(_) | Change::WorkerUpdated(_)
@@ -247,7 +282,7 @@ pub fn needs_configured(change: &Change) -> bool {
 pub fn matching(
     change: &Change,
     patterns: &[Pattern],
-    configured: &BTreeMap<WorkerId, Vec<BuilderId>>,
+    around: &Around,
     mut found: impl FnMut(&[Element<'_>], &str, &str),
 ) {
     let begins = beginnings(change);
@@ -257,7 +292,7 @@ pub fn matching(
     let mut text = None;
     let mut tell = |key: &[Element<'_>], name: &'static str| {
         if patterns.iter().any(|pattern| pattern.matches(key, name)) {
-            let text = text.get_or_insert_with(|| message(change, configured).to_string());
+            let text = text.get_or_insert_with(|| message(change, around).to_string());
             found(key, name, text);
         }
     };

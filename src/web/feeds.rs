@@ -76,7 +76,7 @@ pub fn last_verdict(
     };
     let on_branch = |build: &BuildRow| {
         let Some(branch) = branch else { return true };
-        let own = build.properties.get("branch").map(|own| own.value.as_str());
+        let own = build.properties.get("branch").map(|own| own.value.text());
         own.unwrap_or_default() == branch
     };
     Ok(context.reader.builds(&page)?.rows.into_iter().find(on_branch))
@@ -166,7 +166,7 @@ fn entry(
         .map_or("?", |builder| builder.name.as_str());
     let word = build.results.map_or("running", BuildResult::word);
     let number = build.number.map_or_else(String::new, |number| format!(" {number}"));
-    let property = |name: &str| build.properties.get(name).map(|own| own.value.clone());
+    let property = |name: &str| build.properties.get(name).map(|own| own.value.text());
     let mut summary = build.state_string.clone();
     for name in ["branch", "got_revision", "owner", "workername"] {
         if let Some(value) = property(name).filter(|value| !value.is_empty()) {

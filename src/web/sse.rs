@@ -5,7 +5,7 @@
 //! gets what it missed; when that is not kept any more it hears of the gap, and
 //! reads what it shows from the API again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
@@ -20,10 +20,8 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::context::WebContext;
-use super::event_keys::{self, Pattern};
+use super::event_keys::{self, Around, Pattern};
 use super::query::percent_decoded;
-use super::rpc::blocking;
-use crate::core::ids::{BuilderId, WorkerId};
 use crate::events::{Event, LISTENER_LIMIT};
 
 /// The most streams at once.
@@ -251,10 +249,10 @@ impl Stream {
         if patterns.is_empty() {
             return text;
         }
-        let configured = self.configured(&patterns, batch).await;
+        let around = Around::of(&self.context, &patterns, batch).await;
         for event in batch {
             let mut frames = Vec::new();
-            event_keys::matching(&event.change, &patterns, &configured, |key, name, message| {
+            event_keys::matching(&event.change, &patterns, &around, |key, name, message| {
                 let mut frame = String::from("event: event\ndata: {\"key\": ");
                 event_keys::write_key(&mut frame, key, name);
                 // Writing to a string cannot fail.
@@ -276,24 +274,5 @@ impl Stream {
             }
         }
         text
-    }
-
-    /// Events of workers tell their builders too, which the change does not
-    /// carry.
-    async fn configured(
-        &self,
-        patterns: &[Pattern],
-        batch: &[Arc<Event>],
-    ) -> BTreeMap<WorkerId, Vec<BuilderId>> {
-        let wanted = patterns.iter().any(|pattern| pattern.may_begin("workers"))
-            && batch.iter().any(|event| event_keys::needs_configured(&event.change));
-        if !wanted {
-            return BTreeMap::new();
-        }
-        let read = blocking(&self.context, |context| Ok(context.reader.configured_on()?)).await;
-        read.unwrap_or_else(|error| {
-            tracing::warn!(%error, "events of workers go out without their builders");
-            BTreeMap::new()
-        })
     }
 }

@@ -250,6 +250,7 @@ impl House {
                 data_dir: folder.path().into(),
                 http: anywhere,
                 listen: anywhere,
+                allowed_origins: Vec::new(),
                 insecure: false,
                 ui_dir: None,
                 drain: Duration::ZERO,
@@ -261,6 +262,7 @@ impl House {
             workers,
             builders: builders.into_iter().map(Arc::new).collect(),
             up: UpSettings::default(),
+            forms: Vec::new(),
             retention: Default::default(),
         };
         Self::start(folder, settings, tokens, provisioner).await

@@ -142,7 +142,8 @@ fn force_follows_the_log_until_the_end() {
              state, started_at, state_string, factory_digest, properties)
          VALUES (201, 'x', 1, 3, 871, 1, 1, 1, 1400000000, 'building', 'f', '{}');
          INSERT INTO build_requests VALUES (201, 871, 1);
-         INSERT INTO steps VALUES (2001, 201, 0, 'test', 1400000000, NULL, NULL, 'testing');
+         INSERT INTO steps (id, build_id, number, name, started_at, state_string)
+             VALUES (2001, 201, 0, 'test', 1400000000, 'testing');
          INSERT INTO logs (id, step_id, name, slug, kind) VALUES (6001, 2001, 'stdio', 'stdio', 's');");
     world.logs.set(6001, "oone\n");
     world.logs.set(6001, "oone\netwo\n");

@@ -26,11 +26,10 @@ const OTHERWISE: [(&str, &str); 2] = [
 ];
 
 /// Events of the recording that are not sent, each with its reason.
-const NOT_SENT: [(&str, &str); 4] = [
+const NOT_SENT: [(&str, &str); 3] = [
     ("changes/", "nothing makes changes yet"),
     ("control/", "inner plumbing of the reference, of no use to a client"),
     ("test_result_sets/", "nothing makes test results yet"),
-    ("schedulers/", "there are no schedulers yet"),
 ];
 
 struct Socket(WebSocket<TcpStream>);
@@ -237,7 +236,7 @@ fn every_recorded_shape_of_an_event_is_sent() {
         same_message(shape, &frame["m"], own);
         compared.insert(shape.to_owned());
     }
-    assert_eq!(compared.len(), 42, "{compared:?}");
+    assert_eq!(compared.len(), 43, "{compared:?}");
 }
 
 #[test]

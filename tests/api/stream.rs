@@ -131,8 +131,10 @@ fn buildset() -> BuildsetRow {
             id: 1,
             stamp: SourceStamp::default(),
             created_at: at(1),
+            patch: None,
         }],
         properties: Arc::default(),
+        parent: None,
     }
 }
 
@@ -146,6 +148,7 @@ fn step() -> StepRow {
         complete_at: None,
         results: None,
         state_string: "testing".into(),
+        about: StepAbout::default(),
     }
 }
 
@@ -226,6 +229,7 @@ pub fn catalogue() -> Vec<(Change, Vec<&'static str>)> {
         tags: Vec::new(),
         configured: true,
         workers: vec![WorkerId(1)],
+        about: BuilderAbout::default(),
     };
     let note = NoteRow {
         id: 9,
@@ -269,6 +273,14 @@ pub fn catalogue() -> Vec<(Change, Vec<&'static str>)> {
         (Change::MasterStopped(master(false)), vec!["masters/1/stopped"]),
         (Change::Note(note.clone()), vec!["builders/1/notes/new", "workers/1/notes/new"]),
         (Change::NoteEnded(note), vec!["builders/1/notes/update", "workers/1/notes/update"]),
+        (
+            Change::SchedulerUpdated(Arc::new(SchedulerRow {
+                id: 3,
+                name: "force".into(),
+                enabled: false,
+            })),
+            vec!["schedulers/3/updated"],
+        ),
     ]
 }
 

@@ -43,6 +43,9 @@ well, 1 something failed, 2 the command could not be understood or begun.
       Measures the program, and Buildbot beside it, on the workloads of
       bench/peer/workloads.md.
 
+  cargo xtask api [--examples N]
+      Asks the program all that its own API description allows.
+
   cargo xtask help [COMMAND]
       This text, or more about one command.
 ";
@@ -96,6 +99,19 @@ has none, or a test begins with an id that no row has.
   --strict         a missing test is a failure also with --faults or --list
   --results FILE   runs nothing: reads the results that nextest left in FILE
                    (`cargo xtask test` leaves target/nextest/default/junit.xml)
+";
+
+const API: &str = "\
+cargo xtask api [--examples N]
+
+Builds the program, starts a master with a worker in target/api, and lets
+Schemathesis ask it what its description (openapi.json) allows, and what it does
+not: orders as well as questions, N (5) random ones each beside the systematic
+ones. Found is: an answer that is a failure inside, and one whose status, type or
+body is not described. Takes three to five minutes.
+
+Needs Schemathesis (`pip install schemathesis`), as `schemathesis` or as the
+variable SCHEMATHESIS names it.
 ";
 
 const DIAGRAMS: &str = "\
@@ -241,6 +257,7 @@ fn text(command: &str) -> Result<&'static str, String> {
     match command {
         "help" => Ok(ALL),
         "test" => Ok(TEST),
+        "api" => Ok(API),
         "rows" => Ok(ROWS),
         "simulate" => Ok(SIMULATE),
         "crash-points" => Ok(CRASH_POINTS),

@@ -7,6 +7,7 @@
 #![forbid(unsafe_code)]
 
 mod alerts;
+mod api;
 mod bench;
 mod diagrams;
 mod fuzz;
@@ -30,6 +31,7 @@ fn main() -> ExitCode {
     };
     let outcome = match command {
         "test" => test::run(rest),
+        "api" => api::run(rest),
         "rows" => rows::run(rest),
         "simulate" => simulate::run(rest),
         "crash-points" | "chaos" => proof::run(command, rest),

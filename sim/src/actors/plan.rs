@@ -198,6 +198,7 @@ impl Plan {
                 data_dir: folder.into(),
                 http: nowhere,
                 listen: nowhere,
+                allowed_origins: Vec::new(),
                 insecure: false,
                 ui_dir: None,
                 drain: Duration::ZERO,
@@ -208,6 +209,7 @@ impl Plan {
             workers,
             builders,
             up: UpSettings::default(),
+            forms: Vec::new(),
             retention: Default::default(),
         };
         let mut faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| dice.percent(45)).collect();

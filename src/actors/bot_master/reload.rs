@@ -393,6 +393,7 @@ impl Handler<Settle> for BotMaster {
         }
         self.world.board.show_retention(settings.retention.clone());
         self.settings = settings;
+        self.world.board.show_forms(self.settings.forms.clone());
         self.configure_workers(renewed);
         crash_point("reconfig.swapped");
     }

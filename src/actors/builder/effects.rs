@@ -746,7 +746,7 @@ fn source_properties(buildset: &BuildsetRow) -> Properties {
         ("project", stamp.project.clone()),
     ];
     let property = |(name, value): (&str, String)| {
-        (name.to_owned(), Property { value, source: "Build".into() })
+        (name.to_owned(), Property { value: value.into(), source: "Build".into() })
     };
     fields.into_iter().map(property).collect()
 }

@@ -8,7 +8,7 @@
 
 mod command;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -25,9 +25,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout};
 
 use self::command::{Asked, Command, Refused};
 use super::context::WebContext;
-use super::event_keys::{self, Pattern};
-use super::rpc::blocking;
-use crate::core::ids::{BuilderId, LogId, WorkerId};
+use super::event_keys::{self, Around, Pattern};
+use crate::core::ids::LogId;
 use crate::events::{Event, LISTENER_LIMIT};
 use crate::store::Change;
 
@@ -293,26 +292,21 @@ impl Socket {
         if self.patterns.is_empty() {
             return Ok(());
         }
-        let configured = configured(&self.context, &self.patterns, batch).await;
+        let around = Around::of(&self.context, &self.patterns, batch).await;
         for event in newest(batch) {
             let mut frames = Vec::new();
             let seq = event.seq;
-            event_keys::matching(
-                &event.change,
-                &self.patterns,
-                &configured,
-                |key, name, message| {
-                    let mut frame = String::with_capacity(message.len() + 64);
-                    frame.push_str("{\"k\":");
-                    event_keys::write_path(&mut frame, key, name);
-                    frame.push_str(",\"m\":");
-                    frame.push_str(message);
-                    frame.push_str(",\"seq\":");
-                    frame.push_str(&seq.to_string());
-                    frame.push('}');
-                    frames.push(frame);
-                },
-            );
+            event_keys::matching(&event.change, &self.patterns, &around, |key, name, message| {
+                let mut frame = String::with_capacity(message.len() + 64);
+                frame.push_str("{\"k\":");
+                event_keys::write_path(&mut frame, key, name);
+                frame.push_str(",\"m\":");
+                frame.push_str(message);
+                frame.push_str(",\"seq\":");
+                frame.push_str(&seq.to_string());
+                frame.push('}');
+                frames.push(frame);
+            });
             for frame in frames {
                 self.say(frame).await?;
             }
@@ -356,22 +350,4 @@ fn newest(batch: &[Arc<Event>]) -> impl Iterator<Item = &Arc<Event>> {
         .collect();
     kept.reverse();
     kept.into_iter()
-}
-
-/// Events of workers tell their builders too, which the change does not carry.
-async fn configured(
-    context: &WebContext,
-    patterns: &[Pattern],
-    batch: &[Arc<Event>],
-) -> BTreeMap<WorkerId, Vec<BuilderId>> {
-    let wanted = patterns.iter().any(|pattern| pattern.may_begin("workers"))
-        && batch.iter().any(|event| event_keys::needs_configured(&event.change));
-    if !wanted {
-        return BTreeMap::new();
-    }
-    let read = blocking(context, |context| Ok(context.reader.configured_on()?)).await;
-    read.unwrap_or_else(|error| {
-        tracing::warn!(%error, "events of workers go out without their builders");
-        BTreeMap::new()
-    })
 }
