@@ -165,6 +165,22 @@ fn events_of_the_master_are_the_whole_resource() {
     }
 }
 
+/// The stock pages put the event in the place of what they read.
+#[test]
+fn an_event_of_a_scheduler_is_the_whole_resource() {
+    let world = World::start();
+    let told = told(&world);
+    let mut own = told["schedulers/N/updated"].clone();
+    let mut resource = world.list("schedulers")[0].clone();
+    for one in [&mut own, &mut resource] {
+        let at = one["master"]["last_active"].take();
+        assert!(at.as_i64().is_some_and(|at| at > 1_600_000_000), "{at}");
+    }
+    resource["schedulerid"] = 3.into();
+    resource["enabled"] = false.into();
+    assert_eq!(own, resource);
+}
+
 /// A key with its ids and slugs taken out, as the recording names shapes.
 fn shape_of(key: &str) -> String {
     let mut before = "";
