@@ -171,13 +171,13 @@ fn an_event_of_a_scheduler_is_the_whole_resource() {
     let world = World::start();
     let told = told(&world);
     let mut own = told["schedulers/N/updated"].clone();
+    let row = "INSERT INTO schedulers (id, name, enabled) VALUES (3, 'force', 0)";
+    world.db.execute_batch(row).unwrap();
     let mut resource = world.list("schedulers")[0].clone();
     for one in [&mut own, &mut resource] {
         let at = one["master"]["last_active"].take();
         assert!(at.as_i64().is_some_and(|at| at > 1_600_000_000), "{at}");
     }
-    resource["schedulerid"] = 3.into();
-    resource["enabled"] = false.into();
     assert_eq!(own, resource);
 }
 
