@@ -3,7 +3,7 @@
 
 use std::cell::RefCell;
 use std::panic;
-use std::sync::Once;
+use std::sync::{Arc, Once};
 use std::time::Duration;
 
 use botmaster::actors::runtime::panic_text;
@@ -104,7 +104,12 @@ pub fn run(seed: u64, sabotage: Option<Sabotage>) -> Outcome {
     let latent = seed >= LATENT;
     let mut plan = Plan::draw(&mut dice, folder.path(), latent);
     if sabotage == Some(Sabotage::LongLease) {
-        plan.settings.timers.lease = TIMERS.grace * 5;
+        let long = TIMERS.grace * 5;
+        plan.settings.timers.lease = long;
+        // Builders that have another one would send their own with each build.
+        for builder in &mut plan.settings.builders {
+            Arc::make_mut(builder).lease = long;
+        }
     }
     let door = Door::default();
     door.borrow_mut().sabotage = sabotage;
