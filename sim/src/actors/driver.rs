@@ -104,11 +104,10 @@ pub fn run(seed: u64, sabotage: Option<Sabotage>) -> Outcome {
     let latent = seed >= LATENT;
     let mut plan = Plan::draw(&mut dice, folder.path(), latent);
     if sabotage == Some(Sabotage::LongLease) {
-        let long = TIMERS.grace * 5;
-        plan.settings.timers.lease = long;
-        // Builders that have another one would send their own with each build.
+        plan.settings.timers.lease = TIMERS.grace * 5;
+        // Or each start says the builder's own.
         for builder in &mut plan.settings.builders {
-            Arc::make_mut(builder).lease = long;
+            Arc::make_mut(builder).lease = plan.settings.timers.lease;
         }
     }
     let door = Door::default();

@@ -145,13 +145,18 @@ impl Agent {
     /// (fault row FM03).
     fn back_off(&mut self) -> Duration {
         let attempt = self.attempts;
-        self.attempts = attempt.saturating_add(1);
+        let longest = 2u64.saturating_pow(attempt).min(MAX_BACK_OFF_S) * 1000;
+        let most = self.longest_pause().map(|pause| u64::try_from(pause.as_millis()));
+        let most = most.and_then(Result::ok).unwrap_or(u64::MAX);
+        // The many attempts for a build's sake do not make the pauses after its
+        // end longer.
+        if attempt == 0 || longest <= most {
+            self.attempts = attempt.saturating_add(1);
+        }
         if attempt == 0 {
             return Duration::ZERO;
         }
-        let longest = 2u64.saturating_pow(attempt).min(MAX_BACK_OFF_S) * 1000;
-        let most = self.longest_pause().map(|pause| u64::try_from(pause.as_millis()));
-        let longest = longest.min(most.and_then(Result::ok).unwrap_or(u64::MAX));
+        let longest = longest.min(most);
         let half = usize::try_from(longest / 2).unwrap_or(0);
         Duration::from_millis(longest / 2 + self.rng.index(half + 1) as u64)
     }
