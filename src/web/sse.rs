@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
@@ -90,14 +90,23 @@ fn pattern(path: &str) -> Option<Pattern> {
 
 /// Serves everything below `/sse`.
 pub async fn serve(request: HttpRequest, context: Data<WebContext>) -> HttpResponse {
-    if let Err(error) = super::check_origin(&request) {
-        return error.response();
+    let origin = match super::check_origin(&request) {
+        Ok(origin) => origin,
+        Err(error) => return error.response(),
+    };
+    let mut response = answer(&request, &context);
+    if let Some(origin) = origin {
+        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     }
+    response
+}
+
+fn answer(request: &HttpRequest, context: &WebContext) -> HttpResponse {
     let tail = request.path().trim_start_matches("/sse").trim_start_matches('/').to_owned();
     let (word, rest) = tail.split_once('/').unwrap_or((tail.as_str(), ""));
     match word {
-        "" | "listen" => listen(context.get_ref(), rest, last_event(&request)),
-        "add" | "remove" => change(context.get_ref(), word == "add", rest),
+        "" | "listen" => listen(context, rest, last_event(request)),
+        "add" | "remove" => change(context, word == "add", rest),
         _ => refused(StatusCode::NOT_FOUND, "use /sse/listen, /sse/add or /sse/remove"),
     }
 }

@@ -145,6 +145,8 @@ fn what_goes_another_way_goes_the_way_that_is_told() {
     assert_eq!(Socket::connect(&world, "/ws", &foreign).err(), Some(400));
     let own = format!("http://{}", world.address);
     assert!(Socket::connect(&world, "/ws", &[("Origin", &own)]).is_ok());
+    let allowed = [("Origin", "https://a.example.org")];
+    assert!(Socket::connect(&world, "/ws", &allowed).is_ok());
     assert!(Socket::connect(&world, "/ws", &[("Cookie", "TWISTED_SESSION=garbage")]).is_ok());
     let plain = world.ask("GET", "/ws", &[], "");
     assert_eq!((plain.status, plain.headers["upgrade"].as_str()), (426, "websocket"));

@@ -386,6 +386,20 @@ fn subscriptions_come_and_go() {
 }
 
 #[test]
+fn pages_of_other_servers_read_events_only_when_they_are_allowed() {
+    let world = World::start();
+    let listener = Listener::open(&world, "/sse");
+    let path = format!("/sse/add/{}/builds/*/*", listener.id);
+    let allowed = "https://a.example.org";
+    let answer = world.ask("GET", &path, &[("Origin", allowed)], "");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.headers["access-control-allow-origin"], allowed);
+    let foreign = world.ask("GET", &path, &[("Origin", "https://evil.example")], "");
+    assert_eq!(foreign.status, 400);
+    assert!(!foreign.headers.contains_key("access-control-allow-origin"));
+}
+
+#[test]
 fn a_stream_that_its_client_left_is_forgotten() {
     let world = World::start();
     let listener = Listener::open(&world, "/sse/listen/builds/*/*");
