@@ -59,7 +59,7 @@ impl Room {
         }))
     }
 
-    /// Keeps room in a data folder, once [`Self::begin`] was called.
+    /// Keeps room in a data folder, once `begin` was called.
     #[must_use]
     pub fn watched(dir: &Path, on_full: OnFull) -> Self {
         Self(Arc::new(Inner {
