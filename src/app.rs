@@ -38,8 +38,10 @@ pub use crate::store::keep::{
 use crate::store::logs::{LogLimits, SqliteLogs};
 pub use crate::store::sqlite::Opening;
 use crate::store::sqlite::{OpenError, SqliteStore, StateReader};
-use crate::store::{InstanceRow, Op, OpOutcome, Room, StateStore, StoreError, Transaction};
-use crate::web::{WebContext, WebState, serve, unrecorded};
+use crate::store::{
+    Change, InstanceRow, MasterRow, Op, OpOutcome, Room, StateStore, StoreError, Transaction,
+};
+use crate::web::{StockUi, UiError, WebContext, WebState, serve, unrecorded, wall_now};
 
 /// How long the builders may take to read their records.
 const READY_LIMIT: Duration = Duration::from_secs(60);
@@ -82,6 +84,9 @@ pub enum StartError {
     /// A reading connection could not be made, or a first write failed.
     #[error("the store cannot be used: {0}")]
     Use(#[from] StoreError),
+    /// Buildbot's pages cannot be served from where they should be.
+    #[error("the pages of --ui-dir cannot be served: {0}")]
+    Ui(#[from] UiError),
     /// An address cannot be listened on.
     #[error(
         "cannot listen on {address} ({what}): {error}\n    fix: end the program that uses it \
@@ -121,7 +126,18 @@ pub struct Master {
     recording: actix_rt::task::JoinHandle<()>,
     store: SqliteStore,
     logs: SqliteLogs,
+    name: String,
     housekeeper: Housekeeper,
+}
+
+/// `HOST:FOLDER`.
+fn master_name(dir: &Path) -> String {
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    format!("{}:{}", host.unwrap_or_else(|| "localhost".into()), dir.display())
+}
+
+fn master_row(name: &str, active: bool) -> Arc<MasterRow> {
+    Arc::new(MasterRow { name: name.into(), active, last_active: wall_now() })
 }
 
 /// A store that has lost the disk cannot go on in this process (row FD09).
@@ -221,6 +237,8 @@ impl Master {
             door::room_for_workers(),
             board.clone(),
         ));
+        let name = master_name(&dir);
+        events.publish(vec![Change::MasterStarted(master_row(&name, true))]);
         write_address(&dir, "http.addr", http)?;
         write_address(&dir, "listen.addr", listen)?;
         tracing::info!(%http, workers = %listen, data = %dir.display(), "the master serves");
@@ -237,6 +255,7 @@ impl Master {
             recording,
             store,
             logs,
+            name,
             housekeeper,
         })
     }
@@ -307,6 +326,8 @@ impl Master {
     pub async fn stop(self) {
         self.accepting.abort();
         self.recording.abort();
+        // Open event streams hear of it: they live as long as the server.
+        self.events.publish(vec![Change::MasterStopped(master_row(&self.name, false))]);
         if tokio::time::timeout(HTTP_LIMIT, self.server.stop(true)).await.is_err() {
             self.server.stop(false).await;
         }
@@ -387,10 +408,6 @@ fn web_context(
     board: &Board,
     logs: &SqliteLogs,
 ) -> Result<WebContext, StartError> {
-    let host = nix::unistd::gethostname()
-        .ok()
-        .and_then(|name| name.into_string().ok())
-        .unwrap_or_else(|| "localhost".into());
     let overrides = Overrides::default();
     Ok(WebContext {
         handle: BotMaster::handle(addr),
@@ -402,9 +419,16 @@ fn web_context(
             load_with(path, &overrides).map(|loaded| loaded.settings)
         }),
         title: settings.master.title.as_str().into(),
-        name: format!("{host}:{}", dir.display()).into(),
+        name: master_name(dir).into(),
+        allowed_origins: settings.master.allowed_origins.clone().into(),
+        ui: settings.master.ui_dir.as_deref().map(stock_ui).transpose()?,
         state: WebState::default(),
     })
+}
+
+/// Reads the folder of Buildbot's pages.
+fn stock_ui(dir: &Path) -> Result<Arc<StockUi>, StartError> {
+    Ok(Arc::new(StockUi::read(dir)?))
 }
 
 /// Keeps when requests that wait are expected to end, so that it can be told

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use serde::Serialize;
 
+use crate::core::form::{FORCE, Form};
 use crate::core::ids::{BuilderName, WorkerName};
 use crate::core::retention::RetentionRules;
 use crate::core::time::WallTime;
@@ -24,6 +25,8 @@ pub struct Shown {
     pub ignored: BTreeMap<&'static str, u64>,
     /// SIGTERM was received: no new builds.
     pub draining: bool,
+    /// Forms to force builds by, beside the one that every master has.
+    pub forms: Arc<[Form]>,
     /// The store.
     pub store: StoreView,
     /// How long builds and logs are kept.
@@ -98,6 +101,20 @@ impl Board {
     /// Shows that the master drains.
     pub fn show_draining(&self) {
         self.lock().draining = true;
+    }
+
+    /// Shows the configured forms.
+    pub fn show_forms(&self, forms: Vec<Form>) {
+        self.lock().forms = forms.into();
+    }
+
+    /// All forms: the configured ones, after the one that every master has
+    /// unless one of them has its name.
+    #[must_use]
+    pub fn forms(&self) -> Vec<Form> {
+        let configured = self.lock().forms.clone();
+        let own = configured.iter().all(|form| form.name != FORCE).then(Form::for_everything);
+        own.into_iter().chain(configured.iter().cloned()).collect()
     }
 
     /// Shows whether the store is full, and with what words.

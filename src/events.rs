@@ -24,11 +24,18 @@ pub struct Event {
     pub change: Change,
 }
 
+/// Somebody who listens.
+struct Listener {
+    events: mpsc::Sender<Arc<Event>>,
+    /// A part of this program, which comes back by itself.
+    inner: bool,
+}
+
 #[derive(Default)]
 struct State {
     next: u64,
     kept: VecDeque<Arc<Event>>,
-    listeners: Vec<mpsc::Sender<Arc<Event>>>,
+    listeners: Vec<Listener>,
     dropped: u64,
 }
 
@@ -58,9 +65,12 @@ impl Events {
         for change in changes {
             let event = Arc::new(Event { seq: state.next, change });
             state.next += 1;
-            let before = state.listeners.len();
-            state.listeners.retain(|listener| listener.try_send(event.clone()).is_ok());
-            let gone = (before - state.listeners.len()) as u64;
+            let mut gone = 0;
+            state.listeners.retain(|listener| {
+                let stays = listener.events.try_send(event.clone()).is_ok();
+                gone += u64::from(!stays && !listener.inner);
+                stays
+            });
             state.dropped += gone;
             state.kept.push_back(event);
             if state.kept.len() > KEPT {
@@ -73,8 +83,19 @@ impl Events {
     /// [`LISTENER_LIMIT`] events behind.
     #[must_use]
     pub fn listen(&self) -> mpsc::Receiver<Arc<Event>> {
-        let (sender, receiver) = mpsc::channel(LISTENER_LIMIT);
-        self.lock().listeners.push(sender);
+        self.add(false)
+    }
+
+    /// The same for a part of this program that begins anew when it falls
+    /// behind: it is not counted among those that were dropped.
+    #[must_use]
+    pub fn listen_inside(&self) -> mpsc::Receiver<Arc<Event>> {
+        self.add(true)
+    }
+
+    fn add(&self, inner: bool) -> mpsc::Receiver<Arc<Event>> {
+        let (events, receiver) = mpsc::channel(LISTENER_LIMIT);
+        self.lock().listeners.push(Listener { events, inner });
         receiver
     }
 
@@ -97,7 +118,7 @@ impl Events {
         for event in state.kept.range(first..) {
             sender.try_send(event.clone()).ok()?;
         }
-        state.listeners.push(sender);
+        state.listeners.push(Listener { events: sender, inner: false });
         Some(receiver)
     }
 

@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 /// itself. `*` is everything. A new part needs a row here.
 const MAY_NAME: &[(&str, &[&str])] = &[
     ("core", &[]),
-    ("messages", &["core", "protocol", "settings", "store"]),
+    ("messages", &["core", "protocol", "settings", "store", "telemetry"]),
     ("provisioning", &["clock", "core", "settings", "store", "telemetry"]),
     ("protocol", &["core"]),
     ("settings", &["core"]),

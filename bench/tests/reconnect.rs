@@ -21,8 +21,12 @@ const HEARTBEAT_S: u64 = 4;
 fn serve(folder: &Path, at: Option<(SocketAddr, SocketAddr)>) -> RunningMaster {
     let free = SocketAddr::from(([127, 0, 0, 1], 0));
     let (http, listen) = at.unwrap_or((free, free));
-    let overrides =
-        Overrides { data_dir: Some(folder.join("data")), http: Some(http), listen: Some(listen) };
+    let overrides = Overrides {
+        data_dir: Some(folder.join("data")),
+        http: Some(http),
+        listen: Some(listen),
+        ui_dir: None,
+    };
     let loaded = match load_with(&folder.join("x.toml"), &overrides) {
         Ok(loaded) => loaded,
         Err(problems) => panic!("{problems:?}"),

@@ -32,7 +32,7 @@ struct Wish {
 }
 
 fn wish() -> impl Strategy<Value = Wish> {
-    (0..76_u8, any::<[u8; 4]>(), prop::bool::weighted(0.85)).prop_map(|(kind, picks, right)| Wish {
+    (0..78_u8, any::<[u8; 4]>(), prop::bool::weighted(0.85)).prop_map(|(kind, picks, right)| Wish {
         kind,
         picks,
         right,
@@ -67,7 +67,7 @@ fn factory(pick: u8) -> Arc<Factory> {
 }
 
 fn properties(pick: u8) -> Properties {
-    let property = Property { value: format!("ö {}", pick % 4), source: "test".into() };
+    let property = Property { value: format!("ö {}", pick % 4).into(), source: "test".into() };
     BTreeMap::from([(format!("p{}", pick % 3), property)])
 }
 
@@ -153,7 +153,7 @@ fn operation(store: &MemoryStore, wish: &Wish, second: usize) -> Op {
     match wish.kind {
         0..10 => Op::AddBuildset(submission(wish.picks, at)),
         10..20 => claim(store, wish, at),
-        20..30 | 70.. => builds(store, wish, at),
+        20..30 | 72.. => builds(store, wish, at),
         30..36 => {
             let (build, _) = some_build(store, BuildState::Running, wish);
             let names = ["stdio", "st dio", "", "st_dio"];
@@ -237,7 +237,7 @@ fn builds(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
         27 => Op::AdoptBuild { build: running.0, incarnation: Incarnation(u64::from(a % 4)) },
         28 if b.is_multiple_of(2) => Op::FenceBuild { build: running.0, incarnation: running.1 },
         28 => Op::DescribeBuild { build: running.0, state_string: format!("step {a}") },
-        70.. => {
+        72.. => {
             let build = if a.is_multiple_of(4) { claimed.0 } else { running.0 };
             let build = if wish.right { build } else { BuildId(pick(20, b)) };
             Op::WantStop { build, reason: format!("enough {c}") }
@@ -316,6 +316,15 @@ fn people(store: &MemoryStore, wish: &Wish, at: WallTime) -> Op {
         63 => Op::ReleaseInstance { tag: tag(a), worker, at },
         64 => Op::RemoveInstance { tag: tag(a) },
         65 => Op::ListInstances,
+        66 => {
+            let name = |pick: u8| format!("s{pick}");
+            Op::DeclareSchedulers(if a % 2 == 0 {
+                vec![name(b % 3)]
+            } else {
+                vec![name(b % 3), name(b % 3 + 1)]
+            })
+        }
+        67 => Op::SetScheduler { scheduler: u64::from(a % 5), enabled: b % 2 == 0 },
         _ => {
             let note = |text: &str| BuilderNote {
                 builder,
@@ -511,7 +520,7 @@ fn the_random_transactions_reach_every_change() {
         "BuildsetNew BuildsetComplete RequestNew RequestClaimed RequestUnclaimed RequestComplete",
         "RequestUpdated BuildNew BuildUpdate BuildFinished BuildProperties StepStarted",
         "StepFinished LogNew LogFinished WorkerConnected WorkerDisconnected WorkerUpdated",
-        "BuilderUpdated Note NoteEnded Fenced WorkerChanged Missing Failed",
+        "BuilderUpdated SchedulerUpdated Note NoteEnded Fenced WorkerChanged Missing Failed",
     ];
     let wanted = wanted.iter().flat_map(|names| names.split(' '));
     for name in wanted.chain(["stop true", "stop false"]) {

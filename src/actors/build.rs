@@ -6,13 +6,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{
-    Actor, ActorContext, AsyncContext, Context, Handler, MessageResult, Recipient, Supervised,
-};
+use actix::{Actor, ActorContext, AsyncContext, Handler, MessageResult, Recipient, Supervised};
 use bytes::Bytes;
 
 use super::runtime::{Alarm, ChildDown, Parent, World};
 use super::worker::{NEVER_GIVEN, breach};
+use crate::actors::context::Context;
 use crate::core::build::{BuildCore, CommandEnd, Effect, Event, Order, Record};
 use crate::core::builder::{Event as ToBuilder, Prediction, Request};
 use crate::core::ids::*;
@@ -371,7 +370,8 @@ impl Build {
                 properties: set
                     .iter()
                     .map(|(name, value)| {
-                        let property = Property { value: value.clone(), source: "Worker".into() };
+                        let property =
+                            Property { value: value.as_str().into(), source: "Worker".into() };
                         (name.clone(), property)
                     })
                     .collect(),
@@ -465,7 +465,8 @@ impl Build {
             StepKind::Git { repository, branch, mode, submodules, depth } => {
                 let wanted = |name: &str| {
                     let property = self.properties.get(name)?;
-                    (!property.value.is_empty()).then(|| property.value.clone())
+                    let text = property.value.text();
+                    (!text.is_empty()).then(|| text.into_owned())
                 };
                 let mode = match mode {
                     CheckoutMode::Clean => "clean",

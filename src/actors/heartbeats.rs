@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use actix::{Actor, AsyncContext, Context, Handler, Supervised};
+use actix::{Actor, AsyncContext, Handler, Supervised};
 
 use super::runtime::{Alarm, World};
+use crate::actors::context::Context;
 use crate::core::heartbeats::{Beat, Effect, Event, HeartbeatsCore};
 use crate::core::ids::{PingToken, SessionId};
 use crate::messages::{HeartbeatArrived, WorkerLink};

@@ -6,10 +6,11 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Message, Recipient, Supervised};
+use actix::{Actor, ActorContext, AsyncContext, Handler, Message, Recipient, Supervised};
 
 use super::builder::Seat;
 use super::runtime::{Alarm, World};
+use crate::actors::context::Context;
 use crate::core::builder::{Event as ToBuilder, LatentNews, ReplyId};
 use crate::core::ids::*;
 use crate::core::latent_slave_builder::{Effect, Event, LatentSlaveBuilderCore, NotSubstantiated};

@@ -3,6 +3,7 @@
 //! One actor a file. All of them live on one thread; what could block it
 //! (files, the database, HTTP) is elsewhere.
 
+pub mod context;
 pub mod runtime;
 
 mod bot_master;

@@ -3,9 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Handler, Recipient};
 
 use super::runtime::{Alarm, World};
+use crate::actors::context::Context;
 use crate::core::ids::PingToken;
 use crate::core::ping::{Effect, Event, PingCore};
 use crate::faults::crash_point;
@@ -38,7 +39,7 @@ impl Ping {
         worker: Arc<WorkerHandle>,
         asker: Recipient<PingEnded>,
     ) -> Addr<Self> {
-        Self {
+        Context::new().run(Self {
             world,
             token,
             timeout,
@@ -48,8 +49,7 @@ impl Ping {
             core: None,
             alarm: Alarm::default(),
             told: false,
-        }
-        .start()
+        })
     }
 
     fn step(&mut self, event: Event, ctx: &mut Context<Self>) {

@@ -15,8 +15,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::task::{self, Poll};
 
 use actix::dev::ContextFut;
-use actix::{Actor, Addr, AsyncContext, Context, Recipient, Supervised};
+use actix::{Actor, Addr, AsyncContext, Recipient, Supervised};
 
+use crate::actors::context::Context;
 use crate::board::Board;
 use crate::clock::Clock;
 use crate::core::bot_master::RestartPolicy;
@@ -27,6 +28,7 @@ use crate::provisioning::Provisioner;
 use crate::settings::{Limits, Timers};
 use crate::store::StateStore;
 use crate::store::logs::LogStore;
+use crate::telemetry::metrics::metrics;
 
 /// The actors' doors to the world. Clones are cheap.
 #[derive(Clone)]
@@ -156,6 +158,7 @@ impl<A: Actor<Context = Context<A>> + Supervised + Unpin> Future for Supervise<A
                 Ok(Poll::Ready(())) => return Poll::Ready(()),
                 Err(panic) => panic_text(panic.as_ref()),
             };
+            metrics().panicked::<A>();
             let again = this.may_restart.get() && this.policy.allows(this.clock.now().mono);
             tracing::error!(actor = %this.id, error = %reason, restarted = again, "an actor panicked");
             this.parent.tell(ChildDown {

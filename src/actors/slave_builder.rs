@@ -4,11 +4,12 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use actix::{
-    Actor, ActorContext, Addr, AsyncContext, Context, Handler, MessageResult, Recipient, Supervised,
+    Actor, ActorContext, Addr, AsyncContext, Handler, MessageResult, Recipient, Supervised,
 };
 
 use super::ping::Ping as PingActor;
 use super::runtime::{Alarm, World};
+use crate::actors::context::Context;
 use crate::core::builder::{Event as ToBuilder, ReplyId, SeatReport, StartFailure};
 use crate::core::ids::*;
 use crate::core::lease::lease_on_the_wire;

@@ -5,9 +5,7 @@
 use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 
-use actix::{
-    Actor, ActorContext, AsyncContext, Context, Handler, Recipient, ResponseFuture, Supervised,
-};
+use actix::{Actor, ActorContext, AsyncContext, Handler, Recipient, ResponseFuture, Supervised};
 use tokio::sync::oneshot;
 
 mod frames;
@@ -17,6 +15,7 @@ mod latent;
 pub(super) use frames::{NEVER_GIVEN, breach};
 
 use super::runtime::{Alarm, World};
+use crate::actors::context::Context;
 use crate::core::builder::Event as ToBuilder;
 use crate::core::ids::*;
 use crate::core::slave_builder::CommandVersions;

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use actix::fut::{ActorFutureExt, ready, wrap_future};
-use actix::{Actor, ActorContext, AsyncContext, Context, Handler, Recipient};
+use actix::{Actor, ActorContext, AsyncContext, Handler, Recipient};
 use tokio::io::{AsyncRead, AsyncWrite};
 
 mod first;
@@ -18,6 +18,7 @@ pub(super) use first::ABILITIES;
 
 use super::runtime::World;
 use super::strangers::{Pass, Place, Strangers, Turn};
+use crate::actors::context::Context;
 use crate::core::ids::*;
 use crate::messages::*;
 use crate::protocol::json_v1::{Attach as AttachFrame, MasterFrame, WorkerFrame};
@@ -92,7 +93,7 @@ impl Greeter {
         link.heard_at(self.world.clock.now().mono);
         let ip = address.parse::<SocketAddr>().ok().map(|address| address.ip());
         let limited = ip.filter(|ip| self.strangers.is_limited(*ip));
-        let connection = WorkerConnection {
+        let connection = Context::new().run(WorkerConnection {
             world: self.world.clone(),
             master: self.master.clone(),
             link: link.clone(),
@@ -100,8 +101,7 @@ impl Greeter {
             limited: limited.map(|ip| ip.to_canonical().to_string()),
             stranger: Some(pass),
             worker: None,
-        }
-        .start();
+        });
         let (reader, writer) = tokio::io::split(stream);
         actix_rt::spawn(writing::write_lines(writer, lines, link.clone()));
         actix_rt::spawn(reading::read_lines(reader, link, connection, self.world.clone()));

@@ -13,6 +13,7 @@ mod init;
 mod keep;
 mod local_worker;
 mod master_api;
+mod papers;
 mod screen;
 mod tell;
 mod token;
@@ -97,6 +98,9 @@ pub struct Common {
     /// Where workers connect to the master, instead of the configuration's; port 0 picks a free one.
     #[arg(long, global = true, value_name = "IP:PORT")]
     pub listen: Option<SocketAddr>,
+    /// Folder of Buildbot's own web pages, which are then served at `/`, instead of the configuration's.
+    #[arg(long, global = true, value_name = "DIR")]
+    pub ui_dir: Option<PathBuf>,
     /// The running master that a command is for; without it, the one whose
     /// address is in the data folder, else http://127.0.0.1:8010.
     #[arg(long, global = true, value_name = "URL", env = "BOTMASTER_URL")]
@@ -122,6 +126,10 @@ enum Command {
     Check(check::CheckArgs),
     /// Make the token file of a configured worker
     Token(token::TokenArgs),
+    /// Print what a shell needs to complete commands
+    Completions(papers::CompletionsArgs),
+    /// Print the manual page, or write a page for each command
+    Man(papers::ManArgs),
     /// Copy the data folder, while the master works or without it
     Backup(keep::BackupArgs),
     /// Make a new data folder of a backup
@@ -163,7 +171,12 @@ impl Common {
     /// The settings that win over the file's.
     #[must_use]
     pub fn overrides(&self) -> Overrides {
-        Overrides { data_dir: self.data_dir.clone(), http: self.http, listen: self.listen }
+        Overrides {
+            data_dir: self.data_dir.clone(),
+            http: self.http,
+            listen: self.listen,
+            ui_dir: self.ui_dir.clone(),
+        }
     }
 
     /// Reads the configuration.
@@ -209,6 +222,8 @@ pub fn main() -> u8 {
         Command::Init(args) => init::run(&args),
         Command::Check(args) => check::run(&common, &args),
         Command::Token(args) => token::run(&common, &args),
+        Command::Completions(args) => papers::completions(&args),
+        Command::Man(args) => papers::man(&args),
         Command::Backup(args) => keep::backup(&common, &args),
         Command::Restore(args) => keep::restore(&common, &args),
         Command::Housekeeping(_) => keep::housekeeping(&common),

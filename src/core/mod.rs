@@ -2,8 +2,8 @@
 //! effects come out. No clock, no I/O, no actors, no tasks, no global chance.
 //!
 //! What is deliberately absent: anything from outside this folder except
-//! `serde`'s derives and the seeded generator of `rand`. `clippy.toml` and
-//! `tests/architecture.rs` hold that.
+//! `serde`'s derives and JSON values, regular expressions, and the seeded
+//! generator of `rand`. `clippy.toml` and `tests/architecture.rs` hold that.
 #![deny(clippy::disallowed_methods, clippy::disallowed_types)]
 
 pub mod ids;
@@ -13,10 +13,12 @@ pub mod time;
 pub mod transitions;
 pub mod values;
 pub mod views;
+pub mod waits;
 
 pub mod bot_master;
 pub mod build;
 pub mod builder;
+pub mod form;
 pub mod gate;
 pub mod heartbeats;
 pub mod inbox;

@@ -1,6 +1,7 @@
 //! Values that every part speaks of: results, properties, steps, what a builder
 //! is made of.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::fmt;
 use std::path::PathBuf;
@@ -8,6 +9,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use serde_json::Value as Json;
 
 use super::ids::{BuilderName, WorkerName};
 
@@ -99,10 +101,70 @@ impl fmt::Display for BuildResult {
 /// One property: a value and where it came from.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct Property {
-    /// Its value. Text for now; typed values come with the property language.
-    pub value: String,
+    /// Its value.
+    pub value: PropertyValue,
     /// Who set it, for people: `Force Build Form`, `Builder`, …
     pub source: String,
+}
+
+/// The value of a property: nearly always text, else any other JSON value. It
+/// is written as that value.
+#[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
+#[serde(transparent)]
+pub struct PropertyValue(Json);
+
+impl PropertyValue {
+    /// As text, for commands and comparisons: text as it is, anything else as
+    /// JSON.
+    #[must_use]
+    pub fn text(&self) -> Cow<'_, str> {
+        match &self.0 {
+            Json::String(text) => Cow::Borrowed(text),
+            other => Cow::Owned(other.to_string()),
+        }
+    }
+
+    /// As JSON.
+    #[must_use]
+    pub fn json(&self) -> &Json {
+        &self.0
+    }
+}
+
+impl fmt::Display for PropertyValue {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text())
+    }
+}
+
+impl From<Json> for PropertyValue {
+    fn from(value: Json) -> Self {
+        Self(value)
+    }
+}
+
+impl From<String> for PropertyValue {
+    fn from(text: String) -> Self {
+        Self(Json::String(text))
+    }
+}
+
+impl From<&str> for PropertyValue {
+    fn from(text: &str) -> Self {
+        Self(Json::String(text.to_owned()))
+    }
+}
+
+impl PartialEq<str> for PropertyValue {
+    fn eq(&self, other: &str) -> bool {
+        self.text() == other
+    }
+}
+
+impl PartialEq<&str> for PropertyValue {
+    fn eq(&self, other: &&str) -> bool {
+        self.text() == *other
+    }
 }
 
 /// Who set a property that says something of the build's worker.

@@ -10,6 +10,7 @@ use super::WorkerHandle;
 use crate::core::ids::*;
 use crate::core::values::{Properties, SourceStamp};
 use crate::settings::{Problem, Settings};
+use crate::telemetry::metrics::metrics;
 
 /// How long an edge waits for an answer of the BotMaster.
 const ASK_LIMIT: Duration = Duration::from_secs(60);
@@ -29,6 +30,9 @@ pub enum Refusal {
     /// There is no such request.
     #[error("there is no build request {0}")]
     NoSuchRequest(RequestId),
+    /// There is no such scheduler.
+    #[error("there is no scheduler with the id {0}")]
+    NoSuchScheduler(u64),
     /// Row C01: nobody could build it.
     #[error("builder `{0}` has no worker that could build it")]
     NoWorker(BuilderName),
@@ -197,6 +201,16 @@ pub struct OrderWorker {
     pub reason: String,
 }
 
+/// Switches a scheduler on or off. Answered after the commit.
+#[derive(Message)]
+#[rtype(result = "Result<(), Refusal>")]
+pub struct SetScheduler {
+    /// Which.
+    pub scheduler: u64,
+    /// On.
+    pub enabled: bool,
+}
+
 /// What a reload does, or did, to one builder or worker.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct ReloadEntry {
@@ -312,6 +326,8 @@ pub struct BotMasterHandle {
     pub reload: Recipient<Reload>,
     /// For [`RestartBuilder`].
     pub restart: Recipient<RestartBuilder>,
+    /// For [`SetScheduler`].
+    pub scheduler: Recipient<SetScheduler>,
 }
 
 async fn ask<M, T>(to: &Recipient<M>, message: M) -> Result<T, Refusal>
@@ -319,6 +335,7 @@ where
     M: Message<Result = Result<T, Refusal>> + Send + 'static,
     T: Send + 'static,
 {
+    let _asking = metrics().asking::<M>();
     match to.send(message).timeout(ASK_LIMIT).await {
         Ok(answer) => answer,
         Err(actix::MailboxError::Timeout) => Err(Refusal::Timeout),
@@ -381,6 +398,14 @@ impl BotMasterHandle {
     /// When there is no such worker, or it is not attached.
     pub async fn order(&self, message: OrderWorker) -> Result<(), Refusal> {
         ask(&self.order, message).await
+    }
+
+    /// Switches a scheduler on or off.
+    ///
+    /// # Errors
+    /// When there is no such scheduler, or the store says no.
+    pub async fn set_scheduler(&self, message: SetScheduler) -> Result<(), Refusal> {
+        ask(&self.scheduler, message).await
     }
 
     /// Reloads, or plans a reload.

@@ -14,6 +14,7 @@ mod latent_slave_builder;
 mod link;
 mod ping;
 mod slave_builder;
+pub mod takes;
 mod worker;
 
 pub use bot_master::*;

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use actix::{Addr, Message, Recipient};
 
+use super::takes::Takes;
 use super::{
     BuildEvent, BuilderEvent, BuilderHandle, CommandFinished, CommandSaid, PingLost, Pong, Refusal,
     SeatNews, WorkerBack, WorkerLink, WorkerOrder,
@@ -351,39 +352,38 @@ impl WorkerHandle {
     #[must_use]
     pub fn new<A>(name: WorkerName, id: WorkerId, addr: &Addr<A>) -> Self
     where
-        A: actix::Actor<Context = actix::Context<A>>
-            + actix::Handler<AskSlot>
-            + actix::Handler<WantInstance>
-            + actix::Handler<GiveBackSlot>
-            + actix::Handler<KeepSlots>
-            + actix::Handler<RegisterSeat>
-            + actix::Handler<RegisterStart>
-            + actix::Handler<RegisterBuild>
-            + actix::Handler<ForgetBuild>
-            + actix::Handler<TakeInstances>
-            + actix::Handler<RegisterPing>
-            + actix::Handler<ForgetPing>
-            + actix::Handler<Hello>
-            + actix::Handler<FrameArrived>
-            + actix::Handler<ConnectionLost>,
+        A: Takes<AskSlot>
+            + Takes<WantInstance>
+            + Takes<GiveBackSlot>
+            + Takes<KeepSlots>
+            + Takes<RegisterSeat>
+            + Takes<RegisterStart>
+            + Takes<RegisterBuild>
+            + Takes<ForgetBuild>
+            + Takes<TakeInstances>
+            + Takes<RegisterPing>
+            + Takes<ForgetPing>
+            + Takes<Hello>
+            + Takes<FrameArrived>
+            + Takes<ConnectionLost>,
     {
         Self {
             name,
             id,
-            ask_slot: addr.clone().recipient(),
-            want: addr.clone().recipient(),
-            give_back: addr.clone().recipient(),
-            keep: addr.clone().recipient(),
-            seat: addr.clone().recipient(),
-            start: addr.clone().recipient(),
-            build: addr.clone().recipient(),
-            forget: addr.clone().recipient(),
-            take: addr.clone().recipient(),
-            ping: addr.clone().recipient(),
-            forget_ping: addr.clone().recipient(),
-            hello: addr.clone().recipient(),
-            frame: addr.clone().recipient(),
-            lost: addr.clone().recipient(),
+            ask_slot: Takes::door(addr),
+            want: Takes::door(addr),
+            give_back: Takes::door(addr),
+            keep: Takes::door(addr),
+            seat: Takes::door(addr),
+            start: Takes::door(addr),
+            build: Takes::door(addr),
+            forget: Takes::door(addr),
+            take: Takes::door(addr),
+            ping: Takes::door(addr),
+            forget_ping: Takes::door(addr),
+            hello: Takes::door(addr),
+            frame: Takes::door(addr),
+            lost: Takes::door(addr),
         }
     }
 }

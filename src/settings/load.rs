@@ -12,6 +12,7 @@ use std::sync::Arc;
 use toml::de::DeTable;
 
 use super::builders::{BuilderContext, read_builders, read_merge};
+use super::forms::read_forms;
 use super::limits::{LIMIT_KEYS, STORE_KEYS, read_limits, read_store};
 use super::master::{MASTER_KEYS, read_master};
 use super::names::fix_unknown;
@@ -27,8 +28,18 @@ use crate::core::values::BuilderConfig;
 /// Longest configuration file that is read, in bytes.
 const LONGEST_FILE: u64 = 16 * 1024 * 1024;
 
-const ROOT_KEYS: &[&str] =
-    &["master", "timers", "limits", "store", "worker", "builder", "lock", "retention", "up"];
+const ROOT_KEYS: &[&str] = &[
+    "master",
+    "timers",
+    "limits",
+    "store",
+    "worker",
+    "builder",
+    "lock",
+    "retention",
+    "up",
+    "force_scheduler",
+];
 const UP_KEYS: &[&str] = &["builder", "worker"];
 
 /// A valid configuration.
@@ -49,6 +60,8 @@ pub struct Overrides {
     pub http: Option<SocketAddr>,
     /// `--listen`.
     pub listen: Option<SocketAddr>,
+    /// `--ui-dir`, relative to the working folder.
+    pub ui_dir: Option<PathBuf>,
 }
 
 /// Reads a configuration file.
@@ -159,6 +172,8 @@ fn read_settings(path: &Path, root: &Section<'_, '_>, overrides: &Overrides) -> 
     if builders.is_empty() && root.raw("builder").is_none() {
         root.report.note(None, "builder", "no builder is configured", "add a [[builder]]");
     }
+    let builder_names: Vec<&str> = builders.iter().map(|builder| builder.name.as_str()).collect();
+    let forms = read_forms(root, &builder_names);
     let up = read_up(&root.table("up", UP_KEYS), &names, &builders);
     Settings {
         file: path.to_owned(),
@@ -169,6 +184,7 @@ fn read_settings(path: &Path, root: &Section<'_, '_>, overrides: &Overrides) -> 
         workers,
         builders: builders.into_iter().map(Arc::new).collect(),
         up,
+        forms,
         retention,
     }
 }

@@ -10,8 +10,17 @@ use super::load::Overrides;
 use super::reader::Section;
 use super::types::MasterSettings;
 
-pub(super) const MASTER_KEYS: &[&str] =
-    &["title", "data_dir", "http", "listen", "insecure", "drain", "merge"];
+pub(super) const MASTER_KEYS: &[&str] = &[
+    "title",
+    "data_dir",
+    "http",
+    "listen",
+    "insecure",
+    "drain",
+    "merge",
+    "allowed_origins",
+    "ui_dir",
+];
 
 /// Takes `.` and `..` out of a path without asking the file system.
 fn tidy(path: &Path) -> PathBuf {
@@ -63,14 +72,41 @@ pub(super) fn read_master(
         let fix = "give each a port of its own";
         section.report.error(span.as_ref(), &section.key("listen"), message, fix);
     }
+    let ui_dir = section.text("ui_dir").and_then(|said| {
+        if said.value.trim().is_empty() {
+            let fix = "name the folder that holds Buildbot's pages, or leave the key out";
+            section.error(&said.span, "ui_dir", "the folder's name is empty", fix);
+            return None;
+        }
+        Some(tidy(&base.join(said.value)))
+    });
     MasterSettings {
         title,
         data_dir: overrides.data_dir.clone().unwrap_or(data_dir),
         http,
+        allowed_origins: read_origins(section),
         listen,
         insecure,
+        ui_dir: overrides.ui_dir.clone().or(ui_dir),
         drain: section.duration("drain").map_or(Duration::ZERO, |said| said.value),
     }
+}
+
+/// Pages of other servers that may use the API.
+fn read_origins(section: &Section<'_, '_>) -> Vec<String> {
+    let mut origins = Vec::new();
+    for said in section.texts("allowed_origins").unwrap_or_default() {
+        let origin = said.value.to_lowercase();
+        let rest = origin.split_once("://").map_or("", |(_, rest)| rest);
+        if origin != "*" && (rest.is_empty() || rest.contains('/')) {
+            let message = format!("`{}` is no origin of a page", said.value);
+            let fix = "write its scheme, host and port without a path, for example \
+                       \"https://ci.example.org\"; `*` stands for any text";
+            section.error(&said.span, "allowed_origins", message, fix);
+        }
+        origins.push(origin);
+    }
+    origins
 }
 
 fn read_address(

@@ -7,6 +7,7 @@
 mod builders;
 mod digest;
 mod durations;
+mod forms;
 mod limits;
 mod load;
 mod master;

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
+use crate::core::form::Form;
 use crate::core::heartbeats::Outage;
 use crate::core::ids::{BuilderName, WorkerName};
 use crate::core::retention::RetentionRules;
@@ -30,6 +31,8 @@ pub struct Settings {
     pub builders: Vec<Arc<BuilderConfig>>,
     /// What `up` does.
     pub up: UpSettings,
+    /// Forms to force builds by, beside the one that every master has.
+    pub forms: Vec<Form>,
     /// How long builds and logs are kept.
     pub retention: RetentionRules,
 }
@@ -44,10 +47,15 @@ pub struct MasterSettings {
     pub data_dir: PathBuf,
     /// Where the HTTP API listens.
     pub http: SocketAddr,
+    /// Pages of other servers that may use the API: patterns of their origins,
+    /// in lower case, with `*` and `?`.
+    pub allowed_origins: Vec<String>,
     /// Where workers connect.
     pub listen: SocketAddr,
     /// Allows either to be reached from elsewhere without TLS and sign-in.
     pub insecure: bool,
+    /// Folder of Buildbot's own web pages, when they are to be served.
+    pub ui_dir: Option<PathBuf>,
     /// How long SIGTERM waits for running builds.
     pub drain: Duration,
 }

@@ -6,6 +6,7 @@
 //! write. A write is one [`Transaction`]; many of them share a commit, and each
 //! is told its outcome only after that commit is durable.
 
+mod about;
 pub mod keep;
 pub mod logs;
 mod port;
@@ -13,6 +14,7 @@ mod records;
 mod room;
 pub mod sqlite;
 
+pub use about::*;
 pub use port::*;
 pub use records::*;
 pub use room::{OnFull, Room};

@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
+use super::about::{BuilderAbout, ParentBuild, PatchRow, SchedulerRow, StepAbout};
 use crate::core::builder::{Prediction, QueuedEta};
 use crate::core::ids::*;
 use crate::core::lease::Grant;
@@ -27,6 +28,8 @@ pub struct BuilderRow {
     pub configured: bool,
     /// Its workers, in order of configuration.
     pub workers: Vec<WorkerId>,
+    /// What the project's part of the configuration says of it.
+    pub about: BuilderAbout,
 }
 
 /// A worker that is or was configured.
@@ -61,6 +64,8 @@ pub struct SourceStampRow {
     pub stamp: SourceStamp,
     /// When it was first seen.
     pub created_at: WallTime,
+    /// What is changed in the source before it is built.
+    pub patch: Option<Arc<PatchRow>>,
 }
 
 /// The set of requests that one submission made.
@@ -86,6 +91,8 @@ pub struct BuildsetRow {
     pub sourcestamps: Vec<SourceStampRow>,
     /// For every build of it.
     pub properties: Arc<Properties>,
+    /// The build that asked for it, if one did.
+    pub parent: Option<ParentBuild>,
 }
 
 /// A build request.
@@ -223,6 +230,8 @@ pub struct StepRow {
     pub results: Option<BuildResult>,
     /// For people.
     pub state_string: String,
+    /// What it says of itself beside.
+    pub about: StepAbout,
 }
 
 /// One log of a step.
@@ -708,6 +717,16 @@ pub enum Op {
     },
     /// Reads all instances. Answered `Instances`.
     ListInstances,
+    /// These are the configured schedulers; no other is. A new one is switched
+    /// on.
+    DeclareSchedulers(Vec<String>),
+    /// Switches a scheduler on or off.
+    SetScheduler {
+        /// Which.
+        scheduler: u64,
+        /// On.
+        enabled: bool,
+    },
 }
 
 /// When a request that waits is expected to begin and to end.
@@ -810,6 +829,17 @@ pub enum OpOutcome {
     Instances(Vec<InstanceRow>),
 }
 
+/// The master, as its events tell of it.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct MasterRow {
+    /// `HOST:FOLDER`.
+    pub name: String,
+    /// Whether it works.
+    pub active: bool,
+    /// When it did last.
+    pub last_active: WallTime,
+}
+
 /// Something that became true in a commit, for the event stream. Each carries
 /// the whole resource as it is then.
 #[derive(Clone, PartialEq, Debug)]
@@ -858,4 +888,10 @@ pub enum Change {
     Note(Arc<NoteRow>),
     /// The end of what began with a `Note` of the same id.
     NoteEnded(Arc<NoteRow>),
+    /// The master serves.
+    MasterStarted(Arc<MasterRow>),
+    /// The master is about to stop.
+    MasterStopped(Arc<MasterRow>),
+    /// A scheduler is new, or was switched on or off.
+    SchedulerUpdated(Arc<SchedulerRow>),
 }

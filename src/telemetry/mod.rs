@@ -4,6 +4,9 @@
 //! What is deliberately absent: secrets (see `settings::Secret`), and log files:
 //! whoever starts the program keeps its standard error.
 
+pub mod mailboxes;
+pub mod metrics;
+
 use std::io::IsTerminal as _;
 
 use tracing_subscriber::EnvFilter;

@@ -1,9 +1,14 @@
 //! Answers: the envelope, its two ways of being written, and errors.
 
+use std::fmt::Write;
+
 use actix_web::http::StatusCode;
-use actix_web::http::header::{ACCEPT, CONTENT_TYPE};
+use actix_web::http::header::{
+    ACCEPT, CACHE_CONTROL, CONTENT_TYPE, ETAG, HeaderValue, IF_NONE_MATCH,
+};
 use actix_web::{HttpRequest, HttpResponse};
 use serde_json::{Map, Value, json};
+use sha2::{Digest, Sha256};
 
 use crate::store::StoreError;
 
@@ -34,7 +39,9 @@ impl ApiError {
         match self {
             Self::Bad(_) => StatusCode::BAD_REQUEST,
             Self::NoPath(_) | Self::NoRow(_) => StatusCode::NOT_FOUND,
-            Self::Store(_) | Self::Inside(_) => StatusCode::INTERNAL_SERVER_ERROR,
+            // Too much at once, or too long: worth another try.
+            Self::Store(_) => StatusCode::SERVICE_UNAVAILABLE,
+            Self::Inside(_) => StatusCode::INTERNAL_SERVER_ERROR,
         }
     }
 
@@ -88,6 +95,34 @@ impl Answer {
         envelope.insert("meta".into(), Value::Object(meta));
         Value::Object(envelope)
     }
+}
+
+/// Writes JSON that stays as it is, with a mark to ask by: who has it already
+/// is told only that.
+#[must_use]
+pub fn finished_response(request: &HttpRequest, value: &Value) -> HttpResponse {
+    let digest = Sha256::digest(value.to_string().as_bytes());
+    let mut hex = String::with_capacity(32);
+    for byte in digest.iter().take(16) {
+        // Writing to a string cannot fail.
+        let _ = write!(hex, "{byte:02x}");
+    }
+    // Weak: what is sent may be compressed, or indented.
+    let mark = format!("W/\"{hex}\"");
+    let known = request
+        .headers()
+        .get_all(IF_NONE_MATCH)
+        .filter_map(|value| value.to_str().ok())
+        .flat_map(|value| value.split(','))
+        .any(|one| one.trim() == mark || one.trim() == "*");
+    let mut response =
+        if known { HttpResponse::NotModified().finish() } else { json_response(request, value) };
+    let headers = response.headers_mut();
+    if let Ok(mark) = HeaderValue::from_str(&mark) {
+        headers.insert(ETAG, mark);
+    }
+    headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    response
 }
 
 /// Writes JSON: compact for programs that ask for JSON, indented as text for

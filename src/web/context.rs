@@ -2,7 +2,7 @@
 
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{SystemTime, UNIX_EPOCH};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use crate::board::Board;
 use crate::core::time::WallTime;
@@ -13,7 +13,10 @@ use crate::store::sqlite::StateReader;
 use crate::store::{LogRow, StoreError};
 
 use super::live::LiveLogs;
+use super::metrics::Counted;
 use super::sse::Streams;
+use super::ui::StockUi;
+use super::ws::Sockets;
 
 /// Pieces of a log's text.
 pub type RawPieces = Box<dyn Iterator<Item = Result<Vec<u8>, StoreError>> + Send>;
@@ -71,8 +74,21 @@ pub type LoadSettings = dyn Fn(&Path) -> Result<Settings, Vec<Problem>> + Send +
 pub struct WebState {
     /// The event streams that are open now.
     pub(super) streams: Streams,
+    /// The event sockets that are open now.
+    pub(super) sockets: Sockets,
     /// Logs that grow.
     pub(super) live: LiveLogs,
+    /// What the event stream told so far, for the metrics.
+    pub(super) counted: Counted,
+}
+
+impl WebState {
+    /// One frame of an event socket may wait for so long until its client
+    /// reads; then the socket is cut off.
+    #[must_use]
+    pub fn cutting_sockets_off_after(limit: Duration) -> Self {
+        Self { sockets: Sockets::cutting_off_after(limit), ..Self::default() }
+    }
 }
 
 /// Everything that the web needs. Clones share it.
@@ -94,6 +110,11 @@ pub struct WebContext {
     pub title: Arc<str>,
     /// Name of the master: `HOST:FOLDER`.
     pub name: Arc<str>,
+    /// Buildbot's own pages, when their folder is given.
+    pub ui: Option<Arc<StockUi>>,
+    /// Pages of other servers that may use this one: patterns of their
+    /// origins, in lower case, with `*` and `?`.
+    pub allowed_origins: Arc<[String]>,
     /// The web's own memory. Starts as `WebState::default()`.
     pub state: WebState,
 }

@@ -5,11 +5,15 @@
 
 use std::collections::BTreeMap;
 use std::fmt::Write;
+use std::sync::Arc;
 
 use serde_json::{Value, json};
 
+use super::context::{WebContext, wall_now};
+use super::rpc::blocking;
 use super::shape;
 use crate::core::ids::{BuilderId, WorkerId};
+use crate::events::Event;
 use crate::store::{
     BuildRow, BuildsetRow, Change, LogRow, NoteRow, RequestRow, RequestState, StepRow,
 };
@@ -126,6 +130,10 @@ fn note_keys(row: &NoteRow) -> Vec<Key<'static>> {
     keys
 }
 
+fn master_keys() -> Vec<Key<'static>> {
+    vec![vec![Word("masters"), Id(shape::MASTER)]]
+}
+
 /// First words of the keys that a change may have.
 #[must_use]
 pub fn beginnings(change: &Change) -> &'static [&'static str] {
@@ -146,7 +154,9 @@ pub fn beginnings(change: &Change) -> &'static [&'static str] {
             &["workers"]
         }
         Change::BuilderUpdated(_) => &["builders"],
+        Change::MasterStarted(_) | Change::MasterStopped(_) => &["masters"],
         Change::Note(_) | Change::NoteEnded(_) => &["builders", "workers"],
+        Change::SchedulerUpdated(_) => &["schedulers"],
     }
 }
 
@@ -169,7 +179,7 @@ fn keys(change: &Change) -> (Vec<Key<'_>>, &'static [&'static str]) {
             (vec![vec![Word("builds"), Id(id.0), Word("properties")]], &["update"])
         }
         Change::StepStarted(row) => (step_keys(row), &["new", "started"]),
-        Change::StepFinished(row) => (step_keys(row), &["finished"]),
+        Change::StepFinished(row) => (step_keys(row), &["updated", "finished"]),
         Change::LogNew(row) => (log_keys(row), &["new"]),
         Change::LogAppend(row) => (log_keys(row), &["append"]),
         Change::LogFinished(row) => (log_keys(row), &["finished"]),
@@ -181,8 +191,11 @@ fn keys(change: &Change) -> (Vec<Key<'_>>, &'static [&'static str]) {
             (vec![vec![Word("workers"), Id(row.id.0)]], &["state_updated"])
         }
         Change::BuilderUpdated(row) => (vec![vec![Word("builders"), Id(row.id.0)]], &["update"]),
+        Change::MasterStarted(_) => (master_keys(), &["started"]),
+        Change::MasterStopped(_) => (master_keys(), &["stopped"]),
         Change::Note(note) => (note_keys(note), &["new"]),
         Change::NoteEnded(note) => (note_keys(note), &["update"]),
+        Change::SchedulerUpdated(row) => (vec![vec![Word("schedulers"), Id(row.id)]], &["updated"]),
     }
 }
 
@@ -196,7 +209,33 @@ fn new_buildset(row: &BuildsetRow) -> Value {
     message
 }
 
-fn message(change: &Change, configured: &BTreeMap<WorkerId, Vec<BuilderId>>) -> Value {
+/// What messages tell that their change does not carry.
+pub struct Around {
+    /// The builders of each worker, when there is an event of a worker.
+    configured: BTreeMap<WorkerId, Vec<BuilderId>>,
+    /// The master's name.
+    master: Arc<str>,
+}
+
+impl Around {
+    /// What the messages of a batch may need, for these subscriptions.
+    pub async fn of(context: &WebContext, patterns: &[Pattern], batch: &[Arc<Event>]) -> Self {
+        let wanted = patterns.iter().any(|pattern| pattern.may_begin("workers"))
+            && batch.iter().any(|event| needs_configured(&event.change));
+        let mut around = Self { configured: BTreeMap::new(), master: context.name.clone() };
+        if wanted {
+            match blocking(context, |context| Ok(context.reader.configured_on()?)).await {
+                Ok(configured) => around.configured = configured,
+                Err(error) => {
+                    tracing::warn!(%error, "events of workers go out without their builders");
+                }
+            }
+        }
+        around
+    }
+}
+
+fn message(change: &Change, around: &Around) -> Value {
     match change {
         Change::BuildsetNew(row) => new_buildset(row),
         Change::BuildsetComplete(row) => shape::buildset(row),
@@ -213,17 +252,26 @@ fn message(change: &Change, configured: &BTreeMap<WorkerId, Vec<BuilderId>>) -> 
         Change::LogNew(row) | Change::LogAppend(row) | Change::LogFinished(row) => shape::log(row),
         Change::WorkerConnected(row)
         | Change::WorkerDisconnected(row)
-        | Change::WorkerUpdated(row) => {
-            shape::worker(row, configured.get(&row.id).map(Vec::as_slice).unwrap_or_default())
-        }
+        | Change::WorkerUpdated(row) => shape::worker(
+            row,
+            around.configured.get(&row.id).map(Vec::as_slice).unwrap_or_default(),
+        ),
         Change::BuilderUpdated(row) => shape::builder(row),
+        Change::MasterStarted(row) | Change::MasterStopped(row) => json!({
+            "masterid": shape::MASTER,
+            "name": row.name,
+            "active": row.active,
+            "last_active": row.last_active.seconds(),
+        }),
         Change::Note(note) | Change::NoteEnded(note) => shape::note(note),
+        Change::SchedulerUpdated(row) => {
+            shape::scheduler(row, Some(shape::master(&around.master, wall_now())))
+        }
     }
 }
 
 /// Whether the message of this change needs the builders of its worker.
-#[must_use]
-pub fn needs_configured(change: &Change) -> bool {
+fn needs_configured(change: &Change) -> bool {
     matches!(
         change,
         Change::WorkerConnected(_) | Change::WorkerDisconnected(_) | Change::WorkerUpdated(_)
@@ -234,7 +282,7 @@ pub fn needs_configured(change: &Change) -> bool {
 pub fn matching(
     change: &Change,
     patterns: &[Pattern],
-    configured: &BTreeMap<WorkerId, Vec<BuilderId>>,
+    around: &Around,
     mut found: impl FnMut(&[Element<'_>], &str, &str),
 ) {
     let begins = beginnings(change);
@@ -244,7 +292,7 @@ pub fn matching(
     let mut text = None;
     let mut tell = |key: &[Element<'_>], name: &'static str| {
         if patterns.iter().any(|pattern| pattern.matches(key, name)) {
-            let text = text.get_or_insert_with(|| message(change, configured).to_string());
+            let text = text.get_or_insert_with(|| message(change, around).to_string());
             found(key, name, text);
         }
     };
@@ -259,6 +307,24 @@ pub fn matching(
             tell(key, name);
         }
     }
+}
+
+/// Writes a key as a JSON text with `/` between its elements.
+pub fn write_path(into: &mut String, key: &[Element<'_>], name: &str) {
+    into.push('"');
+    for element in key {
+        // Writing to a string cannot fail.
+        let _ = match element {
+            Word(word) => write!(into, "{word}/"),
+            Id(id) => write!(into, "{id}/"),
+            Name(text) => {
+                let quoted = Value::from(*text).to_string();
+                let inside = quoted.get(1..quoted.len() - 1).unwrap_or_default();
+                write!(into, "{inside}/")
+            }
+        };
+    }
+    let _ = write!(into, "{name}\"");
 }
 
 /// Writes a key as a JSON list.
@@ -304,5 +370,13 @@ mod tests {
         write_key(&mut text, &[Word("steps"), Id(7), Word("logs"), Name("a\"b")], "new");
         let list: Vec<String> = serde_json::from_str(&text).unwrap();
         assert_eq!(list, ["steps", "7", "logs", "a\"b", "new"]);
+    }
+
+    #[test]
+    fn a_key_is_written_as_one_text() {
+        let mut text = String::new();
+        write_path(&mut text, &[Word("steps"), Id(7), Word("logs"), Name("a\"b\"")], "new");
+        let path: String = serde_json::from_str(&text).unwrap();
+        assert_eq!(path, "steps/7/logs/a\"b\"/new");
     }
 }

@@ -1,4 +1,4 @@
-//! The one form to force builds by, and how what is sent for it becomes
+//! The forms to force builds by, and how what is sent for one becomes
 //! submissions. Whether a submission is taken is not decided here.
 
 use std::collections::{BTreeSet, HashMap};
@@ -6,16 +6,11 @@ use std::sync::Arc;
 
 use serde_json::{Map, Value, json};
 
+use crate::core::form::{self, DEFAULT_REASON, Field, FieldKind, Form, Layout, full_name};
 use crate::core::ids::BuilderName;
 use crate::core::values::{Properties, Property, SourceStamp};
 use crate::messages::Submission;
 use crate::store::BuilderRow;
-
-/// Name of the form.
-pub const FORCE: &str = "force";
-
-/// The reason when none is given.
-const DEFAULT_REASON: &str = "force build";
 
 /// Who set the properties that come by the form.
 const SOURCE: &str = "Force Build Form";
@@ -32,53 +27,65 @@ pub enum FormError {
     NoBuilder(String),
 }
 
-fn field(name: &str, label: &str, default: Value, kind: &str, size: u64) -> Value {
-    let mut field = json!({
-        "name": name, "fullName": name, "label": label, "tablabel": label, "type": kind,
-        "default": default, "required": false, "multiple": false, "regex": null, "hide": false,
-        "maxsize": null, "autopopulate": null, "tooltip": "", "size": size,
-    });
-    if kind == "username"
-        && let Some(object) = field.as_object_mut()
-    {
-        object.insert("need_email".into(), false.into());
-    }
-    field
-}
-
-fn group(columns: u64, fields: &[Value]) -> Value {
-    json!({
-        "name": "", "fullName": null, "label": "", "tablabel": "", "type": "nested",
-        "default": "", "required": false, "multiple": false, "regex": null, "hide": false,
-        "maxsize": null, "autopopulate": null, "tooltip": "", "layout": "vertical",
-        "columns": columns, "fields": fields,
-    })
-}
-
-/// The form as a resource.
+/// A form as a resource. `enabled` says whether it can be used.
 #[must_use]
-pub fn force_form(builders: &[BuilderRow]) -> Value {
-    let names: Vec<&BuilderName> =
-        builders.iter().filter(|row| row.configured).map(|row| &row.name).collect();
-    let who = [
-        field("username", "Your name:", json!(""), "username", 30),
-        field("reason", "reason", json!(DEFAULT_REASON), "text", 20),
-        field("priority", "priority", json!(0), "int", 10),
-    ];
-    let what = [
-        field("branch", "Branch:", json!(""), "text", 10),
-        field("project", "Project:", json!(""), "text", 10),
-        field("repository", "Repository:", json!(""), "text", 10),
-        field("revision", "Revision:", json!(""), "text", 10),
-    ];
+pub fn shape(form: &Form, builders: &[BuilderRow], enabled: bool) -> Value {
+    let names: Vec<&BuilderName> = match &form.builders {
+        Some(own) => own.iter().collect(),
+        None => builders.iter().filter(|row| row.configured).map(|row| &row.name).collect(),
+    };
     json!({
-        "name": FORCE,
-        "button_name": "Force build",
-        "label": "Force a build",
+        "name": form.name,
+        "button_name": form.button,
+        "label": form.label,
         "builder_names": names,
-        "enabled": true,
-        "all_fields": [group(1, &who), group(2, &what)],
+        "enabled": enabled,
+        "all_fields": form.fields.iter().map(|field| field_shape("", field)).collect::<Vec<_>>(),
     })
+}
+
+fn field_shape(prefix: &str, field: &Field) -> Value {
+    let full = full_name(prefix, &field.name);
+    let mut shape = json!({
+        "name": field.name, "fullName": full, "label": field.label, "tablabel": field.label,
+        "default": field.default, "required": field.required, "multiple": field.multiple,
+        // The reference never tells it, and so its pages never look at it.
+        "regex": null,
+        "hide": field.hide, "maxsize": field.longest, "autopopulate": null,
+        "tooltip": field.tooltip,
+    });
+    let text = |name: &str, label: &str| Field::new(name, label, FieldKind::Text(form::WIDTH));
+    let nested = |layout: Layout, fields: &[Field]| {
+        let inner: Vec<Value> = fields.iter().map(|inner| field_shape(&full, inner)).collect();
+        json!({
+            "type": "nested", "layout": layout.word(), "columns": Field::columns(fields),
+            "fields": inner, "fullName": if full.is_empty() { Value::Null } else { json!(full) },
+        })
+    };
+    let own = match &field.kind {
+        FieldKind::Fixed => json!({ "type": "fixed" }),
+        FieldKind::Text(size) => json!({ "type": "text", "size": size }),
+        FieldKind::Textarea(cols, rows) => {
+            json!({ "type": "textarea", "size": form::WIDTH, "cols": cols, "rows": rows })
+        }
+        FieldKind::Int(size) => json!({ "type": "int", "size": size }),
+        FieldKind::Bool => json!({ "type": "bool" }),
+        FieldKind::Username { size, need_email } => {
+            json!({ "type": "username", "size": size, "need_email": need_email })
+        }
+        FieldKind::List { choices, strict } => {
+            json!({ "type": "list", "choices": choices, "strict": strict })
+        }
+        FieldKind::File => json!({ "type": "file" }),
+        FieldKind::Group(layout, fields) => nested(*layout, fields),
+        FieldKind::AnyProperty => {
+            nested(Layout::Vertical, &[text("name", "Name:"), text("value", "Value:")])
+        }
+    };
+    if let (Some(shape), Value::Object(own)) = (shape.as_object_mut(), own) {
+        shape.extend(own);
+    }
+    shape
 }
 
 /// What one submission asks for so far.
@@ -103,21 +110,72 @@ struct Reader<'a> {
     unknown: Option<String>,
 }
 
-/// Reads the parameters of `force`: one submission, or with `requests` as many
-/// as that list has entries, for which the other parameters are the defaults.
+/// Reads the parameters of `force`: what the form's fields say. The form that
+/// takes anything is read by `any_submissions`.
 ///
 /// # Errors
 /// When a field is bad or a builder is unknown; then nothing is submitted.
 pub fn submissions(
+    form: &Form,
     params: &Map<String, Value>,
     builders: &[BuilderRow],
 ) -> Result<Vec<Submission>, FormError> {
-    let mut reader = Reader {
-        names: builders.iter().map(|row| (row.name.as_str(), row)).collect(),
-        ids: builders.iter().map(|row| (row.id.0, row)).collect(),
-        errors: Map::new(),
-        unknown: None,
-    };
+    if form.open {
+        return any_submissions(params, builders);
+    }
+    let mut reader = Reader::over(builders);
+    let mut wanted = Wanted::default();
+    let asked = ["builderid", "builderNames"].map(|name| (name, params.get(name)));
+    for (name, value) in asked {
+        match value.filter(|value| !value.is_null()) {
+            Some(value) if name == "builderid" => {
+                wanted.builders = reader.builder_by_id(name, value).map(|one| vec![one]);
+            }
+            Some(value) if wanted.builders.is_none() => {
+                wanted.builders = Some(reader.builders_by_name(name, value));
+            }
+            _ => {}
+        }
+    }
+    if let Some(other) = wanted.builders.iter().flatten().find(|one| !form.is_for(one)) {
+        let key = if params.contains_key("builderid") { "builderid" } else { "builderNames" };
+        reader.wrong(key, &format!("form `{}` is not for builder `{other}`", form.name));
+    }
+    wanted.builders.get_or_insert_with(|| {
+        let own = builders.iter().filter(|row| row.configured && form.is_for(&row.name));
+        own.map(|row| row.name.clone()).collect()
+    });
+    wanted.owner = params.get("owner").and_then(|owner| reader.text("owner", owner));
+    match form.fill(params) {
+        Ok(filled) => {
+            let named = Some(filled.owner).filter(|owner| !owner.trim().is_empty());
+            wanted.owner = wanted.owner.or(named);
+            wanted.reason = Some(filled.reason);
+            wanted.priority = filled.priority;
+            wanted.stamp = filled.stamp;
+            wanted.properties = filled.properties;
+        }
+        Err(errors) => {
+            for (name, text) in errors {
+                reader.wrong(&name, &text);
+            }
+        }
+    }
+    reader.finish()?;
+    Ok(vec![wanted.submission(&form.name)])
+}
+
+/// Reads the parameters of `force` for the form that takes anything: one
+/// submission, or with `requests` as many
+/// as that list has entries, for which the other parameters are the defaults.
+///
+/// # Errors
+/// When a field is bad or a builder is unknown; then nothing is submitted.
+fn any_submissions(
+    params: &Map<String, Value>,
+    builders: &[BuilderRow],
+) -> Result<Vec<Submission>, FormError> {
+    let mut reader = Reader::over(builders);
     let mut base = Wanted::default();
     reader.read("", params, &mut base, true);
     let mut all = Vec::new();
@@ -142,16 +200,28 @@ pub fn submissions(
         }
         Some(_) => reader.wrong("requests", "must be a list of objects"),
     }
-    if let Some(text) = reader.unknown {
-        return Err(FormError::NoBuilder(text));
-    }
-    if !reader.errors.is_empty() {
-        return Err(FormError::Fields(reader.errors));
-    }
-    Ok(all.into_iter().map(Wanted::submission).collect())
+    reader.finish()?;
+    Ok(all.into_iter().map(|wanted| wanted.submission(form::FORCE)).collect())
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    fn over(builders: &'a [BuilderRow]) -> Self {
+        Self {
+            names: builders.iter().map(|row| (row.name.as_str(), row)).collect(),
+            ids: builders.iter().map(|row| (row.id.0, row)).collect(),
+            errors: Map::new(),
+            unknown: None,
+        }
+    }
+
+    fn finish(self) -> Result<(), FormError> {
+        match self.unknown {
+            Some(text) => Err(FormError::NoBuilder(text)),
+            None if self.errors.is_empty() => Ok(()),
+            None => Err(FormError::Fields(self.errors)),
+        }
+    }
+
     fn wrong(&mut self, key: &str, text: &str) {
         // One text a field, and not more fields than anybody reads.
         if self.errors.len() < 100 {
@@ -251,7 +321,7 @@ impl Reader<'_> {
         match value {
             _ if name.is_empty() => self.wrong(full, "needs a name"),
             Value::String(text) => {
-                let property = Property { value: text.clone(), source: SOURCE.into() };
+                let property = Property { value: text.as_str().into(), source: SOURCE.into() };
                 into.insert(name.to_owned(), property);
             }
             _ => self.wrong(full, "must be text: a property is a string"),
@@ -329,7 +399,7 @@ fn unknown_builder<'a>(name: &str, names: impl Iterator<Item = &'a str>) -> Stri
 }
 
 impl Wanted {
-    fn submission(self) -> Submission {
+    fn submission(self, form: &str) -> Submission {
         let owner = self.owner.unwrap_or_else(|| "anonymous".into());
         let reason = self.reason.unwrap_or_else(|| DEFAULT_REASON.into());
         let mut properties = self.properties;
@@ -339,12 +409,12 @@ impl Wanted {
         };
         set("owner", &owner, SOURCE);
         set("reason", &reason, SOURCE);
-        set("scheduler", FORCE, "Scheduler");
+        set("scheduler", form, "Scheduler");
         Submission {
             builders: self.builders.unwrap_or_default(),
             priority: self.priority,
             reason: format!("A build was forced by '{owner}': {reason}"),
-            scheduler: FORCE.into(),
+            scheduler: form.into(),
             external_id: self.external_id,
             idempotency_key: self.idempotency_key,
             properties: Arc::new(properties),

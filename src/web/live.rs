@@ -43,7 +43,7 @@ impl LiveLogs {
     /// Listens from now on, for as long as the task runs that this makes.
     pub fn follow(self, events: Events) -> impl Future<Output = ()> {
         // Before the task begins, so that nothing is missed until it does.
-        let mut listener = events.listen();
+        let mut listener = events.listen_inside();
         async move {
             loop {
                 while let Some(event) = listener.recv().await {
@@ -52,7 +52,7 @@ impl LiveLogs {
                 // It fell behind: an end may be among what it missed, and what
                 // is stale is worse than what is not known.
                 self.lock().clear();
-                listener = events.listen();
+                listener = events.listen_inside();
             }
         }
     }

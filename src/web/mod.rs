@@ -7,34 +7,45 @@
 //! reaches takes orders only from pages of its own.
 
 mod answer;
+mod badge;
 mod context;
+mod endpoints;
 mod eta;
 mod event_keys;
+mod feeds;
+mod field;
 mod forms;
+mod guard;
+mod listed;
 mod live;
 mod log_text;
 mod logs;
+mod metrics;
+mod openapi;
 mod ours;
 mod page;
 mod query;
 mod ranges;
 mod read;
+mod reasons;
 mod resource;
 mod route;
 mod rpc;
 mod shape;
 mod sse;
+mod ui;
+mod ws;
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::SocketAddr;
 use std::time::Duration;
 
 use actix_web::dev::Server;
 use actix_web::http::header::{
     ACCESS_CONTROL_ALLOW_HEADERS, ACCESS_CONTROL_ALLOW_ORIGIN, ACCESS_CONTROL_MAX_AGE,
-    ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, HOST, HeaderValue, ORIGIN,
+    ACCESS_CONTROL_REQUEST_METHOD, CONTENT_TYPE, HeaderValue,
 };
 use actix_web::http::{Method, StatusCode};
-use actix_web::middleware::Compress;
+use actix_web::middleware::{Compress, from_fn};
 use actix_web::web::{self, Data, Payload};
 use actix_web::{App, HttpRequest, HttpResponse, HttpServer};
 use futures_util::StreamExt;
@@ -43,11 +54,14 @@ use serde_json::json;
 use tokio::time::timeout;
 
 pub use answer::ApiError;
-pub use context::{LoadSettings, LogText, RawPieces, WebContext, WebState};
+pub use context::{LoadSettings, LogText, RawPieces, WebContext, WebState, wall_now};
 pub use eta::unrecorded;
 pub use sse::MAX_STREAMS;
+pub use ui::{StockUi, UiError};
+pub use ws::MAX_SOCKETS;
 
-use answer::{json_response, plain_error};
+use answer::{finished_response, json_response, plain_error};
+use guard::{HostGuard, check_origin, host};
 use route::{Route, TextForm};
 use rpc::{Call, RpcError};
 
@@ -85,19 +99,32 @@ fn connections(open_files: u64) -> usize {
 /// When the address cannot be bound.
 pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Server, SocketAddr)> {
     actix_web::rt::spawn(context.state.live.clone().follow(context.events.clone()));
+    actix_web::rt::spawn(context.state.counted.clone().follow(context.events.clone()));
+    let guard = Data::new(HostGuard {
+        only_loopback: address.ip().is_loopback(),
+        origins: context.allowed_origins.clone(),
+    });
     let context = Data::new(context);
-    let guard = Data::new(HostGuard { only_loopback: address.ip().is_loopback() });
     let open_files = getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft);
     let server = HttpServer::new(move || {
         App::new()
             .app_data(context.clone())
             .app_data(guard.clone())
+            .wrap(from_fn(guard::name_request))
             .service(web::scope("/api").wrap(Compress::default()).default_service(web::to(api)))
             .service(web::scope("/sse").default_service(web::get().to(sse::serve)))
+            .service(web::scope("/ws").default_service(web::get().to(ws::serve)))
             .route("/botmaster/reload", web::post().to(ours::reload))
             .route("/health/live", web::get().to(ours::live))
             .route("/health/ready", web::get().to(ours::ready))
-            .route("/", web::get().to(page::status))
+            .route("/badges/{builder}", web::get().to(badge::serve))
+            .route("/plugins/badges/{builder}", web::get().to(badge::serve))
+            .route("/cc.xml", web::get().to(feeds::serve_cctray))
+            .route("/failures.atom", web::get().to(feeds::serve_atom))
+            .route("/metrics", web::get().to(metrics::serve))
+            .route("/status", web::get().to(page::status))
+            .route("/", web::get().to(ui::root))
+            .service(web::scope("").wrap(Compress::default()).default_service(web::to(ui::serve)))
     })
     .workers(THREADS)
     .max_connections(connections(open_files))
@@ -107,54 +134,6 @@ pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Serve
     .bind(address)?;
     let bound = server.addrs().first().copied().unwrap_or(address);
     Ok((server.run(), bound))
-}
-
-/// Which names a request may call this server by when it orders something.
-struct HostGuard {
-    only_loopback: bool,
-}
-
-impl HostGuard {
-    /// A page of another site can have its own name point to this machine and
-    /// then counts as the same origin. Its name still shows in `Host`.
-    fn lets(&self, request: &HttpRequest) -> bool {
-        if !self.only_loopback {
-            return true;
-        }
-        let Some(host) = host(request) else {
-            return true;
-        };
-        let name = match host.rsplit_once(':') {
-            Some((name, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => name,
-            _ => host.as_str(),
-        };
-        let bare = name.trim_start_matches('[').trim_end_matches(']');
-        bare == "localhost"
-            || bare.ends_with(".localhost")
-            || bare.parse::<IpAddr>().is_ok_and(|ip| ip.is_loopback())
-    }
-}
-
-fn host(request: &HttpRequest) -> Option<String> {
-    let value = request.headers().get(HOST)?;
-    Some(value.to_str().ok()?.to_ascii_lowercase())
-}
-
-/// Lets requests through that come from no page or from a page of this server.
-/// Answers the origin, if there is one.
-///
-/// # Errors
-/// When another page sent the request.
-fn check_origin(request: &HttpRequest) -> Result<Option<HeaderValue>, ApiError> {
-    let Some(origin) = request.headers().get(ORIGIN) else {
-        return Ok(None);
-    };
-    let text = origin.to_str().unwrap_or_default().to_ascii_lowercase();
-    let own = text.split_once("://").map(|(_, rest)| rest.to_owned());
-    match HeaderValue::from_str(&text) {
-        Ok(value) if own.is_some() && own == host(request) => Ok(Some(value)),
-        _ => Err(ApiError::Bad("invalid origin".into())),
-    }
 }
 
 /// Everything at and below `/api`.
@@ -219,10 +198,19 @@ async fn get(request: &HttpRequest, context: &WebContext) -> Result<HttpResponse
     }
     let path = below.strip_prefix('/').ok_or_else(|| no_path(request))?;
     let route = Route::parse(path).ok_or_else(|| no_path(request))?;
+    let route_kind = Lasting::of(&route);
     let value = match route {
         Route::Board => ours::board(context),
         // Orders are sent there; there is nothing to read.
         Route::Reload => return Err(no_path(request)),
+        Route::BuildDatumValue(of, name) => {
+            let found = rpc::blocking(context, move |context| {
+                listed::build_data(context, &of, &name).map(|bytes| (name, bytes))
+            });
+            let (name, bytes) = found.await?;
+            return Ok(listed::datum(&name, bytes));
+        }
+        Route::OpenApi => openapi::document().clone(),
         Route::LogText(of, form @ (TextForm::Raw | TextForm::RawInline)) => {
             let range = request.headers().get(actix_web::http::header::RANGE);
             let range = range.and_then(|value| value.to_str().ok()).map(str::to_owned);
@@ -233,7 +221,48 @@ async fn get(request: &HttpRequest, context: &WebContext) -> Result<HttpResponse
         }
         _ => rpc::blocking(context, move |context| value(context, &route, &pairs)).await?,
     };
+    if lasts(&route_kind, &value) {
+        return Ok(finished_response(request, &value));
+    }
     Ok(json_response(request, &value))
+}
+
+/// What a path names, as far as it tells whether an answer can change.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Lasting {
+    /// Never.
+    Always,
+    /// Once what it names is complete.
+    Once,
+    /// It can.
+    Not,
+}
+
+impl Lasting {
+    fn of(route: &Route) -> Self {
+        match route {
+            Route::Stamp(_) | Route::Spec | Route::OpenApi => Self::Always,
+            Route::Build(_)
+            | Route::Request(_)
+            | Route::Buildset(_)
+            | Route::Step(_)
+            | Route::Log(_) => Self::Once,
+            _ => Self::Not,
+        }
+    }
+}
+
+/// Whether the same question will always be answered so.
+fn lasts(lasting: &Lasting, value: &serde_json::Value) -> bool {
+    let complete = |value: &serde_json::Value| {
+        let lists = value.as_object().into_iter().flat_map(serde_json::Map::values);
+        lists.filter_map(serde_json::Value::as_array).flatten().all(|one| one["complete"] == true)
+    };
+    match lasting {
+        Lasting::Always => true,
+        Lasting::Once => complete(value),
+        Lasting::Not => false,
+    }
 }
 
 fn value(
@@ -246,6 +275,7 @@ fn value(
         Route::BuildProgress(of) => read::progress(context, of),
         Route::BuilderExpectations(of) => eta::expectations(context, of),
         Route::Etas => eta::etas(context, pairs),
+        Route::RequestReasons(id) => reasons::answer(context, *id),
         _ => Ok(read::answer(context, route, pairs)?.into_json()),
     }
 }
@@ -306,10 +336,7 @@ async fn answer_call(
     check_order(request)?;
     let limit = if matches!(route, Some(Route::Form(_))) { BULK_BODY } else { BODY };
     let bytes = body(payload, limit).await?;
-    let call = Call::read(&bytes).map_err(|(error, known)| {
-        *id = known;
-        error
-    })?;
+    let call = Call::read(&bytes)?;
     *id = Some(call.id.clone());
     let route = route.ok_or_else(|| RpcError::from(no_path(request)))?;
     let result = call.perform(context, route).await?;

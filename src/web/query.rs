@@ -80,7 +80,7 @@ fn scalar(kind: Kind, text: &str) -> Option<Scalar> {
             "off" | "false" | "no" | "0" => Some(Scalar::Bool(false)),
             _ => None,
         },
-        Kind::Other => None,
+        Kind::Other | Kind::Ours => None,
     }
 }
 
@@ -170,7 +170,7 @@ impl Query {
         };
         // A number is compared with numbers, even by `contains`.
         let value = scalar(kind, value)
-            .ok_or_else(|| ApiError::Bad(format!("invalid filter value for {field}")))?;
+            .ok_or_else(|| ApiError::Bad(format!("invalid filter value for {name}")))?;
         let same = |filter: &&mut Filter| filter.field == field && filter.op == op;
         match self.filters.iter_mut().find(same) {
             Some(filter) => filter.values.push(value),

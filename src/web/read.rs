@@ -9,40 +9,51 @@ use super::eta::Etas;
 use super::forms;
 use super::query::Query;
 use super::resource::{self, Resource};
-use super::route::{BuildRef, BuilderRef, Route, StepRef, WorkerRef};
-use super::{logs, shape};
+use super::route::{BuildRef, BuilderRef, Route, StepRef, WorkerRef, kind_of};
+use super::{listed, logs, openapi, shape};
+use crate::core::form::Form;
 use crate::core::ids::*;
-use crate::store::sqlite::{Filter, FilterOp, OF_BUILD, Page, PageOf, Scalar};
+use crate::store::sqlite::{
+    Filter, FilterOp, Listed, OF_BUILD, OF_CHANGE, OF_PARENT, Page, PageOf, Scalar, Shown,
+};
 use crate::store::{BuildRow, BuilderRow, RequestRow, StepRow, WorkerRow};
 
 /// Names of the lists that `/api/v2` tells of.
-const ROOTS: [&str; 10] = [
+const ROOTS: [&str; 14] = [
     "builders",
     "builds",
     "buildrequests",
+    "codebases",
+    "workers",
+    "logchunks",
     "buildsets",
     "changes",
-    "forceschedulers",
+    "changesources",
     "masters",
-    "schedulers",
     "sourcestamps",
-    "workers",
+    "schedulers",
+    "forceschedulers",
+    "projects",
 ];
 
-type Pairs = [(String, String)];
+pub(super) type Pairs = [(String, String)];
 
 pub(super) fn not_found(what: impl std::fmt::Display) -> ApiError {
     ApiError::NoRow(what.to_string())
 }
 
 /// One resource in its envelope.
-fn single(resource: &Resource, pairs: &Pairs, item: Value) -> Result<Answer, ApiError> {
+pub(super) fn single(resource: &Resource, pairs: &Pairs, item: Value) -> Result<Answer, ApiError> {
     let query = Query::read(resource, pairs, false)?;
     Ok(Answer::single(resource.plural, query.projected(item)))
 }
 
 /// Resources that are all at hand.
-fn in_memory(resource: &Resource, pairs: &Pairs, items: Vec<Value>) -> Result<Answer, ApiError> {
+pub(super) fn in_memory(
+    resource: &Resource,
+    pairs: &Pairs,
+    items: Vec<Value>,
+) -> Result<Answer, ApiError> {
     let query = Query::read(resource, pairs, true)?;
     let (items, total) = query.apply(items);
     let items = items.into_iter().map(|item| query.projected(item)).collect();
@@ -50,7 +61,7 @@ fn in_memory(resource: &Resource, pairs: &Pairs, items: Vec<Value>) -> Result<An
 }
 
 /// Resources from the store.
-fn paged<T>(
+pub(super) fn paged<T>(
     resource: &Resource,
     query: &Query,
     implied: Vec<Filter>,
@@ -102,6 +113,18 @@ impl WebContext {
         })
     }
 
+    /// Names of the schedulers that are switched off.
+    ///
+    /// # Errors
+    /// When the store cannot be read.
+    pub fn disabled_schedulers(&self) -> Result<Vec<String>, ApiError> {
+        let values = vec![Scalar::Bool(false)];
+        let off = Filter { field: "enabled".into(), op: FilterOp::In, values };
+        let found = self.reader.listed(Listed::Schedulers, &Page::of(off))?;
+        let name = |row: &Shown| row.get("name").and_then(Value::as_str).map(str::to_owned);
+        Ok(found.rows.iter().filter_map(name).collect())
+    }
+
     /// The step that a path names.
     ///
     /// # Errors
@@ -136,14 +159,31 @@ pub fn answer(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answ
             single(&resource::MASTERS, pairs, master(context))
         }
         Route::Master(id) => Err(not_found(format_args!("master with the id {id}"))),
+        Route::OfMaster(id, route) => match (*id == shape::MASTER, &**route) {
+            (true, route) => answer(context, route, pairs),
+            (false, Route::Rows(of, _)) => in_memory(kind_of(*of), pairs, Vec::new()),
+            (false, Route::Builders) => in_memory(&resource::BUILDERS, pairs, Vec::new()),
+            (false, Route::Workers | Route::BuilderWorkers(_)) => {
+                in_memory(&resource::WORKERS, pairs, Vec::new())
+            }
+            (false, _) => Err(not_found(format_args!("master with the id {id}"))),
+        },
         Route::BuilderMasters(of) => builder_masters(context, of, pairs),
+        Route::BuilderMaster(of, id) => {
+            let configured = context.find_builder(of)?.is_some_and(|builder| builder.configured);
+            if !configured || *id != shape::MASTER {
+                return Err(not_found(format_args!("master with the id {id} of the {of}")));
+            }
+            single(&resource::MASTERS, pairs, master(context))
+        }
         Route::Builders
         | Route::Builder(_)
         | Route::BuilderForms(_)
         | Route::Forms
         | Route::Form(_)
+        | Route::ProjectBuilders(_)
         | Route::WorkerBuilders(_) => builders(context, route, pairs),
-        Route::Workers | Route::Worker(_) | Route::BuilderWorkers(_) => {
+        Route::Workers | Route::Worker(_) | Route::BuilderWorkers(_) | Route::BuilderWorker(..) => {
             workers(context, route, pairs)
         }
         Route::Builds
@@ -151,7 +191,10 @@ pub fn answer(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answ
         | Route::BuilderBuilds(_)
         | Route::WorkerBuilds(_)
         | Route::RequestBuilds(_)
-        | Route::BuildProperties(_) => builds(context, route, pairs),
+        | Route::BuildTriggered(_)
+        | Route::ChangeBuilds(_)
+        | Route::BuildProperties(_)
+        | Route::BuildPropertyList(_) => builds(context, route, pairs),
         Route::BuildSteps(_) | Route::Step(_) => steps(context, route, pairs),
         Route::StepLogs(_) | Route::Log(_) => logs::described(context, route, pairs),
         Route::Requests
@@ -162,13 +205,27 @@ pub fn answer(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answ
         Route::Buildsets
         | Route::Buildset(_)
         | Route::BuildsetProperties(_)
+        | Route::BuildsetPropertyList(_)
         | Route::BuildsetStamps(_)
         | Route::Stamps
         | Route::Stamp(_) => buildsets(context, route, pairs),
         Route::BuilderNotes(_) | Route::WorkerNotes(_) => notes(context, route, pairs),
-        Route::Changes | Route::BuildChanges => in_memory(&resource::CHANGES, pairs, Vec::new()),
-        Route::Schedulers => in_memory(&resource::SCHEDULERS, pairs, Vec::new()),
+        Route::Rows(..)
+        | Route::Row(..)
+        | Route::Projects
+        | Route::Project(_)
+        | Route::BuilderTests(_)
+        | Route::BuildChanges(_)
+        | Route::BuildData(_)
+        | Route::BuildDatum(..)
+        | Route::ChangePropertyList(_)
+        | Route::CommitGraph(..) => listed::answer(context, route, pairs),
+        Route::Spec => openapi::spec(pairs),
+        Route::Nothing => Err(not_found("such path")),
         Route::LogText(..)
+        | Route::BuildDatumValue(..)
+        | Route::RequestReasons(_)
+        | Route::OpenApi
         | Route::BuildProgress(_)
         | Route::BuilderExpectations(_)
         | Route::Board
@@ -189,13 +246,8 @@ pub fn roots(pairs: &Pairs) -> Result<Answer, ApiError> {
     )
 }
 
-fn master(context: &WebContext) -> Value {
-    json!({
-        "masterid": shape::MASTER,
-        "name": context.name,
-        "active": true,
-        "last_active": wall_now().seconds(),
-    })
+pub(super) fn master(context: &WebContext) -> Value {
+    json!(shape::master(&context.name, wall_now()))
 }
 
 fn builder_masters(
@@ -206,6 +258,15 @@ fn builder_masters(
     let configured = context.find_builder(of)?.is_some_and(|builder| builder.configured);
     let masters = if configured { vec![master(context)] } else { Vec::new() };
     in_memory(&resource::MASTERS, pairs, masters)
+}
+
+/// The forms that `wanted` lets through.
+fn all_forms(context: &WebContext, wanted: impl Fn(&Form) -> bool) -> Result<Vec<Value>, ApiError> {
+    let builders = context.reader.builders()?;
+    let disabled = context.disabled_schedulers()?;
+    let wanted = context.board.forms().into_iter().filter(wanted);
+    let shape = |form: Form| forms::shape(&form, &builders, !disabled.contains(&form.name));
+    Ok(wanted.map(shape).collect())
 }
 
 fn builders(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, ApiError> {
@@ -222,20 +283,23 @@ fn builders(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer
             let own = rows.iter().filter(|row| row.configured && row.workers.contains(&worker));
             in_memory(kind, pairs, own.map(shape::builder).collect())
         }
+        Route::ProjectBuilders(id) => {
+            let rows = context.reader.builders()?;
+            let own = rows.iter().filter(|row| row.about.project == Some(*id));
+            in_memory(kind, pairs, own.map(shape::builder).collect())
+        }
         Route::BuilderForms(of) => {
-            let known = context.find_builder(of)?.is_some_and(|builder| builder.configured);
-            let names = context.reader.builders()?;
-            let form = known.then(|| forms::force_form(&names));
-            in_memory(&resource::FORCE, pairs, form.into_iter().collect())
+            let found = context.find_builder(of)?.filter(|builder| builder.configured);
+            let own = |form: &Form| found.as_ref().is_some_and(|found| form.is_for(&found.name));
+            in_memory(&resource::FORCE, pairs, all_forms(context, own)?)
         }
-        Route::Forms => {
-            let form = forms::force_form(&context.reader.builders()?);
-            in_memory(&resource::FORCE, pairs, vec![form])
+        Route::Forms => in_memory(&resource::FORCE, pairs, all_forms(context, |_| true)?),
+        Route::Form(name) => {
+            let found = all_forms(context, |form| form.name == *name)?.pop();
+            let form =
+                found.ok_or_else(|| not_found(format_args!("force scheduler named {name}")))?;
+            single(&resource::FORCE, pairs, form)
         }
-        Route::Form(name) if name == forms::FORCE => {
-            single(&resource::FORCE, pairs, forms::force_form(&context.reader.builders()?))
-        }
-        Route::Form(name) => Err(not_found(format_args!("force scheduler named {name}"))),
         _ => {
             let rows = context.reader.builders()?;
             in_memory(kind, pairs, rows.iter().map(shape::builder).collect())
@@ -256,11 +320,19 @@ fn workers(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer,
             let row = found.ok_or_else(|| not_found(of))?;
             single(kind, pairs, shaped(&row))
         }
+        Route::BuilderWorker(builder, of) => {
+            let own = context.find_builder(builder)?.map(|row| row.workers).unwrap_or_default();
+            let found = context.find_worker(of)?.filter(|row| own.contains(&row.id));
+            let row = found.ok_or_else(|| not_found(format_args!("{of} of the {builder}")))?;
+            single(kind, pairs, shaped(&row))
+        }
         Route::BuilderWorkers(of) => {
-            let own = context.find_builder(of)?.map(|builder| builder.workers).unwrap_or_default();
+            let found = context.find_builder(of)?;
+            let (own, here) = found.map(|row| (row.workers, [row.id])).unwrap_or_default();
             let rows = context.reader.workers()?;
             let rows = rows.iter().filter(|row| own.contains(&row.id));
-            in_memory(kind, pairs, rows.map(shaped).collect())
+            // As if they had no other builder.
+            in_memory(kind, pairs, rows.map(|row| shape::worker(row, &here)).collect())
         }
         _ => in_memory(kind, pairs, context.reader.workers()?.iter().map(shaped).collect()),
     }
@@ -281,6 +353,12 @@ fn builds(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, 
             let all = row.map(|row| shape::properties(&row.properties, |_| true));
             return single(&resource::PROPERTIES, pairs, all.unwrap_or_else(|| json!({})));
         }
+        Route::BuildPropertyList(of) => {
+            let all = context.find_build(of)?.map(|row| row.properties).unwrap_or_default();
+            return in_memory(&resource::PROPERTY_LIST, pairs, shape::property_list(&all));
+        }
+        Route::BuildTriggered(id) => vec![Filter::is(OF_PARENT, *id)],
+        Route::ChangeBuilds(id) => vec![Filter::is(OF_CHANGE, *id)],
         Route::BuilderBuilds(of) => match context.find_builder(of)? {
             Some(builder) => vec![Filter::is("builderid", builder.id.0)],
             None => return in_memory(kind, pairs, Vec::new()),
@@ -342,7 +420,7 @@ fn requests(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer
             None
         } else {
             let all = context.reader.buildset_properties(row.buildset)?.unwrap_or_default();
-            Some(shape::properties(&all, |name| query.wants_property(name)))
+            Some(shape::some_properties(&all, |name| query.wants_property(name)))
         };
         Ok(shape::request(row, properties))
     };
@@ -389,6 +467,10 @@ fn buildsets(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answe
             let all = context.reader.buildset_properties(BuildsetId(*id))?;
             let all = shape::properties(&all.unwrap_or_default(), |_| true);
             single(&resource::PROPERTIES, pairs, all)
+        }
+        Route::BuildsetPropertyList(id) => {
+            let all = context.reader.buildset_properties(BuildsetId(*id))?.unwrap_or_default();
+            in_memory(&resource::PROPERTY_LIST, pairs, shape::property_list(&all))
         }
         Route::BuildsetStamps(id) => {
             let stamps = found(*id)?.sourcestamps;

@@ -1,8 +1,10 @@
-//! Paths below `/api/v2`, read once into what they name.
+//! What the paths below `/api/v2` name. The paths themselves are in the table
+//! of endpoints.
 
 use std::fmt;
 
-use super::query::percent_decoded;
+use super::resource::{self, Resource};
+use crate::store::sqlite::{Filter, Listed};
 
 /// A builder by id or name.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -16,6 +18,15 @@ pub enum BuilderRef {
 /// A worker by id or name.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum WorkerRef {
+    /// By id.
+    Id(u64),
+    /// By name.
+    Name(String),
+}
+
+/// A project by id or name.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum ProjectRef {
     /// By id.
     Id(u64),
     /// By name.
@@ -109,20 +120,28 @@ pub enum TextForm {
 }
 
 /// What a path names.
-#[derive(Clone, PartialEq, Eq, Debug)]
+#[derive(Clone, PartialEq, Debug)]
 #[allow(missing_docs)]
 pub enum Route {
     Masters,
     Master(u64),
+    /// What is named after a master; empty or not there when that is not ours.
+    OfMaster(u64, Box<Route>),
     Builders,
     Builder(BuilderRef),
     BuilderBuilds(BuilderRef),
     BuilderRequests(BuilderRef),
     BuilderWorkers(BuilderRef),
+    BuilderWorker(BuilderRef, WorkerRef),
     BuilderMasters(BuilderRef),
+    BuilderMaster(BuilderRef, u64),
     BuilderForms(BuilderRef),
+    BuilderTests(BuilderRef),
     BuilderNotes(BuilderRef),
     BuilderExpectations(BuilderRef),
+    Projects,
+    Project(ProjectRef),
+    ProjectBuilders(u64),
     Workers,
     Worker(WorkerRef),
     WorkerBuilds(u64),
@@ -133,8 +152,13 @@ pub enum Route {
     BuildSteps(BuildRef),
     BuildRequests(BuildRef),
     BuildProperties(BuildRef),
+    BuildPropertyList(BuildRef),
     BuildProgress(BuildRef),
-    BuildChanges,
+    BuildChanges(BuildRef),
+    BuildTriggered(u64),
+    BuildData(BuildRef),
+    BuildDatum(BuildRef, String),
+    BuildDatumValue(BuildRef, String),
     Step(StepRef),
     StepLogs(StepRef),
     Log(LogRef),
@@ -143,156 +167,45 @@ pub enum Route {
     Request(u64),
     RequestBuilds(u64),
     RequestProperties(u64),
+    RequestReasons(u64),
     Buildsets,
     Buildset(u64),
     BuildsetProperties(u64),
+    BuildsetPropertyList(u64),
     BuildsetStamps(u64),
     Stamps,
     Stamp(u64),
-    Changes,
-    Schedulers,
+    ChangeBuilds(u64),
+    ChangePropertyList(u64),
+    /// Rows of a table that is only shown.
+    Rows(Listed, Vec<Filter>),
+    /// One of them.
+    Row(Listed, Vec<Filter>),
+    CommitGraph(u64, u64, u64),
     Forms,
     Form(String),
+    Spec,
+    OpenApi,
     Board,
     Etas,
     Reload,
+    /// A path of which nothing is ever there.
+    Nothing,
 }
 
-/// A number as a path has it. A negative one is a number too, which nothing
-/// has.
-fn number(text: &str) -> Option<u64> {
-    let number: i64 = text.parse().ok()?;
-    Some(u64::try_from(number).unwrap_or(u64::MAX))
-}
-
-fn worker(text: &str) -> WorkerRef {
-    number(text).map_or_else(|| WorkerRef::Name(text.to_owned()), WorkerRef::Id)
-}
-
-fn builder(text: &str) -> BuilderRef {
-    number(text).map_or_else(|| BuilderRef::Name(text.to_owned()), BuilderRef::Id)
-}
-
-impl Route {
-    /// Reads the path after `/api/v2/`. None when there is no such path.
-    #[must_use]
-    pub fn parse(path: &str) -> Option<Self> {
-        let decoded: Option<Vec<String>> =
-            path.split('/').map(|part| percent_decoded(part, false)).collect();
-        let decoded = decoded?;
-        let parts: Vec<&str> = decoded.iter().map(String::as_str).collect();
-        match parts.as_slice() {
-            ["builders", rest @ ..] => builders(rest),
-            ["builds", rest @ ..] => match rest {
-                [] => Some(Self::Builds),
-                [id, rest @ ..] => build(BuildRef::Id(number(id)?), rest),
-            },
-            ["steps", id, rest @ ..] => step(StepRef::Id(number(id)?), rest),
-            ["logs", id, rest @ ..] => log(LogRef::Id(number(id)?), rest),
-            ["workers", rest @ ..] => workers(rest),
-            ["buildrequests", rest @ ..] => requests(rest),
-            ["buildsets", rest @ ..] => buildsets(rest),
-            ["masters"] => Some(Self::Masters),
-            ["masters", id] => Some(Self::Master(number(id)?)),
-            ["sourcestamps"] => Some(Self::Stamps),
-            ["sourcestamps", id] => Some(Self::Stamp(number(id)?)),
-            ["sourcestamps", id, "changes"] => number(id).map(|_| Self::BuildChanges),
-            ["changes"] => Some(Self::Changes),
-            ["schedulers"] => Some(Self::Schedulers),
-            ["forceschedulers"] => Some(Self::Forms),
-            ["forceschedulers", name] => Some(Self::Form((*name).to_owned())),
-            ["botmaster", "board"] => Some(Self::Board),
-            ["botmaster", "etas"] => Some(Self::Etas),
-            ["botmaster", "reload"] => Some(Self::Reload),
-            _ => None,
-        }
+/// The kind of a table that is only shown.
+#[must_use]
+pub fn kind_of(of: Listed) -> &'static Resource {
+    match of {
+        Listed::Projects => &resource::PROJECTS,
+        Listed::Changes => &resource::CHANGES,
+        Listed::ChangeSources => &resource::CHANGE_SOURCES,
+        Listed::Schedulers => &resource::SCHEDULERS,
+        Listed::BuildData => &resource::BUILD_DATA,
+        Listed::TestResultSets => &resource::TEST_RESULT_SETS,
+        Listed::TestResults => &resource::TEST_RESULTS,
+        Listed::Codebases => &resource::CODEBASES,
+        Listed::Branches => &resource::BRANCHES,
+        Listed::Commits => &resource::COMMITS,
     }
-}
-
-fn builders(rest: &[&str]) -> Option<Route> {
-    let [name, rest @ ..] = rest else {
-        return Some(Route::Builders);
-    };
-    let of = builder(name);
-    Some(match rest {
-        [] => Route::Builder(of),
-        ["builds"] => Route::BuilderBuilds(of),
-        ["builds", at, rest @ ..] => return build(BuildRef::Number(of, number(at)?), rest),
-        ["buildrequests"] => Route::BuilderRequests(of),
-        ["workers"] => Route::BuilderWorkers(of),
-        ["masters"] => Route::BuilderMasters(of),
-        ["expectations"] => Route::BuilderExpectations(of),
-        ["forceschedulers"] => Route::BuilderForms(of),
-        ["notes"] => Route::BuilderNotes(of),
-        _ => return None,
-    })
-}
-
-fn build(of: BuildRef, rest: &[&str]) -> Option<Route> {
-    Some(match rest {
-        [] => Route::Build(of),
-        ["steps"] => Route::BuildSteps(of),
-        ["buildrequests"] => Route::BuildRequests(of),
-        ["properties"] => Route::BuildProperties(of),
-        ["progress"] => Route::BuildProgress(of),
-        ["changes"] => Route::BuildChanges,
-        ["steps", name, rest @ ..] => {
-            let at = match number(name) {
-                Some(number) => StepRef::Number(of, number),
-                None => StepRef::Name(of, (*name).to_owned()),
-            };
-            return step(at, rest);
-        }
-        _ => return None,
-    })
-}
-
-fn step(of: StepRef, rest: &[&str]) -> Option<Route> {
-    match rest {
-        [] => Some(Route::Step(of)),
-        ["logs"] => Some(Route::StepLogs(of)),
-        ["logs", slug, rest @ ..] => log(LogRef::Slug(of, (*slug).to_owned()), rest),
-        _ => None,
-    }
-}
-
-fn log(of: LogRef, rest: &[&str]) -> Option<Route> {
-    Some(match rest {
-        [] => Route::Log(of),
-        ["contents"] => Route::LogText(of, TextForm::Contents),
-        ["raw"] => Route::LogText(of, TextForm::Raw),
-        ["raw_inline"] => Route::LogText(of, TextForm::RawInline),
-        _ => return None,
-    })
-}
-
-fn workers(rest: &[&str]) -> Option<Route> {
-    Some(match rest {
-        [] => Route::Workers,
-        [name] => Route::Worker(worker(name)),
-        [name, "notes"] => Route::WorkerNotes(worker(name)),
-        [id, "builds"] => Route::WorkerBuilds(number(id)?),
-        [id, "builders"] => Route::WorkerBuilders(number(id)?),
-        _ => return None,
-    })
-}
-
-fn requests(rest: &[&str]) -> Option<Route> {
-    Some(match rest {
-        [] => Route::Requests,
-        [id] => Route::Request(number(id)?),
-        [id, "builds"] => Route::RequestBuilds(number(id)?),
-        [id, "properties"] => Route::RequestProperties(number(id)?),
-        _ => return None,
-    })
-}
-
-fn buildsets(rest: &[&str]) -> Option<Route> {
-    Some(match rest {
-        [] => Route::Buildsets,
-        [id] => Route::Buildset(number(id)?),
-        [id, "properties"] => Route::BuildsetProperties(number(id)?),
-        [id, "sourcestamps"] => Route::BuildsetStamps(number(id)?),
-        _ => return None,
-    })
 }

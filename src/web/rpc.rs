@@ -16,6 +16,7 @@ use super::route::{BuildRef, BuilderRef, Route, WorkerRef};
 use crate::core::ids::{BuilderName, RequestId};
 use crate::messages::*;
 use crate::store::BuildRow;
+use crate::store::sqlite::{Filter, Listed, Page};
 
 const INVALID_REQUEST: i64 = -32600;
 const NO_METHOD: i64 = -32601;
@@ -91,6 +92,7 @@ impl From<Refusal> for RpcError {
     fn from(refusal: Refusal) -> Self {
         let (status, code) = match &refusal {
             Refusal::NoSuchBuilder(_)
+            | Refusal::NoSuchScheduler(_)
             | Refusal::NoSuchWorker(_)
             | Refusal::NoSuchBuild(_)
             | Refusal::NoSuchRequest(_) => (StatusCode::NOT_FOUND, INVALID_REQUEST),
@@ -121,45 +123,39 @@ impl Call {
     /// Reads a body.
     ///
     /// # Errors
-    /// When it is no JSON-RPC 2.0 request; the id goes with the error when the
-    /// body had one.
-    pub fn read(body: &[u8]) -> Result<Self, (RpcError, Option<Value>)> {
+    /// When it is no JSON-RPC 2.0 request. The answer has no id then.
+    pub fn read(body: &[u8]) -> Result<Self, RpcError> {
         let parsed: Value = serde_json::from_slice(body).map_err(|error| {
             let text = format!("JSON parse error: {error}");
-            (RpcError::new(StatusCode::BAD_REQUEST, PARSE, text), None)
+            RpcError::new(StatusCode::BAD_REQUEST, PARSE, text)
         })?;
         let mut object = match parsed {
             Value::Object(object) => object,
             Value::Array(_) => {
-                let error = RpcError::invalid("JSONRPC batch requests are not supported");
-                return Err((error, None));
+                return Err(RpcError::invalid("JSONRPC batch requests are not supported"));
             }
-            _ => {
-                return Err((RpcError::invalid("JSONRPC root object must be an object"), None));
-            }
+            _ => return Err(RpcError::invalid("JSONRPC root object must be an object")),
         };
-        let id = object.remove("id");
-        let valid_id =
-            id.clone().filter(|id| !id.is_object() && !id.is_array() && !id.is_boolean());
-        let fail = |text: &str| (RpcError::invalid(text), valid_id.clone());
-        let version = object.remove("jsonrpc").ok_or_else(|| fail("missing key 'jsonrpc'"))?;
-        let method = object.remove("method").ok_or_else(|| fail("missing key 'method'"))?;
-        if id.is_none() {
-            return Err(fail("missing key 'id'"));
-        }
-        let params = object.remove("params").ok_or_else(|| fail("missing key 'params'"))?;
+        let mut part = |name: &str| {
+            let missing = || RpcError::invalid(format!("missing key '{name}'"));
+            object.remove(name).ok_or_else(missing)
+        };
+        let version = part("jsonrpc")?;
+        let method = part("method")?;
+        let id = part("id")?;
+        let params = part("params")?;
         if version.as_str() != Some("2.0") {
-            return Err(fail("only JSONRPC 2.0 is supported"));
+            return Err(RpcError::invalid("only JSONRPC 2.0 is supported"));
         }
         let Value::String(method) = method else {
-            return Err(fail("'method' must be a string"));
+            return Err(RpcError::invalid("'method' must be a string"));
         };
         let Value::Object(params) = params else {
-            return Err(fail("'params' must be an object"));
+            return Err(RpcError::invalid("'params' must be an object"));
         };
-        let Some(id) = valid_id.clone() else {
-            return Err(fail("'id' must be a string, number, or null"));
-        };
+        if !(id.is_string() || id.is_i64() || id.is_u64() || id.is_null()) {
+            return Err(RpcError::invalid("'id' must be a string, number, or null"));
+        }
         Ok(Self { id, method, params })
     }
 
@@ -183,14 +179,14 @@ impl Call {
     /// refuses.
     pub async fn perform(&self, context: &WebContext, route: Route) -> Result<Value, RpcError> {
         match (route, self.method.as_str()) {
-            (Route::Form(name), "force") if name == forms::FORCE => self.force(context).await,
-            (Route::Form(name), _) if name != forms::FORCE => {
-                Err(RpcError::missing(format!("there is no force scheduler named `{name}`")))
-            }
+            (Route::Form(name), "force") => self.force(context, name).await,
             (Route::Build(of), "stop") => self.stop(context, of).await,
             (Route::Build(of), "rebuild") => self.rebuild(context, of).await,
             (Route::Request(id), "cancel") => self.cancel(context, id).await,
             (Route::Request(id), "set_priority") => self.set_priority(context, id).await,
+            (Route::Row(Listed::Schedulers, filters), "enable") => {
+                self.enable(context, filters).await
+            }
             (Route::Builder(of), "ping") => ping(context, of).await,
             (Route::Builder(of), "restart") => restart(context, of).await,
             (Route::Worker(of), "pause") => self.order(context, of, WorkerOrder::Pause).await,
@@ -201,10 +197,20 @@ impl Call {
         }
     }
 
-    async fn force(&self, context: &WebContext) -> Result<Value, RpcError> {
-        let builders = blocking(context, |context| Ok(context.reader.builders()?)).await?;
+    async fn force(&self, context: &WebContext, name: String) -> Result<Value, RpcError> {
+        let found = context.board.forms().into_iter().find(|form| form.name == name);
+        let form = found.ok_or_else(|| {
+            RpcError::missing(format!("there is no force scheduler named `{name}`"))
+        })?;
+        let read =
+            |context: &WebContext| Ok((context.reader.builders()?, context.disabled_schedulers()?));
+        let (builders, disabled) = blocking(context, read).await?;
+        if disabled.contains(&name) {
+            let text = format!("force scheduler `{name}` is disabled");
+            return Err(RpcError::new(StatusCode::CONFLICT, INVALID_REQUEST, text));
+        }
         let submissions =
-            forms::submissions(&self.params, &builders).map_err(|error| match error {
+            forms::submissions(&form, &self.params, &builders).map_err(|error| match error {
                 FormError::Fields(fields) => {
                     RpcError::new(StatusCode::BAD_REQUEST, INVALID_PARAMS, Value::Object(fields))
                 }
@@ -255,14 +261,14 @@ impl Call {
         let Some((set, priority)) = set.await? else {
             return Err(missing);
         };
-        let got = build.properties.get("got_revision").map(|own| &own.value);
+        let got = build.properties.get("got_revision").map(|own| own.value.text());
         let sourcestamps = set
             .sourcestamps
             .into_iter()
             .map(|row| {
                 let mut stamp = row.stamp;
                 // The very source that the first build had.
-                stamp.revision = stamp.revision.or_else(|| got.cloned());
+                stamp.revision = stamp.revision.or_else(|| got.as_deref().map(str::to_owned));
                 stamp
             })
             .collect();
@@ -322,6 +328,21 @@ impl Call {
             .ok_or_else(|| RpcError::param("priority", "must be a whole number"))?;
         let (request, builder) = request_and_builder(context, id).await?;
         context.handle.set_priority(SetPriority { request, builder, priority }).await?;
+        Ok(Value::Null)
+    }
+
+    async fn enable(&self, context: &WebContext, of: Vec<Filter>) -> Result<Value, RpcError> {
+        let enabled = self.params.get("enabled").and_then(Value::as_bool);
+        let enabled = enabled.ok_or_else(|| RpcError::param("enabled", "must be true or false"))?;
+        let find = |context: &WebContext| {
+            Ok(context
+                .reader
+                .listed(Listed::Schedulers, &Page { filters: of, ..Page::default() })?)
+        };
+        let row = blocking(context, find).await?.rows.pop();
+        let id = row.and_then(|row| row.get("schedulerid").and_then(Value::as_u64));
+        let scheduler = id.ok_or_else(|| RpcError::missing("there is no such scheduler"))?;
+        context.handle.set_scheduler(SetScheduler { scheduler, enabled }).await?;
         Ok(Value::Null)
     }
 

@@ -5,13 +5,13 @@
 //! gets what it missed; when that is not kept any more it hears of the gap, and
 //! reads what it shows from the API again.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::HashMap;
 use std::fmt::Write;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use actix_web::http::StatusCode;
-use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use actix_web::http::header::{ACCESS_CONTROL_ALLOW_ORIGIN, CACHE_CONTROL, CONTENT_TYPE};
 use actix_web::web::{Bytes, Data};
 use actix_web::{HttpRequest, HttpResponse};
 use futures_util::stream;
@@ -20,10 +20,8 @@ use tokio::time::timeout;
 use uuid::Uuid;
 
 use super::context::WebContext;
-use super::event_keys::{self, Pattern};
+use super::event_keys::{self, Around, Pattern};
 use super::query::percent_decoded;
-use super::rpc::blocking;
-use crate::core::ids::{BuilderId, WorkerId};
 use crate::events::{Event, LISTENER_LIMIT};
 
 /// The most streams at once.
@@ -45,6 +43,14 @@ type Subscriptions = Arc<Mutex<Vec<Pattern>>>;
 #[derive(Clone, Default)]
 pub struct Streams(Arc<Mutex<HashMap<Uuid, Subscriptions>>>);
 
+impl Streams {
+    /// How many are open.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        locked(&self.0).len()
+    }
+}
+
 fn locked<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -59,6 +65,8 @@ struct Stream {
     greeting: Option<Bytes>,
     /// The last event that was looked at.
     last: Option<u64>,
+    /// An event of which the client had so many frames before it came back.
+    told_already: Option<(u64, usize)>,
 }
 
 impl Drop for Stream {
@@ -82,24 +90,57 @@ fn pattern(path: &str) -> Option<Pattern> {
 
 /// Serves everything below `/sse`.
 pub async fn serve(request: HttpRequest, context: Data<WebContext>) -> HttpResponse {
-    if let Err(error) = super::check_origin(&request) {
-        return error.response();
+    let origin = match super::check_origin(&request) {
+        Ok(origin) => origin,
+        Err(error) => return error.response(),
+    };
+    let mut response = answer(&request, &context);
+    if let Some(origin) = origin {
+        response.headers_mut().insert(ACCESS_CONTROL_ALLOW_ORIGIN, origin);
     }
+    response
+}
+
+fn answer(request: &HttpRequest, context: &WebContext) -> HttpResponse {
     let tail = request.path().trim_start_matches("/sse").trim_start_matches('/').to_owned();
     let (word, rest) = tail.split_once('/').unwrap_or((tail.as_str(), ""));
     match word {
-        "" | "listen" => listen(context.get_ref(), rest, last_event(&request)),
-        "add" | "remove" => change(context.get_ref(), word == "add", rest),
+        "" | "listen" => listen(context, rest, last_event(request)),
+        "add" | "remove" => change(context, word == "add", rest),
         _ => refused(StatusCode::NOT_FOUND, "use /sse/listen, /sse/add or /sse/remove"),
     }
 }
 
-/// The number of the last event that the client had; none when it had none.
-fn last_event(request: &HttpRequest) -> Option<u64> {
-    request.headers().get("last-event-id")?.to_str().ok()?.trim().parse().ok()
+/// What the client had last: everything of one event, or only the first of
+/// several frames of the next one, which match several subscriptions.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+struct Had {
+    /// The last event that it had all frames of.
+    whole: u64,
+    /// Frames that it had of the event after that.
+    part: usize,
 }
 
-fn listen(context: &WebContext, path: &str, last: Option<u64>) -> HttpResponse {
+impl Had {
+    /// From an event's `id`: `17`, or `17.1` for the first frame of event 17.
+    fn read(text: &str) -> Option<Self> {
+        match text.trim().split_once('.') {
+            None => Some(Self { whole: text.trim().parse().ok()?, part: 0 }),
+            Some((event, part)) => {
+                let event: u64 = event.parse().ok()?;
+                Some(Self { whole: event.checked_sub(1)?, part: part.parse().ok()? })
+            }
+        }
+    }
+}
+
+/// What the client had last; none when it comes for the first time.
+fn last_event(request: &HttpRequest) -> Option<Had> {
+    Had::read(request.headers().get("last-event-id")?.to_str().ok()?)
+}
+
+fn listen(context: &WebContext, path: &str, had: Option<Had>) -> HttpResponse {
+    let last = had.map(|had| had.whole);
     let mut first = Vec::new();
     if !path.is_empty() {
         match pattern(path) {
@@ -139,6 +180,7 @@ fn listen(context: &WebContext, path: &str, last: Option<u64>) -> HttpResponse {
         context: context.clone(),
         greeting: Some(Bytes::from(greeting)),
         last,
+        told_already: had.filter(|had| had.part > 0).map(|had| (had.whole + 1, had.part)),
     };
     HttpResponse::Ok()
         .insert_header((CONTENT_TYPE, "text/event-stream"))
@@ -216,35 +258,30 @@ impl Stream {
         if patterns.is_empty() {
             return text;
         }
-        let configured = self.configured(&patterns, batch).await;
+        let around = Around::of(&self.context, &patterns, batch).await;
         for event in batch {
-            let seq = event.seq;
-            event_keys::matching(&event.change, &patterns, &configured, |key, name, message| {
+            let mut frames = Vec::new();
+            event_keys::matching(&event.change, &patterns, &around, |key, name, message| {
+                let mut frame = String::from("event: event\ndata: {\"key\": ");
+                event_keys::write_key(&mut frame, key, name);
                 // Writing to a string cannot fail.
-                let _ = write!(text, "id: {seq}\nevent: event\ndata: {{\"key\": ");
-                event_keys::write_key(&mut text, key, name);
-                let _ = write!(text, ", \"message\": {message}}}\n\n");
+                let _ = write!(frame, ", \"message\": {message}}}\n\n");
+                frames.push(frame);
             });
+            let seq = event.seq;
+            let had = self.told_already.filter(|(event, _)| *event == seq);
+            let had = had.map_or(0, |(_, frames)| frames);
+            let all = frames.len();
+            for (number, frame) in (1..).zip(frames).skip(had) {
+                // A client that is cut off between two frames of one event
+                // must not believe that it had them all.
+                let _ = if number == all {
+                    write!(text, "id: {seq}\n{frame}")
+                } else {
+                    write!(text, "id: {seq}.{number}\n{frame}")
+                };
+            }
         }
         text
-    }
-
-    /// Events of workers tell their builders too, which the change does not
-    /// carry.
-    async fn configured(
-        &self,
-        patterns: &[Pattern],
-        batch: &[Arc<Event>],
-    ) -> BTreeMap<WorkerId, Vec<BuilderId>> {
-        let wanted = patterns.iter().any(|pattern| pattern.may_begin("workers"))
-            && batch.iter().any(|event| event_keys::needs_configured(&event.change));
-        if !wanted {
-            return BTreeMap::new();
-        }
-        let read = blocking(&self.context, |context| Ok(context.reader.configured_on()?)).await;
-        read.unwrap_or_else(|error| {
-            tracing::warn!(%error, "events of workers go out without their builders");
-            BTreeMap::new()
-        })
     }
 }

@@ -9,7 +9,8 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError, RwLock, mpsc};
 use std::time::{Duration, Instant};
 
-use actix::{Actor, Addr};
+use actix::Addr;
+use botmaster::actors::context::Context;
 use botmaster::actors::runtime::World;
 use botmaster::actors::{BotMaster, Greeter, Parts, WaitReady, declare, declared};
 use botmaster::board::Board;
@@ -249,7 +250,9 @@ impl House {
                 data_dir: folder.path().into(),
                 http: anywhere,
                 listen: anywhere,
+                allowed_origins: Vec::new(),
                 insecure: false,
+                ui_dir: None,
                 drain: Duration::ZERO,
             },
             timers,
@@ -259,6 +262,7 @@ impl House {
             workers,
             builders: builders.into_iter().map(Arc::new).collect(),
             up: UpSettings::default(),
+            forms: Vec::new(),
             retention: Default::default(),
         };
         Self::start(folder, settings, tokens, provisioner).await
@@ -298,7 +302,7 @@ impl House {
         };
         let (book, problems) = TokenBook::read(&settings);
         assert_eq!(problems, []);
-        let addr = BotMaster::new(Parts {
+        let addr = Context::new().run(BotMaster::new(Parts {
             world: world.clone(),
             settings: settings.clone(),
             read_settings: Arc::new(|| panic!("stories bring their settings along")),
@@ -307,8 +311,7 @@ impl House {
             worker_rows,
             instances,
             rng: Rng::seeded(7),
-        })
-        .start();
+        }));
         tokio::time::timeout(LIMIT, addr.send(WaitReady)).await.expect("builders stand").unwrap();
         Self {
             handle: BotMaster::handle(&addr),

@@ -1,8 +1,11 @@
 //! The client's commands against the server.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use botmaster::core::ids::BuildId;
 use botmaster::messages::{Refusal, ReloadEntry, ReloadReport};
+use botmaster::store::Change;
 use serde_json::Value;
 
 use crate::support::{World, run_at};
@@ -139,7 +142,8 @@ fn force_follows_the_log_until_the_end() {
              state, started_at, state_string, factory_digest, properties)
          VALUES (201, 'x', 1, 3, 871, 1, 1, 1, 1400000000, 'building', 'f', '{}');
          INSERT INTO build_requests VALUES (201, 871, 1);
-         INSERT INTO steps VALUES (2001, 201, 0, 'test', 1400000000, NULL, NULL, 'testing');
+         INSERT INTO steps (id, build_id, number, name, started_at, state_string)
+             VALUES (2001, 201, 0, 'test', 1400000000, 'testing');
          INSERT INTO logs (id, step_id, name, slug, kind) VALUES (6001, 2001, 'stdio', 'stdio', 's');");
     world.logs.set(6001, "oone\n");
     world.logs.set(6001, "oone\netwo\n");
@@ -248,4 +252,48 @@ fn a_missing_master_is_told_with_its_address_and_what_to_do() {
     assert_eq!((status, out.as_str()), (2, ""));
     assert!(err.contains(&format!("no master answers at http://{address}")), "{err}");
     assert!(err.contains("start one with `botmaster master` or give --url"), "{err}");
+}
+
+#[test]
+fn events_are_followed_over_a_connection_that_ends() {
+    let world = World::start();
+    let url = world.url.clone();
+    let client = std::thread::spawn(move || {
+        run_at(&url, &["--json", "events", "builds/*/new", "--limit", "3"])
+    });
+    let deadline = Instant::now() + Duration::from_secs(20);
+    let new = |id| {
+        let row = botmaster::store::BuildRow { id: BuildId(id), ..crate::stream::build() };
+        Change::BuildNew(Arc::new(row))
+    };
+    // The first ones may come before it listens.
+    let mut id = 0;
+    while !client.is_finished() {
+        assert!(Instant::now() < deadline, "the client does not end");
+        id += 1;
+        world.events.publish(vec![new(id)]);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let (status, out, err) = client.join().unwrap();
+    assert_eq!((status, err.as_str()), (0, ""));
+    let events: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.len(), 3);
+    for (event, next) in events.iter().zip(&events[1..]) {
+        let seq = event["seq"].as_u64().unwrap();
+        assert_eq!(next["seq"], seq + 1);
+        assert_eq!(event["key"], format!("builds/{}/new", event["message"]["buildid"]));
+    }
+}
+
+#[test]
+fn a_priority_is_changed_and_any_resource_is_read() {
+    let world = World::start();
+    let (status, out, _) = world.run(&["priority", "14", "-3"]);
+    assert_eq!((status, out.as_str()), (0, "build request 14 has the priority -3 now\n"));
+    assert_eq!(world.asked.lock().unwrap().orders, ["priority 14 of slow build: -3"]);
+    let (status, out, _) = world.run(&["--json", "get", "builds?limit=1&order=-buildid"]);
+    let answer: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((status, &answer["builds"][0]["buildid"]), (0, &Value::from(103)));
+    let (status, _, err) = world.run(&["get", "nope"]);
+    assert!(status == 2 && err.contains("Invalid path"), "{err}");
 }

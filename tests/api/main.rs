@@ -4,8 +4,17 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod client;
+mod contract;
+mod described;
 mod etas;
+mod feeds;
+mod metrics;
 mod orders;
+mod pages;
+mod questions_model;
 mod reads;
+mod reasons;
+mod recorded;
+mod sockets;
 mod stream;
 mod support;

@@ -47,8 +47,9 @@ fn force_submits_what_the_form_says() {
     let stamp = &one.sourcestamps[0];
     assert_eq!((stamp.branch.as_deref(), stamp.revision.as_deref()), (Some("main"), None));
     assert_eq!(stamp.project, "p");
-    let property =
-        |name: &str| (one.properties[name].value.as_str(), one.properties[name].source.as_str());
+    let property = |name: &str| {
+        (one.properties[name].value.json().as_str().unwrap(), one.properties[name].source.as_str())
+    };
     assert_eq!(property("suite"), ("fast", "Force Build Form"));
     assert_eq!(property("owner"), ("ann", "Force Build Form"));
     assert_eq!(property("reason"), ("try it", "Force Build Form"));

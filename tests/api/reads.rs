@@ -190,7 +190,7 @@ fn bad_questions_are_answered_with_errors() {
         ("builds?offset=x", 400, "invalid offset"),
         ("builds?buildid=abc", 400, "invalid filter value for buildid"),
         ("builds?results=null", 400, "invalid filter value for results"),
-        ("builds?results__in=0,2", 400, "invalid filter value for results"),
+        ("builds?results__in=0,2", 400, "invalid filter value for results__in"),
         ("builds?complete=maybe", 400, "invalid filter value for complete"),
         ("builds?properties=1", 400, "invalid filter value for properties"),
         ("builds?order=properties", 400, "cannot order on 'properties'"),
@@ -258,7 +258,9 @@ fn the_envelope_is_written_for_programs_and_for_people() {
     let links = world.ask("GET", "/api/v2", &[], "").json();
     for link in links["rootlinks"].as_array().unwrap() {
         let path = link["name"].as_str().unwrap();
-        assert_eq!(world.get(path).status, 200, "{path}");
+        // The reference names this one too, and has nothing there either.
+        let status = if path == "logchunks" { 404 } else { 200 };
+        assert_eq!(world.get(path).status, status, "{path}");
     }
 }
 
@@ -372,4 +374,30 @@ fn b30_each_worker_event_is_on_the_builders_page_and_on_the_workers() {
     let latest = &world.list("workers/1/notes?order=-noteid&limit=1")[0];
     assert_eq!((&latest["text"], &latest["ended_at"]), (&"pinging".into(), &Value::Null));
     assert_eq!(world.get("workers/nobody/notes").status, 404);
+}
+
+#[test]
+fn what_belongs_to_a_build_goes_with_it() {
+    let world = World::start();
+    let run = |sql: &str| world.db.execute_batch(sql).unwrap();
+    let count = |table: &str| -> i64 {
+        let sql = format!("SELECT count(*) FROM {table}");
+        world.db.query_row(&sql, [], |row| row.get(0)).unwrap()
+    };
+    run("INSERT INTO build_data (build_id, name, source, value) VALUES
+             (101, 'a', 's', x'00'), (102, 'a', 's', x'00');
+         INSERT INTO test_result_sets VALUES
+             (1, 1, 101, 1001, NULL, 'c', 'u', 1, 0, 1), (2, 1, 102, 1001, NULL, 'c', 'u', 1, 0, 1);
+         INSERT INTO test_results VALUES
+             (1, 1, 1, 't', NULL, NULL, NULL, '1'), (2, 1, 2, 't', NULL, NULL, NULL, '1');");
+    assert_eq!(world.numbers("builds/101/test_result_sets", "test_result_setid"), [1]);
+    assert_eq!(world.list("builds/101/data").len(), 1);
+    let stamps = count("buildset_stamps");
+    assert_eq!(stamps, 5);
+    run("DELETE FROM builds WHERE id = 101; DELETE FROM buildsets WHERE id = 1;");
+    for table in ["build_data", "test_result_sets", "test_results"] {
+        assert_eq!(count(table), 1, "{table}");
+    }
+    assert_eq!(count("buildset_stamps"), stamps - 1);
+    assert_eq!(world.numbers("test_result_sets", "test_result_setid"), [2]);
 }

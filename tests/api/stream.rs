@@ -68,7 +68,9 @@ impl Listener {
         let data: Value = serde_json::from_str(data.strip_prefix("data: ").unwrap()).unwrap();
         let key: Vec<&str> =
             data["key"].as_array().unwrap().iter().map(|part| part.as_str().unwrap()).collect();
-        let id = id.strip_prefix("id: ").unwrap().parse().unwrap();
+        let id = id.strip_prefix("id: ").unwrap();
+        // All frames of one event but the last tell which of them they are.
+        let id = id.split('.').next().unwrap().parse().unwrap();
         (id, key.join("/"), data["message"].clone())
     }
 }
@@ -77,7 +79,7 @@ fn at(seconds: i64) -> WallTime {
     WallTime(seconds * 1_000_000)
 }
 
-fn build() -> BuildRow {
+pub fn build() -> BuildRow {
     let property = |value: &str| Property { value: value.into(), source: "Build".into() };
     let properties =
         Properties::from([("branch".into(), property("main")), ("secret".into(), property("x"))]);
@@ -97,7 +99,7 @@ fn build() -> BuildRow {
     }
 }
 
-fn request() -> RequestRow {
+pub fn request() -> RequestRow {
     RequestRow {
         id: RequestId(39),
         buildset: BuildsetId(27),
@@ -129,8 +131,10 @@ fn buildset() -> BuildsetRow {
             id: 1,
             stamp: SourceStamp::default(),
             created_at: at(1),
+            patch: None,
         }],
         properties: Arc::default(),
+        parent: None,
     }
 }
 
@@ -144,10 +148,11 @@ fn step() -> StepRow {
         complete_at: None,
         results: None,
         state_string: "testing".into(),
+        about: StepAbout::default(),
     }
 }
 
-fn log() -> LogRow {
+pub fn log() -> LogRow {
     LogRow {
         id: LogId(75),
         step: StepId(196),
@@ -175,8 +180,12 @@ fn worker() -> WorkerRow {
     }
 }
 
+fn master(active: bool) -> Arc<MasterRow> {
+    Arc::new(MasterRow { name: "host:/srv/ci".into(), active, last_active: at(3) })
+}
+
 /// Every kind of change, with the keys that it has.
-fn catalogue() -> Vec<(Change, Vec<&'static str>)> {
+pub fn catalogue() -> Vec<(Change, Vec<&'static str>)> {
     let finished = BuildRow {
         state: BuildState::Finished,
         complete_at: Some(at(200)),
@@ -220,6 +229,7 @@ fn catalogue() -> Vec<(Change, Vec<&'static str>)> {
         tags: Vec::new(),
         configured: true,
         workers: vec![WorkerId(1)],
+        about: BuilderAbout::default(),
     };
     let note = NoteRow {
         id: 9,
@@ -247,7 +257,7 @@ fn catalogue() -> Vec<(Change, Vec<&'static str>)> {
         (Change::LogNew(l.clone()), with(&logs, "new")),
         (Change::LogAppend(l.clone()), with(&logs, "append")),
         (Change::LogFinished(l), with(&logs, "finished")),
-        (Change::StepFinished(s), with(&steps, "finished")),
+        (Change::StepFinished(s), [with(&steps, "updated"), with(&steps, "finished")].concat()),
         (Change::BuildFinished(Arc::new(finished)), with(&builds, "finished")),
         (Change::RequestComplete(r), with(&requests, "complete")),
         (
@@ -259,8 +269,18 @@ fn catalogue() -> Vec<(Change, Vec<&'static str>)> {
         (Change::WorkerDisconnected(w.clone()), vec!["workers/1/disconnected"]),
         (Change::WorkerUpdated(w), vec!["workers/1/state_updated"]),
         (Change::BuilderUpdated(Arc::new(builder)), vec!["builders/1/update"]),
+        (Change::MasterStarted(master(true)), vec!["masters/1/started"]),
+        (Change::MasterStopped(master(false)), vec!["masters/1/stopped"]),
         (Change::Note(note.clone()), vec!["builders/1/notes/new", "workers/1/notes/new"]),
         (Change::NoteEnded(note), vec!["builders/1/notes/update", "workers/1/notes/update"]),
+        (
+            Change::SchedulerUpdated(Arc::new(SchedulerRow {
+                id: 3,
+                name: "force".into(),
+                enabled: false,
+            })),
+            vec!["schedulers/3/updated"],
+        ),
     ]
 }
 
@@ -366,6 +386,20 @@ fn subscriptions_come_and_go() {
 }
 
 #[test]
+fn pages_of_other_servers_read_events_only_when_they_are_allowed() {
+    let world = World::start();
+    let listener = Listener::open(&world, "/sse");
+    let path = format!("/sse/add/{}/builds/*/*", listener.id);
+    let allowed = "https://a.example.org";
+    let answer = world.ask("GET", &path, &[("Origin", allowed)], "");
+    assert_eq!(answer.status, 200);
+    assert_eq!(answer.headers["access-control-allow-origin"], allowed);
+    let foreign = world.ask("GET", &path, &[("Origin", "https://evil.example")], "");
+    assert_eq!(foreign.status, 400);
+    assert!(!foreign.headers.contains_key("access-control-allow-origin"));
+}
+
+#[test]
 fn a_stream_that_its_client_left_is_forgotten() {
     let world = World::start();
     let listener = Listener::open(&world, "/sse/listen/builds/*/*");
@@ -447,6 +481,26 @@ fn fl10_i11_a_slow_browser_is_dropped_with_its_last_event_and_goes_on_without_a_
     assert_eq!(gap, format!("event: gap\ndata: {{\"last\": 3, \"next\": {next}}}"));
     world.events.publish(vec![Change::LogAppend(Arc::new(log()))]);
     assert_eq!(late.event().0, next);
+}
+
+#[test]
+fn i11_a_listener_cut_off_between_two_frames_of_one_event_gets_the_second_one_alone() {
+    let world = World::start();
+    let path = "/sse/listen/steps/*/*";
+    let ids = |listener: &mut Listener, count: usize| -> Vec<String> {
+        let id = |block: String| block.lines().next().unwrap().to_owned();
+        (0..count).map(|_| id(listener.block().unwrap())).collect()
+    };
+    let mut whole = Listener::open(&world, path);
+    world.events.publish(vec![
+        Change::StepStarted(Arc::new(step())),
+        Change::StepFinished(Arc::new(step())),
+    ]);
+    assert_eq!(ids(&mut whole, 4), ["id: 1.1", "id: 1", "id: 2.1", "id: 2"]);
+    let mut cut = Listener::open_with(&world, path, "Last-Event-ID: 1.1\r\n");
+    assert_eq!(ids(&mut cut, 3), ["id: 1", "id: 2.1", "id: 2"]);
+    let mut between = Listener::open_with(&world, path, "Last-Event-ID: 1\r\n");
+    assert_eq!(ids(&mut between, 2), ["id: 2.1", "id: 2"]);
 }
 
 #[test]

@@ -20,11 +20,11 @@ use botmaster::messages::*;
 use botmaster::settings::Problem;
 use botmaster::store::sqlite::StateReader;
 use botmaster::store::{LogRow, StoreError};
-use botmaster::web::{LogText, RawPieces, WebContext, WebState, serve};
+use botmaster::web::{LogText, RawPieces, StockUi, WebContext, WebState, serve};
 use rusqlite::Connection;
 use serde_json::{Value, json};
 
-const SCHEMA: [&str; 7] = [
+const SCHEMA: [&str; 8] = [
     include_str!("../../migrations/sqlite/0001_first.sql"),
     include_str!("../../migrations/sqlite/0002_instances.sql"),
     include_str!("../../migrations/sqlite/0003_expectations.sql"),
@@ -32,6 +32,7 @@ const SCHEMA: [&str; 7] = [
     include_str!("../../migrations/sqlite/0005_stop.sql"),
     include_str!("../../migrations/sqlite/0006_leases.sql"),
     include_str!("../../migrations/sqlite/0007_housekeeping.sql"),
+    include_str!("../../migrations/sqlite/0008_data_api.sql"),
 ];
 
 const ROWS: &str = r#"
@@ -43,7 +44,8 @@ INSERT INTO workers (id, name, configured, connected, info, paused, pause_reason
     (1, 'linux-1', 1, 1, '{"host":"h1","version":"0.1"}', 0, NULL),
     (2, 'mac-1', 1, 0, '{}', 1, 'broken disk');
 INSERT INTO builder_workers VALUES (1, 0, 1), (2, 0, 1), (2, 1, 2), (3, 0, 2);
-INSERT INTO sourcestamps VALUES
+INSERT INTO sourcestamps (id, digest, codebase, repository, branch, revision, project,
+                          created_at) VALUES
     (1, 'd1', '', 'https://git.example.org/a.git', 'main', NULL, 'demo', 1000000000),
     (2, 'd2', '', '', NULL, 'abc', '', 2000000000);
 INSERT INTO buildsets (id, reason, scheduler, submitted_at, complete_at, results, rebuilt_build,
@@ -73,7 +75,7 @@ INSERT INTO notes (id, builder_id, worker_id, text, error, at, ended_at) VALUES
     (2, 1, 1, 'connect linux-1', NULL, 1000500000, 1000500000),
     (3, 1, NULL, 'idle', NULL, 1000500000, 1000500000),
     (4, 2, 1, 'pinging', NULL, 1001000000, NULL);
-INSERT INTO steps VALUES
+INSERT INTO steps (id, build_id, number, name, started_at, complete_at, results, state_string) VALUES
     (1001, 101, 0, 'checkout', 1002000000, 1003000000, 0, 'checked out'),
     (1002, 101, 1, 'test', 1003000000, 1059000000, 0, 'tested'),
     (1003, 103, 0, 'compile', 1202000000, NULL, NULL, 'compiling');
@@ -150,6 +152,8 @@ pub struct Asked {
     /// The next answer is this refusal.
     pub refuse: Option<Refusal>,
     pub pong: bool,
+    /// Ids of builders, by name.
+    pub ids: HashMap<String, u64>,
     pub report: ReloadReport,
 }
 
@@ -180,13 +184,12 @@ impl Handler<Submit> for FakeMaster {
             return Err(refusal);
         }
         asked.submissions.push(message.0.clone());
-        let ids = HashMap::from([("unit", 1), ("slow build", 2)]);
         let stored = message.0.iter().zip(71..).map(|(one, set)| Submitted {
             buildset: BuildsetId(set),
             requests: one
                 .builders
                 .iter()
-                .map(|name| (BuilderId(ids[name.as_str()]), RequestId(set + 800)))
+                .map(|name| (BuilderId(asked.ids[name.as_str()]), RequestId(set + 800)))
                 .collect(),
         });
         Ok(stored.collect())
@@ -235,6 +238,13 @@ impl Handler<Reload> for FakeMaster {
     }
 }
 
+impl Handler<SetScheduler> for FakeMaster {
+    type Result = Result<(), Refusal>;
+    fn handle(&mut self, m: SetScheduler, _: &mut Context<Self>) -> Self::Result {
+        self.note(format!("scheduler {} {}", m.scheduler, m.enabled), |_| ())
+    }
+}
+
 impl Handler<RestartBuilder> for FakeMaster {
     type Result = Result<(), Refusal>;
     fn handle(&mut self, m: RestartBuilder, _: &mut Self::Context) -> Self::Result {
@@ -255,12 +265,23 @@ pub struct World {
     _folder: tempfile::TempDir,
 }
 
-fn filled(folder: &Path) -> Connection {
+fn empty(folder: &Path) -> Connection {
     let db = Connection::open(folder.join("state.sqlite")).unwrap();
     db.pragma_update(None, "journal_mode", "WAL").unwrap();
     for part in SCHEMA {
         db.execute_batch(part).unwrap();
     }
+    db
+}
+
+fn builder_ids(db: &Connection) -> HashMap<String, u64> {
+    let mut ids = db.prepare("SELECT name, id FROM builders").unwrap();
+    let pair =
+        |row: &rusqlite::Row<'_>| Ok((row.get(0)?, u64::try_from(row.get::<_, i64>(1)?).unwrap()));
+    ids.query_map([], pair).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
+fn fill(db: &Connection) {
     let property =
         |value: &str, source: &str| Property { value: value.into(), source: source.into() };
     let set: Properties = BTreeMap::from([
@@ -274,7 +295,6 @@ fn filled(folder: &Path) -> Connection {
         .replace("BUILDPROPS", &serde_json::to_string(&build).unwrap())
         .replace("PROPERTIES", &serde_json::to_string(&set).unwrap());
     db.execute_batch(&rows).unwrap();
-    db
 }
 
 fn shown_board() -> Board {
@@ -323,17 +343,42 @@ fn shown_board() -> Board {
 
 impl World {
     pub fn start() -> Self {
+        Self::serving(None)
+    }
+
+    /// A server with Buildbot's pages, from this folder.
+    pub fn with_pages(folder: &Path) -> Self {
+        Self::serving(Some(StockUi::read(folder).unwrap()))
+    }
+
+    fn serving(pages: Option<StockUi>) -> Self {
+        let world = Self::serving_over(fill, shown_board(), "host:/srv/ci", pages);
+        world.logs.set(5001, "ocloning\neoops\nhdone <b>\n");
+        world.logs.set(5002, "ook\n");
+        world.logs.set(5003, "oline one\noline two\n");
+        world.logs.set(5004, "o<script>alert(1)</script>\n");
+        world.logs.set(5005, "obuilding a\n");
+        world
+    }
+
+    /// A server over a store with these rows.
+    pub fn over(rows: impl FnOnce(&Connection), board: Board, name: &'static str) -> Self {
+        Self::serving_over(rows, board, name, None)
+    }
+
+    fn serving_over(
+        rows: impl FnOnce(&Connection),
+        board: Board,
+        name: &'static str,
+        pages: Option<StockUi>,
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
-        let db = filled(folder.path());
+        let db = empty(folder.path());
+        rows(&db);
         let logs = Arc::new(FakeLogs::default());
-        logs.set(5001, "ocloning\neoops\nhdone <b>\n");
-        logs.set(5002, "ook\n");
-        logs.set(5003, "oline one\noline two\n");
-        logs.set(5004, "o<script>alert(1)</script>\n");
-        logs.set(5005, "obuilding a\n");
         let asked = SharedAsked::default();
+        asked.lock().unwrap().ids = builder_ids(&db);
         let events = Events::starting_at(1);
-        let board = shown_board();
         let reader = StateReader::open(folder.path()).unwrap();
         let (sender, receiver) = sync_channel(1);
         let (to, on, up, text) = (asked.clone(), board.clone(), events.clone(), logs.clone());
@@ -348,7 +393,8 @@ impl World {
                     ping: master.clone().recipient(),
                     order: master.clone().recipient(),
                     reload: master.clone().recipient(),
-                    restart: master.recipient(),
+                    restart: master.clone().recipient(),
+                    scheduler: master.recipient(),
                 };
                 let context = WebContext {
                     handle,
@@ -366,8 +412,10 @@ impl World {
                         }])
                     }),
                     title: "Test <CI>".into(),
-                    name: "host:/srv/ci".into(),
-                    state: WebState::default(),
+                    name: name.into(),
+                    allowed_origins: Arc::from(["https://*.example.org".to_owned()]),
+                    ui: pages.map(Arc::new),
+                    state: WebState::cutting_sockets_off_after(Duration::from_secs(1)),
                 };
                 let (server, address) = serve(context, ([127, 0, 0, 1], 0).into()).unwrap();
                 sender.send((address, server.handle())).unwrap();
@@ -403,7 +451,12 @@ impl World {
         stream.write_all(head.as_bytes()).unwrap();
         // A server that refuses early may close before it has read everything.
         let _ = stream.write_all(body.as_bytes());
-        Answer::read(BufReader::new(stream))
+        let mut stream = BufReader::new(stream);
+        if method == "HEAD" {
+            let (status, headers) = read_head(&mut stream);
+            return Answer { status, headers, body: String::new() };
+        }
+        Answer::read(stream)
     }
 
     pub fn connect(&self) -> TcpStream {
@@ -493,7 +546,9 @@ impl Answer {
         } else {
             std::io::Read::read_to_end(&mut stream, &mut body).unwrap();
         }
-        Self { status, headers, body: String::from_utf8(body).unwrap() }
+        // What is compressed is no text.
+        let body = String::from_utf8_lossy(&body).into_owned();
+        Self { status, headers, body }
     }
 
     pub fn json(&self) -> Value {

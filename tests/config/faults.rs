@@ -53,7 +53,7 @@ fn unknown_keys_name_the_nearest_known_one() {
     );
     assert_eq!(
         before("[master]\nbanana = 1"),
-        "x.toml:2: master.banana: unknown key\n    fix: remove it; known here are: title, data_dir, http, listen, insecure, drain, merge"
+        "x.toml:2: master.banana: unknown key\n    fix: remove it; known here are: title, data_dir, http, listen, insecure, drain, merge, allowed_origins, ui_dir"
     );
     assert_eq!(
         step("run = [\"true\"]\nhaltOnFailure = true"),
@@ -187,7 +187,7 @@ fn fn12_bad_names_are_refused_and_shown_without_harm() {
     assert_eq!(
         before("[master]\n\"a\\u001b[2J\\u202e\" = 1"),
         "x.toml:2: master.a\\u{1b}[2J\\u{202e}: unknown key\n    \
-         fix: remove it; known here are: title, data_dir, http, listen, insecure, drain, merge"
+         fix: remove it; known here are: title, data_dir, http, listen, insecure, drain, merge, allowed_origins, ui_dir"
     );
 }
 

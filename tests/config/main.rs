@@ -4,6 +4,7 @@
 mod console;
 mod faults;
 mod files;
+mod forms;
 mod latent;
 mod local_worker;
 mod program;

@@ -194,10 +194,13 @@ fn the_command_line_wins_over_the_file() {
         data_dir: Some("/srv/data".into()),
         http: Some("127.0.0.1:0".parse().unwrap()),
         listen: Some("[::1]:0".parse().unwrap()),
+        ui_dir: Some("/srv/pages".into()),
     };
-    let text = format!("[master]\ndata_dir = \"d\"\nhttp = \"0.0.0.0:1\"\n{BUILDER}");
+    let text =
+        format!("[master]\ndata_dir = \"d\"\nui_dir = \"u\"\nhttp = \"0.0.0.0:1\"\n{BUILDER}");
     let settings = load_text(Path::new("x.toml"), &text, &overrides).unwrap().settings;
     assert_eq!(settings.master.data_dir, Path::new("/srv/data"));
+    assert_eq!(settings.master.ui_dir.as_deref(), Some(Path::new("/srv/pages")));
     assert_eq!(settings.master.http.to_string(), "127.0.0.1:0");
     assert_eq!(settings.master.listen.to_string(), "[::1]:0");
     let open = Overrides { http: Some("0.0.0.0:80".parse().unwrap()), ..Overrides::default() };

@@ -29,3 +29,4 @@ mod starts;
 mod steps;
 mod strangers;
 mod up;
+mod watching;

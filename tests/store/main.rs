@@ -17,6 +17,7 @@ mod logs_model;
 mod merging;
 mod people;
 mod repeats;
+mod schedulers;
 mod stops;
 mod transitions;
 mod world;

@@ -88,7 +88,8 @@ fn fb16_a_claim_that_is_repeated_is_built_as_its_first_request_says() {
         let OpOutcome::Claimed { build, buildset, .. } = world.run(op.clone()).unwrap() else {
             panic!()
         };
-        assert_eq!((build.request, &*buildset.properties["owner"].value), (bob, "bob"));
+        assert_eq!(build.request, bob);
+        assert_eq!(buildset.properties["owner"].value, "bob");
     }
     let read: Vec<_> = open_build(&world).requests.iter().map(|with| with.row.id).collect();
     assert_eq!(read, [bob, ann]);

@@ -61,6 +61,8 @@ fn kinds(op: &Op) -> (Option<RequestEvent>, Option<BuildEvent>) {
         | Op::ReleaseInstance { .. }
         | Op::RemoveInstance { .. }
         | Op::ListInstances
+        | Op::DeclareSchedulers(_)
+        | Op::SetScheduler { .. }
         // A claim, a start and an end in one: each of them is held to the table.
         | Op::FailBuild { .. }
         | Op::Note(_)
@@ -258,6 +260,8 @@ impl Shop {
             Op::DetachWorker { worker: w2, incarnation: Incarnation(1), at: at(50) },
             Op::SetWorker { worker: w2, paused: Some((true, None)), graceful: None },
             Op::SaveExpectations { builder: self.builder, text: "1".into() },
+            Op::DeclareSchedulers(vec!["force".into()]),
+            Op::SetScheduler { scheduler: 1, enabled: false },
             Op::Note(note.clone()),
             Op::BeginNote(note.clone()),
             Op::EndNote { begun: "pinging".into(), note },

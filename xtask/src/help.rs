@@ -21,6 +21,12 @@ well, 1 something failed, 2 the command could not be understood or begun.
   cargo xtask simulate [--seeds N] [--seed S]
       Whole masters and workers in virtual time, with faults, from N seeds.
 
+  cargo xtask ui [--browser PATH] [--ui-dir DIR] [FILTER...]
+      Buildbot's own web pages in a headless browser against this program.
+
+  cargo xtask alerts
+      Checks and tests the alert rules of config/prometheus with promtool.
+
   cargo xtask crash-points [--point NAME] [--random N] [--list]
       The real program, killed with -9 at each of its named points and started
       again; what it leaves is judged.
@@ -36,6 +42,9 @@ well, 1 something failed, 2 the command could not be understood or begun.
   cargo xtask bench WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot]
       Measures the program, and Buildbot beside it, on the workloads of
       bench/peer/workloads.md.
+
+  cargo xtask api [--examples N]
+      Asks the program all that its own API description allows.
 
   cargo xtask help [COMMAND]
       This text, or more about one command.
@@ -92,6 +101,19 @@ has none, or a test begins with an id that no row has.
                    (`cargo xtask test` leaves target/nextest/default/junit.xml)
 ";
 
+const API: &str = "\
+cargo xtask api [--examples N]
+
+Builds the program, starts a master with a worker in target/api, and lets
+Schemathesis ask it what its description (openapi.json) allows, and what it does
+not: orders as well as questions, N (5) random ones each beside the systematic
+ones. Found is: an answer that is a failure inside, and one whose status, type or
+body is not described. Takes three to five minutes.
+
+Needs Schemathesis (`pip install schemathesis`), as `schemathesis` or as the
+variable SCHEMATHESIS names it.
+";
+
 const DIAGRAMS: &str = "\
 cargo xtask diagrams
 
@@ -114,6 +136,31 @@ traces; the same seeds and the same code have the same one).
 
 Ends with 1 when something was found; from 100 seeds on also when a kind of
 fault never struck, or fewer than a tenth of the seeds saw one of the four.
+";
+
+const UI: &str = "\
+cargo xtask ui [--browser PATH] [--ui-dir DIR] [FILTER...]
+
+Runs tests/stock_ui: a master and a worker serve Buildbot's own, unmodified web
+pages to a headless Chromium; each page must load without an error in its
+console, a live log must grow, and force, stop, rebuild, cancel and pause must
+work. Pictures of all pages are left in target/stock-ui/shots.
+
+  --browser PATH   a Chromium or Chrome; else the first one in $PATH
+  --ui-dir DIR     the pages; else those of tests/stock_ui/packages.txt are got
+                   from PyPI with python3 and pip, once, into target/stock-ui
+
+It is no stage of `cargo xtask test`: a browser is too large to install on the
+way.
+";
+
+const ALERTS: &str = "\
+cargo xtask alerts
+
+Runs `promtool check rules`, `promtool test rules` and `promtool check config`
+on config/prometheus. Needs promtool (Debian: apt-get install prometheus), and
+is therefore no stage of `cargo xtask test`. That the rules and the dashboard
+name only metrics that there are is a test of the suite `api`.
 ";
 
 const CRASH_POINTS: &str = "\
@@ -210,12 +257,15 @@ fn text(command: &str) -> Result<&'static str, String> {
     match command {
         "help" => Ok(ALL),
         "test" => Ok(TEST),
+        "api" => Ok(API),
         "rows" => Ok(ROWS),
         "simulate" => Ok(SIMULATE),
         "crash-points" => Ok(CRASH_POINTS),
         "chaos" => Ok(CHAOS),
         "fuzz" => Ok(FUZZ),
         "diagrams" => Ok(DIAGRAMS),
+        "ui" => Ok(UI),
+        "alerts" => Ok(ALERTS),
         "bench" => Ok(BENCH),
         other => Err(format!("there is no command `{other}`\n\n{ALL}")),
     }

@@ -6,6 +6,8 @@
 //! dependency beyond `serde_json`, so that this builds in seconds.
 #![forbid(unsafe_code)]
 
+mod alerts;
+mod api;
 mod bench;
 mod diagrams;
 mod fuzz;
@@ -17,6 +19,7 @@ mod rows;
 mod simulate;
 mod test;
 mod tools;
+mod ui;
 
 use std::process::ExitCode;
 
@@ -28,11 +31,14 @@ fn main() -> ExitCode {
     };
     let outcome = match command {
         "test" => test::run(rest),
+        "api" => api::run(rest),
         "rows" => rows::run(rest),
         "simulate" => simulate::run(rest),
         "crash-points" | "chaos" => proof::run(command, rest),
         "fuzz" => fuzz::run(rest),
         "diagrams" => diagrams::run(rest),
+        "alerts" => alerts::run(rest),
+        "ui" => ui::run(rest),
         "bench" => bench::run(rest),
         "help" | "--help" | "-h" => help::run(rest),
         other => Err(format!(

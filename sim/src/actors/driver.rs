@@ -313,7 +313,7 @@ impl World<'_> {
         self.sent += 1;
         let key = format!("k{}", self.sent);
         let revision = Some(format!("r{}", self.dice.between(0, 3)));
-        let property = Property { value: self.sent.to_string(), source: "simulated".into() };
+        let property = Property { value: self.sent.to_string().into(), source: "simulated".into() };
         let submission = Submission {
             builders: names,
             priority: if self.dice.percent(20) { 5 } else { 0 },

@@ -198,7 +198,9 @@ impl Plan {
                 data_dir: folder.into(),
                 http: nowhere,
                 listen: nowhere,
+                allowed_origins: Vec::new(),
                 insecure: false,
+                ui_dir: None,
                 drain: Duration::ZERO,
             },
             timers: TIMERS,
@@ -207,6 +209,7 @@ impl Plan {
             workers,
             builders,
             up: UpSettings::default(),
+            forms: Vec::new(),
             retention: Default::default(),
         };
         let mut faults: Vec<Fault> = Fault::ALL.into_iter().filter(|_| dice.percent(45)).collect();

@@ -315,7 +315,8 @@ impl Build {
                 properties: set
                     .iter()
                     .map(|(name, value)| {
-                        let property = Property { value: value.clone(), source: "Worker".into() };
+                        let property =
+                            Property { value: value.as_str().into(), source: "Worker".into() };
                         (name.clone(), property)
                     })
                     .collect(),

@@ -9,6 +9,7 @@ mod instances;
 mod people;
 mod requests;
 mod running;
+mod schedulers;
 mod steps;
 mod table;
 mod tables;
@@ -360,6 +361,10 @@ fn carry_out(tables: &mut Tables, changes: &mut Vec<Change>, op: &Op) -> Done {
             Ok(OpOutcome::Done)
         }
         Op::ListInstances => instances::list(tables),
+        Op::DeclareSchedulers(names) => schedulers::declare(tables, changes, names),
+        Op::SetScheduler { scheduler, enabled } => {
+            schedulers::set(tables, changes, *scheduler, *enabled)
+        }
         Op::Note(note) => add_note(tables, changes, note, Some(note.at)),
         Op::BeginNote(note) => add_note(tables, changes, note, None),
         Op::EndNote { begun, note } => end_note(tables, changes, begun, note),

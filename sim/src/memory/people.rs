@@ -33,6 +33,7 @@ pub(super) fn declare_builder(
         tags: tags.to_vec(),
         configured: true,
         workers: ids,
+        about: BuilderAbout::default(),
     };
     let before = tables.builders.get(&id).map(|record| BuilderRecord::clone(record));
     if before.as_ref().is_some_and(|before| before.row == row) {

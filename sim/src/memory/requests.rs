@@ -43,6 +43,7 @@ pub(super) fn add_buildset(
         rebuilt_build: new.rebuilt_build,
         sourcestamps: stamps,
         properties: new.properties.clone(),
+        parent: None,
     });
     changes.push(Change::BuildsetNew(set.clone()));
     let mut requests = Vec::with_capacity(new.builders.len());
@@ -86,7 +87,7 @@ fn save_stamp(tables: &mut Tables, stamp: &SourceStamp, at: WallTime) -> SourceS
         return SourceStampRow::clone(row);
     }
     let id = tables.stamps.last().map_or(1, |id| id + 1);
-    let row = SourceStampRow { id, stamp: stamp.clone(), created_at: at };
+    let row = SourceStampRow { id, stamp: stamp.clone(), created_at: at, patch: None };
     tables.stamps.put(id, row.clone());
     tables.stamps_known.put(key, id);
     row

@@ -58,6 +58,7 @@ pub(super) fn start(
         complete_at: None,
         results: None,
         state_string: new.state_string.into(),
+        about: StepAbout::default(),
     });
     tables.steps.put(step.id, step.clone());
     tables.steps_of.put((build, new.number), step.id);

@@ -72,6 +72,15 @@ pub struct LogRecord {
     pub incomplete: Option<String>,
 }
 
+/// A scheduler with what its row does not show.
+#[derive(Clone, PartialEq, Debug)]
+pub struct SchedulerRecord {
+    /// As it is shown.
+    pub row: SchedulerRow,
+    /// It is in the configuration.
+    pub configured: bool,
+}
+
 /// Content of a source stamp, as a key: codebase, repository, branch,
 /// revision, project.
 type StampKey = (String, String, Option<String>, Option<String>, String);
@@ -100,6 +109,7 @@ pub struct Tables {
     pub logs_of: Table<(StepId, LogId), ()>,
     pub notes: Table<u64, NoteRow>,
     pub instances: Table<InstanceTag, InstanceRow>,
+    pub schedulers: Table<u64, SchedulerRecord>,
     /// How builds of requests were lost, for those of which any was.
     pub losses: Table<RequestId, Vec<Loss>>,
 }
@@ -129,6 +139,7 @@ macro_rules! each {
             logs_of,
             notes,
             instances,
+            schedulers,
             losses,
         } = $tables;
         builders.$method();
@@ -151,6 +162,7 @@ macro_rules! each {
         logs_of.$method();
         notes.$method();
         instances.$method();
+        schedulers.$method();
         losses.$method();
     }};
 }

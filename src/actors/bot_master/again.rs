@@ -3,11 +3,12 @@
 
 use std::collections::BTreeSet;
 
-use actix::{AsyncContext, Context, Handler, ResponseFuture};
+use actix::{AsyncContext, Handler, ResponseFuture};
 use tokio::sync::oneshot;
 
 use super::BotMaster;
 use crate::actors::builder::Remains;
+use crate::actors::context::Context;
 use crate::core::ids::BuilderName;
 use crate::messages::{Refusal, RestartBuilder};
 

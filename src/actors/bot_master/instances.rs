@@ -4,9 +4,10 @@
 
 use std::collections::BTreeMap;
 
-use actix::{Addr, AsyncContext, Context, Handler};
+use actix::{Addr, AsyncContext, Handler};
 
 use super::BotMaster;
+use crate::actors::context::Context;
 use crate::actors::runtime::{MayRestart, start_supervised};
 use crate::actors::worker::{Worker, WorkerDoors};
 use crate::core::ids::*;

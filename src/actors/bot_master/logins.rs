@@ -3,9 +3,10 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
-use actix::{Context, Handler};
+use actix::Handler;
 
 use super::BotMaster;
+use crate::actors::context::Context;
 use crate::board::Refused;
 use crate::core::gate::{Attempt, Gate, Verdict};
 use crate::core::ids::WorkerName;

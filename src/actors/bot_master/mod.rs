@@ -4,7 +4,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use actix::{Actor, ActorContext, Addr, AsyncContext, Context, Handler, Recipient, ResponseFuture};
+use actix::{Actor, ActorContext, Addr, AsyncContext, Handler, Recipient, ResponseFuture};
 use tokio::sync::oneshot;
 
 mod again;
@@ -20,8 +20,10 @@ use super::convert::with_set;
 use super::heartbeats::Heartbeats;
 use super::runtime::{ChildDown, MayRestart, World, start_supervised};
 use super::worker::{Worker, WorkerDoors};
+use crate::actors::context::Context;
 use crate::core::bot_master::Roster;
 use crate::core::builder::{Event, Request, named_worker};
+use crate::core::form::FORCE;
 use crate::core::ids::*;
 use crate::core::rng::Rng;
 use crate::core::time::WallTime;
@@ -141,7 +143,11 @@ pub fn declare(settings: &Settings) -> Vec<Op> {
         tags: builder.tags.clone(),
         workers: builder.workers.clone(),
     });
-    workers.chain(factories).chain(builders).collect()
+    let configured = settings.forms.iter().map(|form| form.name.clone());
+    let mut schedulers = vec![FORCE.to_owned()];
+    schedulers.extend(configured.filter(|name| name != FORCE));
+    let schedulers = std::iter::once(Op::DeclareSchedulers(schedulers));
+    workers.chain(factories).chain(builders).chain(schedulers).collect()
 }
 
 /// Builders and workers as stored, by name.
@@ -216,6 +222,7 @@ impl BotMaster {
             order: addr.clone().recipient(),
             reload: addr.clone().recipient(),
             restart: addr.clone().recipient(),
+            scheduler: addr.clone().recipient(),
         }
     }
 
@@ -451,6 +458,7 @@ impl Actor for BotMaster {
         for builder in &settings.builders {
             self.start_builder(builder, ctx);
         }
+        self.world.board.show_forms(self.settings.forms.clone());
         self.configure_workers(BTreeSet::new());
         self.sweep(ctx);
     }
@@ -601,6 +609,28 @@ impl Handler<OrderWorker> for BotMaster {
         };
         let told = entry.addr.send(WorkerOrdered { order: message.order, reason: message.reason });
         Box::pin(async move { told.await.unwrap_or(Err(Refusal::Gone)) })
+    }
+}
+
+impl Handler<SetScheduler> for BotMaster {
+    type Result = ResponseFuture<Result<(), Refusal>>;
+    fn handle(&mut self, message: SetScheduler, _: &mut Context<Self>) -> Self::Result {
+        let SetScheduler { scheduler, enabled } = message;
+        let (reply, answer) = oneshot::channel();
+        self.world.store.write(
+            Transaction::of(Op::SetScheduler { scheduler, enabled }),
+            Box::new(move |written| {
+                let _ = reply.send(written);
+            }),
+        );
+        Box::pin(async move {
+            match answer.await {
+                Ok(Ok(_)) => Ok(()),
+                Ok(Err(StoreError::Missing(_))) => Err(Refusal::NoSuchScheduler(scheduler)),
+                Ok(Err(error)) => Err(refusal(&error)),
+                Err(_) => Err(Refusal::Gone),
+            }
+        })
     }
 }
 

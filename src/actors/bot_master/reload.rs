@@ -9,12 +9,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use actix::{Addr, AsyncContext, Context, Handler, ResponseFuture};
+use actix::{Addr, AsyncContext, Handler, ResponseFuture};
 use tokio::sync::oneshot;
 
 use super::turns::{SAY_EVERY, Turn, saying};
 use super::{BotMaster, Known, ReadSettings, declare, declared, refusal};
 use crate::actors::builder::{Builder, Commit, GiveUp, RetireBuilder, SuccessorFailed, TakeOver};
+use crate::actors::context::Context;
 use crate::actors::runtime::{MayRestart, start_supervised};
 use crate::actors::worker::Worker;
 use crate::clock::Clock;
@@ -392,6 +393,7 @@ impl Handler<Settle> for BotMaster {
         }
         self.world.board.show_retention(settings.retention.clone());
         self.settings = settings;
+        self.world.board.show_forms(self.settings.forms.clone());
         self.configure_workers(renewed);
         crash_point("reconfig.swapped");
     }

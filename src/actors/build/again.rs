@@ -4,9 +4,10 @@
 
 use std::time::Duration;
 
-use actix::{AsyncContext, Context};
+use actix::AsyncContext;
 
 use super::Build;
+use crate::actors::context::Context;
 use crate::core::ids::{CommandId, SessionId};
 use crate::protocol::json_v1::{MasterFrame, STDIO};
 

@@ -4,9 +4,10 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use actix::{AsyncContext, Context, Handler};
+use actix::{AsyncContext, Handler};
 
 use super::{Builder, Input, Remains};
+use crate::actors::context::Context;
 use crate::actors::convert::request;
 use crate::actors::runtime::ChildDown;
 use crate::core::builder::{Event, Request};

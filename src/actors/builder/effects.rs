@@ -3,10 +3,11 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{ActorContext, AsyncContext, Context, Handler};
+use actix::{ActorContext, AsyncContext, Handler};
 
 use super::{Builder, Claimed, Inherited, Input, Mode, Seat};
 use crate::actors::build::{Build, BuildOrder, Doubt};
+use crate::actors::context::Context;
 use crate::actors::convert::request;
 use crate::actors::runtime::{MayRestart, Parent, start_supervised};
 use crate::actors::slave_builder::SlaveBuilder;
@@ -745,7 +746,7 @@ fn source_properties(buildset: &BuildsetRow) -> Properties {
         ("project", stamp.project.clone()),
     ];
     let property = |(name, value): (&str, String)| {
-        (name.to_owned(), Property { value, source: "Build".into() })
+        (name.to_owned(), Property { value: value.into(), source: "Build".into() })
     };
     fields.into_iter().map(property).collect()
 }

@@ -3,9 +3,10 @@
 
 use std::time::Duration;
 
-use actix::{Addr, AsyncContext, Context, Handler};
+use actix::{Addr, AsyncContext, Handler};
 
 use super::{Builder, Input, LatentSeat};
+use crate::actors::context::Context;
 use crate::actors::latent_slave_builder::{
     ConnectionNews, LatentSlaveBuilder, Substantiate, SubstantiateReply, Substantiated,
 };

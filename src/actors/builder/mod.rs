@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Actor, Addr, Context, Handler, Recipient, Supervised};
+use actix::{Actor, Addr, Handler, Recipient, Supervised};
 use tokio::sync::oneshot;
 
 mod burial;
@@ -24,6 +24,7 @@ use super::build::Build;
 use super::latent_slave_builder::LatentSlaveBuilder;
 use super::runtime::{Alarm, MayRestart, World};
 use super::slave_builder::SlaveBuilder;
+use crate::actors::context::Context;
 use crate::core::builder::{BuilderCore, Event, ReplyId};
 use crate::core::ids::*;
 use crate::core::inbox::{Inbox, Put};

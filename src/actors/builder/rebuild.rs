@@ -5,11 +5,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{Addr, AsyncContext, Context, Handler, MessageResult};
+use actix::{Addr, AsyncContext, Handler, MessageResult};
 use tokio::sync::oneshot;
 
 use super::{Builder, Claimed, Input, Mode};
 use crate::actors::build::{Build, BuildOrder, NewParent, Recovered};
+use crate::actors::context::Context;
 use crate::actors::convert::request;
 use crate::core::builder::{Effect, Event, OpenBuild, Records, Request, SeatReport, SeatReportUse};
 use crate::core::ids::*;

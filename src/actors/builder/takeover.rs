@@ -11,10 +11,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
 
-use actix::{ActorContext, Addr, AsyncContext, Context, Handler};
+use actix::{ActorContext, Addr, AsyncContext, Handler};
 use tokio::sync::oneshot;
 
 use super::{Builder, Input, LatentSeat, Mode, Seat};
+use crate::actors::context::Context;
 use crate::core::builder::{BuilderCore, Event, Handover};
 use crate::core::ids::*;
 use crate::core::inbox::Inbox;

@@ -3,9 +3,8 @@
 
 use std::collections::BTreeMap;
 
-use actix::Context;
-
 use super::Worker;
+use crate::actors::context::Context;
 use crate::actors::heartbeats::HERE;
 use crate::actors::runtime::World;
 use crate::actors::worker_connection::ABILITIES;

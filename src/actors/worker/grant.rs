@@ -3,10 +3,11 @@
 
 use std::time::Duration;
 
-use actix::{AsyncContext, Context, Handler, ResponseFuture};
+use actix::{AsyncContext, Handler, ResponseFuture};
 use tokio::sync::oneshot;
 
 use super::Worker;
+use crate::actors::context::Context;
 use crate::core::ids::*;
 use crate::core::lease::Grant;
 use crate::messages::GrantLease;

@@ -3,9 +3,10 @@
 
 use std::collections::BTreeMap;
 
-use actix::{AsyncContext, Context, Handler, Recipient};
+use actix::{AsyncContext, Handler, Recipient};
 
 use super::Worker;
+use crate::actors::context::Context;
 use crate::core::ids::*;
 use crate::core::instance::{Effect, Event, Failure, Known};
 use crate::core::worker::Event as WorkerEvent;

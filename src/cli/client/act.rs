@@ -203,6 +203,18 @@ pub fn cancel(
     told(output, &result, &format!("build request {request} is being cancelled"))
 }
 
+/// Changes a request's priority.
+pub fn priority(
+    client: &Client,
+    output: &mut Output<'_>,
+    request: u64,
+    priority: i64,
+) -> Result<u8, ClientError> {
+    let path = format!("buildrequests/{request}");
+    let result = client.order(&path, "set_priority", &json!({ "priority": priority }))?;
+    told(output, &result, &format!("build request {request} has the priority {priority} now"))
+}
+
 /// Stops a build.
 pub fn stop(
     client: &Client,

@@ -67,6 +67,10 @@ impl ClientError {
     }
 }
 
+/// How long one connection of an event stream is used. One that died in silence
+/// is noticed by then; what it missed is told by the next one.
+const STREAM_LIMIT: Duration = Duration::from_secs(300);
+
 /// A master to talk to.
 pub struct Client {
     base: String,
@@ -198,6 +202,39 @@ impl Client {
         }
         let error = value.get("error").unwrap_or(&value);
         Err(self.refused(status, error.get("message").unwrap_or(error)))
+    }
+
+    /// Opens an event stream: `path` is below the root; `last` is the number of
+    /// the last event that was had.
+    ///
+    /// # Errors
+    /// When the master does not answer or says no.
+    pub fn open_stream(
+        &self,
+        path: &str,
+        last: Option<&str>,
+    ) -> Result<ureq::BodyReader<'static>, ClientError> {
+        let mut request = self
+            .agent
+            .get(format!("{}/{path}", self.base))
+            .config()
+            .timeout_global(Some(STREAM_LIMIT))
+            .build();
+        if let Some(last) = last
+            && let Ok(value) = last.parse()
+        {
+            request.headers_mut().map(|headers| headers.insert("last-event-id", value));
+        }
+        let answer = request.call().map_err(|error| ClientError::NoMaster {
+            url: self.base.clone(),
+            why: error.to_string(),
+        })?;
+        let status = answer.status().as_u16();
+        if status != 200 {
+            let said = Value::from(format!("the event stream, with status {status}"));
+            return Err(self.refused(status, &said));
+        }
+        Ok(answer.into_body().into_reader())
     }
 
     /// Sends JSON to a path of our own below `/api/v2/`.

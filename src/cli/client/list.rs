@@ -383,6 +383,17 @@ fn usual_steps(client: &Client, build: &Value) -> Result<Vec<Value>, ClientError
     Ok(known.get("steps").and_then(Value::as_array).cloned().unwrap_or_default())
 }
 
+/// Prints any resource.
+pub fn any(client: &Client, output: &mut Output<'_>, path: &str) -> Result<u8, ClientError> {
+    let answer = client.get(path.trim_start_matches('/'))?;
+    if output.json {
+        output.value(&answer)?;
+    } else {
+        output.line(&format!("{answer:#}"))?;
+    }
+    Ok(FINE)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

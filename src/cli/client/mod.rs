@@ -6,6 +6,7 @@
 
 mod act;
 mod eta;
+mod events;
 mod follow;
 mod http;
 mod list;
@@ -60,6 +61,17 @@ pub enum ClientCommand {
         /// Why, for people
         #[arg(long, default_value = "cancelled from the command line")]
         reason: String,
+    },
+    /// Change the priority of a build request that waits
+    #[command(
+        after_help = "Example:\n  botmaster priority 17 10   # numbers are in `botmaster queue`"
+    )]
+    Priority {
+        /// Number of the build request
+        request: u64,
+        /// Higher is built earlier
+        #[arg(allow_negative_numbers = true)]
+        priority: i64,
     },
     /// Stop a running build
     #[command(
@@ -143,6 +155,36 @@ pub enum ClientCommand {
         #[arg(long, short)]
         follow: bool,
     },
+    /// Print events as they happen
+    ///
+    /// When the connection is lost, or the master restarts, it goes on where it was.
+    #[command(after_help = "Examples:\n  \
+        botmaster events                        # of all builds\n  \
+        botmaster events 'workers/*/*' --json\n  \
+        botmaster events 'builds/*/finished' --limit 1   # wait for the next end of a build")]
+    Events(EventsArgs),
+    /// Print any resource of the API, as JSON
+    #[command(after_help = "Examples:\n  \
+        botmaster get 'builds?limit=3&order=-buildid'\n  \
+        botmaster get buildrequests/17")]
+    Get {
+        /// The resource, below /api/v2/
+        path: String,
+    },
+}
+
+/// Which events.
+#[derive(Args, Clone, PartialEq, Debug)]
+pub struct EventsArgs {
+    /// Elements of their keys, `*` for any one
+    #[arg(default_value = "builds/*/*")]
+    pub path: String,
+    /// Begin after the event with this number, if it is still kept
+    #[arg(long, value_name = "NUMBER")]
+    pub after: Option<u64>,
+    /// End after so many events
+    #[arg(long)]
+    pub limit: Option<u64>,
 }
 
 /// What to build.
@@ -266,6 +308,11 @@ fn perform(
         ClientCommand::Plan { config } => act::plan(client, output, config),
         ClientCommand::Force(args) => act::force(client, output, &args),
         ClientCommand::Cancel { request, reason } => act::cancel(client, output, request, &reason),
+        ClientCommand::Priority { request, priority } => {
+            act::priority(client, output, request, priority)
+        }
+        ClientCommand::Events(args) => events::follow(client, output, &args),
+        ClientCommand::Get { path } => list::any(client, output, &path),
         ClientCommand::Stop { build, reason } => act::stop(client, output, &build, &reason),
         ClientCommand::Rebuild { build } => act::rebuild(client, output, &build),
         ClientCommand::Ping { builder } => act::ping(client, output, &builder),

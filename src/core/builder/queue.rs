@@ -46,7 +46,8 @@ pub const WORKER_PROPERTY: &str = "workername";
 #[must_use]
 pub fn named_worker(properties: &Properties) -> Option<WorkerName> {
     let property = properties.get(WORKER_PROPERTY)?;
-    let name = property.value.trim();
+    let name = property.value.text();
+    let name = name.trim();
     (!name.is_empty() && property.source != WORKER_SOURCE).then(|| name.into())
 }
 
@@ -70,6 +71,7 @@ impl Place {
 #[derive(Clone, PartialEq, Eq, PartialOrd, Ord, Debug)]
 struct MergeKey {
     source: Arc<[u64]>,
+    /// Written as JSON, so that text is never equal to a number.
     values: Vec<Option<String>>,
 }
 
@@ -85,7 +87,8 @@ impl MergeKey {
         if planted::is("merge_ignores_key") {
             return Some(Self { source: Arc::from([]), values: Vec::new() });
         }
-        let value = |name: &String| request.properties.get(name).map(|own| own.value.clone());
+        let value =
+            |name: &String| request.properties.get(name).map(|own| own.value.json().to_string());
         Some(Self { source: request.source.clone(), values: names.iter().map(value).collect() })
     }
 }

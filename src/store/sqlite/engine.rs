@@ -20,6 +20,7 @@ pub(in crate::store) const MIGRATIONS: &[Migration] = &[
     include_str!("../../../migrations/sqlite/0005_stop.sql"),
     include_str!("../../../migrations/sqlite/0006_leases.sql"),
     include_str!("../../../migrations/sqlite/0007_housekeeping.sql"),
+    include_str!("../../../migrations/sqlite/0008_data_api.sql"),
 ];
 
 /// One connection and the changes that its commits made.

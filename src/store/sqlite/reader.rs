@@ -6,6 +6,7 @@
 //! them through `web::block`. Deliberately absent: any write, and any fact that
 //! is not committed; a reader's connection cannot see one.
 
+mod listed;
 mod page;
 mod predictions;
 mod rows;
@@ -24,7 +25,8 @@ use super::super::{
 use crate::core::ids::*;
 use crate::core::values::Properties;
 
-pub use page::{Filter, FilterOp, OF_BUILD, Page, PageOf, Scalar};
+pub use listed::{Fork, Listed, OF_STAMP, Shown};
+pub use page::{Filter, FilterOp, OF_BUILD, OF_CHANGE, OF_PARENT, Page, PageOf, Scalar};
 
 /// The most rows that one question is answered with.
 pub const MAX_ROWS: u64 = 10_000;

@@ -36,7 +36,8 @@ macro_rules! build_columns {
 /// Columns of [`step`].
 macro_rules! step_columns {
     () => {
-        "id, build_id, number, name, started_at, complete_at, results, state_string"
+        "id, build_id, number, name, started_at, complete_at, results, state_string, \
+         locks_acquired_at, urls, hidden"
     };
 }
 /// Columns of [`log`].
@@ -57,8 +58,17 @@ macro_rules! note_columns {
         "id, builder_id, worker_id, text, error, at, ended_at"
     };
 }
+/// Columns of [`sourcestamp`].
+macro_rules! stamp_columns {
+    () => {
+        "id, codebase, repository, branch, revision, project, created_at, \
+         (SELECT json_object('patchid', id, 'level', level, 'subdir', subdir, 'author', author, \
+         'comment', comment, 'body', body) FROM patches WHERE id = patch_id)"
+    };
+}
 pub(super) use {
-    build_columns, log_columns, note_columns, request_columns, step_columns, worker_columns,
+    build_columns, log_columns, note_columns, request_columns, stamp_columns, step_columns,
+    worker_columns,
 };
 
 /// A number of ours as SQLite stores it.
@@ -187,6 +197,44 @@ pub(super) fn build(row: &Row<'_>) -> rusqlite::Result<BuildRow> {
     })
 }
 
+/// Reads what a step says of itself, from this column on.
+fn step_about(row: &Row<'_>, column: usize) -> rusqlite::Result<StepAbout> {
+    let urls = match row.get_ref(column + 1)?.as_str()? {
+        // Nearly always.
+        "[]" => Vec::new(),
+        _ => json(row, column + 1)?,
+    };
+    Ok(StepAbout {
+        locks_acquired_at: wall_if_any(row, column)?,
+        urls,
+        hidden: row.get(column + 2)?,
+    })
+}
+
+/// The build that asked for a buildset, from this column on.
+pub(super) fn parent(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<ParentBuild>> {
+    let Some(_) = row.get::<_, Option<i64>>(column)? else { return Ok(None) };
+    Ok(Some(ParentBuild { build: BuildId(uint(row, column)?), relationship: row.get(column + 1)? }))
+}
+
+/// What a builder's row says beside, from this column on.
+pub(super) fn builder_about(row: &Row<'_>, column: usize) -> rusqlite::Result<BuilderAbout> {
+    let project: Option<i64> = row.get(column)?;
+    Ok(BuilderAbout {
+        project: project.map(id),
+        description_format: row.get(column + 1)?,
+        description_html: row.get(column + 2)?,
+    })
+}
+
+/// The patch of a source stamp, written as JSON in this column.
+pub(super) fn patch(row: &Row<'_>, column: usize) -> rusqlite::Result<Option<Arc<PatchRow>>> {
+    match row.get_ref(column)? {
+        rusqlite::types::ValueRef::Null => Ok(None),
+        _ => Ok(Some(Arc::new(json(row, column)?))),
+    }
+}
+
 /// Reads a step.
 pub(super) fn step(row: &Row<'_>) -> rusqlite::Result<StepRow> {
     Ok(StepRow {
@@ -198,6 +246,7 @@ pub(super) fn step(row: &Row<'_>) -> rusqlite::Result<StepRow> {
         complete_at: wall_if_any(row, 5)?,
         results: result(row, 6)?,
         state_string: row.get(7)?,
+        about: step_about(row, 8)?,
     })
 }
 
@@ -246,7 +295,8 @@ pub(super) fn request_with(
 pub(super) fn buildset(conn: &Connection, id: i64) -> rusqlite::Result<Option<BuildsetRow>> {
     let mut query = conn.prepare_cached(
         "SELECT id, external_id, reason, scheduler, submitted_at, complete_at, results, \
-         rebuilt_build, sourcestamps, properties FROM buildsets WHERE id = ?1",
+         rebuilt_build, sourcestamps, properties, parent_build, parent_relationship \
+         FROM buildsets WHERE id = ?1",
     )?;
     let read = query
         .query_row([id], |row| {
@@ -265,6 +315,7 @@ pub(super) fn buildset(conn: &Connection, id: i64) -> rusqlite::Result<Option<Bu
                     rebuilt_build: rebuilt.map(|_| uint(row, 7)).transpose()?.map(BuildId),
                     sourcestamps: Vec::new(),
                     properties: Arc::new(json(row, 9)?),
+                    parent: parent(row, 10)?,
                 },
             ))
         })
@@ -342,10 +393,11 @@ fn shared<T: Clone + DeserializeOwned>(
 
 /// Reads one source stamp.
 pub(super) fn sourcestamp(conn: &Connection, id: i64) -> rusqlite::Result<SourceStampRow> {
-    let mut query = conn.prepare_cached(
-        "SELECT id, codebase, repository, branch, revision, project, created_at \
-         FROM sourcestamps WHERE id = ?1",
-    )?;
+    let mut query = conn.prepare_cached(concat!(
+        "SELECT ",
+        stamp_columns!(),
+        " FROM sourcestamps WHERE id = ?1"
+    ))?;
     query.query_row([id], |row| {
         Ok(SourceStampRow {
             id: uint(row, 0)?,
@@ -357,6 +409,7 @@ pub(super) fn sourcestamp(conn: &Connection, id: i64) -> rusqlite::Result<Source
                 project: row.get(5)?,
             },
             created_at: wall(row, 6)?,
+            patch: patch(row, 7)?,
         })
     })
 }
@@ -364,7 +417,8 @@ pub(super) fn sourcestamp(conn: &Connection, id: i64) -> rusqlite::Result<Source
 /// Reads one builder with its workers.
 pub(super) fn builder(conn: &Connection, id: i64) -> rusqlite::Result<Option<BuilderRow>> {
     let mut query = conn.prepare_cached(
-        "SELECT id, name, description, tags, configured FROM builders WHERE id = ?1",
+        "SELECT id, name, description, tags, configured, project_id, description_format, \
+         description_html FROM builders WHERE id = ?1",
     )?;
     let read = query
         .query_row([id], |row| {
@@ -375,6 +429,7 @@ pub(super) fn builder(conn: &Connection, id: i64) -> rusqlite::Result<Option<Bui
                 tags: json(row, 3)?,
                 configured: row.get(4)?,
                 workers: Vec::new(),
+                about: builder_about(row, 5)?,
             })
         })
         .optional()?;

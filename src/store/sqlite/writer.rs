@@ -24,6 +24,7 @@ use super::prepare::{EVENTS_AHEAD, prepare, reserve};
 use crate::core::ids::BuilderId;
 use crate::events::Events;
 use crate::store::*;
+use crate::telemetry::metrics::metrics;
 
 /// Most asks in one commit.
 const BATCH: usize = 1024;
@@ -307,6 +308,8 @@ impl Writer {
             trouble = self.end_commit(trouble);
         }
         self.moments.ended(trouble.is_none());
+        let waiting = self.depth.load(Ordering::Relaxed);
+        metrics().committed(began.elapsed(), carried.len(), waiting, trouble.is_none());
         self.tell(carried, trouble.as_ref());
         if trouble.is_some() {
             self.reserved = reserved;

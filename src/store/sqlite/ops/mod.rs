@@ -10,6 +10,7 @@ mod people;
 mod predictions;
 mod requests;
 mod running;
+mod schedulers;
 mod steps;
 
 use std::time::Duration;
@@ -52,6 +53,7 @@ pub(super) fn is_one_statement(op: &Op) -> bool {
             | Op::ReleaseInstance { .. }
             | Op::RemoveInstance { .. }
             | Op::ListInstances
+            | Op::SetScheduler { .. }
     )
 }
 
@@ -157,5 +159,9 @@ pub(super) fn carry_out(conn: &Connection, changes: &mut Vec<Change>, op: &Op) -
         Op::ReleaseInstance { tag, worker, at } => instances::release(conn, tag, *worker, *at),
         Op::RemoveInstance { tag } => instances::remove(conn, tag),
         Op::ListInstances => instances::list(conn),
+        Op::DeclareSchedulers(names) => schedulers::declare(conn, changes, names),
+        Op::SetScheduler { scheduler, enabled } => {
+            schedulers::set(conn, changes, *scheduler, *enabled)
+        }
     }
 }

@@ -61,6 +61,7 @@ pub(super) fn add_buildset(
         rebuilt_build: new.rebuilt_build,
         sourcestamps: stamps,
         properties: new.properties.clone(),
+        parent: None,
     });
     changes.push(Change::BuildsetNew(set.clone()));
     let mut requests = Vec::with_capacity(new.builders.len());
@@ -164,7 +165,7 @@ fn save_stamp(
                 |row| Ok((rows::uint(row, 0)?, row.get(1)?)),
             )?,
     };
-    Ok(SourceStampRow { id, stamp: stamp.clone(), created_at: WallTime(created) })
+    Ok(SourceStampRow { id, stamp: stamp.clone(), created_at: WallTime(created), patch: None })
 }
 
 pub(super) fn cancel(

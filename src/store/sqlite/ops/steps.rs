@@ -61,6 +61,7 @@ pub(super) fn start(
         complete_at: None,
         results: None,
         state_string: new.state_string.into(),
+        about: StepAbout::default(),
     };
     let step = Arc::new(step);
     changes.push(Change::StepStarted(step.clone()));

@@ -33,7 +33,7 @@ pub enum FilterOp {
     Gt,
     /// At least the one value.
     Ge,
-    /// The text holds one of the values.
+    /// The text holds one of the values; a number is one of them.
     Contains,
 }
 
@@ -95,18 +95,20 @@ pub(super) enum Sql {
     /// A column, and the ids of the rows to which a value belongs even where
     /// the column has another one: a list, written up to its values.
     Linked(&'static str, &'static str),
+    /// A JSON list or object.
+    Json(&'static str),
 }
 
 pub(super) struct Table {
-    name: &'static str,
+    pub(super) name: &'static str,
     /// Rows that are shown at all.
-    shown: Option<&'static str>,
+    pub(super) shown: Option<&'static str>,
     /// Order without another.
-    order: &'static str,
-    fields: &'static [(&'static str, Sql)],
+    pub(super) order: &'static str,
+    pub(super) fields: &'static [(&'static str, Sql)],
 }
 
-use Sql::{FewNo, Flag, Linked, Plain, Time};
+use Sql::{FewNo, Flag, Json, Linked, Plain, Time};
 
 pub(super) static BUILDS: Table = Table {
     name: "builds",
@@ -129,8 +131,29 @@ pub(super) static BUILDS: Table = Table {
         ("locks_duration_s", Plain("abs(0)")),
         ("results", Plain("results")),
         ("state_string", Plain("state_string")),
+        // Not fields of a build: the changes that it is for, and the build that
+        // asked for it.
+        (OF_CHANGE, Linked("abs(0)", BUILDS_OF_CHANGES)),
+        (OF_PARENT, Linked("abs(0)", BUILDS_OF_PARENTS)),
     ],
 };
+
+/// Filter for the builds of a change: those whose buildset has a source stamp
+/// of it.
+pub const OF_CHANGE: &str = ".change";
+
+/// Filter for the builds that a build asked for.
+pub const OF_PARENT: &str = ".parent";
+
+const BUILDS_OF_CHANGES: &str = "SELECT build_requests.build_id FROM changes \
+     JOIN buildset_stamps ON buildset_stamps.stamp_id = changes.stamp_id \
+     JOIN requests ON requests.buildset_id = buildset_stamps.buildset_id \
+     JOIN build_requests ON build_requests.request_id = requests.id WHERE changes.id IN";
+
+const BUILDS_OF_PARENTS: &str = "SELECT build_requests.build_id FROM buildsets \
+     JOIN requests ON requests.buildset_id = buildsets.id \
+     JOIN build_requests ON build_requests.request_id = requests.id \
+     WHERE buildsets.parent_build IN";
 
 /// Filter for the requests that a build has or had.
 pub const OF_BUILD: &str = "buildid";
@@ -147,7 +170,7 @@ pub(super) static REQUESTS: Table = Table {
         ("builderid", Plain("builder_id")),
         ("priority", Plain("priority")),
         ("claimed", FewNo("state > 0", "state = 0")),
-        ("claimed_at", Time("claimed_at")),
+        ("claimed_at", Time("coalesce(claimed_at, CASE WHEN state = 3 THEN complete_at END)")),
         ("claimed_by_masterid", Plain("CASE WHEN state > 0 THEN 1 END")),
         ("complete", Flag("state > 1", "state < 2")),
         ("complete_at", Time("complete_at")),
@@ -169,8 +192,8 @@ pub(super) static BUILDSETS: Table = Table {
         ("complete", Flag("complete_at IS NOT NULL", "complete_at IS NULL")),
         ("complete_at", Time("complete_at")),
         ("results", Plain("coalesce(results, -1)")),
-        ("parent_buildid", Plain("nullif(1, 1)")),
-        ("parent_relationship", Plain("nullif(1, 1)")),
+        ("parent_buildid", Plain("parent_build")),
+        ("parent_relationship", Plain("parent_relationship")),
         ("rebuilt_buildid", Plain("rebuilt_build")),
     ],
 };
@@ -200,12 +223,12 @@ pub(super) static STEPS: Table = Table {
         ("name", Plain("name")),
         ("buildid", Plain("build_id")),
         ("started_at", Time("started_at")),
-        ("locks_acquired_at", Time("started_at")),
+        ("locks_acquired_at", Time("coalesce(locks_acquired_at, started_at)")),
         ("complete", Flag("complete_at IS NOT NULL", "complete_at IS NULL")),
         ("complete_at", Time("complete_at")),
         ("results", Plain("results")),
         ("state_string", Plain("state_string")),
-        ("hidden", Flag("abs(0) = 1", "abs(0) = 0")),
+        ("hidden", Flag("hidden = 1", "hidden = 0")),
     ],
 };
 
@@ -281,7 +304,7 @@ impl Table {
         for (name, descending) in order {
             last_way = if *descending { " DESC" } else { "" };
             let key = match self.field(name)? {
-                Plain(sql) | Time(sql) | Linked(sql, _) => format!("{sql}{last_way}"),
+                Plain(sql) | Time(sql) | Linked(sql, _) | Json(sql) => format!("{sql}{last_way}"),
                 Flag(yes, _) | FewNo(yes, _) => format!("({yes}){last_way}"),
             };
             keys.push(key);
@@ -307,20 +330,21 @@ fn condition(sql: &Sql, filter: &Filter, bound: &mut Vec<Value>) -> String {
             None => format!("({column} / 1000000)"),
         },
         Flag(yes, no) | FewNo(yes, no) => return flag(yes, no, filter),
+        Json(column) => return listed(column, filter, bound),
     };
     let mut bind = |value: &Scalar| {
-        bound.push(match value {
-            Scalar::Int(number) => Value::Integer(*number),
-            Scalar::Text(text) => Value::Text(text.clone()),
-            Scalar::Bool(yes) => Value::Integer(i64::from(*yes)),
-        });
+        bound.push(sql_value(value));
         "?"
     };
     if matches!(filter.op, FilterOp::Contains) {
         let any: Vec<String> = filter
             .values
             .iter()
-            .map(|value| format!("instr({text}, {}) > 0", bind(value)))
+            .map(|value| match value {
+                Scalar::Text(_) => format!("instr({text}, {}) > 0", bind(value)),
+                // A number holds no other but itself.
+                _ => format!("{text} = {}", bind(value)),
+            })
             .collect();
         return format!("({})", any.join(" OR "));
     }
@@ -337,6 +361,37 @@ fn condition(sql: &Sql, filter: &Filter, bound: &mut Vec<Value>) -> String {
         FilterOp::Le => format!("{text} <= {marks}"),
         FilterOp::Gt => format!("{text} > {marks}"),
         FilterOp::Ge | FilterOp::Contains => format!("{text} >= {marks}"),
+    }
+}
+
+/// A condition on a list: only what it contains can be asked for. A value is
+/// never the whole list.
+fn listed(column: &str, filter: &Filter, bound: &mut Vec<Value>) -> String {
+    match filter.op {
+        FilterOp::Contains => {
+            let marks: Vec<&str> = filter
+                .values
+                .iter()
+                .map(|value| {
+                    bound.push(sql_value(value));
+                    "?"
+                })
+                .collect();
+            let marks = marks.join(", ");
+            format!(
+                "EXISTS (SELECT 1 FROM json_each({column}) AS one WHERE one.value IN ({marks}))"
+            )
+        }
+        FilterOp::NotIn => "1".into(),
+        _ => "0".into(),
+    }
+}
+
+fn sql_value(value: &Scalar) -> Value {
+    match value {
+        Scalar::Int(number) => Value::Integer(*number),
+        Scalar::Text(text) => Value::Text(text.clone()),
+        Scalar::Bool(yes) => Value::Integer(i64::from(*yes)),
     }
 }
 

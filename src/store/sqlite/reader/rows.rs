@@ -10,13 +10,14 @@ use super::super::super::{
     BuildRow, BuildState, BuilderRow, BuildsetRow, RequestRow, RequestState, SourceStampRow,
     WorkerRow,
 };
+use super::super::rows::{builder_about, parent, patch, stamp_columns, step_columns};
 pub(super) use super::super::rows::{log, note, step};
 use crate::core::ids::*;
 use crate::core::time::WallTime;
 use crate::core::values::{BuildResult, Properties, SourceStamp};
 
-pub(super) const SELECT_BUILDERS: &str =
-    "SELECT id, name, description, tags, configured FROM builders";
+pub(super) const SELECT_BUILDERS: &str = "SELECT id, name, description, tags, configured, project_id, \
+     description_format, description_html FROM builders";
 pub(super) const SELECT_WORKERS: &str = "SELECT id, name, configured, connected, incarnation, \
      info, paused, pause_reason, graceful FROM workers";
 pub(super) const SELECT_BUILDS: &str = "SELECT id, number, builder_id, request_id, worker_id, \
@@ -25,13 +26,12 @@ pub(super) const SELECT_REQUESTS: &str = "SELECT id, buildset_id, builder_id, pr
      submitted_at, state, epoch, claimed_at, complete_at, results, requeued, infra_tries, \
      waited_for FROM requests";
 pub(super) const SELECT_BUILDSETS: &str = "SELECT id, external_id, reason, scheduler, \
-     submitted_at, complete_at, results, rebuilt_build, properties, sourcestamps FROM buildsets";
-pub(super) const SELECT_STAMPS: &str =
-    "SELECT id, codebase, repository, branch, revision, project, created_at FROM sourcestamps";
-pub(super) const SELECT_STEPS: &str = "SELECT id, build_id, number, name, started_at, \
-     complete_at, results, state_string FROM steps";
-pub(super) const SELECT_LOGS: &str = "SELECT id, step_id, name, slug, kind, complete, num_lines, length, \
-     incomplete FROM logs";
+     submitted_at, complete_at, results, rebuilt_build, properties, sourcestamps, parent_build, \
+     parent_relationship FROM buildsets";
+pub(super) const SELECT_STAMPS: &str = concat!("SELECT ", stamp_columns!(), " FROM sourcestamps");
+pub(super) const SELECT_STEPS: &str = concat!("SELECT ", step_columns!(), " FROM steps");
+pub(super) const SELECT_LOGS: &str =
+    "SELECT id, step_id, name, slug, kind, complete, num_lines, length, incomplete FROM logs";
 pub(super) const SELECT_NOTES: &str =
     "SELECT id, builder_id, worker_id, text, error, at, ended_at FROM notes";
 pub(super) const SELECT_LOG_WITH_TEXT: &str = "SELECT id, step_id, name, slug, kind, complete, \
@@ -74,6 +74,7 @@ pub(super) fn builder(row: &Row<'_>, workers: Vec<WorkerId>) -> rusqlite::Result
         tags: json(row, 3)?,
         configured: row.get(4)?,
         workers,
+        about: builder_about(row, 5)?,
     })
 }
 
@@ -158,6 +159,7 @@ pub(super) fn buildset(row: &Row<'_>) -> rusqlite::Result<(BuildsetRow, Vec<u64>
         },
         sourcestamps: Vec::new(),
         properties: properties(row, 8)?,
+        parent: parent(row, 10)?,
     };
     Ok((set, json(row, 9)?))
 }
@@ -187,5 +189,6 @@ pub(super) fn stamp(row: &Row<'_>) -> rusqlite::Result<SourceStampRow> {
             project: row.get(5)?,
         },
         created_at: WallTime(row.get(6)?),
+        patch: patch(row, 7)?,
     })
 }

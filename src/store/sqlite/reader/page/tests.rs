@@ -5,6 +5,7 @@ const SCHEMA: &str = concat!(
     include_str!("../../../../../migrations/sqlite/0004_notes.sql"),
     include_str!("../../../../../migrations/sqlite/0005_stop.sql"),
     include_str!("../../../../../migrations/sqlite/0006_leases.sql"),
+    include_str!("../../../../../migrations/sqlite/0008_data_api.sql"),
 );
 
 fn plan(table: &Table, page: &Page) -> String {
