@@ -107,9 +107,12 @@ fn fl07_fd08_a_full_disk_pauses_new_starts_and_running_builds_end() {
     place.open("quiet");
     master.ended_as("quiet", 1, 0);
     assert_eq!(master.log("quiet", 1, 0, 'o'), ["end"]);
-    // Nothing new starts.
-    let waits = |master: &Master<'_>| master.request(request)["claimed"] == Value::Bool(false);
-    assert!(waits(&master) && master.board()["builders"]["later"]["waiting"].as_u64() >= Some(1));
+    // Nothing new starts: each claim is refused, and the request is back in the
+    // queue.
+    until("the request waits", || {
+        assert_eq!(master.request(request)["claimed"], Value::Bool(false));
+        (master.board()["builders"]["later"]["waiting"].as_u64() >= Some(1)).then_some(())
+    });
     // The loud one writes more than there is room for and goes on all the same.
     place.open("loud");
 

@@ -172,11 +172,10 @@ impl ProcessProvider {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How an own child ended, once it has.
+    /// How an own child ended, once it has. The answer stays the same until it
+    /// is destroyed: whoever looks first takes it from nobody.
     fn end_of_child(&self, tag: &InstanceTag) -> Option<String> {
-        let mut children = self.children();
-        let status = children.get_mut(tag)?.try_wait().ok()??;
-        children.remove(tag);
+        let status = self.children().get_mut(tag)?.try_wait().ok()??;
         Some(status.to_string())
     }
 
