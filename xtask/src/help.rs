@@ -39,7 +39,7 @@ well, 1 something failed, 2 the command could not be understood or begun.
       Nonsense for all who read the wire: the decoder, a real master's
       connections, the worker program's agent.
 
-  cargo xtask bench WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot]
+  cargo xtask bench all|WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot]
       Measures the program, and Buildbot beside it, on the workloads of
       bench/peer/workloads.md.
 
@@ -220,19 +220,22 @@ machine's pace lets it. See docs/decisions/0014-fuzzing.md.
 The last line is one JSON object: `targets`, `failed`, `seconds`.
 ";
 
-const BENCH: &str = "\
-cargo xtask bench WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot] [--keep]
+/// Of `cargo xtask bench`.
+pub const BENCH: &str = "\
+cargo xtask bench all|WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot] [--keep]
 
 Workloads (bench/peer/workloads.md has their exact definitions):
 
   dispatch     W1: one builder, one real worker; builds one after the other
   throughput   W2: 20 builders, 50 workers in one load process; many requests at once
 
-  --quick           one repetition, and throughput with 2,000 requests only
+  --quick           one repetition, and the small sizes
   --repeat N        repetitions, each with a fresh database (3; with --quick 1)
-  --n N             requests: dispatch 100; throughput 2,000, raised until the
-                    drain lasts at least 20 s unless --n or --quick is given
-  --with buildbot   then the same workloads on Buildbot, and the ratios
+  --n N             the size, with one workload: dispatch 100; throughput 2,000,
+                    raised until the drain lasts at least 20 s unless --n or
+                    --quick is given
+  --with buildbot   the same on Buildbot, one workload of each system in turn,
+                    and the ratios; where it has a tuned variant, with both
   --dev             without --release: to try the command out, not to measure
   --keep            leaves the scratch folders, with the logs, for a look
 

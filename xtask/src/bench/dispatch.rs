@@ -5,8 +5,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::figures::{Measurement, latency_summary};
-use super::master::{Master, Programs};
-use super::proc::{Guard, cpu_seconds, memory_mb, settle};
+use super::master::Master;
+use super::proc::{cpu_seconds, memory_mb, settle};
+use super::registry::Ground;
 use super::scratch::{Scratch, builder_name};
 use crate::report::rounded;
 
@@ -20,15 +21,10 @@ const BUILD_LIMIT: Duration = Duration::from_secs(60);
 ///
 /// # Errors
 /// When anything does not go as it should.
-pub fn measure(
-    programs: &Programs,
-    guard: &Guard,
-    n: u64,
-    keep: bool,
-) -> Result<Measurement, String> {
-    let scratch = Scratch::new("dispatch", keep, guard)?;
+pub fn measure(ground: &Ground, n: u64) -> Result<Vec<Measurement>, String> {
+    let scratch = Scratch::new("dispatch", ground.keep, &ground.guard)?;
     let config = scratch.write_configuration(1, 1)?;
-    let mut master = Master::start(programs, &scratch, &config, guard)?;
+    let mut master = Master::start(&ground.programs, &scratch, &config, &ground.guard)?;
     master.real_worker(&scratch)?;
     let mut completions = master.completions()?;
     let builder = builder_name(0);
@@ -65,11 +61,11 @@ pub fn measure(
         ("master_peak_rss_mb", rounded(memory_mb(master.id(), "VmHWM")?, 1)),
     ];
     metrics.extend(figures.map(|(name, figure)| (name.to_owned(), figure)));
-    Ok(Measurement {
-        system: programs.system.clone(),
+    Ok(vec![Measurement {
+        system: ground.programs.system.clone(),
         workload: "dispatch".to_owned(),
         n,
         params: json!({ "protocol": "json_v1" }),
         metrics,
-    })
+    }])
 }

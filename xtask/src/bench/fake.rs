@@ -13,6 +13,7 @@ use serde_json::{Value, json};
 
 use super::master::Programs;
 use super::proc::Guard;
+use super::registry::Ground;
 use super::{dispatch, throughput};
 
 /// Stands for both programs: as the master it says where it can be reached, as
@@ -36,7 +37,7 @@ struct State {
 
 struct Fake {
     folder: PathBuf,
-    programs: Programs,
+    ground: Ground,
     state: Arc<Mutex<State>>,
 }
 
@@ -58,7 +59,9 @@ impl Fake {
         let program = write_script(&folder.join("botmaster"), address);
         let system = "fake-1".to_owned();
         let programs = Programs { botmaster: program.clone(), load_workers: program, system };
-        Self { folder, programs, state }
+        let guard = Guard::start().unwrap();
+        let ground = Ground { programs, guard, keep: false, quick: true };
+        Self { folder, ground, state }
     }
 }
 
@@ -163,8 +166,7 @@ const KEYS: [&str; 7] = [
 #[test]
 fn dispatch_measures_one_build_after_the_other() {
     let fake = Fake::start("dispatch", 0);
-    let guard = Guard::start().unwrap();
-    let found = dispatch::measure(&fake.programs, &guard, 5, false).unwrap();
+    let found = dispatch::measure(&fake.ground, 5).unwrap().remove(0);
     assert_eq!(
         (found.system.as_str(), found.workload.as_str(), found.n),
         ("fake-1", "dispatch", 5)
@@ -184,19 +186,17 @@ fn dispatch_measures_one_build_after_the_other() {
 #[test]
 fn a_build_that_fails_is_no_measurement() {
     let fake = Fake::start("failing", 2);
-    let guard = Guard::start().unwrap();
-    let problem = dispatch::measure(&fake.programs, &guard, 5, false).unwrap_err();
+    let problem = dispatch::measure(&fake.ground, 5).unwrap_err();
     assert_eq!(problem, "build 1 did not end with success");
 }
 
 #[test]
 fn throughput_submits_in_bulk_and_counts_the_ends() {
     let fake = Fake::start("throughput", 0);
-    let guard = Guard::start().unwrap();
-    let (found, lasted) = throughput::measure(&fake.programs, &guard, 6_000, false).unwrap();
+    let found = throughput::measure(&fake.ground, 6_000).unwrap().remove(0);
     assert_eq!(found.metric("done"), Some(6_000.0));
     assert_eq!(found.metric("not_success"), Some(0.0));
-    assert!(lasted > Duration::ZERO);
+    assert!(found.metric("wall_s").is_some());
     let state = fake.state.lock().unwrap();
     let sizes: Vec<usize> = state
         .bodies

@@ -49,10 +49,11 @@ impl Measurement {
         })
     }
 
-    /// A metric that is a number.
+    /// A metric that is a number; yes is 1, no is 0.
     #[must_use]
     pub fn metric(&self, name: &str) -> Option<f64> {
-        self.metrics.get(name)?.as_f64()
+        let value = self.metrics.get(name)?;
+        value.as_f64().or(value.as_bool().map(|yes| f64::from(u8::from(yes))))
     }
 }
 
@@ -138,10 +139,11 @@ mod tests {
     #[test]
     fn a_line_of_another_implementation_is_read() {
         let line = r#"{"system":"x-1","workload":"dispatch","n":3,"params":{},
-                       "metrics":{"p50_ms":1.5,"note":"x"},"load1":0.1,"at":1}"#;
+                       "metrics":{"p50_ms":1.5,"note":"x","used":true},"load1":0.1,"at":1}"#;
         let measurement = Measurement::parse(line).unwrap();
         assert_eq!(measurement.metric("p50_ms"), Some(1.5));
         assert_eq!(measurement.metric("note"), None);
+        assert_eq!(measurement.metric("used"), Some(1.0));
         assert_eq!(over_runs(&[&measurement, &measurement], "p50_ms"), Some((1.5, 1.5, 1.5)));
         assert_eq!(over_runs(&[&measurement], "p99_ms"), None);
         assert!(Measurement::parse("warning: not done").is_none());

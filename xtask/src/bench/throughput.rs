@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::figures::{Measurement, Metrics};
-use super::master::{Master, Programs};
-use super::proc::{Guard, cpu_seconds, memory_mb, settle};
+use super::master::Master;
+use super::proc::{cpu_seconds, memory_mb, settle};
+use super::registry::Ground;
 use super::scratch::{Scratch, builder_name};
 use crate::report::rounded;
 
@@ -23,19 +24,14 @@ const DRAIN_LIMIT: Duration = Duration::from_secs(900);
 /// Tokens of the warm-up: far from those that are measured.
 const WARM_UP_TOKENS: u64 = 1_000_000_000;
 
-/// Measures once, with a fresh database. Gives how long the drain lasted, too.
+/// Measures once, with a fresh database.
 ///
 /// # Errors
 /// When anything does not go as it should.
-pub fn measure(
-    programs: &Programs,
-    guard: &Guard,
-    n: u64,
-    keep: bool,
-) -> Result<(Measurement, Duration), String> {
-    let scratch = Scratch::new("throughput", keep, guard)?;
+pub fn measure(ground: &Ground, n: u64) -> Result<Vec<Measurement>, String> {
+    let scratch = Scratch::new("throughput", ground.keep, &ground.guard)?;
     let config = scratch.write_configuration(BUILDERS, WORKERS)?;
-    let mut master = Master::start(programs, &scratch, &config, guard)?;
+    let mut master = Master::start(&ground.programs, &scratch, &config, &ground.guard)?;
     master.load_workers(&scratch, WORKERS)?;
     let mut completions = master.completions()?;
     let builders: Vec<String> = (0..BUILDERS).map(builder_name).collect();
@@ -79,14 +75,13 @@ pub fn measure(
     ];
     let metrics: Metrics =
         figures.into_iter().map(|(name, figure)| (name.to_owned(), figure)).collect();
-    let measurement = Measurement {
-        system: programs.system.clone(),
+    Ok(vec![Measurement {
+        system: ground.programs.system.clone(),
         workload: "throughput".to_owned(),
         n,
         params: json!({
             "builders": BUILDERS, "workers": WORKERS, "protocol": "json_v1", "db": "sqlite",
         }),
         metrics,
-    };
-    Ok((measurement, wall))
+    }])
 }
