@@ -5,10 +5,12 @@
 //! commands, the lease. Only running a command is replaced: it starts no
 //! process and is reported with exit status 0 at once, without output. A
 //! command `bench-job SECS TOKEN` is reported after SECS seconds instead, and
-//! leaves `TIME start TOKEN` and `TIME finish TOKEN` in the execution log.
+//! leaves `TIME start TOKEN` and `TIME finish TOKEN` in the execution log. A
+//! command `bench-log` writes a text that was prepared before the process
+//! connected, as fast as the master confirms it.
 //!
 //! Deliberately absent: threads (one is enough for 10,000 workers, and leaves
-//! the others to the master), journals on disk, logs.
+//! the others to the master), journals on disk.
 #![forbid(unsafe_code)]
 
 mod load;
@@ -20,6 +22,7 @@ use std::time::Duration;
 use load::exec_log::ExecLog;
 use load::link::{Fleet, run_worker};
 use load::options::{Options, USAGE};
+use load::text::Text;
 
 fn main() -> ExitCode {
     let options = match Options::parse(std::env::args().skip(1)) {
@@ -45,6 +48,7 @@ fn main() -> ExitCode {
 fn run(options: &Options) -> Result<(), String> {
     raise_file_limit(options.count);
     let exec_log = ExecLog::open(options.exec_log.as_deref())?;
+    let text = Text::of_megabytes(options.log_mb);
     let mut workers = Vec::new();
     for index in options.first..options.first.saturating_add(options.count) {
         let name = format!("w{index:05}");
@@ -55,7 +59,7 @@ fn run(options: &Options) -> Result<(), String> {
         .enable_all()
         .build()
         .map_err(|error| format!("cannot start the runtime: {error}"))?;
-    let fleet = Rc::new(Fleet::new(options.master.clone(), exec_log));
+    let fleet = Rc::new(Fleet::new(options.master.clone(), exec_log, text));
     let tasks = tokio::task::LocalSet::new();
     let all = async {
         let handles: Vec<_> = workers

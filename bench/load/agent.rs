@@ -1,17 +1,21 @@
 //! What a worker of the load process decides: a plain state machine that is fed
 //! frames and the time, and says what to send and to record.
 //!
-//! Deliberately absent: sockets and clocks (see `link`), processes, logs. Times
-//! are counted from the start of the process.
+//! Deliberately absent: sockets and clocks (see `link`), processes, and the text
+//! of logs: a frame of `bench-log` says which piece it is, and `link` puts the
+//! prepared text in. Times are counted from the start of the process.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use std::time::Duration;
 
-use botmaster::core::ids::{BuildId, BuilderName, CommandId, Epoch, WorkerName};
+use botmaster::core::ids::{BuildId, BuilderName, CommandId, Epoch, RequestId, WorkerName};
 use botmaster::protocol::json_v1::{
-    Attach, Inventory, InventoryItem, InventoryState, MasterFrame, Outcome, PROTO, Resume,
+    Attach, Inventory, InventoryItem, InventoryState, LogData, MasterFrame, Outcome, PROTO, Resume,
     ResumeAction, STDIO, Usage, Work, WorkerFrame,
 };
+
+use super::text::Text;
 
 /// How long the answer to the attach may take.
 const ATTACH_LIMIT: Duration = Duration::from_secs(15);
@@ -56,6 +60,10 @@ pub struct Agent {
     /// that is counted: the moment the last confirmed one was sent.
     lease: Duration,
     confirmed: Duration,
+    /// What `bench-log` writes.
+    text: Rc<Text>,
+    /// Bytes of a log that may be on their way without a confirmation.
+    window: u64,
 }
 
 enum Link {
@@ -69,18 +77,29 @@ type Sent = VecDeque<(u64, Duration)>;
 struct Build {
     epoch: Epoch,
     builder: BuilderName,
+    /// The oldest of its requests.
+    request: Option<RequestId>,
     command: Option<(CommandId, Command)>,
 }
 
 enum Command {
     Running { until: Duration, token: String },
-    Finished(Outcome),
+    Writing { since: Duration, sent: u64, confirmed: u64 },
+    Finished { outcome: Outcome, log_end: u64, digest: Option<String> },
+}
+
+impl Command {
+    /// One that has written nothing.
+    fn ended(outcome: Outcome) -> Self {
+        Self::Finished { outcome, log_end: 0, digest: None }
+    }
 }
 
 impl Agent {
-    /// A worker that has never attached. `instance` names this process.
+    /// A worker that has never attached. `instance` names this process; `text`
+    /// is what `bench-log` writes.
     #[must_use]
-    pub fn new(name: &str, token: String, instance: String) -> Self {
+    pub fn new(name: &str, token: String, instance: String, text: Rc<Text>) -> Self {
         Self {
             name: name.into(),
             token,
@@ -90,6 +109,8 @@ impl Agent {
             leaving: false,
             lease: Duration::MAX,
             confirmed: Duration::ZERO,
+            text,
+            window: 0,
         }
     }
 
@@ -135,7 +156,8 @@ impl Agent {
             }
         };
         let running = self.builds.values().filter_map(Build::until);
-        let lease = running.clone().next().map(|_| self.confirmed.saturating_add(self.lease));
+        let any = self.builds.values().find(|build| build.is_running());
+        let lease = any.map(|_| self.confirmed.saturating_add(self.lease));
         link.into_iter().chain(running).chain(lease).min()
     }
 
@@ -179,7 +201,8 @@ impl Agent {
             *heard = now;
         }
         match frame {
-            MasterFrame::Attached { heartbeat_s, lease_s, .. } => {
+            MasterFrame::Attached { heartbeat_s, lease_s, window, .. } => {
+                self.window = window;
                 self.on_attached(now, heartbeat_s, lease_s, effects);
             }
             MasterFrame::Rejected { code, message, retry_after_s } => {
@@ -188,7 +211,7 @@ impl Agent {
                     None => Close::Stop(format!("rejected: {code}: {message}")),
                 });
             }
-            MasterFrame::Resume(resume) => self.on_resume(&resume, effects),
+            MasterFrame::Resume(resume) => self.on_resume(now, &resume, effects),
             MasterFrame::Builders { list } => {
                 effects.frames.extend(
                     list.into_iter()
@@ -197,15 +220,22 @@ impl Agent {
             }
             MasterFrame::Ping { id } => effects.frames.push(WorkerFrame::Pong { id }),
             MasterFrame::Heartbeat { seq } => self.on_heartbeat(seq),
-            MasterFrame::StartBuild { build, epoch, builder, .. } => {
-                self.on_start_build(build, epoch, builder, effects);
+            MasterFrame::StartBuild { build, epoch, builder, requests, .. } => {
+                let request = requests.iter().map(|(request, _)| *request).min();
+                let new = Build { epoch, builder, request, command: None };
+                self.on_start_build(build, new, effects);
             }
             MasterFrame::StartCommand { build, command, work, .. } => {
                 self.on_start_command(now, build, command, &work, effects);
             }
-            MasterFrame::LogConfirm { .. }
-            | MasterFrame::LogAgain { .. }
-            | MasterFrame::Lease { .. } => {}
+            MasterFrame::LogConfirm { build, have, .. } => {
+                if let Some(found) = self.builds.get_mut(&build) {
+                    found.on_confirmed(have);
+                    found.write(build, now, &self.text, self.window, effects);
+                }
+            }
+            // The text is what it is: sent again, it would differ again.
+            MasterFrame::LogAgain { .. } | MasterFrame::Lease { .. } => {}
             MasterFrame::Interrupt { build, reason, .. } => {
                 if let Some(found) = self.builds.get_mut(&build) {
                     found.end(build, Outcome::Killed(reason), effects);
@@ -255,10 +285,13 @@ impl Agent {
         }
     }
 
-    fn on_resume(&mut self, resume: &Resume, effects: &mut Effects) {
+    fn on_resume(&mut self, now: Duration, resume: &Resume, effects: &mut Effects) {
         match resume.r#do {
             ResumeAction::Continue => {
-                if let Some(build) = self.builds.get(&resume.build) {
+                if let Some(build) = self.builds.get_mut(&resume.build) {
+                    let from = resume.log_from.get(STDIO).copied();
+                    build.write_from(from, &self.text, now);
+                    build.write(resume.build, now, &self.text, self.window, effects);
                     build.say_again(resume.build, effects);
                 }
             }
@@ -273,13 +306,8 @@ impl Agent {
         }
     }
 
-    fn on_start_build(
-        &mut self,
-        build: BuildId,
-        epoch: Epoch,
-        builder: BuilderName,
-        effects: &mut Effects,
-    ) {
+    fn on_start_build(&mut self, build: BuildId, new: Build, effects: &mut Effects) {
+        let epoch = new.epoch;
         let known = self.builds.contains_key(&build);
         let refusal = match (known, self.leaving, self.builds.is_empty()) {
             (true, _, _) | (false, false, true) => None,
@@ -291,7 +319,7 @@ impl Agent {
             effects.frames.push(WorkerFrame::Refused { build, epoch, code: code.into(), message });
             return;
         }
-        self.builds.entry(build).or_insert(Build { epoch, builder, command: None });
+        self.builds.entry(build).or_insert(new);
         effects.frames.push(WorkerFrame::BuildAccepted { build, epoch });
     }
 
@@ -320,23 +348,25 @@ impl Agent {
                 found.say_again(build, effects);
                 return;
             }
-            Some((_, Command::Running { .. })) => {
+            Some((_, Command::Running { .. } | Command::Writing { .. })) => {
                 effects.frames.push(refuse(command, "busy", "another command of it runs"));
                 return;
             }
-            Some((_, Command::Finished(_))) | None => {}
+            Some((_, Command::Finished { .. })) | None => {}
         }
         effects.frames.push(WorkerFrame::CommandStarted { build, command: command.clone() });
-        let state = match job(work) {
-            Some((length, token)) => {
+        let state = match job(work, found.request) {
+            Job::Wait(length, token) => {
                 effects.records.push(("start", token.clone()));
                 Command::Running { until: now.saturating_add(length), token }
             }
-            None => Command::Finished(Outcome::Exit(0)),
+            Job::Write => Command::Writing { since: now, sent: 0, confirmed: 0 },
+            Job::Nothing => Command::ended(Outcome::Exit(0)),
         };
         found.command = Some((command, state));
         found.say_again(build, effects);
         found.finish_if_due(build, now, effects);
+        found.write(build, now, &self.text, self.window, effects);
     }
 
     fn leave_if_done(&self, effects: &mut Effects) {
@@ -350,8 +380,63 @@ impl Build {
     fn until(&self) -> Option<Duration> {
         match &self.command {
             Some((_, Command::Running { until, .. })) => Some(*until),
-            Some((_, Command::Finished(_))) | None => None,
+            Some((_, Command::Writing { .. } | Command::Finished { .. })) | None => None,
         }
+    }
+
+    fn is_running(&self) -> bool {
+        matches!(&self.command, Some((_, Command::Running { .. } | Command::Writing { .. })))
+    }
+
+    fn on_confirmed(&mut self, have: u64) {
+        if let Some((_, Command::Writing { confirmed, .. })) = &mut self.command {
+            *confirmed = have.max(*confirmed);
+        }
+    }
+
+    /// The master has so much of the text, and wants the rest; whoever had
+    /// already said that all was written, says it again.
+    fn write_from(&mut self, from: Option<u64>, text: &Text, now: Duration) {
+        let (Some(from), Some((_, state))) = (from, &mut self.command) else { return };
+        let wrote = matches!(state, Command::Finished { log_end, .. } if *log_end > 0);
+        if let Command::Writing { sent, confirmed, .. } = state {
+            (*sent, *confirmed) = (from, from);
+        } else if wrote && from < text.length() {
+            *state = Command::Writing { since: now, sent: from, confirmed: from };
+        }
+    }
+
+    /// Writes as much of the text as may be on its way, and ends when that was
+    /// all.
+    fn write(
+        &mut self,
+        id: BuildId,
+        now: Duration,
+        text: &Text,
+        window: u64,
+        effects: &mut Effects,
+    ) {
+        let Some((command, state)) = &mut self.command else { return };
+        let Command::Writing { since, sent, confirmed } = state else { return };
+        while let Some(length) = text.piece(*sent) {
+            if *sent + length > *confirmed + window {
+                return;
+            }
+            effects.frames.push(WorkerFrame::Log(LogData {
+                build: id,
+                command: command.clone(),
+                log: STDIO.to_owned(),
+                ch: 'o',
+                offset: *sent,
+                text: Some(String::new()),
+                b64: None,
+                at: u64::try_from(now.saturating_sub(*since).as_millis()).unwrap_or(0),
+            }));
+            *sent += length;
+        }
+        let digest = Some(text.digest().to_owned());
+        *state = Command::Finished { outcome: Outcome::Exit(0), log_end: *sent, digest };
+        self.say_again(id, effects);
     }
 
     fn finish_if_due(&mut self, id: BuildId, now: Duration, effects: &mut Effects) {
@@ -366,21 +451,24 @@ impl Build {
         if let Command::Running { token, .. } = state {
             let word = if outcome == Outcome::Exit(0) { "finish" } else { "interrupt" };
             effects.records.push((word, std::mem::take(token)));
-            *state = Command::Finished(outcome);
+            *state = Command::ended(outcome);
+            self.say_again(id, effects);
+        } else if let Command::Writing { sent, .. } = state {
+            *state = Command::Finished { outcome, log_end: *sent, digest: None };
             self.say_again(id, effects);
         }
     }
 
     /// Tells the end of the command, when it has one.
     fn say_again(&self, build: BuildId, effects: &mut Effects) {
-        if let Some((command, Command::Finished(outcome))) = &self.command {
+        if let Some((command, Command::Finished { outcome, log_end, digest })) = &self.command {
             effects.frames.push(WorkerFrame::CommandFinished {
                 build,
                 command: command.clone(),
                 outcome: outcome.clone(),
                 usage: Usage::default(),
-                log_end: BTreeMap::from([(STDIO.to_owned(), 0)]),
-                log_digest: BTreeMap::new(),
+                log_end: BTreeMap::from([(STDIO.to_owned(), *log_end)]),
+                log_digest: digest.iter().map(|it| (STDIO.to_owned(), it.clone())).collect(),
                 properties: BTreeMap::new(),
                 note: String::new(),
             });
@@ -388,13 +476,14 @@ impl Build {
     }
 
     fn inventory(&self, build: BuildId) -> InventoryItem {
-        let state = match &self.command {
-            None => InventoryState::Waiting,
-            Some((_, Command::Running { .. })) => InventoryState::Running,
-            Some((_, Command::Finished(_))) => InventoryState::Finished,
+        let (state, end) = match &self.command {
+            None => (InventoryState::Waiting, 0),
+            Some((_, Command::Running { .. })) => (InventoryState::Running, 0),
+            Some((_, Command::Writing { sent, .. })) => (InventoryState::Running, *sent),
+            Some((_, Command::Finished { log_end, .. })) => (InventoryState::Finished, *log_end),
         };
         let command = self.command.as_ref().map(|(id, _)| id.clone());
-        let log_end = command.iter().map(|_| (STDIO.to_owned(), 0)).collect();
+        let log_end = command.iter().map(|_| (STDIO.to_owned(), end)).collect();
         InventoryItem {
             build,
             epoch: self.epoch,
@@ -406,11 +495,32 @@ impl Build {
     }
 }
 
-/// Length and token of `bench-job SECS TOKEN`; none for every other command.
-fn job(work: &Work) -> Option<(Duration, String)> {
-    let Work::Shell(shell) = work else { return None };
-    let [program, seconds, token] = shell.argv.as_deref()? else { return None };
-    let seconds: f64 = seconds.parse().ok()?;
-    let length = Duration::try_from_secs_f64(seconds).ok()?;
-    (program == "bench-job").then(|| (length, token.clone()))
+/// What a command means here.
+enum Job {
+    /// `bench-job SECS TOKEN`: its length and token.
+    Wait(Duration, String),
+    /// `bench-log`: the prepared text.
+    Write,
+    /// Every other command is over at once.
+    Nothing,
+}
+
+/// The word for a token that is the id of the build's request: what tells
+/// requests for one builder apart.
+const REQUEST: &str = "@request";
+
+fn job(work: &Work, request: Option<RequestId>) -> Job {
+    let Work::Shell(shell) = work else { return Job::Nothing };
+    match shell.argv.as_deref() {
+        Some([program, seconds, token]) if program == "bench-job" => {
+            let length = seconds.parse().ok().and_then(|s| Duration::try_from_secs_f64(s).ok());
+            let token = match (token.as_str(), request) {
+                (REQUEST, Some(request)) => request.to_string(),
+                (token, _) => token.to_owned(),
+            };
+            length.map_or(Job::Nothing, |length| Job::Wait(length, token))
+        }
+        Some([program]) if program == "bench-log" => Job::Write,
+        _ => Job::Nothing,
+    }
 }

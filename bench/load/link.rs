@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use botmaster::protocol::json_v1::{MAX_LINE, decode_master, encode};
+use botmaster::protocol::json_v1::{MAX_LINE, WorkerFrame, decode_master, encode};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -13,6 +13,7 @@ use tokio::time::{Instant, sleep_until, timeout, timeout_at};
 
 use super::agent::{Agent, Close, Effects};
 use super::exec_log::ExecLog;
+use super::text::Text;
 
 /// Workers that may be between connecting and being attached: more would only
 /// queue up in the kernel and time out there.
@@ -31,6 +32,7 @@ const NOTES: u32 = 200;
 pub struct Fleet {
     master: String,
     exec_log: ExecLog,
+    text: Rc<Text>,
     begin: Instant,
     instance: String,
     attaching: Semaphore,
@@ -38,13 +40,14 @@ pub struct Fleet {
 }
 
 impl Fleet {
-    /// A fleet for one master.
+    /// A fleet for one master. `text` is what `bench-log` writes.
     #[must_use]
-    pub fn new(master: String, exec_log: ExecLog) -> Self {
+    pub fn new(master: String, exec_log: ExecLog, text: Text) -> Self {
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         Self {
             master,
             exec_log,
+            text: Rc::new(text),
             begin: Instant::now(),
             instance: format!("load-{}-{}", std::process::id(), now.as_nanos()),
             attaching: Semaphore::new(ATTACHING_AT_ONCE),
@@ -66,7 +69,7 @@ impl Fleet {
 
 /// Runs one worker until it is sent away.
 pub async fn run_worker(fleet: Rc<Fleet>, name: String, token: String) {
-    let mut agent = Agent::new(&name, token, fleet.instance.clone());
+    let mut agent = Agent::new(&name, token, fleet.instance.clone(), Rc::clone(&fleet.text));
     let mut wait = BACK_OFF.0;
     loop {
         let end = connect_and_talk(&fleet, &name, &mut agent).await;
@@ -130,7 +133,7 @@ async fn talk(
         if let Some(note) = &effects.note {
             fleet.note(name, note);
         }
-        send(stream, &effects).await?;
+        send(fleet, stream, &effects).await?;
         if let Some(close) = effects.close.take() {
             return Ok(close);
         }
@@ -175,11 +178,17 @@ fn take_lines(
     Ok(())
 }
 
-async fn send(stream: &mut TcpStream, effects: &Effects) -> Result<(), String> {
+async fn send(fleet: &Fleet, stream: &mut TcpStream, effects: &Effects) -> Result<(), String> {
     if effects.frames.is_empty() {
         return Ok(());
     }
-    let bytes: Vec<u8> = effects.frames.iter().flat_map(encode).collect();
+    let mut bytes = Vec::new();
+    for frame in &effects.frames {
+        match frame {
+            WorkerFrame::Log(log) => fleet.text.append_frame(log, &mut bytes),
+            other => bytes.extend_from_slice(&encode(other)),
+        }
+    }
     timeout(SOCKET_LIMIT, stream.write_all(&bytes))
         .await
         .map_err(|_| "the master does not take what is sent".to_owned())?

@@ -4,3 +4,4 @@ pub mod agent;
 pub mod exec_log;
 pub mod link;
 pub mod options;
+pub mod text;

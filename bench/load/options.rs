@@ -8,13 +8,16 @@ Hosts many workers in one process, each with its own connection, for measuring
 a master. Their commands start no process.
 
 usage: load_workers --master HOST:PORT --count N --tokens DIR
-                    [--first I] [--exec-log FILE] [--max-seconds S]
+                    [--first I] [--exec-log FILE] [--log-mb N] [--max-seconds S]
 
   --master HOST:PORT   where the master listens for workers
   --count N            how many workers, w00000 and up
   --first I            number of the first (0)
   --tokens DIR         folder with a file NAME.token for each worker
-  --exec-log FILE      where `bench-job SECS TOKEN` appends when it starts and ends
+  --exec-log FILE      where `bench-job SECS TOKEN` appends when it starts and ends;
+                       the TOKEN `@request` stands for the id of the request
+  --log-mb N           prepares N MB of text before it connects: what the command
+                       `bench-log` writes (0)
   --max-seconds S      ends after so many seconds (1800)";
 
 /// What the load process is told.
@@ -30,6 +33,8 @@ pub struct Options {
     pub tokens: PathBuf,
     /// Where `bench-job` writes.
     pub exec_log: Option<PathBuf>,
+    /// Megabytes that `bench-log` writes.
+    pub log_mb: u64,
     /// When to end, in seconds.
     pub max_seconds: u64,
 }
@@ -42,7 +47,7 @@ impl Options {
     pub fn parse(arguments: impl Iterator<Item = String>) -> Result<Option<Self>, String> {
         let mut arguments = arguments;
         let (mut master, mut count, mut tokens, mut exec_log) = (None, None, None, None);
-        let (mut first, mut max_seconds) = (0, 1800);
+        let (mut first, mut max_seconds, mut log_mb) = (0, 1800, 0);
         while let Some(name) = arguments.next() {
             if name == "--help" || name == "-h" {
                 return Ok(None);
@@ -54,6 +59,7 @@ impl Options {
                 "--first" => first = number(&name, &value()?)?,
                 "--tokens" => tokens = Some(PathBuf::from(value()?)),
                 "--exec-log" => exec_log = Some(PathBuf::from(value()?)),
+                "--log-mb" => log_mb = number(&name, &value()?)?,
                 "--max-seconds" => max_seconds = number(&name, &value()?)?,
                 _ => return Err(format!("`{name}` is not known")),
             }
@@ -64,6 +70,7 @@ impl Options {
             first,
             tokens: tokens.ok_or("--tokens is missing")?,
             exec_log,
+            log_mb,
             max_seconds,
         }))
     }
@@ -108,6 +115,7 @@ mod tests {
                 first: 7,
                 tokens: "t".into(),
                 exec_log: None,
+                log_mb: 0,
                 max_seconds: 5
             })
         );

@@ -184,13 +184,41 @@ impl Process {
         if self.ended {
             return;
         }
-        let mut term = Command::new("sh");
-        term.args(["-c", "kill -TERM \"$0\"", &self.id().to_string()]);
-        if !tools::answers(term) || self.wait(Instant::now() + END_LIMIT).is_none() {
-            let _ = self.child.kill();
-            let _ = self.child.wait();
+        if !self.ask_to_end() || self.wait(Instant::now() + END_LIMIT).is_none() {
+            self.kill();
         }
         self.has_ended();
+    }
+
+    /// Asks it to end, and insists that it does so in time and with success.
+    ///
+    /// # Errors
+    /// When it does not.
+    pub fn end(&mut self, limit: Duration) -> Result<(), String> {
+        self.check()?;
+        self.ask_to_end();
+        match self.wait(Instant::now() + limit) {
+            Some(status) if status.success() => Ok(()),
+            Some(status) => {
+                Err(format!("{} ended with {status}:\n{}", self.name, tail(&self.output)))
+            }
+            None => Err(format!("{} did not end within {} s", self.name, limit.as_secs())),
+        }
+    }
+
+    /// Ends it at once, as a failure of the machine would.
+    pub fn kill(&mut self) {
+        if !self.ended {
+            let _ = self.child.kill();
+            let _ = self.child.wait();
+            self.has_ended();
+        }
+    }
+
+    fn ask_to_end(&self) -> bool {
+        let mut term = Command::new("sh");
+        term.args(["-c", "kill -TERM \"$0\"", &self.id().to_string()]);
+        tools::answers(term)
     }
 
     fn has_ended(&mut self) {
@@ -321,6 +349,28 @@ mod tests {
         assert!(is_running(process.id()));
         process.stop();
         assert!(!is_running(process.id()));
+        std::fs::remove_dir_all(folder).unwrap();
+    }
+
+    #[test]
+    fn a_killed_process_is_gone_and_one_that_ends_badly_is_told() {
+        let folder = scratch("killed");
+        let guard = Guard::start().unwrap();
+        let start = |script: &str| {
+            let mut command = Command::new("sh");
+            command.args(["-c", script]);
+            Process::start("it", command, &folder.join("out"), &guard).unwrap()
+        };
+        let mut killed = start("trap '' TERM; while :; do sleep 0.1; done");
+        killed.kill();
+        assert!(!is_running(killed.id()));
+        let mut good = start("trap 'exit 0' TERM; while :; do sleep 0.05; done");
+        let mut bad = start("trap 'exit 3' TERM; while :; do sleep 0.05; done");
+        // A shell that has not set its trap yet would die of the signal.
+        std::thread::sleep(Duration::from_millis(300));
+        assert_eq!(good.end(Duration::from_secs(20)), Ok(()));
+        let told = bad.end(Duration::from_secs(20)).unwrap_err();
+        assert!(told.contains("exit status: 3"), "{told}");
         std::fs::remove_dir_all(folder).unwrap();
     }
 
