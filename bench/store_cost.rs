@@ -339,11 +339,11 @@ impl Driver {
             always_run: false,
         };
         let factory = Arc::new(Factory { steps: vec![step] });
-        let names: Vec<WorkerName> = (0..WORKERS).map(|i| format!("w{i:02}").into()).collect();
+        let names: Vec<WorkerName> = (0..WORKERS).map(|i| format!("w{i:05}").into()).collect();
         let mut ops = vec![Op::SaveFactory { digest: "d1".into(), factory }];
         ops.extend(names.iter().map(|name| Op::DeclareWorker { name: name.clone() }));
         ops.extend((0..BUILDERS).map(|i| Op::DeclareBuilder {
-            name: format!("b{i:02}").into(),
+            name: format!("b{i:05}").into(),
             description: None,
             tags: Vec::new(),
             workers: names.clone(),

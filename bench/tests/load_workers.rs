@@ -39,6 +39,7 @@ impl Load {
             .arg(&folder)
             .arg("--exec-log")
             .arg(folder.join("exec.log"))
+            .args(["--log-mb", "1"])
             .stdin(Stdio::null())
             .spawn()
             .unwrap();
@@ -253,6 +254,70 @@ fn workers_send_heartbeats_at_the_rate_they_are_told_with_what_they_run() {
         assert_eq!(beat, WorkerFrame::Heartbeat { seq: expected, running: vec![BuildId(9)] });
         peer.say(&MasterFrame::Heartbeat { seq: expected });
     }
+}
+
+#[test]
+fn a_job_can_have_its_requests_id_for_a_token() {
+    let load = Load::start("request", 1);
+    let mut peer = load.accept();
+    peer.attach(60);
+    peer.start_build(17);
+    peer.start_command(17, &["bench-job", "0", "@request"]);
+    peer.expect_started(17);
+    peer.expect_finished(17, &Outcome::Exit(0));
+    assert_eq!(load.jobs(), ["start 17", "finish 17"]);
+}
+
+/// Takes pieces of a log, from `offset` on, until `until` bytes are there.
+fn take_log(peer: &mut Peer, build: u64, offset: u64, until: u64, text: &mut String) {
+    let mut have = offset;
+    while have < until {
+        let WorkerFrame::Log(log) = peer.next() else { panic!("no log at {have}") };
+        assert_eq!((log.build, log.offset, log.ch), (BuildId(build), have, 'o'));
+        let piece = log.text.unwrap();
+        have += piece.len() as u64;
+        text.push_str(&piece);
+        peer.say(&MasterFrame::LogConfirm {
+            build: BuildId(build),
+            command: command(build),
+            log: "stdio".into(),
+            have,
+        });
+    }
+}
+
+#[test]
+fn a_prepared_log_is_written_as_it_is_confirmed_and_goes_on_after_a_cut() {
+    let load = Load::start("log", 1);
+    let mut peer = load.accept();
+    peer.attach(60);
+    peer.start_build(3);
+    peer.start_command(3, &["bench-log"]);
+    peer.expect_started(3);
+    let mut text = String::new();
+    take_log(&mut peer, 3, 0, 200_000, &mut text);
+    drop(peer);
+
+    let mut peer = load.accept();
+    assert_eq!(peer.attach(60).1, [(BuildId(3), InventoryState::Running)]);
+    // In the middle of a line.
+    text.truncate(150_050);
+    peer.say(&MasterFrame::Resume(Resume {
+        build: BuildId(3),
+        command: Some(command(3)),
+        r#do: ResumeAction::Continue,
+        log_from: BTreeMap::from([("stdio".to_owned(), 150_050)]),
+    }));
+    take_log(&mut peer, 3, 150_050, 1_000_000, &mut text);
+    let WorkerFrame::CommandFinished { outcome, log_end, log_digest, .. } = peer.next() else {
+        panic!("no end");
+    };
+    assert_eq!(outcome, Outcome::Exit(0));
+    assert_eq!(log_end, BTreeMap::from([("stdio".to_owned(), 1_000_000)]));
+    assert_eq!(log_digest.get("stdio").map(String::len), Some(64));
+    assert!(text.lines().enumerate().all(|(number, line)| {
+        line.len() == 99 && line.starts_with(&format!("line {number:08} "))
+    }));
 }
 
 #[test]

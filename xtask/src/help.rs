@@ -43,6 +43,9 @@ well, 1 something failed, 2 the command could not be understood or begun.
       Measures the program, and Buildbot beside it, on the workloads of
       bench/peer/workloads.md.
 
+  cargo xtask growth [--quick] [--curve NAME]... [--repeat N]
+      What one build costs with more and more of everything.
+
   cargo xtask api [--examples N]
       Asks the program all that its own API description allows.
 
@@ -228,12 +231,18 @@ Workloads (bench/peer/workloads.md has their exact definitions):
 
   dispatch     W1: one builder, one real worker; builds one after the other
   throughput   W2: 20 builders, 50 workers in one load process; many requests at once
+  log_ingest   W3: one build writes 50 and 500 MB through a real worker, beside the
+               same script into a pipe; then a load process that has it ready
+  backlog      W4: a master starts with 25,000 and 100,000 requests that wait, and
+               one worker builds them
+  crash        W8: kill -9 of the master in the middle of builds, and a new one
 
   --quick           one repetition, and the small sizes
   --repeat N        repetitions, each with a fresh database (3; with --quick 1)
-  --n N             the size, with one workload: dispatch 100; throughput 2,000,
-                    raised until the drain lasts at least 20 s unless --n or
-                    --quick is given
+  --n N             the size, with one workload: dispatch 100; log_ingest 500 (MB);
+                    backlog 100,000; crash 100; throughput 2,000, raised
+                    until the drain lasts at least 20 s unless --n or --quick is
+                    given
   --with buildbot   the same on Buildbot, one workload of each system in turn,
                     and the ratios; where it has a tuned variant, with both
   --dev             without --release: to try the command out, not to measure
@@ -245,6 +254,33 @@ in scratch folders below the folder for temporary files ($TMPDIR), talks over
 
 Buildbot needs python3 with venv and pip: bench/peer/buildbot/setup.sh makes
 the virtual environment in $PEER_VENV (default $TMPDIR/peer-buildbot).
+";
+
+/// Help for `growth`, which tells of each curve.
+pub const GROWTH: &str = "\
+cargo xtask growth [--quick] [--curve NAME]... [--repeat N] [--dev] [--keep]
+
+What one build costs the master (processor time, and wall time where the machine
+is quiet) while one thing grows and the others stay as they are. Curves:
+
+  queue      100 to 100,000 requests wait
+  builders   10 to 1,000
+  workers    10 to 10,000, for 1,000 builders
+  database   empty to 1,000,000 builds (with --quick 100,000), which
+             bench/store_cost.rs writes through the store as a master does
+
+Each builder lists ten workers, if there are as many. Unless their curve says
+otherwise there are 20 builders and 50 workers of a load process, and 1,000
+requests wait (on the curve of the workers 100): for each 50 builds that end, 50
+more requests are submitted.
+
+  --quick        one measurement of 2,000 builds for each point, not three of
+                 10,000
+  --curve NAME   that curve alone; may be given several times
+  --repeat N     measurements of each point; the median counts
+  --dev, --keep  as for `bench`
+
+Prints one JSON object a measurement, then the curves for people, and the summary.
 ";
 
 /// Prints the help: all of it, or that of one command.
@@ -270,6 +306,7 @@ fn text(command: &str) -> Result<&'static str, String> {
         "ui" => Ok(UI),
         "alerts" => Ok(ALERTS),
         "bench" => Ok(BENCH),
+        "growth" => Ok(GROWTH),
         other => Err(format!("there is no command `{other}`\n\n{ALL}")),
     }
 }
@@ -287,9 +324,17 @@ mod tests {
 
     #[test]
     fn every_command_has_help_of_its_own() {
-        for command in
-            ["test", "rows", "diagrams", "simulate", "crash-points", "chaos", "bench", "help"]
-        {
+        for command in [
+            "test",
+            "rows",
+            "diagrams",
+            "simulate",
+            "crash-points",
+            "chaos",
+            "bench",
+            "growth",
+            "help",
+        ] {
             assert!(text(command).unwrap().contains(&format!("cargo xtask {command}")));
             assert!(ALL.contains(&format!("cargo xtask {command}")), "{command}");
         }

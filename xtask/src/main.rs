@@ -40,6 +40,7 @@ fn main() -> ExitCode {
         "alerts" => alerts::run(rest),
         "ui" => ui::run(rest),
         "bench" => bench::run(rest),
+        "growth" => bench::growth::run(rest),
         "help" | "--help" | "-h" => help::run(rest),
         other => Err(format!(
             "there is no command `{other}`; `cargo xtask help` lists those that there are"

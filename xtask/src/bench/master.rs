@@ -1,6 +1,9 @@
 //! One master under measurement, with its workers and a subscription to the
 //! ends of its build requests.
 
+mod again;
+
+use std::ffi::OsStr;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -22,6 +25,9 @@ const ATTACH_LIMIT: Duration = Duration::from_secs(120);
 /// How long an answer of the API may take.
 const ANSWER_LIMIT: Duration = Duration::from_secs(300);
 
+/// How often a starting master is looked at.
+const LOOK: Duration = Duration::from_millis(2);
+
 /// Requests in one bulk submission.
 const BULK: usize = 5_000;
 
@@ -33,10 +39,18 @@ const LOAD_SECONDS: u32 = 3_600;
 pub struct Programs {
     /// `botmaster`.
     pub botmaster: PathBuf,
-    /// `load_workers`.
+    /// `load_workers`; the other tools of the benchmarks lie beside it.
     pub load_workers: PathBuf,
     /// `botmaster-VERSION`.
     pub system: String,
+}
+
+impl Programs {
+    /// Another tool of the benchmarks.
+    #[must_use]
+    pub fn tool(&self, name: &str) -> PathBuf {
+        self.load_workers.with_file_name(name)
+    }
 }
 
 /// A master with its workers. Ends with its value, workers first.
@@ -47,6 +61,7 @@ pub struct Master {
     client: Client,
     http: SocketAddr,
     listen: SocketAddr,
+    api_ready: Duration,
     programs: Programs,
     guard: Guard,
 }
@@ -62,36 +77,24 @@ impl Master {
         config: &Path,
         guard: &Guard,
     ) -> Result<Self, String> {
-        let mut command = Command::new(&programs.botmaster);
-        command.arg("master").arg("--config").arg(config).arg("--data-dir").arg(scratch.data());
-        command.args(["--http", "127.0.0.1:0", "--listen", "127.0.0.1:0"]);
-        command.current_dir(scratch.path());
-        let output = scratch.path().join("master.out");
-        let mut process = Process::start("the master", command, &output, guard)?;
-        let deadline = Instant::now() + START_LIMIT;
-        let http = address(&mut process, &scratch.data().join("http.addr"), deadline)?;
-        let listen = address(&mut process, &scratch.data().join("listen.addr"), deadline)?;
-        let mut client = Client::new(http, ANSWER_LIMIT);
-        loop {
-            match client.get("/api/v2/masters") {
-                Ok(_) => break,
-                Err(problem) if Instant::now() >= deadline => {
-                    return Err(format!("the master's API does not answer: {problem}"));
-                }
-                Err(_) => {}
-            }
-            process.check()?;
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        let started = Started::new(programs, scratch, config, guard, "127.0.0.1:0")?;
         Ok(Self {
             workers: Vec::new(),
-            process,
-            client,
-            http,
-            listen,
+            process: started.process,
+            client: started.client,
+            http: started.http,
+            listen: started.listen,
+            api_ready: started.api_ready,
             programs: programs.clone(),
             guard: guard.clone(),
         })
+    }
+
+    /// How long it took from the start of its process to the first answer of
+    /// its API.
+    #[must_use]
+    pub fn api_ready(&self) -> Duration {
+        self.api_ready
     }
 
     /// The master's process id.
@@ -120,16 +123,35 @@ impl Master {
     /// # Errors
     /// When it cannot be started or they do not attach.
     pub fn load_workers(&mut self, scratch: &Scratch, count: u32) -> Result<(), String> {
-        let mut command = Command::new(&self.programs.load_workers);
-        command.args(["--master", &self.listen.to_string(), "--count", &count.to_string()]);
-        command.arg("--tokens").arg(scratch.tokens());
-        command.args(["--max-seconds", &LOAD_SECONDS.to_string()]);
-        let output = scratch.path().join("load.out");
-        self.workers.push(Process::start("the load process", command, &output, &self.guard)?);
+        self.start_load(scratch, count, &[])?;
         self.wait_attached(count as usize)
     }
 
-    fn wait_attached(&mut self, count: usize) -> Result<(), String> {
+    /// Starts the load process with so many workers and more arguments, and
+    /// does not wait for them.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn start_load(
+        &mut self,
+        scratch: &Scratch,
+        count: u32,
+        arguments: &[&OsStr],
+    ) -> Result<(), String> {
+        let mut command = Command::new(&self.programs.load_workers);
+        command.args(["--master", &self.listen.to_string(), "--count", &count.to_string()]);
+        command.arg("--tokens").arg(scratch.tokens());
+        command.args(["--max-seconds", &LOAD_SECONDS.to_string()]).args(arguments);
+        let output = scratch.path().join("load.out");
+        self.workers.push(Process::start("the load process", command, &output, &self.guard)?);
+        Ok(())
+    }
+
+    /// Waits until so many workers are attached.
+    ///
+    /// # Errors
+    /// When they are not in time.
+    pub fn wait_attached(&mut self, count: usize) -> Result<(), String> {
         let deadline = Instant::now() + ATTACH_LIMIT;
         loop {
             let attached = attached(&self.client.get("/api/v2/workers")?);
@@ -156,15 +178,15 @@ impl Master {
         self.call(&params).map(|_| ())
     }
 
-    /// Submits so many build requests, for the builders in turn, with `token`
-    /// counted up from `first`. Gives the time until all were accepted.
+    /// Submits so many build requests, with `token` counted up from `first`, for
+    /// the builders in turn: token 0 for the first of them. Gives the time until all were accepted.
     ///
     /// # Errors
     /// When the master refuses them.
     pub fn submit(&mut self, n: u64, builders: &[String], first: u64) -> Result<Duration, String> {
         let begin = Instant::now();
         let requests: Vec<Value> = (first..first + n)
-            .zip(builders.iter().cycle())
+            .zip(builders.iter().cycle().skip(first as usize % builders.len().max(1)))
             .map(|(token, builder)| {
                 json!({ "builderNames": [builder], "properties": { "token": token.to_string() } })
             })
@@ -193,8 +215,24 @@ impl Master {
     /// # Errors
     /// When the master does not offer it.
     pub fn completions(&self) -> Result<Completions, String> {
-        let stream = sse::Stream::open(self.http, "/sse/listen/buildrequests/*/complete")?;
+        let stream = self.events("buildrequests/*/complete")?;
         Ok(Completions { stream, times: Vec::new(), not_success: 0 })
+    }
+
+    /// Subscribes to events.
+    ///
+    /// # Errors
+    /// When the master does not offer it.
+    pub fn events(&self, path: &str) -> Result<sse::Stream, String> {
+        sse::Stream::open(self.http, &format!("/sse/listen/{path}"))
+    }
+
+    /// Asks the API for something.
+    ///
+    /// # Errors
+    /// When it does not answer well.
+    pub fn get(&mut self, path: &str) -> Result<Value, String> {
+        self.client.get(&format!("/api/v2/{path}"))
     }
 
     /// Makes sure that at least so many builds are in the API, and that the
@@ -217,6 +255,55 @@ impl Master {
     }
 }
 
+/// A master's process that answers.
+struct Started {
+    process: Process,
+    client: Client,
+    http: SocketAddr,
+    listen: SocketAddr,
+    api_ready: Duration,
+}
+
+impl Started {
+    fn new(
+        programs: &Programs,
+        scratch: &Scratch,
+        config: &Path,
+        guard: &Guard,
+        listen: &str,
+    ) -> Result<Self, String> {
+        let files = ["http.addr", "listen.addr"].map(|name| scratch.data().join(name));
+        for file in &files {
+            // One of an earlier master would be read for this one's.
+            let _ = std::fs::remove_file(file);
+        }
+        let [http_file, listen_file] = files;
+        let mut command = Command::new(&programs.botmaster);
+        command.arg("master").arg("--config").arg(config).arg("--data-dir").arg(scratch.data());
+        command.args(["--http", "127.0.0.1:0", "--listen", listen]);
+        command.current_dir(scratch.path());
+        let output = scratch.path().join("master.out");
+        let begin = Instant::now();
+        let mut process = Process::start("the master", command, &output, guard)?;
+        let deadline = begin + START_LIMIT;
+        let http = address(&mut process, &http_file, deadline)?;
+        let listen = address(&mut process, &listen_file, deadline)?;
+        let mut client = Client::new(http, ANSWER_LIMIT);
+        loop {
+            match client.get("/api/v2/masters") {
+                Ok(_) => break,
+                Err(problem) if Instant::now() >= deadline => {
+                    return Err(format!("the master's API does not answer: {problem}"));
+                }
+                Err(_) => {}
+            }
+            process.check()?;
+            std::thread::sleep(LOOK);
+        }
+        Ok(Self { process, client, http, listen, api_ready: begin.elapsed() })
+    }
+}
+
 /// Waits for a file with an address.
 fn address(process: &mut Process, file: &Path, deadline: Instant) -> Result<SocketAddr, String> {
     loop {
@@ -228,7 +315,7 @@ fn address(process: &mut Process, file: &Path, deadline: Instant) -> Result<Sock
         if Instant::now() >= deadline {
             return Err(format!("the master has not written {} in time", file.display()));
         }
-        std::thread::sleep(Duration::from_millis(10));
+        std::thread::sleep(LOOK);
     }
 }
 

@@ -4,11 +4,16 @@
 //! Deliberately absent: any way into the program that a user does not have. It
 //! is measured over its HTTP API and its event stream, and through `/proc`.
 
+mod backlog;
+mod crash;
 mod dispatch;
+mod execution;
 #[cfg(test)]
 mod fake;
 mod figures;
+pub mod growth;
 mod http;
+mod log_ingest;
 mod master;
 mod options;
 mod peer;

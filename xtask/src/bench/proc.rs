@@ -356,18 +356,23 @@ mod tests {
     fn a_killed_process_is_gone_and_one_that_ends_badly_is_told() {
         let folder = scratch("killed");
         let guard = Guard::start().unwrap();
-        let start = |script: &str| {
+        // A shell that has not set its trap yet would die of the signal.
+        let start = |name: &str, trap: &str| {
             let mut command = Command::new("sh");
-            command.args(["-c", script]);
-            Process::start("it", command, &folder.join("out"), &guard).unwrap()
+            let script = format!("trap '{trap}' TERM; echo set; while :; do sleep 0.05; done");
+            command.args(["-c", &script]);
+            let output = folder.join(name);
+            let process = Process::start("it", command, &output, &guard).unwrap();
+            let deadline = Instant::now() + Duration::from_secs(20);
+            while tail(&output) != "set" && Instant::now() < deadline {
+                std::thread::sleep(LOOK);
+            }
+            process
         };
-        let mut killed = start("trap '' TERM; while :; do sleep 0.1; done");
+        let mut killed = start("killed", "");
         killed.kill();
         assert!(!is_running(killed.id()));
-        let mut good = start("trap 'exit 0' TERM; while :; do sleep 0.05; done");
-        let mut bad = start("trap 'exit 3' TERM; while :; do sleep 0.05; done");
-        // A shell that has not set its trap yet would die of the signal.
-        std::thread::sleep(Duration::from_millis(300));
+        let (mut good, mut bad) = (start("good", "exit 0"), start("bad", "exit 3"));
         assert_eq!(good.end(Duration::from_secs(20)), Ok(()));
         let told = bad.end(Duration::from_secs(20)).unwrap_err();
         assert!(told.contains("exit status: 3"), "{told}");

@@ -21,7 +21,10 @@ pub fn build(dev: bool) -> Result<Programs, String> {
     command.args(["build", "--message-format=json-render-diagnostics"]);
     command.args((!dev).then_some("--release"));
     command.args(["-p", "botmaster", "--bin", "botmaster"]);
-    command.args(["-p", "botmaster-bench", "--bin", "load_workers"]);
+    command.args(["-p", "botmaster-bench"]);
+    for tool in ["load_workers", "store_counts", "store_cost"] {
+        command.args(["--bin", tool]);
+    }
     command.stdout(Stdio::piped()).stderr(Stdio::inherit());
     let output = command.output().map_err(|error| format!("cannot start cargo: {error}"))?;
     if !output.status.success() {

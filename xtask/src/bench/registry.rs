@@ -5,7 +5,7 @@
 use super::figures::Measurement;
 use super::master::Programs;
 use super::proc::Guard;
-use super::{dispatch, throughput};
+use super::{backlog, crash, dispatch, log_ingest, throughput};
 
 /// What a measurement stands on.
 #[derive(Clone, Debug)]
@@ -143,7 +143,7 @@ pub struct Peer {
 }
 
 /// All workloads, in the order of `bench/peer/workloads.md`.
-pub const WORKLOADS: &[Workload] = &[DISPATCH, THROUGHPUT];
+pub const WORKLOADS: &[Workload] = &[DISPATCH, THROUGHPUT, LOG_INGEST, BACKLOG, CRASH];
 
 const DISPATCH: Workload = Workload {
     name: "dispatch",
@@ -199,6 +199,111 @@ const THROUGHPUT: Workload = Workload {
         full: &[2_000],
         arguments: &[],
         tuned: true,
+    },
+};
+
+const LOG_INGEST: Workload = Workload {
+    name: "log_ingest",
+    measure: log_ingest::measure,
+    metrics: &[
+        more("mb_per_s"),
+        more("share_of_generator"),
+        shown("wall_s"),
+        shown("generator_mb_per_s"),
+        shown("master_cpu_s_settled"),
+        less("rss_grown_mb"),
+        shown("db_mb_settled"),
+        more("prepared_mb_per_s"),
+        shown("prepared_master_cpu_s_settled"),
+        less("prepared_rss_grown_mb"),
+    ],
+    sizes: Sizes { quick: &[50, 500], full: &[50, 500], raised_to: None },
+    compared: Compared::EachAtItsLargest,
+    targets: &[
+        target("mb_per_s", Limit::AtLeast(100.0)),
+        target("share_of_generator", Limit::AtLeast(0.6)),
+        target("rss_grown_mb", Limit::AtMost(16.0)),
+        target("mb_per_s", Limit::TimesBetter(23.0)),
+        target("prepared_mb_per_s", Limit::AtLeast(200.0)),
+    ],
+    peer: Peer {
+        name: "w3",
+        size: "--mb",
+        quick: &[50],
+        full: &[50],
+        arguments: &[],
+        tuned: false,
+    },
+};
+
+const BACKLOG: Workload = Workload {
+    name: "backlog",
+    measure: backlog::measure,
+    metrics: &[
+        more("accept_per_s"),
+        less("api_ready_s"),
+        less("startup_cpu_s"),
+        less("rss_idle_mb"),
+        less("first_build_done_s_after_worker_start"),
+        less("first_build_ms_after_attach"),
+        more("drain_builds_per_s"),
+        less("drain_master_cpu_s_per_build"),
+        less("master_peak_rss_mb"),
+        shown("db_mb"),
+    ],
+    sizes: Sizes { quick: &[25_000, 100_000], full: &[25_000, 100_000], raised_to: None },
+    compared: Compared::EachAtItsLargest,
+    targets: &[
+        target("api_ready_s", Limit::AtMost(0.5)),
+        target("first_build_ms_after_attach", Limit::AtMost(50.0)),
+        target("drain_builds_per_s", Limit::AtLeast(400.0)),
+    ],
+    peer: Peer {
+        name: "w4",
+        size: "--n",
+        quick: &[5_000],
+        full: &[5_000, 25_000],
+        arguments: &[],
+        tuned: false,
+    },
+};
+
+const CRASH: Workload = Workload {
+    name: "crash",
+    measure: crash::measure,
+    metrics: &[
+        shown("running_at_kill"),
+        shown("acked"),
+        shown("lost"),
+        shown("stuck"),
+        shown("thrown_away"),
+        shown("interrupted_and_rerun"),
+        shown("started_twice"),
+        shown("finished_twice"),
+        shown("completed_without_success"),
+        shown("never_finished_on_a_worker"),
+        shown("dangling_build_rows"),
+        less("api_ready_s"),
+        less("first_dispatch_after_restart_s"),
+        less("recovery_wall_s"),
+    ],
+    sizes: Sizes { quick: &[100], full: &[100], raised_to: None },
+    compared: Compared::AtTheSame,
+    targets: &[
+        target("lost", Limit::AtMost(0.0)),
+        target("stuck", Limit::AtMost(0.0)),
+        target("thrown_away", Limit::AtMost(0.0)),
+        target("interrupted_and_rerun", Limit::AtMost(0.0)),
+        target("started_twice", Limit::AtMost(0.0)),
+        target("completed_without_success", Limit::AtMost(0.0)),
+    ],
+    peer: Peer {
+        name: "w8",
+        size: "--n",
+        quick: &[100],
+        full: &[100],
+        arguments: &[],
+        tuned: false,
     },
 };
 

@@ -39,12 +39,22 @@ impl Scratch {
     }
 
     /// Writes the configuration and the tokens of a master with so many
-    /// builders, each of which may use every worker; gives the path of the
-    /// configuration.
+    /// builders, each of which may use every worker and runs `true`; gives the
+    /// path of the configuration.
     ///
     /// # Errors
     /// When they cannot be written.
     pub fn write_configuration(&self, builders: u32, workers: u32) -> Result<PathBuf, String> {
+        self.write_layout(&Layout::new(builders, workers))
+    }
+
+    /// Writes the configuration and the tokens of a master; gives the path of
+    /// the configuration.
+    ///
+    /// # Errors
+    /// When they cannot be written.
+    pub fn write_layout(&self, layout: &Layout) -> Result<PathBuf, String> {
+        let workers = layout.workers;
         let tokens = self.tokens();
         let failed = |error: std::io::Error| format!("{}: {error}", self.path.display());
         fs::create_dir_all(&tokens).map_err(failed)?;
@@ -55,7 +65,7 @@ impl Scratch {
             fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).map_err(failed)?;
         }
         let file = self.path.join("bench.toml");
-        fs::write(&file, configuration(builders, workers)).map_err(failed)?;
+        fs::write(&file, layout.text()).map_err(failed)?;
         Ok(file)
     }
 
@@ -69,6 +79,23 @@ impl Scratch {
     #[must_use]
     pub fn tokens(&self) -> PathBuf {
         self.data().join("tokens")
+    }
+
+    /// Copies the data of a master that is not running, to come back to it; what
+    /// was kept before is gone.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn keep_data(&self) -> Result<(), String> {
+        replace(&self.data(), &self.path.join("kept"))
+    }
+
+    /// Brings back what was kept.
+    ///
+    /// # Errors
+    /// When it cannot be copied.
+    pub fn restore_data(&self) -> Result<(), String> {
+        replace(&self.path.join("kept"), &self.data())
     }
 
     /// Bytes of all files in the data folder.
@@ -89,6 +116,68 @@ impl Drop for Scratch {
     }
 }
 
+/// Builders, workers, who may use whom, and what is run.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Layout {
+    /// How many builders.
+    pub builders: u32,
+    /// How many workers.
+    pub workers: u32,
+    /// How many workers a builder lists: builder i those from i times this on,
+    /// beginning again after the last.
+    pub each: u32,
+    /// The one step's program and its arguments.
+    pub command: Vec<String>,
+}
+
+impl Layout {
+    /// Each builder may use every worker, and runs `true`.
+    #[must_use]
+    pub fn new(builders: u32, workers: u32) -> Self {
+        Self { builders, workers, each: workers, command: vec!["true".to_owned()] }
+    }
+
+    /// With another command.
+    #[must_use]
+    pub fn running(mut self, command: &[&str]) -> Self {
+        self.command = command.iter().map(|word| (*word).to_owned()).collect();
+        self
+    }
+
+    /// With so many workers listed by each builder, if there are as many.
+    #[must_use]
+    pub fn each(mut self, each: u32) -> Self {
+        self.each = each.min(self.workers);
+        self
+    }
+
+    fn text(&self) -> String {
+        let mut text = "[master]\ntitle = \"bench\"\n".to_owned();
+        // Writing to a String cannot fail.
+        for index in 0..self.workers {
+            let _ =
+                write!(text, "\n[[worker]]\nname = \"{}\"\nmax_builds = 1\n", worker_name(index));
+        }
+        // A JSON list of plain words is one of TOML's, too.
+        let command = serde_json::Value::from(self.command.clone());
+        for index in 0..self.builders {
+            let listed = (0..self.each).map(|place| {
+                let worker = u64::from(index) * u64::from(self.each) + u64::from(place);
+                // Smaller than the number of workers.
+                worker_name((worker % u64::from(self.workers)) as u32)
+            });
+            let listed = serde_json::Value::from(listed.collect::<Vec<_>>());
+            let _ = write!(
+                text,
+                "\n[[builder]]\nname = \"{}\"\nworkers = {listed}\n\n[[builder.step]]\n\
+                 name = \"step\"\nrun = {command}\n",
+                builder_name(index)
+            );
+        }
+        text
+    }
+}
+
 /// Name of the worker with this number.
 #[must_use]
 pub fn worker_name(index: u32) -> String {
@@ -99,26 +188,6 @@ pub fn worker_name(index: u32) -> String {
 #[must_use]
 pub fn builder_name(index: u32) -> String {
     format!("b{index:05}")
-}
-
-fn configuration(builders: u32, workers: u32) -> String {
-    let mut text = "[master]\ntitle = \"bench\"\n".to_owned();
-    let names: Vec<String> =
-        (0..workers).map(|index| format!("\"{}\"", worker_name(index))).collect();
-    // Writing to a String cannot fail.
-    for name in &names {
-        let _ = write!(text, "\n[[worker]]\nname = {name}\nmax_builds = 1\n");
-    }
-    let list = names.join(", ");
-    for index in 0..builders {
-        let _ = write!(
-            text,
-            "\n[[builder]]\nname = \"{}\"\nworkers = [{list}]\n\n[[builder.step]]\n\
-             name = \"step\"\nrun = [\"true\"]\n",
-            builder_name(index)
-        );
-    }
-    text
 }
 
 /// A worker's token in the form that the program accepts.
@@ -147,6 +216,29 @@ fn crc32(bytes: &[u8]) -> u32 {
         }
     }
     !crc
+}
+
+/// Puts a copy of a folder where another one is, all of it on the disk, so that
+/// it is not written out while something is measured.
+fn replace(from: &Path, to: &Path) -> Result<(), String> {
+    let gone = if to.exists() { fs::remove_dir_all(to) } else { Ok(()) };
+    gone.and_then(|()| copy(from, to))
+        .map_err(|error| format!("{} to {}: {error}", from.display(), to.display()))
+}
+
+fn copy(from: &Path, to: &Path) -> std::io::Result<()> {
+    fs::create_dir(to)?;
+    for entry in fs::read_dir(from)? {
+        let entry = entry?;
+        let target = to.join(entry.file_name());
+        if entry.metadata()?.is_dir() {
+            copy(&entry.path(), &target)?;
+        } else {
+            fs::copy(entry.path(), &target)?;
+            fs::File::open(&target)?.sync_all()?;
+        }
+    }
+    Ok(())
 }
 
 fn bytes_below(folder: &Path) -> u64 {
@@ -190,10 +282,33 @@ mod tests {
         let text = fs::read_to_string(file).unwrap();
         assert_eq!(text.matches("[[worker]]").count(), 3);
         assert_eq!(text.matches("[[builder]]").count(), 2);
-        assert!(text.contains("workers = [\"w00000\", \"w00001\", \"w00002\"]"), "{text}");
+        assert!(text.contains("workers = [\"w00000\",\"w00001\",\"w00002\"]"), "{text}");
         assert!(scratch.tokens().join("w00002.token").exists());
         assert!(scratch.data_bytes() > 200);
+        let token = scratch.tokens().join("w00002.token");
+        scratch.keep_data().unwrap();
+        fs::remove_file(&token).unwrap();
+        fs::write(scratch.data().join("more"), "x").unwrap();
+        scratch.restore_data().unwrap();
+        assert!(token.exists() && !scratch.data().join("more").exists());
         drop(scratch);
         assert!(!path.exists());
+    }
+
+    #[test]
+    fn builders_list_workers_in_turn_and_run_what_they_are_told() {
+        let text = Layout::new(3, 4).each(3).running(&["say", "a \"word\""]).text();
+        let lists: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("workers = ")).collect();
+        assert_eq!(
+            lists,
+            [
+                r#"["w00000","w00001","w00002"]"#,
+                r#"["w00003","w00000","w00001"]"#,
+                r#"["w00002","w00003","w00000"]"#,
+            ]
+        );
+        assert!(text.contains(r#"run = ["say","a \"word\""]"#), "{text}");
+        assert_eq!(Layout::new(1, 2).each(10).each, 2);
     }
 }
