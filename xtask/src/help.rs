@@ -235,6 +235,12 @@ Workloads (bench/peer/workloads.md has their exact definitions):
                same script into a pipe; then a load process that has it ready
   backlog      W4: a master starts with 25,000 and 100,000 requests that wait, and
                one worker builds them
+  reconfig     W5: 1,000 builders, of which one changes while another one builds
+               and a client asks
+  idle_fleet   W6: 0, 500, 2,000 and 10,000 workers that have nothing to do;
+               10,000 need a hard limit of 13,468 open files (ulimit -Hn)
+  api_under_load  W7: throughput alone, with a client that asks for the newest 50
+               builds as fast as it can, and with one that asks 500 times a second
   crash        W8: kill -9 of the master in the middle of builds, and a new one
 
   --quick           one repetition, and the small sizes

@@ -4,7 +4,9 @@
 //! Deliberately absent: any way into the program that a user does not have. It
 //! is measured over its HTTP API and its event stream, and through `/proc`.
 
+mod api_under_load;
 mod backlog;
+mod client;
 mod crash;
 mod dispatch;
 mod execution;
@@ -13,6 +15,7 @@ mod fake;
 mod figures;
 pub mod growth;
 mod http;
+mod idle_fleet;
 mod log_ingest;
 mod master;
 mod options;
@@ -20,6 +23,7 @@ mod peer;
 mod proc;
 mod programs;
 mod ratios;
+mod reconfig;
 mod registry;
 mod runs;
 mod scratch;

@@ -5,7 +5,9 @@
 use super::figures::Measurement;
 use super::master::Programs;
 use super::proc::Guard;
-use super::{backlog, crash, dispatch, log_ingest, throughput};
+use super::{
+    api_under_load, backlog, crash, dispatch, idle_fleet, log_ingest, reconfig, throughput,
+};
 
 /// What a measurement stands on.
 #[derive(Clone, Debug)]
@@ -143,7 +145,8 @@ pub struct Peer {
 }
 
 /// All workloads, in the order of `bench/peer/workloads.md`.
-pub const WORKLOADS: &[Workload] = &[DISPATCH, THROUGHPUT, LOG_INGEST, BACKLOG, CRASH];
+pub const WORKLOADS: &[Workload] =
+    &[DISPATCH, THROUGHPUT, LOG_INGEST, BACKLOG, RECONFIG, IDLE_FLEET, API_UNDER_LOAD, CRASH];
 
 const DISPATCH: Workload = Workload {
     name: "dispatch",
@@ -263,6 +266,127 @@ const BACKLOG: Workload = Workload {
         size: "--n",
         quick: &[5_000],
         full: &[5_000, 25_000],
+        arguments: &[],
+        tuned: false,
+    },
+};
+
+const RECONFIG: Workload = Workload {
+    name: "reconfig",
+    measure: reconfig::measure,
+    metrics: &[
+        less("reconfig_s"),
+        less("master_cpu_s"),
+        less("api_stall_max_s"),
+        shown("new_factory_used"),
+        shown("running_build_undisturbed"),
+        less("startup_api_ready_s"),
+        less("attach_s"),
+        less("settled_after_attach_s"),
+        less("settled_cpu_s"),
+        less("dispatch_s"),
+        less("rss_before_mb"),
+        less("master_peak_rss_mb"),
+    ],
+    sizes: Sizes { quick: &[1_000], full: &[1_000], raised_to: None },
+    compared: Compared::AtTheSame,
+    targets: &[
+        target("reconfig_s", Limit::AtMost(0.02)),
+        target("api_stall_max_s", Limit::AtMost(0.005)),
+        target("new_factory_used", Limit::AtLeast(1.0)),
+        target("running_build_undisturbed", Limit::AtLeast(1.0)),
+        target("startup_api_ready_s", Limit::AtMost(0.5)),
+        // A second to attach and begin to be quiet, and the second in which it
+        // is.
+        target("settled_after_attach_s", Limit::AtMost(2.0)),
+    ],
+    peer: Peer {
+        name: "w5",
+        size: "--builders",
+        quick: &[1_000],
+        full: &[1_000],
+        arguments: &[],
+        tuned: true,
+    },
+};
+
+const IDLE_FLEET: Workload = Workload {
+    name: "idle_fleet",
+    measure: idle_fleet::measure,
+    metrics: &[
+        more("attached"),
+        less("attach_s"),
+        less("attach_master_cpu_s"),
+        less("settled_after_attach_s"),
+        less("rss_before_mb"),
+        less("rss_mb"),
+        less("kib_per_worker"),
+        less("idle_cpu_pct"),
+        less("startup_api_ready_s"),
+    ],
+    sizes: Sizes {
+        quick: &[0, 500, 2_000, 10_000],
+        full: &[0, 500, 2_000, 10_000],
+        raised_to: None,
+    },
+    compared: Compared::AtTheSame,
+    targets: &[
+        Target { metric: "rss_mb", n: Some(0), limit: Limit::AtMost(15.0) },
+        // 25 KiB each over 15 MB.
+        Target { metric: "rss_mb", n: Some(10_000), limit: Limit::AtMost(259.0) },
+        Target { metric: "attached", n: Some(10_000), limit: Limit::AtLeast(10_000.0) },
+        Target { metric: "settled_after_attach_s", n: Some(10_000), limit: Limit::AtMost(10.0) },
+        Target { metric: "idle_cpu_pct", n: Some(10_000), limit: Limit::AtMost(1.0) },
+    ],
+    peer: Peer {
+        name: "w6",
+        size: "--n",
+        quick: &[500],
+        full: &[0, 500, 2_000],
+        arguments: &["--seconds", "60"],
+        tuned: false,
+    },
+};
+
+const API_UNDER_LOAD: Workload = Workload {
+    name: "api_under_load",
+    measure: api_under_load::measure,
+    metrics: &[
+        more("api_req_per_s"),
+        less("api_p50_ms"),
+        less("api_p99_ms"),
+        less("api_max_ms"),
+        shown("api_errors"),
+        shown("api_hung"),
+        shown("slowed_pct"),
+        more("builds_per_s"),
+        more("offered_api_req_per_s"),
+        less("offered_api_p50_ms"),
+        less("offered_api_p99_ms"),
+        less("offered_api_max_ms"),
+        shown("offered_api_unsent"),
+        shown("offered_api_hung"),
+        shown("offered_slowed_pct"),
+        more("idle_api_req_per_s"),
+        less("idle_api_p99_ms"),
+        shown("idle_api_hung"),
+    ],
+    // Raised by the workload itself until builds run all the time.
+    sizes: Sizes { quick: &[2_000], full: &[2_000], raised_to: None },
+    compared: Compared::EachAtItsLargest,
+    targets: &[
+        target("api_req_per_s", Limit::AtLeast(3_000.0)),
+        target("idle_api_req_per_s", Limit::AtLeast(3_000.0)),
+        target("offered_api_p99_ms", Limit::AtMost(15.0)),
+        target("offered_slowed_pct", Limit::AtMost(10.0)),
+        target("api_hung", Limit::AtMost(0.0)),
+        target("offered_api_hung", Limit::AtMost(0.0)),
+    ],
+    peer: Peer {
+        name: "w7",
+        size: "--n",
+        quick: &[150],
+        full: &[500],
         arguments: &[],
         tuned: false,
     },
