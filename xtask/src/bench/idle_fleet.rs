@@ -19,8 +19,8 @@ const BUILDERS: u32 = 20;
 const ATTACH_LIMIT: Duration = Duration::from_secs(600);
 const SETTLE_LIMIT: Duration = Duration::from_secs(600);
 
-/// How long the idle master is watched, with `--quick` and without.
-const WINDOW: (Duration, Duration) = (Duration::from_secs(20), Duration::from_secs(60));
+/// How long the idle master is watched: every worker sends one keepalive in it.
+const WINDOW: Duration = Duration::from_secs(60);
 
 /// Descriptors that a process needs besides those of its workers.
 const OTHER_DESCRIPTORS: u64 = 100;
@@ -57,9 +57,8 @@ pub fn measure(ground: &Ground, n: u64) -> Result<Vec<Measurement>, String> {
         settled = Some(begin.elapsed());
         attach_cpu = Some(cpu_seconds(id)? - cpu_before);
     }
-    let window = if ground.quick { WINDOW.0 } else { WINDOW.1 };
     let (cpu, begin) = (cpu_seconds(id)?, Instant::now());
-    std::thread::sleep(window);
+    std::thread::sleep(WINDOW);
     let idle = 100.0 * (cpu_seconds(id)? - cpu) / begin.elapsed().as_secs_f64();
     master.check()?;
     let rss = memory_mb(id, "VmRSS")?;
@@ -75,7 +74,7 @@ pub fn measure(ground: &Ground, n: u64) -> Result<Vec<Measurement>, String> {
         ("kib_per_worker", kib_each(rss_before, rss, n)),
         ("idle_cpu_pct", rounded(idle, 2)),
         ("startup_api_ready_s", rounded(master.api_ready().as_secs_f64(), 3)),
-        ("window_s", Value::from(window.as_secs())),
+        ("window_s", Value::from(WINDOW.as_secs())),
         ("master_peak_rss_mb", rounded(memory_mb(id, "VmHWM")?, 1)),
     ];
     Ok(vec![Measurement {

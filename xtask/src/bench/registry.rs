@@ -324,11 +324,7 @@ const IDLE_FLEET: Workload = Workload {
         less("idle_cpu_pct"),
         less("startup_api_ready_s"),
     ],
-    sizes: Sizes {
-        quick: &[0, 500, 2_000, 10_000],
-        full: &[0, 500, 2_000, 10_000],
-        raised_to: None,
-    },
+    sizes: Sizes { quick: &[0, 500, 10_000], full: &[0, 500, 2_000, 10_000], raised_to: None },
     compared: Compared::AtTheSame,
     targets: &[
         Target { metric: "rss_mb", n: Some(0), limit: Limit::AtMost(15.0) },
@@ -343,6 +339,7 @@ const IDLE_FLEET: Workload = Workload {
         size: "--n",
         quick: &[500],
         full: &[0, 500, 2_000],
+        // Each of its workers sends a keepalive in this time, too.
         arguments: &["--seconds", "60"],
         tuned: false,
     },
