@@ -109,20 +109,35 @@ pub fn finished_response(request: &HttpRequest, value: &Value) -> HttpResponse {
     }
     // Weak: what is sent may be compressed, or indented.
     let mark = format!("W/\"{hex}\"");
-    let known = request
-        .headers()
-        .get_all(IF_NONE_MATCH)
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|one| one.trim() == mark || one.trim() == "*");
-    let mut response =
-        if known { HttpResponse::NotModified().finish() } else { json_response(request, value) };
+    let mut response = match is_known(&known_marks(request), &mark) {
+        true => HttpResponse::NotModified().finish(),
+        false => json_response(request, value),
+    };
+    put_mark(&mut response, &mark);
+    response
+}
+
+/// The marks of what the asker has already.
+#[must_use]
+pub fn known_marks(request: &HttpRequest) -> Vec<String> {
+    let values = request.headers().get_all(IF_NONE_MATCH);
+    let texts = values.filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split(',')).map(|one| one.trim().to_owned()).collect()
+}
+
+/// Whether what has this mark is among them.
+#[must_use]
+pub fn is_known(known: &[String], mark: &str) -> bool {
+    known.iter().any(|one| one == mark || one == "*")
+}
+
+/// Tells the mark of what stays as it is. It may be kept, but is asked for anew.
+pub fn put_mark(response: &mut HttpResponse, mark: &str) {
     let headers = response.headers_mut();
-    if let Ok(mark) = HeaderValue::from_str(&mark) {
+    if let Ok(mark) = HeaderValue::from_str(mark) {
         headers.insert(ETAG, mark);
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
 }
 
 /// Writes JSON: compact for programs that ask for JSON, indented as text for

@@ -60,10 +60,12 @@ pub use sse::MAX_STREAMS;
 pub use ui::{StockUi, UiError};
 pub use ws::MAX_SOCKETS;
 
-use answer::{finished_response, json_response, plain_error};
+use answer::{finished_response, json_response, known_marks, plain_error};
 use guard::{HostGuard, check_origin, host};
 use route::{Route, TextForm};
 use rpc::{Call, RpcError};
+
+use crate::store::sqlite::Listed;
 
 /// Longest body of an ordinary request, in bytes.
 const BODY: usize = 1024 * 1024;
@@ -114,7 +116,6 @@ pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Serve
             .service(web::scope("/api").wrap(Compress::default()).default_service(web::to(api)))
             .service(web::scope("/sse").default_service(web::get().to(sse::serve)))
             .service(web::scope("/ws").default_service(web::get().to(ws::serve)))
-            .route("/botmaster/reload", web::post().to(ours::reload))
             .route("/health/live", web::get().to(ours::live))
             .route("/health/ready", web::get().to(ours::ready))
             .route("/badges/{builder}", web::get().to(badge::serve))
@@ -214,10 +215,20 @@ async fn get(request: &HttpRequest, context: &WebContext) -> Result<HttpResponse
         Route::LogText(of, form @ (TextForm::Raw | TextForm::RawInline)) => {
             let range = request.headers().get(actix_web::http::header::RANGE);
             let range = range.and_then(|value| value.to_str().ok()).map(str::to_owned);
+            let known = known_marks(request);
             let raw = rpc::blocking(context, move |context| {
-                logs::open_raw(context, &of, range.as_deref())
+                logs::open_raw(context, &of, range.as_deref(), &known)
             });
             return Ok(raw.await?.response(form));
+        }
+        Route::LogText(of, TextForm::Contents) => {
+            let text = rpc::blocking(context, move |context| logs::contents(context, &of, &pairs));
+            let (answer, complete) = text.await?;
+            let value = answer.into_json();
+            return Ok(match complete {
+                true => finished_response(request, &value),
+                false => json_response(request, &value),
+            });
         }
         _ => rpc::blocking(context, move |context| value(context, &route, &pairs)).await?,
     };
@@ -241,7 +252,9 @@ enum Lasting {
 impl Lasting {
     fn of(route: &Route) -> Self {
         match route {
-            Route::Stamp(_) | Route::Spec | Route::OpenApi => Self::Always,
+            Route::Stamp(_) | Route::Spec | Route::OpenApi | Route::Row(Listed::Changes, _) => {
+                Self::Always
+            }
             Route::Build(_)
             | Route::Request(_)
             | Route::Buildset(_)
@@ -271,7 +284,6 @@ fn value(
     pairs: &[(String, String)],
 ) -> Result<serde_json::Value, ApiError> {
     match route {
-        Route::LogText(of, _) => Ok(logs::contents(context, of, pairs)?.into_json()),
         Route::BuildProgress(of) => read::progress(context, of),
         Route::BuilderExpectations(of) => eta::expectations(context, of),
         Route::Etas => eta::etas(context, pairs),
@@ -317,7 +329,7 @@ async fn post(request: &HttpRequest, payload: Payload, context: &Data<WebContext
     let path = below_version(request).and_then(|below| below.strip_prefix('/'));
     let route = path.and_then(Route::parse);
     if route == Some(Route::Reload) {
-        return ours::reload(request.clone(), payload, context.clone()).await;
+        return ours::reload(request, payload, context).await;
     }
     let mut id = None;
     match answer_call(request, payload, context, route, &mut id).await {

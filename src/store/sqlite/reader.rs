@@ -55,6 +55,8 @@ pub struct StateReader(Arc<Pool>);
 
 struct Pool {
     file: PathBuf,
+    /// How long one question may take.
+    limit: Duration,
     state: Mutex<PoolState>,
     returned: Condvar,
 }
@@ -89,7 +91,7 @@ impl Pool {
     }
 
     fn lease(&self) -> Result<Lease<'_>, StoreError> {
-        let deadline = Instant::now() + QUERY_LIMIT;
+        let deadline = Instant::now() + self.limit;
         let mut state = self.lock();
         loop {
             if let Some(connection) = state.idle.pop() {
@@ -125,10 +127,10 @@ fn open(file: &Path) -> Result<Connection, StoreError> {
 
 fn failed(error: rusqlite::Error) -> StoreError {
     if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) {
-        let seconds = QUERY_LIMIT.as_secs();
-        return StoreError::Failed(format!(
-            "the question took longer than {seconds} s; ask for less, by a filter or another order"
-        ));
+        return StoreError::Failed(
+            "the question took too long; ask for less, by a filter, a limit or another order"
+                .into(),
+        );
     }
     StoreError::Failed(error.to_string())
 }
@@ -146,8 +148,17 @@ impl StateReader {
     /// # Errors
     /// When the file cannot be opened.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        Self::with_limit(data_dir, QUERY_LIMIT)
+    }
+
+    /// The same, where each question may take so long.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn with_limit(data_dir: &Path, limit: Duration) -> Result<Self, StoreError> {
         let reader = Self(Arc::new(Pool {
             file: data_dir.join("state.sqlite"),
+            limit,
             state: Mutex::default(),
             returned: Condvar::new(),
         }));
@@ -163,7 +174,7 @@ impl StateReader {
         let Some(connection) = &lease.connection else {
             return Err(StoreError::Closed);
         };
-        let deadline = Instant::now() + QUERY_LIMIT;
+        let deadline = Instant::now() + self.0.limit;
         connection
             .progress_handler(STEPS_PER_LOOK, Some(move || Instant::now() > deadline))
             .map_err(failed)?;
