@@ -14,6 +14,7 @@ use super::answer::{self, Answer, ApiError};
 use super::context::{RawPieces, WebContext};
 use super::query::Query;
 use super::ranges::{self, Part};
+use super::read;
 use super::resource;
 use super::route::{LogRef, Route, StepRef, TextForm};
 use super::shape;
@@ -66,7 +67,7 @@ pub fn described(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<A
             let query = Query::read(kind, pairs, false)?;
             let (row, _) = find(context, of)?.ok_or_else(|| not_found(of))?;
             let row = context.state.live.current(row);
-            return Ok(Answer::single(kind.plural, query.projected(shape::log(&row))));
+            return Ok(Answer::single(kind.plural, query.projected(json!(shape::log(&row)))));
         }
         Route::StepLogs(StepRef::Id(id)) => *id,
         Route::StepLogs(of) => {
@@ -79,7 +80,8 @@ pub fn described(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<A
     let page = query.page(kind, vec![Filter::is("stepid", step)])?;
     let found = context.reader.logs(&page)?;
     let rows = found.rows.into_iter().map(|row| context.state.live.current(row));
-    let items = rows.map(|row| query.projected(shape::log(&row))).collect();
+    let rows: Vec<LogRow> = rows.collect();
+    let items = read::shown(&query, &rows, |row| Ok(shape::log(row)))?;
     Ok(Answer { plural: kind.plural, items, total: Some(found.total), more: found.more })
 }
 

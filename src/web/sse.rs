@@ -63,7 +63,7 @@ struct Stream {
     streams: Streams,
     patterns: Subscriptions,
     events: Receiver<Arc<Event>>,
-    context: WebContext,
+    context: Data<WebContext>,
     greeting: Option<Bytes>,
     /// The last event that was looked at.
     last: Option<u64>,
@@ -103,7 +103,7 @@ pub async fn serve(request: HttpRequest, context: Data<WebContext>) -> HttpRespo
     response
 }
 
-fn answer(request: &HttpRequest, context: &WebContext) -> HttpResponse {
+fn answer(request: &HttpRequest, context: &Data<WebContext>) -> HttpResponse {
     let tail = request.path().trim_start_matches("/sse").trim_start_matches('/').to_owned();
     let (word, rest) = tail.split_once('/').unwrap_or((tail.as_str(), ""));
     match word {
@@ -141,7 +141,7 @@ fn last_event(request: &HttpRequest) -> Option<Had> {
     Had::read(request.headers().get("last-event-id")?.to_str().ok()?)
 }
 
-fn listen(context: &WebContext, path: &str, had: Option<Had>) -> HttpResponse {
+fn listen(context: &Data<WebContext>, path: &str, had: Option<Had>) -> HttpResponse {
     let last = had.map(|had| had.whole);
     let mut first = Vec::new();
     if !path.is_empty() {
