@@ -50,15 +50,8 @@ struct Ask {
 }
 
 /// Reloads the configuration, or plans a reload.
-pub async fn reload(
-    request: HttpRequest,
-    payload: Payload,
-    context: Data<WebContext>,
-) -> HttpResponse {
-    if let Err(error) = super::check_origin(&request) {
-        return error.response();
-    }
-    match reloaded(&request, payload, &context).await {
+pub async fn reload(request: &HttpRequest, payload: Payload, context: &Data<WebContext>) -> HttpResponse {
+    match reloaded(request, payload, context).await {
         Ok(report) => HttpResponse::Ok().json(report),
         Err(error) => error.response(None),
     }
@@ -67,7 +60,7 @@ pub async fn reload(
 async fn reloaded(
     request: &HttpRequest,
     payload: Payload,
-    context: &WebContext,
+    context: &Data<WebContext>,
 ) -> Result<ReloadReport, RpcError> {
     super::check_order(request)?;
     let bytes = super::body(payload, super::BODY).await?;

@@ -45,7 +45,10 @@ pub fn stage(arguments: &[&str]) -> Result<Command, String> {
 
 /// With the very features that the tests are built with, so that after them
 /// nothing is left to build: the programs come with their package's tests.
-fn build() -> Result<(), String> {
+///
+/// # Errors
+/// When they cannot be built.
+pub fn build() -> Result<(), String> {
     let mut command = tools::cargo();
     command.args(["test", "--quiet", "--workspace", "--test", "real_program", "--no-run"]);
     match command.status() {
