@@ -61,16 +61,7 @@ pub struct Agent {
 enum Link {
     Away,
     Attaching { since: Duration },
-    Attached { beat: Beat, next: Duration, seq: u64, sent: Sent, heard: Duration },
-}
-
-/// Time between heartbeats.
-#[derive(Clone, Copy)]
-struct Beat {
-    building: Duration,
-    idle: Duration,
-    /// What the last one was followed by.
-    now: Duration,
+    Attached { every: Duration, next: Duration, seq: u64, sent: Sent, heard: Duration },
 }
 
 type Sent = VecDeque<(u64, Duration)>;
@@ -139,8 +130,8 @@ impl Agent {
         let link = match &self.link {
             Link::Away => None,
             Link::Attaching { since } => Some(*since + ATTACH_LIMIT),
-            Link::Attached { beat, next, heard, .. } => {
-                Some((*next).min(*heard + beat.now * SILENT_HEARTBEATS))
+            Link::Attached { every, next, heard, .. } => {
+                Some((*next).min(*heard + *every * SILENT_HEARTBEATS))
             }
         };
         let running = self.builds.values().filter_map(Build::until);
@@ -158,7 +149,7 @@ impl Agent {
                 build.end(*id, Outcome::Killed("lease".to_owned()), effects);
             }
         }
-        let running: Vec<_> = self.builds.keys().copied().collect();
+        let running = self.builds.keys().copied().collect();
         match &mut self.link {
             Link::Away => {}
             Link::Attaching { since } => {
@@ -166,13 +157,12 @@ impl Agent {
                     effects.close = Some(Close::Retry(Duration::ZERO));
                 }
             }
-            Link::Attached { beat, next, seq, sent, heard } => {
-                if now >= *heard + beat.now * SILENT_HEARTBEATS {
+            Link::Attached { every, next, seq, sent, heard } => {
+                if now >= *heard + *every * SILENT_HEARTBEATS {
                     effects.close = Some(Close::Retry(Duration::ZERO));
                 } else if now >= *next {
                     *seq += 1;
-                    beat.now = if running.is_empty() { beat.idle } else { beat.building };
-                    *next = now + beat.now;
+                    *next = now + *every;
                     sent.push_back((*seq, now));
                     if sent.len() > HEARTBEATS_KEPT {
                         sent.pop_front();
@@ -189,11 +179,8 @@ impl Agent {
             *heard = now;
         }
         match frame {
-            MasterFrame::Attached { heartbeat_s, idle_heartbeat_s, lease_s, .. } => {
-                let building = Duration::from_secs(heartbeat_s.max(1));
-                let idle = idle_heartbeat_s.map_or(building, Duration::from_secs).max(building);
-                let beat = Beat { building, idle, now: building };
-                self.on_attached(now, beat, lease_s, effects);
+            MasterFrame::Attached { heartbeat_s, lease_s, .. } => {
+                self.on_attached(now, heartbeat_s, lease_s, effects);
             }
             MasterFrame::Rejected { code, message, retry_after_s } => {
                 effects.close = Some(match retry_after_s {
@@ -211,7 +198,7 @@ impl Agent {
             MasterFrame::Ping { id } => effects.frames.push(WorkerFrame::Pong { id }),
             MasterFrame::Heartbeat { seq } => self.on_heartbeat(seq),
             MasterFrame::StartBuild { build, epoch, builder, .. } => {
-                self.on_start_build(now, build, epoch, builder, effects);
+                self.on_start_build(build, epoch, builder, effects);
             }
             MasterFrame::StartCommand { build, command, work, .. } => {
                 self.on_start_command(now, build, command, &work, effects);
@@ -239,13 +226,20 @@ impl Agent {
         }
     }
 
-    fn on_attached(&mut self, now: Duration, beat: Beat, lease_s: u64, effects: &mut Effects) {
+    fn on_attached(
+        &mut self,
+        now: Duration,
+        heartbeat_s: u64,
+        lease_s: u64,
+        effects: &mut Effects,
+    ) {
         let Link::Attaching { since } = self.link else { return };
+        let every = Duration::from_secs(heartbeat_s.max(1));
         self.lease = Duration::from_secs(lease_s);
         // The attach is answered, so it counts as a confirmed sign of life.
         self.confirmed = since;
-        let next = now + beat.now;
-        self.link = Link::Attached { beat, next, seq: 0, sent: Sent::new(), heard: now };
+        self.link =
+            Link::Attached { every, next: now + every, seq: 0, sent: Sent::new(), heard: now };
         let builds = self.builds.iter().map(|(id, build)| build.inventory(*id)).collect();
         effects.frames.push(WorkerFrame::Inventory(Inventory { builds, more: false }));
     }
@@ -281,7 +275,6 @@ impl Agent {
 
     fn on_start_build(
         &mut self,
-        now: Duration,
         build: BuildId,
         epoch: Epoch,
         builder: BuilderName,
@@ -299,10 +292,6 @@ impl Agent {
             return;
         }
         self.builds.entry(build).or_insert(Build { epoch, builder, command: None });
-        if let Link::Attached { beat, next, .. } = &mut self.link {
-            beat.now = beat.building;
-            *next = (*next).min(now + beat.now);
-        }
         effects.frames.push(WorkerFrame::BuildAccepted { build, epoch });
     }
 
