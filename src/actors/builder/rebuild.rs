@@ -182,7 +182,7 @@ impl Builder {
             let workers: BTreeSet<_> = listed.chain(self.seats.keys()).collect();
             for worker in workers.into_iter().filter_map(|name| self.worker(name)) {
                 let (builder, claims) = (self.name().clone(), claims.clone());
-                worker.keep.do_send(KeepSlots { builder, claims });
+                worker.tell(KeepSlots { builder, claims });
             }
         }
     }
