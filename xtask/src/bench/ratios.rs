@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::figures::{Measurement, over_runs};
-use super::registry::{Better, Compared, Limit, Target, WORKLOADS, Workload};
+use super::registry::{Better, Compared, Limit, Target, Workload};
+use super::workloads::WORKLOADS;
 use crate::report::rounded;
 
 /// Median, least and greatest of each metric, for each system, workload and
