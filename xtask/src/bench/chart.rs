@@ -13,8 +13,8 @@ use super::workloads::WORKLOADS;
 const WIDTH: f64 = 860.0;
 /// Where the labels end and the bars begin, and where those end at most: what
 /// stands beside the longest one needs its place, too.
-const LEFT: f64 = 250.0;
-const RIGHT: f64 = 660.0;
+const LEFT: f64 = 270.0;
+const RIGHT: f64 = 670.0;
 const TOP: f64 = 64.0;
 const BAR: f64 = 13.0;
 const GAP: f64 = 12.0;
@@ -117,6 +117,11 @@ fn key(svg: &mut String, tuned: bool) {
             x + 15.0
         );
     }
+    let _ = writeln!(
+        svg,
+        "<text class=\"small\" x=\"{}\" y=\"43\" text-anchor=\"end\">small: ours / theirs</text>",
+        WIDTH - 8.0
+    );
 }
 
 /// A line for each power of ten.
@@ -189,6 +194,7 @@ fn with_unit(metric: &str, value: f64) -> String {
         name if name.ends_with("cpu_s_per_build") => (value * 1000.0, " ms"),
         name if name.ends_with("_s") && value < 1.0 => (value * 1000.0, " ms"),
         name if name.ends_with("_s") => (value, " s"),
+        name if name.ends_with("_ms") && value >= 1000.0 => (value / 1000.0, " s"),
         name if name.ends_with("_ms") => (value, " ms"),
         name if name.ends_with("_mb") => (value, " MB"),
         name if name.starts_with("kib_") => (value, " KiB"),
@@ -237,7 +243,7 @@ mod tests {
             .filter(|line| line.contains("<tspan"))
             .filter_map(|line| line.split("width=\"").nth(1)?.split('"').next())
             .collect();
-        assert_eq!(widths, ["410.0", "205.0"], "{svg}");
+        assert_eq!(widths, ["400.0", "200.0"], "{svg}");
         assert!(svg.contains("a &amp; b"));
         assert!(svg.contains(">100×</tspan>") && svg.contains("2,500/s / 250/s"), "{svg}");
         // Every element that is opened is closed.
@@ -269,11 +275,15 @@ mod tests {
             ("master_cpu_s_per_build", 0.00051),
             ("reconfig_s", 0.0363),
             ("settled_after_attach_s", 194.2),
+            ("api_p99_ms", 15_000.0),
             ("kib_per_worker", 18.65),
         ]
         .map(|(metric, value)| with_unit(metric, value))
         .to_vec();
-        assert_eq!(told, ["4.2 ms", "2,560/s", "104 MB/s", "0.51 ms", "36 ms", "194 s", "19 KiB"]);
+        assert_eq!(
+            told,
+            ["4.2 ms", "2,560/s", "104 MB/s", "0.51 ms", "36 ms", "194 s", "15 s", "19 KiB"]
+        );
         assert_eq!([2.5, 1.0, 12_345.6].map(times), ["2.5×", "1×", "12,346×"]);
     }
 }

@@ -74,8 +74,8 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
     if let Some(file) = &options.chart {
         let name = |all: &[Measurement]| all.first().map(|run| run.system.replace('-', " "));
         let (ours, theirs) = (name(&found.ours), name(&found.theirs));
-        let names = (ours.unwrap_or_default(), theirs.unwrap_or_default());
-        let svg = chart::draw(&ratios, &names.0, &names.1)?;
+        let theirs = theirs.unwrap_or_default().replace("buildbot", "Buildbot");
+        let svg = chart::draw(&ratios, &ours.unwrap_or_default(), &theirs)?;
         std::fs::write(file, svg).map_err(|error| format!("{}: {error}", file.display()))?;
     }
     let ok = found.problems.is_empty();

@@ -21,7 +21,7 @@ const DISPATCH: Workload = Workload {
     ],
     headlines: &[
         ("p50_ms", "one build, submission to end"),
-        ("master_cpu_s_per_build", "what it costs the master"),
+        ("master_cpu_s_per_build", "master's CPU time for it"),
     ],
     sizes: Sizes { quick: &[100], full: &[100], raised_to: None },
     compared: Compared::EachAtItsLargest,
@@ -55,7 +55,7 @@ const THROUGHPUT: Workload = Workload {
     ],
     headlines: &[
         ("builds_per_s", "builds a second, 50 workers"),
-        ("master_cpu_s_per_build", "what a build costs the master"),
+        ("master_cpu_s_per_build", "master's CPU time a build of those"),
     ],
     sizes: Sizes { quick: &[2_000], full: &[2_000], raised_to: Some(400_000) },
     compared: Compared::EachAtItsLargest,
@@ -291,7 +291,7 @@ const CRASH: Workload = Workload {
         less("first_dispatch_after_restart_s"),
         less("recovery_wall_s"),
     ],
-    headlines: &[("recovery_wall_s", "kill -9, until all is built")],
+    headlines: &[],
     sizes: Sizes { quick: &[100], full: &[100], raised_to: None },
     compared: Compared::AtTheSame,
     targets: &[
