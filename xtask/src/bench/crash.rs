@@ -111,7 +111,7 @@ fn now() -> f64 {
 
 /// How many requests are complete, as the API says.
 fn complete(master: &mut Master) -> Result<u64, String> {
-    let answer = master.get("buildrequests?complete=true&limit=1&field=buildrequestid")?;
+    let answer = master.get("buildrequests?complete=true&limit=1")?;
     let total = answer.pointer("/meta/total").and_then(Value::as_u64);
     total.ok_or(format!("the API does not tell how many requests are complete: {answer}"))
 }

@@ -19,6 +19,9 @@ use crate::root;
 /// Lines of a megabyte; each has 100 bytes.
 const LINES_PER_MB: u64 = 10_000;
 
+/// Lines that are looked at, at each end of a log.
+const LOOKED_AT: u64 = 5;
+
 /// How long one build may take.
 const BUILD_LIMIT: Duration = Duration::from_secs(900);
 
@@ -102,29 +105,40 @@ fn ingest(
     Ok(figures.into_iter().map(|(name, figure)| (name.to_owned(), figure)).collect())
 }
 
-/// How many lines the API says that the log has, after a look at the last one.
+/// How many of the build's own lines the API says that the log has, after a
+/// look at the first and the last of them.
 fn stored_lines(master: &mut Master) -> Result<u64, String> {
     let logs = master.get("builds/1/steps/0/logs")?;
     let log = logs.pointer("/logs/0").ok_or(format!("the build has no log: {logs}"))?;
     let (complete, lines) = (log.get("complete"), log.get("num_lines").and_then(Value::as_u64));
-    let lines = lines.filter(|_| complete == Some(&Value::Bool(true)));
-    let lines = lines.ok_or(format!("the log is not complete: {log}"))?;
-    let last = lines.saturating_sub(1);
-    let answer = master.get(&format!("logs/1/contents?offset={last}&limit=1"))?;
-    let text = answer.pointer("/logchunks/0/content").and_then(Value::as_str).unwrap_or_default();
-    if is_line(text, last) {
-        Ok(lines)
-    } else {
-        Err(format!("the last line is not the one that was written: {answer}"))
+    let all = lines.filter(|_| complete == Some(&Value::Bool(true)));
+    let all = all.ok_or(format!("the log is not complete: {log}"))?;
+    let mut ends = Vec::new();
+    for from in [0, all.saturating_sub(LOOKED_AT)] {
+        let answer = master.get(&format!("logs/1/contents?offset={from}&limit={LOOKED_AT}"))?;
+        let text = answer.pointer("/logchunks/0/content").and_then(Value::as_str);
+        ends.push(text.ok_or(format!("no lines come from {from} on: {answer}"))?.to_owned());
     }
+    let [first, last] = ends.as_slice() else { return Err("two ends were asked for".to_owned()) };
+    own_lines(all, first, last).ok_or(format!(
+        "the lines at the log's ends are not those that were written:\n{first}\n{last}"
+    ))
 }
 
-/// Whether that is the line with this number; a log's lines may carry the
-/// letter of their channel.
+/// Of so many lines, those that the build wrote: without the master's own ones
+/// at both ends. None when the first or the last is not as it should be.
+fn own_lines(all: u64, first: &str, last: &str) -> Option<u64> {
+    let above = first.lines().position(|line| is_line(line, 0))? as u64;
+    let below = last.lines().rev().take_while(|line| !line.starts_with('o')).count() as u64;
+    let own = all.checked_sub(above + below)?;
+    let newest = last.lines().rev().nth(below as usize)?;
+    is_line(newest, own.checked_sub(1)?).then_some(own)
+}
+
+/// Whether that is the build's line with this number, after the letter of its
+/// channel.
 fn is_line(text: &str, number: u64) -> bool {
-    let text = text.trim_end_matches('\n');
-    let text = text.strip_prefix('o').unwrap_or(text);
-    text.len() == 99 && text.starts_with(&format!("line {number:08} "))
+    text.len() == 100 && text.starts_with(&format!("oline {number:08} "))
 }
 
 /// How long the script takes into a pipe that somebody empties.
@@ -160,13 +174,17 @@ mod tests {
     use super::*;
 
     #[test]
-    fn the_last_line_is_known_with_and_without_its_channel() {
-        let line = format!("line 00000041 {}", "x".repeat(85));
-        for text in [line.clone(), format!("{line}\n"), format!("o{line}\n")] {
-            assert!(is_line(&text, 41), "{text}");
-            assert!(!is_line(&text, 42), "{text}");
-        }
-        assert!(!is_line("line 00000041 cut", 41));
-        assert!(!is_line("", 0));
+    fn the_builds_own_lines_are_counted_and_looked_at() {
+        let line = |number: u64| format!("oline {number:08} {}\n", "x".repeat(85));
+        let first = format!("hgenlog\nh more\n{}{}", line(0), line(1));
+        let last = format!("{}{}hended\n", line(8), line(9));
+        assert_eq!(own_lines(13, &first, &last), Some(10));
+        assert_eq!(own_lines(10, &line(0), &line(9)), Some(10));
+        // One is missing in the middle, or at an end, or is cut.
+        assert_eq!(own_lines(12, &first, &last), None);
+        assert_eq!(own_lines(13, "hgenlog\n", &last), None);
+        assert_eq!(own_lines(13, &first, "hended\n"), None);
+        assert_eq!(own_lines(13, &first, &last[..150]), None);
+        assert_eq!(own_lines(0, "", ""), None);
     }
 }
