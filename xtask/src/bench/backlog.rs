@@ -39,7 +39,7 @@ pub fn measure(ground: &Ground, n: u64) -> Result<Vec<Measurement>, String> {
     scratch.keep_data()?;
     let stored = [
         ("accept_per_s", rounded(first as f64 / accept.as_secs_f64().max(1e-6), 1)),
-        ("db_mb", rounded(scratch.data_bytes() as f64 / 1e6, 1)),
+        ("db_mb", rounded(scratch.database_bytes() as f64 / 1e6, 1)),
     ];
     let (starts, window) = if ground.quick { (STARTS.0, WINDOW.0) } else { (STARTS.1, WINDOW.1) };
     let mut found = Vec::new();

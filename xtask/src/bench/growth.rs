@@ -15,6 +15,9 @@ use super::registry::Ground;
 use super::scratch::{Layout, Scratch, builder_name};
 use crate::report::{self, rounded, say};
 
+/// How often a queue is filled up before it counts as long enough.
+const FILLS: u32 = 20;
+
 /// Requests that are submitted at a time, for as many builds that ended.
 const PART: u64 = 50;
 
@@ -240,14 +243,16 @@ fn once(
     let mut feed = Feed {
         completions: master.completions()?,
         builders: (0..setting.builders).map(builder_name).collect(),
+        queued: setting.queued,
         submitted: 0,
         deadline: Instant::now() + POINT_LIMIT,
     };
-    feed.submit(&mut master, setting.queued)?;
-    feed.run(&mut master, setting.queued, warm_up)?;
-    let (cpu_before, from) = (cpu_seconds(master.id())?, Instant::now());
-    feed.run(&mut master, setting.queued, warm_up + builds)?;
-    let (cpu, lasted) = (cpu_seconds(master.id())? - cpu_before, from.elapsed());
+    feed.fill(&mut master)?;
+    feed.run(&mut master, warm_up)?;
+    let (cpu_before, from, ended) = (cpu_seconds(master.id())?, Instant::now(), feed.ended()?);
+    feed.run(&mut master, builds)?;
+    let cpu = cpu_seconds(master.id())? - cpu_before;
+    let (lasted, builds) = (from.elapsed(), feed.ended()? - ended);
     master.check()?;
     if feed.completions.not_success > 0 {
         return Err(format!("{} builds did not end with success", feed.completions.not_success));
@@ -277,6 +282,7 @@ fn once(
 struct Feed {
     completions: Completions,
     builders: Vec<String>,
+    queued: u64,
     submitted: u64,
     deadline: Instant,
 }
@@ -288,23 +294,46 @@ impl Feed {
         Ok(())
     }
 
-    /// Until so many builds have ended in all.
-    fn run(&mut self, master: &mut Master, queued: u64, ended: u64) -> Result<(), String> {
-        while (self.completions.times.len() as u64) < ended {
-            // The next part is due when so many have ended.
-            let due = self.submitted + PART - queued;
-            if !self.completions.wait(due as usize, self.deadline)? {
-                master.check()?;
-                return Err(format!(
-                    "only {} builds ended within {} s",
-                    self.completions.times.len(),
-                    POINT_LIMIT.as_secs()
-                ));
+    /// How many builds have ended, as far as it has been told.
+    fn ended(&mut self) -> Result<u64, String> {
+        self.completions.wait(usize::MAX, Instant::now())?;
+        Ok(self.completions.times.len() as u64)
+    }
+
+    /// Makes the queue as long as it is to be. Builds end meanwhile, so what
+    /// they took away is made up for.
+    fn fill(&mut self, master: &mut Master) -> Result<(), String> {
+        for _ in 0..FILLS {
+            let missing = missing(self.queued, self.submitted, self.ended()?);
+            if missing <= PART.max(self.queued / 20) {
+                break;
             }
-            self.submit(master, PART)?;
+            self.submit(master, missing)?;
         }
         Ok(())
     }
+
+    /// Until so many more builds have ended.
+    fn run(&mut self, master: &mut Master, builds: u64) -> Result<(), String> {
+        let end = self.ended()? + builds;
+        loop {
+            let ended = self.ended()?;
+            if ended >= end {
+                return Ok(());
+            }
+            if missing(self.queued, self.submitted, ended) >= PART {
+                self.submit(master, PART)?;
+            } else if !self.completions.wait(ended as usize + 1, self.deadline)? {
+                master.check()?;
+                return Err(format!("only {ended} builds ended within {POINT_LIMIT:?}"));
+            }
+        }
+    }
+}
+
+/// How many requests the queue lacks.
+fn missing(queued: u64, submitted: u64, ended: u64) -> u64 {
+    (queued + ended).saturating_sub(submitted)
 }
 
 /// Median of a metric at each point.
@@ -401,6 +430,13 @@ mod tests {
             assert!(settings.iter().all(|setting| setting.queued >= PART));
             assert!(crate::help::GROWTH.contains(&format!("\n  {} ", curve.name)));
         }
+    }
+
+    #[test]
+    fn a_queue_is_filled_up_to_its_length() {
+        assert_eq!(missing(100, 0, 0), 100);
+        assert_eq!(missing(100, 100, 60), 60);
+        assert_eq!(missing(100, 170, 60), 0);
     }
 
     #[test]

@@ -423,7 +423,9 @@ impl Completions {
     }
 }
 
-fn result_of(data: &str) -> Option<i64> {
+/// The result in the data of an event.
+#[must_use]
+pub fn result_of(data: &str) -> Option<i64> {
     let event: Value = serde_json::from_str(data).ok()?;
     event.pointer("/message/results")?.as_i64()
 }

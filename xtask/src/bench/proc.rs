@@ -278,6 +278,16 @@ fn memory_of_status(text: &str, field: &str) -> Option<f64> {
     Some(kilobytes / 1024.0)
 }
 
+/// How many descriptors a process has open.
+///
+/// # Errors
+/// When there is no such process.
+pub fn descriptors(pid: u32) -> Result<u64, String> {
+    let path = format!("/proc/{pid}/fd");
+    let entries = std::fs::read_dir(&path).map_err(|error| format!("{path}: {error}"))?;
+    Ok(entries.count() as u64)
+}
+
 /// Waits until a process uses less than 5% of a core over a second.
 ///
 /// # Errors
@@ -337,6 +347,7 @@ mod tests {
         assert_eq!(memory_of_status(status, "VmSwap"), None);
         assert!(memory_mb(std::process::id(), "VmRSS").unwrap() > 0.5);
         assert!(cpu_seconds(std::process::id()).unwrap() >= 0.0);
+        assert!(descriptors(std::process::id()).unwrap() >= 3);
     }
 
     #[test]

@@ -112,6 +112,17 @@ impl Scratch {
         replace(&self.path.join("kept"), &self.data())
     }
 
+    /// Bytes of the databases in the data folder, with their logs: all but what
+    /// is only kept free there.
+    #[must_use]
+    pub fn database_bytes(&self) -> u64 {
+        let entries = fs::read_dir(self.data()).into_iter().flatten().filter_map(Result::ok);
+        let of_a_database = entries
+            .filter(|entry| entry.file_name().to_string_lossy().contains(".sqlite"))
+            .filter_map(|entry| entry.metadata().ok());
+        of_a_database.map(|data| data.len()).sum()
+    }
+
     /// Bytes of all files in the data folder.
     #[must_use]
     pub fn data_bytes(&self) -> u64 {
@@ -326,6 +337,9 @@ mod tests {
         assert!(text.contains("workers = [\"w00000\",\"w00001\",\"w00002\"]"), "{text}");
         assert!(scratch.tokens().join("w00002.token").exists());
         assert!(scratch.data_bytes() > 200);
+        fs::write(scratch.data().join("state.sqlite"), "abc").unwrap();
+        fs::write(scratch.data().join("state.sqlite-wal"), "de").unwrap();
+        assert_eq!(scratch.database_bytes(), 5);
         let token = scratch.tokens().join("w00002.token");
         scratch.keep_data().unwrap();
         fs::remove_file(&token).unwrap();
