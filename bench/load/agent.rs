@@ -69,10 +69,23 @@ pub struct Agent {
 enum Link {
     Away,
     Attaching { since: Duration },
-    Attached { every: Duration, next: Duration, seq: u64, sent: Sent, heard: Duration },
+    Attached(Attached),
 }
 
-type Sent = VecDeque<(u64, Duration)>;
+struct Attached {
+    /// Between two heartbeats with a build, and without one.
+    beat: Duration,
+    idle_beat: Duration,
+    /// Which of the two the last one promised.
+    rate: Duration,
+    next: Duration,
+    seq: u64,
+    /// Those whose answers have not come, and when each went out.
+    sent: VecDeque<(u64, Duration)>,
+    heard: Duration,
+    /// When the last ping was answered.
+    ponged: Option<Duration>,
+}
 
 struct Build {
     epoch: Epoch,
@@ -142,7 +155,7 @@ impl Agent {
     /// Whether the master has accepted this connection.
     #[must_use]
     pub fn is_attached(&self) -> bool {
-        matches!(self.link, Link::Attached { .. })
+        matches!(self.link, Link::Attached(_))
     }
 
     /// When [`Agent::on_time`] has something to do next.
@@ -151,8 +164,8 @@ impl Agent {
         let link = match &self.link {
             Link::Away => None,
             Link::Attaching { since } => Some(*since + ATTACH_LIMIT),
-            Link::Attached { every, next, heard, .. } => {
-                Some((*next).min(*heard + *every * SILENT_HEARTBEATS))
+            Link::Attached(attached) => {
+                Some(attached.next.min(attached.heard + attached.rate * SILENT_HEARTBEATS))
             }
         };
         let running = self.builds.values().filter_map(Build::until);
@@ -179,17 +192,11 @@ impl Agent {
                     effects.close = Some(Close::Retry(Duration::ZERO));
                 }
             }
-            Link::Attached { every, next, seq, sent, heard } => {
-                if now >= *heard + *every * SILENT_HEARTBEATS {
+            Link::Attached(attached) => {
+                if now >= attached.heard + attached.rate * SILENT_HEARTBEATS {
                     effects.close = Some(Close::Retry(Duration::ZERO));
-                } else if now >= *next {
-                    *seq += 1;
-                    *next = now + *every;
-                    sent.push_back((*seq, now));
-                    if sent.len() > HEARTBEATS_KEPT {
-                        sent.pop_front();
-                    }
-                    effects.frames.push(WorkerFrame::Heartbeat { seq: *seq, running });
+                } else if now >= attached.next {
+                    effects.frames.push(attached.heartbeat(now, running));
                 }
             }
         }
@@ -197,13 +204,15 @@ impl Agent {
 
     /// Does what the master says.
     pub fn on_frame(&mut self, now: Duration, frame: MasterFrame, effects: &mut Effects) {
-        if let Link::Attached { heard, .. } = &mut self.link {
-            *heard = now;
+        if let Link::Attached(attached) = &mut self.link {
+            attached.heard = now;
         }
         match frame {
-            MasterFrame::Attached { heartbeat_s, lease_s, window, .. } => {
+            MasterFrame::Attached { heartbeat_s, idle_heartbeat_s, lease_s, window, .. } => {
                 self.window = window;
-                self.on_attached(now, heartbeat_s, lease_s, effects);
+                self.lease = Duration::from_secs(lease_s);
+                let idle = idle_heartbeat_s.unwrap_or(heartbeat_s);
+                self.on_attached(now, heartbeat_s, idle, effects);
             }
             MasterFrame::Rejected { code, message, retry_after_s } => {
                 effects.close = Some(match retry_after_s {
@@ -218,9 +227,15 @@ impl Agent {
                         .map(|entry| WorkerFrame::BuilderReady { builder: entry.builder }),
                 );
             }
-            MasterFrame::Ping { id } => effects.frames.push(WorkerFrame::Pong { id }),
+            MasterFrame::Ping { id } => {
+                if let Link::Attached(attached) = &mut self.link {
+                    attached.ponged = Some(now);
+                }
+                effects.frames.push(WorkerFrame::Pong { id });
+            }
             MasterFrame::Heartbeat { seq } => self.on_heartbeat(seq),
             MasterFrame::StartBuild { build, epoch, builder, requests, .. } => {
+                self.start_comes(now);
                 let request = requests.iter().map(|(request, _)| *request).min();
                 let new = Build { epoch, builder, request, command: None };
                 self.on_start_build(build, new, effects);
@@ -256,26 +271,37 @@ impl Agent {
         }
     }
 
-    fn on_attached(
-        &mut self,
-        now: Duration,
-        heartbeat_s: u64,
-        lease_s: u64,
-        effects: &mut Effects,
-    ) {
+    fn on_attached(&mut self, now: Duration, beat: u64, idle: u64, effects: &mut Effects) {
         let Link::Attaching { since } = self.link else { return };
-        let every = Duration::from_secs(heartbeat_s.max(1));
-        self.lease = Duration::from_secs(lease_s);
+        let beat = Duration::from_secs(beat.max(1));
         // The attach is answered, so it counts as a confirmed sign of life.
         self.confirmed = since;
-        self.link =
-            Link::Attached { every, next: now + every, seq: 0, sent: Sent::new(), heard: now };
+        self.link = Link::Attached(Attached {
+            beat,
+            idle_beat: Duration::from_secs(idle).max(beat),
+            rate: beat,
+            next: now + beat,
+            seq: 0,
+            sent: VecDeque::new(),
+            heard: now,
+            ponged: None,
+        });
         let builds = self.builds.iter().map(|(id, build)| build.inventory(*id)).collect();
         effects.frames.push(WorkerFrame::Inventory(Inventory { builds, more: false }));
     }
 
+    /// A build begins: from here on heartbeats are frequent, and the answer to
+    /// the ping before it stands for one that was confirmed.
+    fn start_comes(&mut self, now: Duration) {
+        let Link::Attached(attached) = &mut self.link else { return };
+        if attached.rate > attached.beat {
+            attached.next = now;
+        }
+        self.confirmed = attached.ponged.unwrap_or_default().max(self.confirmed);
+    }
+
     fn on_heartbeat(&mut self, seq: u64) {
-        let Link::Attached { sent, .. } = &mut self.link else { return };
+        let Link::Attached(Attached { sent, .. }) = &mut self.link else { return };
         while let Some((oldest, at)) = sent.front().copied() {
             if oldest > seq {
                 break;
@@ -373,6 +399,19 @@ impl Agent {
         if self.leaving && self.builds.is_empty() {
             effects.close = Some(Close::Stop("sent away by the master".to_owned()));
         }
+    }
+}
+
+impl Attached {
+    fn heartbeat(&mut self, now: Duration, running: Vec<BuildId>) -> WorkerFrame {
+        self.seq += 1;
+        self.rate = if running.is_empty() { self.idle_beat } else { self.beat };
+        self.next = now + self.rate;
+        self.sent.push_back((self.seq, now));
+        if self.sent.len() > HEARTBEATS_KEPT {
+            self.sent.pop_front();
+        }
+        WorkerFrame::Heartbeat { seq: self.seq, running }
     }
 }
 

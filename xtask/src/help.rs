@@ -46,6 +46,9 @@ well, 1 something failed, 2 the command could not be understood or begun.
   cargo xtask growth [--quick] [--curve NAME]... [--repeat N]
       What one build costs with more and more of everything.
 
+  cargo xtask soak [--minutes N]
+      1,000 simulated workers and builds all the time: does anything grow?
+
   cargo xtask api [--examples N]
       Asks the program all that its own API description allows.
 
@@ -225,7 +228,8 @@ The last line is one JSON object: `targets`, `failed`, `seconds`.
 
 /// Of `cargo xtask bench`.
 pub const BENCH: &str = "\
-cargo xtask bench all|WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot] [--keep]
+cargo xtask bench all|WORKLOAD... [--quick] [--repeat N] [--n N] [--with buildbot]
+                  [--chart FILE] [--from FILE]... [--dev] [--keep]
 
 Workloads (bench/peer/workloads.md has their exact definitions):
 
@@ -235,6 +239,12 @@ Workloads (bench/peer/workloads.md has their exact definitions):
                same script into a pipe; then a load process that has it ready
   backlog      W4: a master starts with 25,000 and 100,000 requests that wait, and
                one worker builds them
+  reconfig     W5: 1,000 builders, of which one changes while another one builds
+               and a client asks
+  idle_fleet   W6: 0, 500, 2,000 and 10,000 workers that have nothing to do;
+               10,000 need a hard limit of 13,468 open files (ulimit -Hn)
+  api_under_load  W7: throughput alone, with a client that asks for the newest 50
+               builds as fast as it can, and with one that asks 500 times a second
   crash        W8: kill -9 of the master in the middle of builds, and a new one
 
   --quick           one repetition, and the small sizes
@@ -245,10 +255,18 @@ Workloads (bench/peer/workloads.md has their exact definitions):
                     given
   --with buildbot   the same on Buildbot, one workload of each system in turn,
                     and the ratios; where it has a tuned variant, with both
+  --chart FILE      draws the ratios (SVG)
+  --from FILE       measures nothing: reads the lines that earlier runs printed,
+                    for the tables and the chart; may be given several times
   --dev             without --release: to try the command out, not to measure
   --keep            leaves the scratch folders, with the logs, for a look
 
-Builds the program and the load process with --release first. Everything runs
+`all --quick` takes 15 minutes at most, Buildbot apart. Prints one JSON object a
+measurement; then, for people, the ratios and which targets are met, and the
+summary with the same as JSON. A missed target is no failure: it ends with 1 when
+something could not be measured.
+
+Builds the program and the load tools with --release first. Everything runs
 in scratch folders below the folder for temporary files ($TMPDIR), talks over
 127.0.0.1 only, has time limits, and is ended by process id, also after Ctrl-C.
 
@@ -283,6 +301,20 @@ more requests are submitted.
 Prints one JSON object a measurement, then the curves for people, and the summary.
 ";
 
+const SOAK: &str = "\
+cargo xtask soak [--minutes N] [--workers N] [--rate R] [--dev] [--keep]
+
+A master with 100 builders and 1,000 workers in one load process builds for N
+minutes (20): each worker has a build and the next one waits, or R requests a
+second are made. Of each builder 100 builds are kept. Prints one JSON object a
+minute: builds a second, the master's memory (RSS), descriptors, processor share,
+size of its data, requests that wait; the summary last.
+
+Ends with 1 when a build failed or has no end, or when, by the straight line
+through the last three quarters of the time, memory grew by more than a tenth (and
+8 MB), or the descriptors by more than 8. Takes 20 GB of disk at most.
+";
+
 /// Prints the help: all of it, or that of one command.
 ///
 /// # Errors
@@ -307,6 +339,7 @@ fn text(command: &str) -> Result<&'static str, String> {
         "alerts" => Ok(ALERTS),
         "bench" => Ok(BENCH),
         "growth" => Ok(GROWTH),
+        "soak" => Ok(SOAK),
         other => Err(format!("there is no command `{other}`\n\n{ALL}")),
     }
 }
@@ -333,6 +366,7 @@ mod tests {
             "chaos",
             "bench",
             "growth",
+            "soak",
             "help",
         ] {
             assert!(text(command).unwrap().contains(&format!("cargo xtask {command}")));

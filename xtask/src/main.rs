@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         "ui" => ui::run(rest),
         "bench" => bench::run(rest),
         "growth" => bench::growth::run(rest),
+        "soak" => bench::soak::run(rest),
         "help" | "--help" | "-h" => help::run(rest),
         other => Err(format!(
             "there is no command `{other}`; `cargo xtask help` lists those that there are"

@@ -49,9 +49,17 @@ impl Measurement {
         })
     }
 
-    /// A metric that is a number; yes is 1, no is 0.
+    /// A metric that is a number; yes is 1, no is 0. Measurements at an offered
+    /// rate have the same metrics as those without; their names begin with
+    /// `offered_` here.
     #[must_use]
     pub fn metric(&self, name: &str) -> Option<f64> {
+        let offered = self.params.get("offered_per_s").is_some();
+        let name = match (name.strip_prefix("offered_"), offered) {
+            (Some(own), true) => own,
+            (None, false) => name,
+            _ => return None,
+        };
         let value = self.metrics.get(name)?;
         value.as_f64().or(value.as_bool().map(|yes| f64::from(u8::from(yes))))
     }
@@ -146,6 +154,10 @@ mod tests {
         assert_eq!(measurement.metric("used"), Some(1.0));
         assert_eq!(over_runs(&[&measurement, &measurement], "p50_ms"), Some((1.5, 1.5, 1.5)));
         assert_eq!(over_runs(&[&measurement], "p99_ms"), None);
+        assert_eq!(measurement.metric("offered_p50_ms"), None);
+        let offered = Measurement { params: json!({ "offered_per_s": 500 }), ..measurement };
+        assert_eq!(offered.metric("p50_ms"), None);
+        assert_eq!(offered.metric("offered_p50_ms"), Some(1.5));
         assert!(Measurement::parse("warning: not done").is_none());
         assert!(Measurement::parse(r#"{"system":"x"}"#).is_none());
     }

@@ -5,12 +5,16 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 
 /// How long one connection attempt may take.
 const CONNECT_LIMIT: Duration = Duration::from_secs(10);
+
+/// A connection that was silent for longer is not used again: the server may be
+/// about to close it, and what is not a question cannot be asked twice.
+const KEPT: Duration = Duration::from_secs(2);
 
 /// Largest answer that is read, in bytes.
 const LARGEST: u64 = 256 * 1024 * 1024;
@@ -21,13 +25,14 @@ pub struct Client {
     address: SocketAddr,
     limit: Duration,
     stream: Option<BufReader<TcpStream>>,
+    used: Instant,
 }
 
 impl Client {
     /// A client whose answers may take as long as `limit`.
     #[must_use]
     pub fn new(address: SocketAddr, limit: Duration) -> Self {
-        Self { address, limit, stream: None }
+        Self { address, limit, stream: None, used: Instant::now() }
     }
 
     /// Asks for an object.
@@ -48,7 +53,7 @@ impl Client {
 
     fn exchange(&mut self, method: &str, path: &str, body: &[u8]) -> Result<Value, String> {
         let failed = |what: String| format!("{method} {path}: {what}");
-        // A kept connection may have been closed meanwhile; only a GET may be
+        // A kept connection may have been closed all the same; only a GET may be
         // sent twice without harm.
         let kept = self.stream.is_some();
         let mut answer = self.once(method, path, body);
@@ -64,7 +69,8 @@ impl Client {
     }
 
     fn once(&mut self, method: &str, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>), String> {
-        let mut stream = match self.stream.take() {
+        let kept = self.stream.take().filter(|_| self.used.elapsed() < KEPT);
+        let mut stream = match kept {
             Some(stream) => stream,
             None => BufReader::new(connect(self.address, self.limit)?),
         };
@@ -83,7 +89,7 @@ impl Client {
         let head = Head::read(&mut stream)?;
         let body = head.body(&mut stream)?;
         if !head.close {
-            self.stream = Some(stream);
+            (self.stream, self.used) = (Some(stream), Instant::now());
         }
         Ok((head.status, body))
     }

@@ -97,6 +97,12 @@ impl Master {
         self.api_ready
     }
 
+    /// Where its API is.
+    #[must_use]
+    pub fn http(&self) -> SocketAddr {
+        self.http
+    }
+
     /// The master's process id.
     #[must_use]
     pub fn id(&self) -> u32 {
@@ -235,6 +241,29 @@ impl Master {
         self.client.get(&format!("/api/v2/{path}"))
     }
 
+    /// Has the configuration loaded again; gives the master's report when it is
+    /// done.
+    ///
+    /// # Errors
+    /// When it does not answer, or finds a problem.
+    pub fn reload(&mut self) -> Result<Value, String> {
+        let report = self.client.post("/botmaster/reload", &json!({}))?;
+        match report.get("problems").and_then(Value::as_array) {
+            Some(problems) if problems.is_empty() => Ok(report),
+            _ => Err(format!("the configuration was not loaded again: {report}")),
+        }
+    }
+
+    /// How many builds a builder has made.
+    ///
+    /// # Errors
+    /// When the API does not tell.
+    pub fn builds_of(&mut self, builder: &str) -> Result<u64, String> {
+        let answer = self.get(&format!("builders/{builder}/builds?limit=1&field=number"))?;
+        let total = answer.pointer("/meta/total").and_then(Value::as_u64);
+        total.ok_or(format!("the API does not tell how many builds `{builder}` made: {answer}"))
+    }
+
     /// Makes sure that at least so many builds are in the API, and that the
     /// newest one has ended with success.
     ///
@@ -343,6 +372,26 @@ fn stored(answer: &Value, least: u64) -> Result<(), String> {
     }
 }
 
+/// Waits for so many events. Gives how many came before the deadline, and when
+/// the last of them did.
+///
+/// # Errors
+/// When the stream ends.
+pub fn wait_events(
+    stream: &sse::Stream,
+    count: usize,
+    deadline: Instant,
+) -> Result<(usize, Option<Instant>), String> {
+    let (mut seen, mut last) = (0, None);
+    while seen < count {
+        let Some((at, event)) = stream.next(deadline)? else { break };
+        if event.kind == "event" {
+            (seen, last) = (seen + 1, Some(at));
+        }
+    }
+    Ok((seen, last))
+}
+
 /// The ends of build requests, as they come.
 #[derive(Debug)]
 pub struct Completions {
@@ -374,7 +423,9 @@ impl Completions {
     }
 }
 
-fn result_of(data: &str) -> Option<i64> {
+/// The result in the data of an event.
+#[must_use]
+pub fn result_of(data: &str) -> Option<i64> {
     let event: Value = serde_json::from_str(data).ok()?;
     event.pointer("/message/results")?.as_i64()
 }

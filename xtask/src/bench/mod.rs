@@ -4,7 +4,10 @@
 //! Deliberately absent: any way into the program that a user does not have. It
 //! is measured over its HTTP API and its event stream, and through `/proc`.
 
+mod api_under_load;
 mod backlog;
+mod chart;
+mod client;
 mod crash;
 mod dispatch;
 mod execution;
@@ -13,6 +16,7 @@ mod fake;
 mod figures;
 pub mod growth;
 mod http;
+mod idle_fleet;
 mod log_ingest;
 mod master;
 mod options;
@@ -20,20 +24,25 @@ mod peer;
 mod proc;
 mod programs;
 mod ratios;
+mod reconfig;
 mod registry;
 mod runs;
 mod scratch;
+pub mod soak;
 mod sse;
 mod throughput;
+mod workloads;
 
 use std::time::Instant;
 
 use serde_json::json;
 
 use crate::report::{self, say};
+use figures::Measurement;
 use options::Options;
 use proc::Guard;
 use registry::Ground;
+use runs::Found;
 
 /// Runs the workloads; true when all could be measured.
 ///
@@ -45,19 +54,30 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
     }
     let options = Options::parse(arguments)?;
     let begin = Instant::now();
-    let guard = Guard::start()?;
-    let programs = programs::build(options.dev)?;
-    if options.with_buildbot {
-        peer::set_up(&guard)?;
-    }
-    let ground = Ground { programs, guard, keep: options.keep, quick: options.quick };
-    let found = runs::all(&options, &ground);
+    let found = if options.from.is_empty() {
+        let guard = Guard::start()?;
+        let programs = programs::build(options.dev)?;
+        if options.with_buildbot {
+            peer::set_up(&guard)?;
+        }
+        let ground = Ground { programs, guard, keep: options.keep, quick: options.quick };
+        runs::all(&options, &ground)
+    } else {
+        Found::read(&options.from)?
+    };
     let ratios = ratios::compare(&found.ours, &found.theirs);
     let judged = ratios::judge(&options.workloads, &found.ours, &ratios);
-    if options.with_buildbot {
+    if !found.theirs.is_empty() {
         say(&format!("\n{}", ratios::ratio_table(&ratios)));
     }
     say(&format!("\n{}", ratios::target_table(&judged)));
+    if let Some(file) = &options.chart {
+        let name = |all: &[Measurement]| all.first().map(|run| run.system.replace('-', " "));
+        let (ours, theirs) = (name(&found.ours), name(&found.theirs));
+        let theirs = theirs.unwrap_or_default().replace("buildbot", "Buildbot");
+        let svg = chart::draw(&ratios, &ours.unwrap_or_default(), &theirs)?;
+        std::fs::write(file, svg).map_err(|error| format!("{}: {error}", file.display()))?;
+    }
     let ok = found.problems.is_empty();
     report::line(&json!({
         "summary": "bench", "ok": ok, "problems": found.problems,

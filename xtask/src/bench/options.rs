@@ -1,6 +1,9 @@
 //! What `cargo xtask bench` is asked for.
 
-use super::registry::{self, WORKLOADS, Workload};
+use std::path::PathBuf;
+
+use super::registry::{self, Workload};
+use super::workloads::WORKLOADS;
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -19,6 +22,10 @@ pub struct Options {
     pub keep: bool,
     /// Build without `--release`.
     pub dev: bool,
+    /// Files with the lines of earlier runs, to be read instead of measuring.
+    pub from: Vec<PathBuf>,
+    /// Where the chart goes.
+    pub chart: Option<PathBuf>,
 }
 
 impl Options {
@@ -29,6 +36,7 @@ impl Options {
     pub fn parse(arguments: &[String]) -> Result<Self, String> {
         let (mut workloads, mut quick, mut repeat, mut n) = (Vec::new(), false, None, None);
         let (mut with_buildbot, mut keep, mut dev) = (false, false, false);
+        let (mut from, mut chart) = (Vec::new(), None);
         let mut rest = arguments.iter();
         while let Some(argument) = rest.next() {
             let mut value = || rest.next().ok_or(format!("{argument} needs a value"));
@@ -38,6 +46,8 @@ impl Options {
                 "--dev" => dev = true,
                 "--repeat" => repeat = Some(number(argument, value()?, 100)?),
                 "--n" => n = Some(number(argument, value()?, 1_000_000)?),
+                "--from" => from.push(PathBuf::from(value()?)),
+                "--chart" => chart = Some(PathBuf::from(value()?)),
                 "--with" => match value()?.as_str() {
                     "buildbot" => with_buildbot = true,
                     other => return Err(format!("`{other}` cannot be measured; `buildbot` can")),
@@ -56,12 +66,15 @@ impl Options {
         if workloads.is_empty() {
             return Err(format!("no workload given: all, or some of {}", registry::names()));
         }
+        if chart.is_some() && !with_buildbot && from.is_empty() {
+            return Err("--chart shows ratios: it needs --with buildbot".to_owned());
+        }
         if n.is_some() && workloads.len() > 1 {
             return Err("--n is for one workload: each counts something else".to_owned());
         }
         // At most 100, so it fits.
         let repeat = repeat.map_or(if quick { 1 } else { 3 }, |repeat| repeat as u32);
-        Ok(Self { workloads, quick, repeat, n, with_buildbot, keep, dev })
+        Ok(Self { workloads, quick, repeat, n, with_buildbot, keep, dev, from, chart })
     }
 
     /// The sizes of a workload.
@@ -140,6 +153,9 @@ mod tests {
         assert!(problem("dispatch throughput --n 9").contains("for one workload"));
         assert!(problem("dispatch --with jenkins").contains("`jenkins`"));
         assert!(problem("dispatch --repeat").contains("needs a value"));
+        assert!(problem("dispatch --chart x.svg").contains("needs --with buildbot"));
+        let options = parse("all --from a --from b --chart x.svg").unwrap();
+        assert_eq!(options.from, [PathBuf::from("a"), PathBuf::from("b")]);
     }
 
     #[test]

@@ -65,6 +65,8 @@ pub fn measure(
     command.arg(root::root().join("bench/peer/buildbot/bench.py"));
     command.args([workload.peer.name, workload.peer.size, &n.to_string()]);
     command.args(["--repeat", &repeat.to_string(), "--out"]).arg(&results);
+    // The same client asks both systems.
+    command.arg("--http-load").arg(ground.programs.tool("http_load"));
     command.args(workload.peer.arguments).args(tuned.then_some("--tuned"));
     command.env("PEER_VENV", environment()).env("TMPDIR", scratch.path());
     let output = scratch.path().join("bench.out");

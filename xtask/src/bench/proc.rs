@@ -278,6 +278,16 @@ fn memory_of_status(text: &str, field: &str) -> Option<f64> {
     Some(kilobytes / 1024.0)
 }
 
+/// How many descriptors a process has open.
+///
+/// # Errors
+/// When there is no such process.
+pub fn descriptors(pid: u32) -> Result<u64, String> {
+    let path = format!("/proc/{pid}/fd");
+    let entries = std::fs::read_dir(&path).map_err(|error| format!("{path}: {error}"))?;
+    Ok(entries.count() as u64)
+}
+
 /// Waits until a process uses less than 5% of a core over a second.
 ///
 /// # Errors
@@ -291,6 +301,35 @@ pub fn settle(pid: u32, seconds: u32) -> Result<(), String> {
         }
     }
     Err(format!("process {pid} has not settled within {seconds} s"))
+}
+
+/// Waits until a process uses less than 5% of a core over a second, and looks
+/// ten times a second; gives how long it took until that second began.
+///
+/// # Errors
+/// When the process ends, or has not settled within the limit.
+pub fn quiet_from(pid: u32, limit: Duration) -> Result<Duration, String> {
+    let begin = Instant::now();
+    let mut looks = vec![(begin, cpu_seconds(pid)?)];
+    while begin.elapsed() < limit {
+        std::thread::sleep(Duration::from_millis(100));
+        let (now, cpu) = (Instant::now(), cpu_seconds(pid)?);
+        looks.push((now, cpu));
+        if let Some(from) = quiet_since(&looks, now) {
+            return Ok(from.saturating_duration_since(begin));
+        }
+    }
+    Err(format!("process {pid} has not settled within {limit:?}"))
+}
+
+/// When the second before now began, if the process was quiet in it.
+fn quiet_since(looks: &[(Instant, f64)], now: Instant) -> Option<Instant> {
+    let (_, cpu) = looks.last()?;
+    let a_second_ago =
+        |(at, _): &&(Instant, f64)| now.saturating_duration_since(*at) >= Duration::from_secs(1);
+    let (from, before) = looks.iter().rev().find(a_second_ago)?;
+    let share = (cpu - before) / now.saturating_duration_since(*from).as_secs_f64();
+    (share < 0.05).then_some(*from)
 }
 
 #[cfg(test)]
@@ -308,6 +347,23 @@ mod tests {
         assert_eq!(memory_of_status(status, "VmSwap"), None);
         assert!(memory_mb(std::process::id(), "VmRSS").unwrap() > 0.5);
         assert!(cpu_seconds(std::process::id()).unwrap() >= 0.0);
+        assert!(descriptors(std::process::id()).unwrap() >= 3);
+    }
+
+    #[test]
+    fn a_process_is_quiet_after_a_second_with_little_work() {
+        let begin = Instant::now();
+        // Busy for half a second, then not at all.
+        let look = |tenths: u32| {
+            let cpu = f64::from(tenths.min(5)) / 10.0;
+            (begin + Duration::from_millis(100) * tenths, cpu)
+        };
+        let looks: Vec<_> = (0..=20).map(look).collect();
+        let quiet = |tenths: usize| quiet_since(&looks[..=tenths], looks[tenths].0);
+        assert_eq!([quiet(0), quiet(9), quiet(10), quiet(14)], [None; 4]);
+        assert_eq!(quiet(15), Some(looks[5].0));
+        let since = quiet_from(std::process::id(), Duration::ZERO);
+        assert!(since.unwrap_err().contains("has not settled"));
     }
 
     fn scratch(name: &str) -> PathBuf {

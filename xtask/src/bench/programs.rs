@@ -22,7 +22,7 @@ pub fn build(dev: bool) -> Result<Programs, String> {
     command.args((!dev).then_some("--release"));
     command.args(["-p", "botmaster", "--bin", "botmaster"]);
     command.args(["-p", "botmaster-bench"]);
-    for tool in ["load_workers", "store_counts", "store_cost"] {
+    for tool in ["load_workers", "http_load", "store_counts", "store_cost"] {
         command.args(["--bin", tool]);
     }
     command.stdout(Stdio::piped()).stderr(Stdio::inherit());

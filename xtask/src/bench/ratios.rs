@@ -6,7 +6,8 @@ use std::fmt::Write as _;
 use serde_json::{Map, Value, json};
 
 use super::figures::{Measurement, over_runs};
-use super::registry::{Better, Compared, Limit, Target, WORKLOADS, Workload};
+use super::registry::{Better, Compared, Limit, Target, Workload};
+use super::workloads::WORKLOADS;
 use crate::report::rounded;
 
 /// Median, least and greatest of each metric, for each system, workload and
@@ -71,7 +72,8 @@ pub struct Ratio {
     pub ours: Figure,
     /// Buildbot's.
     pub theirs: Figure,
-    /// How many times better ours is; none where one of them is 0.
+    /// How many times better ours is; none where one of them is 0, or where
+    /// neither less nor more is better.
     pub times: Option<f64>,
 }
 
@@ -83,15 +85,13 @@ pub fn compare(ours: &[Measurement], theirs: &[Measurement]) -> Vec<Ratio> {
         for tuned in [false, true] {
             let (our_runs, their_runs) = (of(ours, workload, false), of(theirs, workload, tuned));
             for metric in workload.metrics {
-                if metric.better == Better::Neither {
-                    continue;
-                }
                 let figures = figures(workload.compared, &our_runs, &their_runs, metric.name);
                 let Some((our, their)) = figures else { continue };
                 let times = match metric.better {
+                    Better::Neither => None,
                     _ if our.value <= 0.0 || their.value <= 0.0 => None,
                     Better::More => Some(our.value / their.value),
-                    Better::Less | Better::Neither => Some(their.value / our.value),
+                    Better::Less => Some(their.value / our.value),
                 };
                 let (workload, metric) = (workload.name, metric.name);
                 found.push(Ratio { workload, metric, tuned, ours: our, theirs: their, times });
@@ -156,8 +156,8 @@ pub fn ratios_json(ratios: &[Ratio]) -> Vec<Value> {
 #[must_use]
 pub fn ratio_table(ratios: &[Ratio]) -> String {
     let mut table = format!(
-        "{:<15} {:<38} {:>12} {:>12} {:>9} {:>12} {:>9}",
-        "workload", "metric", "ours", "buildbot", "times", "tuned", "times"
+        "{:<15} {:>12} {:<38} {:>10} {:>10} {:>8} {:>10} {:>8}",
+        "workload", "n / theirs", "metric", "ours", "buildbot", "times", "tuned", "times"
     );
     let mut told: Vec<(&str, &str)> = Vec::new();
     for ratio in ratios {
@@ -169,8 +169,9 @@ pub fn ratio_table(ratios: &[Ratio]) -> String {
         // Writing to a String cannot fail.
         let _ = write!(
             table,
-            "\n{:<15} {:<38} {:>12}",
+            "\n{:<15} {:>12} {:<38} {:>10}",
             ratio.workload,
+            sizes(ratio),
             ratio.metric,
             short(ratio.ours.value)
         );
@@ -184,10 +185,17 @@ pub fn ratio_table(ratios: &[Ratio]) -> String {
                 }
                 None => (String::new(), String::new()),
             };
-            let _ = write!(table, " {figure:>12} {times:>9}");
+            let _ = write!(table, " {figure:>10} {times:>8}");
         }
     }
     table.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+fn sizes(ratio: &Ratio) -> String {
+    match (ratio.ours.n, ratio.theirs.n) {
+        (ours, theirs) if ours == theirs => ours.to_string(),
+        (ours, theirs) => format!("{ours}/{theirs}"),
+    }
 }
 
 /// A figure with four digits that count.
@@ -355,7 +363,7 @@ mod tests {
         assert_eq!(found, [(false, Some(90.0)), (false, Some(200.0)), (true, Some(100.0))]);
         let table = ratio_table(&ratios);
         assert_eq!(table.lines().count(), 3, "{table}");
-        assert!(table.contains("10.0       200         20.0       100"), "{table}");
+        assert!(table.contains("10.0      200       20.0      100"), "{table}");
         assert_eq!(ratios_json(&ratios)[1]["times_better"], json!(200.0));
         assert!(compare(&ours, &[]).is_empty());
     }
@@ -366,6 +374,11 @@ mod tests {
         let ratios = compare(&ours, &their_runs());
         assert_eq!(ratios[0].times, None);
         assert!(ratio_table(&ratios).ends_with(" -"));
+        let ours = [run_of("botmaster-1", "throughput", 9_000, "wall_s", 2.0)];
+        let theirs = [run_of("buildbot-4", "throughput", 500, "wall_s", 4.0)];
+        let ratios = compare(&ours, &theirs);
+        assert_eq!(ratios[0].times, None);
+        assert!(ratio_table(&ratios).contains(" 9000/500 wall_s"), "{}", ratio_table(&ratios));
     }
 
     #[test]

@@ -1,11 +1,11 @@
-//! The workloads, one entry each: how they are measured, with which sizes, what
-//! is shown and compared, what is to be reached, and what Buildbot's harness
-//! calls them. A new workload is a module with a `measure` and an entry here.
+//! What an entry of the registry of workloads tells: how it is measured, with
+//! which sizes, what is shown and compared, what is to be reached, and what
+//! Buildbot's harness calls it. The entries are in `workloads`.
 
 use super::figures::Measurement;
 use super::master::Programs;
 use super::proc::Guard;
-use super::{backlog, crash, dispatch, log_ingest, throughput};
+use super::workloads::WORKLOADS;
 
 /// What a measurement stands on.
 #[derive(Clone, Debug)]
@@ -33,6 +33,8 @@ pub struct Workload {
     pub measure: Measure,
     /// What the summary and the ratios show.
     pub metrics: &'static [Metric],
+    /// The metrics that the chart shows, and what it calls them.
+    pub headlines: &'static [(&'static str, &'static str)],
     /// Its sizes.
     pub sizes: Sizes,
     /// At which sizes the two systems are compared.
@@ -85,15 +87,18 @@ pub enum Better {
     Neither,
 }
 
-const fn more(name: &'static str) -> Metric {
+/// The larger, the better.
+pub const fn more(name: &'static str) -> Metric {
     Metric { name, better: Better::More }
 }
 
-const fn less(name: &'static str) -> Metric {
+/// The smaller, the better.
+pub const fn less(name: &'static str) -> Metric {
     Metric { name, better: Better::Less }
 }
 
-const fn shown(name: &'static str) -> Metric {
+/// Not compared.
+pub const fn shown(name: &'static str) -> Metric {
     Metric { name, better: Better::Neither }
 }
 
@@ -121,7 +126,8 @@ pub enum Limit {
     TimesBetterThanTuned(f64),
 }
 
-const fn target(metric: &'static str, limit: Limit) -> Target {
+/// To be reached at the largest size.
+pub const fn target(metric: &'static str, limit: Limit) -> Target {
     Target { metric, n: None, limit }
 }
 
@@ -141,171 +147,6 @@ pub struct Peer {
     /// Measured with Buildbot's tuned configuration, too.
     pub tuned: bool,
 }
-
-/// All workloads, in the order of `bench/peer/workloads.md`.
-pub const WORKLOADS: &[Workload] = &[DISPATCH, THROUGHPUT, LOG_INGEST, BACKLOG, CRASH];
-
-const DISPATCH: Workload = Workload {
-    name: "dispatch",
-    measure: dispatch::measure,
-    metrics: &[
-        less("p50_ms"),
-        less("p99_ms"),
-        more("builds_per_s"),
-        less("master_cpu_s_per_build"),
-        less("master_peak_rss_mb"),
-    ],
-    sizes: Sizes { quick: &[100], full: &[100], raised_to: None },
-    compared: Compared::EachAtItsLargest,
-    targets: &[
-        target("p50_ms", Limit::AtMost(4.0)),
-        target("p99_ms", Limit::AtMost(12.0)),
-        target("master_cpu_s_per_build", Limit::AtMost(0.0015)),
-        target("p50_ms", Limit::TimesBetter(80.0)),
-    ],
-    peer: Peer {
-        name: "w1",
-        size: "--n",
-        quick: &[100],
-        full: &[100],
-        arguments: &[],
-        tuned: false,
-    },
-};
-
-const THROUGHPUT: Workload = Workload {
-    name: "throughput",
-    measure: throughput::measure,
-    metrics: &[
-        more("builds_per_s"),
-        // Times for different numbers of requests cannot be compared.
-        shown("wall_s"),
-        shown("submit_s"),
-        less("master_cpu_s_per_build"),
-        less("master_peak_rss_mb"),
-        less("db_bytes_per_build"),
-    ],
-    sizes: Sizes { quick: &[2_000], full: &[2_000], raised_to: Some(400_000) },
-    compared: Compared::EachAtItsLargest,
-    targets: &[
-        target("builds_per_s", Limit::AtLeast(2_000.0)),
-        target("master_cpu_s_per_build", Limit::AtMost(0.0004)),
-        target("builds_per_s", Limit::TimesBetterThanTuned(280.0)),
-    ],
-    peer: Peer {
-        name: "w2",
-        size: "--n",
-        quick: &[500],
-        full: &[2_000],
-        arguments: &[],
-        tuned: true,
-    },
-};
-
-const LOG_INGEST: Workload = Workload {
-    name: "log_ingest",
-    measure: log_ingest::measure,
-    metrics: &[
-        more("mb_per_s"),
-        more("share_of_generator"),
-        shown("wall_s"),
-        shown("generator_mb_per_s"),
-        shown("master_cpu_s_settled"),
-        less("rss_grown_mb"),
-        shown("db_mb_settled"),
-        more("prepared_mb_per_s"),
-        shown("prepared_master_cpu_s_settled"),
-        less("prepared_rss_grown_mb"),
-    ],
-    sizes: Sizes { quick: &[50, 500], full: &[50, 500], raised_to: None },
-    compared: Compared::EachAtItsLargest,
-    targets: &[
-        target("mb_per_s", Limit::AtLeast(100.0)),
-        target("share_of_generator", Limit::AtLeast(0.6)),
-        target("rss_grown_mb", Limit::AtMost(16.0)),
-        target("mb_per_s", Limit::TimesBetter(23.0)),
-        target("prepared_mb_per_s", Limit::AtLeast(200.0)),
-    ],
-    peer: Peer {
-        name: "w3",
-        size: "--mb",
-        quick: &[50],
-        full: &[50],
-        arguments: &[],
-        tuned: false,
-    },
-};
-
-const BACKLOG: Workload = Workload {
-    name: "backlog",
-    measure: backlog::measure,
-    metrics: &[
-        more("accept_per_s"),
-        less("api_ready_s"),
-        less("startup_cpu_s"),
-        less("rss_idle_mb"),
-        less("first_build_done_s_after_worker_start"),
-        less("first_build_ms_after_attach"),
-        more("drain_builds_per_s"),
-        less("drain_master_cpu_s_per_build"),
-        less("master_peak_rss_mb"),
-        shown("db_mb"),
-    ],
-    sizes: Sizes { quick: &[25_000, 100_000], full: &[25_000, 100_000], raised_to: None },
-    compared: Compared::EachAtItsLargest,
-    targets: &[
-        target("api_ready_s", Limit::AtMost(0.5)),
-        target("first_build_ms_after_attach", Limit::AtMost(50.0)),
-        target("drain_builds_per_s", Limit::AtLeast(400.0)),
-    ],
-    peer: Peer {
-        name: "w4",
-        size: "--n",
-        quick: &[5_000],
-        full: &[5_000, 25_000],
-        arguments: &[],
-        tuned: false,
-    },
-};
-
-const CRASH: Workload = Workload {
-    name: "crash",
-    measure: crash::measure,
-    metrics: &[
-        shown("running_at_kill"),
-        shown("acked"),
-        shown("lost"),
-        shown("stuck"),
-        shown("thrown_away"),
-        shown("interrupted_and_rerun"),
-        shown("started_twice"),
-        shown("finished_twice"),
-        shown("completed_without_success"),
-        shown("never_finished_on_a_worker"),
-        shown("dangling_build_rows"),
-        less("api_ready_s"),
-        less("first_dispatch_after_restart_s"),
-        less("recovery_wall_s"),
-    ],
-    sizes: Sizes { quick: &[100], full: &[100], raised_to: None },
-    compared: Compared::AtTheSame,
-    targets: &[
-        target("lost", Limit::AtMost(0.0)),
-        target("stuck", Limit::AtMost(0.0)),
-        target("thrown_away", Limit::AtMost(0.0)),
-        target("interrupted_and_rerun", Limit::AtMost(0.0)),
-        target("started_twice", Limit::AtMost(0.0)),
-        target("completed_without_success", Limit::AtMost(0.0)),
-    ],
-    peer: Peer {
-        name: "w8",
-        size: "--n",
-        quick: &[100],
-        full: &[100],
-        arguments: &[],
-        tuned: false,
-    },
-};
 
 /// The workload of that name.
 #[must_use]
@@ -331,6 +172,10 @@ mod tests {
             assert!(find(name).is_some());
             assert!(!workload.sizes.quick.is_empty() && !workload.sizes.full.is_empty(), "{name}");
             assert!(!workload.peer.quick.is_empty() && !workload.peer.full.is_empty(), "{name}");
+            for (headline, label) in workload.headlines {
+                let metric = workload.metrics.iter().find(|metric| metric.name == *headline);
+                assert!(metric.is_some_and(|metric| metric.better != Better::Neither), "{label}");
+            }
             for target in workload.targets {
                 let metric = workload.metrics.iter().find(|metric| metric.name == target.metric);
                 let better = metric.map(|metric| metric.better);

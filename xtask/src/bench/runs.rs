@@ -1,6 +1,7 @@
 //! The run loop: each workload, each size, each repetition, both systems in
 //! turn.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::figures::{Measurement, raised};
@@ -22,6 +23,29 @@ pub struct Found {
     pub theirs: Vec<Measurement>,
     /// What went wrong, with the workload's name.
     pub problems: Vec<String>,
+}
+
+impl Found {
+    /// Reads the lines of earlier runs. What is no measurement is left out:
+    /// summaries, lines of other commands.
+    ///
+    /// # Errors
+    /// When a file cannot be read.
+    pub fn read(files: &[PathBuf]) -> Result<Self, String> {
+        let mut found = Self::default();
+        for file in files {
+            let text = std::fs::read_to_string(file)
+                .map_err(|error| format!("{}: {error}", file.display()))?;
+            for measurement in text.lines().filter_map(Measurement::parse) {
+                if measurement.system.starts_with("botmaster-") {
+                    found.ours.push(measurement);
+                } else {
+                    found.theirs.push(measurement);
+                }
+            }
+        }
+        Ok(found)
+    }
 }
 
 /// Measures all that was asked for. What goes wrong with one workload does not
@@ -101,6 +125,20 @@ fn larger(n: u64, lasted: Duration, most: u64) -> Option<u64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_lines_of_earlier_runs_are_read() {
+        let file = std::env::temp_dir().join(format!("xtask-{}-lines", std::process::id()));
+        let line = |system: &str| {
+            format!(r#"{{"system":"{system}","workload":"x","n":1,"params":{{}},"metrics":{{}}}}"#)
+        };
+        let text = [&line("botmaster-1"), "{\"summary\":\"bench\"}", &line("buildbot-4")];
+        std::fs::write(&file, text.join("\n")).unwrap();
+        let found = Found::read(std::slice::from_ref(&file)).unwrap();
+        assert_eq!((found.ours.len(), found.theirs.len()), (1, 1));
+        std::fs::remove_file(&file).unwrap();
+        assert!(Found::read(&[file]).is_err());
+    }
 
     #[test]
     fn a_size_is_raised_until_it_lasts_or_is_the_largest() {

@@ -1,6 +1,7 @@
 //! The scratch folder of one measurement: configuration, tokens, data, outputs.
 //! Removed at the end, unless it is to be kept for a look.
 
+use std::collections::BTreeMap;
 use std::fmt::Write as _;
 use std::fs;
 use std::io::Read as _;
@@ -67,6 +68,19 @@ impl Scratch {
         let file = self.path.join("bench.toml");
         fs::write(&file, layout.text()).map_err(failed)?;
         Ok(file)
+    }
+
+    /// Writes another configuration for a master that knows its tokens.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    pub fn write_again(&self, layout: &Layout) -> Result<(), String> {
+        let file = self.path.join("bench.toml");
+        // Whole or not at all, whenever it is read.
+        let new = self.path.join("bench.toml.new");
+        fs::write(&new, layout.text())
+            .and_then(|()| fs::rename(&new, &file))
+            .map_err(|error| format!("{}: {error}", file.display()))
     }
 
     /// The master's data folder.
@@ -139,19 +153,39 @@ pub struct Layout {
     pub each: u32,
     /// The one step's program and its arguments.
     pub command: Vec<String>,
+    /// Builders that run something else.
+    pub commands: BTreeMap<u32, Vec<String>>,
+    /// More sections.
+    pub more: String,
 }
 
 impl Layout {
     /// Each builder may use every worker, and runs `true`.
     #[must_use]
     pub fn new(builders: u32, workers: u32) -> Self {
-        Self { builders, workers, each: workers, command: vec!["true".to_owned()] }
+        let command = words(&["true"]);
+        let (commands, more) = (BTreeMap::new(), String::new());
+        Self { builders, workers, each: workers, command, commands, more }
+    }
+
+    /// With another command for one builder.
+    #[must_use]
+    pub fn but(mut self, builder: u32, command: &[&str]) -> Self {
+        self.commands.insert(builder, words(command));
+        self
+    }
+
+    /// With more sections.
+    #[must_use]
+    pub fn with(mut self, more: &str) -> Self {
+        self.more.push_str(more);
+        self
     }
 
     /// With another command.
     #[must_use]
     pub fn running(mut self, command: &[&str]) -> Self {
-        self.command = command.iter().map(|word| (*word).to_owned()).collect();
+        self.command = words(command);
         self
     }
 
@@ -163,21 +197,24 @@ impl Layout {
     }
 
     fn text(&self) -> String {
-        let mut text = "[master]\ntitle = \"bench\"\n".to_owned();
+        let mut text = format!("[master]\ntitle = \"bench\"\n{}", self.more);
         // Writing to a String cannot fail.
         for index in 0..self.workers {
             let _ =
                 write!(text, "\n[[worker]]\nname = \"{}\"\nmax_builds = 1\n", worker_name(index));
         }
         // A JSON list of plain words is one of TOML's, too.
-        let command = serde_json::Value::from(self.command.clone());
+        let list = |command: &[String]| serde_json::Value::from(command.to_vec());
+        let usual = list(&self.command);
         for index in 0..self.builders {
             let listed = (0..self.each).map(|place| {
                 let worker = u64::from(index) * u64::from(self.each) + u64::from(place);
                 // Smaller than the number of workers.
                 worker_name((worker % u64::from(self.workers)) as u32)
             });
-            let listed = serde_json::Value::from(listed.collect::<Vec<_>>());
+            let listed = list(&listed.collect::<Vec<_>>());
+            let other = self.commands.get(&index).map(|command| list(command));
+            let command = other.as_ref().unwrap_or(&usual);
             let _ = write!(
                 text,
                 "\n[[builder]]\nname = \"{}\"\nworkers = {listed}\n\n[[builder.step]]\n\
@@ -187,6 +224,10 @@ impl Layout {
         }
         text
     }
+}
+
+fn words(command: &[&str]) -> Vec<String> {
+    command.iter().map(|word| (*word).to_owned()).collect()
 }
 
 /// Name of the worker with this number.
@@ -324,5 +365,10 @@ mod tests {
         );
         assert!(text.contains(r#"run = ["say","a \"word\""]"#), "{text}");
         assert_eq!(Layout::new(1, 2).each(10).each, 2);
+        let text = Layout::new(2, 1).but(1, &["false"]).with("[x]\ny = 1\n").text();
+        let commands: Vec<&str> =
+            text.lines().filter_map(|line| line.strip_prefix("run = ")).collect();
+        assert_eq!(commands, [r#"["true"]"#, r#"["false"]"#]);
+        assert!(text.contains("[x]\ny = 1\n\n[[worker]]"), "{text}");
     }
 }
