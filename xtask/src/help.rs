@@ -276,7 +276,7 @@ the virtual environment in $PEER_VENV (default $TMPDIR/peer-buildbot).
 
 /// Help for `growth`, which tells of each curve.
 pub const GROWTH: &str = "\
-cargo xtask growth [--quick] [--curve NAME]... [--repeat N] [--dev] [--keep]
+cargo xtask growth [--quick] [--curve NAME]... [--repeat N] [--chart FILE] [--dev] [--keep]
 
 What one build costs the master (processor time, and wall time where the machine
 is quiet) while one thing grows and the others stay as they are. Curves:
@@ -296,6 +296,7 @@ more requests are submitted.
                  10,000
   --curve NAME   that curve alone; may be given several times
   --repeat N     measurements of each point; the median counts
+  --chart FILE   draws the curves, as an SVG picture
   --dev, --keep  as for `bench`
 
 Prints one JSON object a measurement, then the curves for people, and the summary.
