@@ -237,8 +237,8 @@ Workloads (bench/peer/workloads.md has their exact definitions):
   throughput   W2: 20 builders, 50 workers in one load process; many requests at once
   log_ingest   W3: one build writes 50 and 500 MB through a real worker, beside the
                same script into a pipe; then a load process that has it ready
-  backlog      W4: a master starts with 25,000 and 100,000 requests that wait, and
-               one worker builds them
+  backlog      W4: a master starts with 100, 25,000 and 100,000 requests that
+               wait, and one worker builds them
   reconfig     W5: 1,000 builders, of which one changes while another one builds
                and a client asks
   idle_fleet   W6: 0, 500, 2,000 and 10,000 workers that have nothing to do;
