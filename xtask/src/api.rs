@@ -94,7 +94,7 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
     }
     let options = parse(arguments)?;
     let mut checker = checker()?;
-    crate::proof::build()?;
+    crate::proof::build("end_to_end")?;
     let folder = root::target().join("api");
     let _ = fs::remove_dir_all(&folder);
     let write = |name: &str, text: &str| {
