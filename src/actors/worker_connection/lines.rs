@@ -2,10 +2,11 @@
 //! are idle most of the time. One that is busy is read in large pieces.
 
 use std::future::Future as _;
+use std::io;
 use std::pin::pin;
 use std::task::{Context, Poll};
 
-use bytes::BytesMut;
+use bytes::{BufMut as _, BytesMut};
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 use tokio_util::codec::Decoder as _;
 
@@ -70,6 +71,35 @@ impl<R: AsyncRead + Unpin> SocketLines<R> {
                     self.ended = true;
                     return Poll::Ready(Some(Err(error.into())));
                 }
+            }
+        }
+    }
+
+    /// Fills `body` with so many bytes: those that came with the line before,
+    /// then those still to come.
+    pub(super) fn poll_body(
+        &mut self,
+        cx: &mut Context<'_>,
+        body: &mut BytesMut,
+        length: usize,
+    ) -> Poll<io::Result<()>> {
+        loop {
+            let missing = length.saturating_sub(body.len());
+            if missing == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            if !self.buffer.is_empty() {
+                body.extend_from_slice(&self.buffer.split_to(missing.min(self.buffer.len())));
+                continue;
+            }
+            let mut room = body.limit(missing);
+            let read = match pin!(self.reader.read_buf(&mut room)).poll(cx) {
+                Poll::Pending => return Poll::Pending,
+                Poll::Ready(read) => read?,
+            };
+            if read == 0 {
+                let message = "the worker closed the connection in the middle of a frame";
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::UnexpectedEof, message)));
             }
         }
     }

@@ -5,7 +5,6 @@ use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use base64::Engine as _;
 use bytes::{Bytes, BytesMut};
 use tokio::io::{AsyncRead, ReadBuf};
 
@@ -40,17 +39,43 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
 
     /// The next line, or why there is none any more.
     async fn line(&mut self) -> Result<BytesMut, String> {
-        let Self { lines, link, world, patience } = self;
         // While we did other things, the rest may have been there already.
-        link.frame_begun(None);
-        if lines.has_begun() {
-            link.frame_begun(Some(world.clock.now().mono));
+        self.link.frame_begun(None);
+        if self.lines.has_begun() {
+            self.link.frame_begun(Some(self.world.clock.now().mono));
         }
-        let line = loop {
+        match self.taken(SocketLines::poll_line).await? {
+            None => Err("the worker closed the connection".to_owned()),
+            Some(Ok(line)) => Ok(line),
+            Some(Err(error)) => {
+                if matches!(error, LineError::TooLong(_)) {
+                    complain(&self.link, "too_long", &error.to_string());
+                }
+                Err(error.to_string())
+            }
+        }
+    }
+
+    /// The bytes behind a line, which are a part of its frame.
+    async fn body(&mut self, length: usize) -> Result<Bytes, String> {
+        // Room of their own, so that a connection keeps none for the next.
+        let mut body = BytesMut::with_capacity(length);
+        let read = self.taken(|lines, cx| lines.poll_body(cx, &mut body, length)).await?;
+        read.map_err(|error| error.to_string())?;
+        Ok(body.freeze())
+    }
+
+    /// What `take` gets from the socket, or why it gets nothing any more.
+    async fn taken<T>(
+        &mut self,
+        mut take: impl FnMut(&mut SocketLines<Heard<R>>, &mut Context<'_>) -> Poll<T>,
+    ) -> Result<T, String> {
+        let Self { lines, link, world, patience } = self;
+        loop {
             let mut changed = pin!(link.change());
             let next = poll_fn(|cx| {
-                if let Poll::Ready(line) = lines.poll_line(cx) {
-                    return Poll::Ready(Next::Line(line));
+                if let Poll::Ready(taken) = take(lines, cx) {
+                    return Poll::Ready(Next::Taken(taken));
                 }
                 // It hears of a change from here on, so what is there now is
                 // looked at after this.
@@ -61,29 +86,19 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
                 patience.poll_over(cx, link, world).map(Next::Over)
             });
             match next.await {
-                Next::Line(line) => break line,
+                Next::Taken(taken) => return Ok(taken),
                 Next::Over(reason) => return Err(reason.to_owned()),
                 Next::Changed if link.is_closed() => {
                     return Err("closed by the master".to_owned());
                 }
                 Next::Changed => {}
             }
-        };
-        match line {
-            None => Err("the worker closed the connection".to_owned()),
-            Some(Ok(line)) => Ok(line),
-            Some(Err(error)) => {
-                if matches!(error, LineError::TooLong(_)) {
-                    complain(link, "too_long", &error.to_string());
-                }
-                Err(error.to_string())
-            }
         }
     }
 }
 
-enum Next {
-    Line(Option<Result<BytesMut, LineError>>),
+enum Next<T> {
+    Taken(T),
     Over(&'static str),
     Changed,
 }
@@ -155,8 +170,17 @@ async fn listen<R: AsyncRead + Unpin>(incoming: &mut Incoming<R>, worker: &Worke
             Ok(line) => line,
             Err(reason) => return reason,
         };
+        let mut decoded = decode_worker(&line);
+        if let Ok(WorkerFrame::Log(data)) = &mut decoded
+            && let Some(length) = data.raw
+        {
+            match incoming.body(length).await {
+                Ok(body) => data.body = body,
+                Err(reason) => return reason,
+            }
+        }
         let (link, world) = (&incoming.link, &incoming.world);
-        let frame = match decode_worker(&line) {
+        let frame = match decoded {
             Ok(WorkerFrame::Log(data)) => match route_of(&data, link) {
                 Some(log) => {
                     if let Err(reason) = take_log(data, log, link, world).await {
@@ -165,7 +189,10 @@ async fn listen<R: AsyncRead + Unpin>(incoming: &mut Incoming<R>, worker: &Worke
                     continue;
                 }
                 // Late, or none of its business: the Worker knows which.
-                None => WorkerFrame::Log(LogData { text: Some(String::new()), b64: None, ..data }),
+                None => {
+                    let (text, b64, raw) = (Some(String::new()), None, None);
+                    WorkerFrame::Log(LogData { text, b64, raw, body: Bytes::new(), ..data })
+                }
             },
             Ok(frame) => frame,
             Err(error) => {
@@ -233,16 +260,13 @@ async fn take_log(
     link: &WorkerLink,
     world: &World,
 ) -> Result<(), String> {
-    let bytes = match (data.text, data.b64) {
-        (Some(text), None) => Bytes::from(text.into_bytes()),
-        (None, Some(b64)) => match base64::engine::general_purpose::STANDARD.decode(b64) {
-            Ok(bytes) => Bytes::from(bytes),
-            Err(error) => {
-                complain(link, "malformed", "`b64` is no base64");
-                return Err(format!("log text is no base64: {error}"));
-            }
-        },
-        _ => return Ok(()),
+    let (channel, offset, at_ms) = (data.ch as u8, data.offset, data.at);
+    let bytes = match data.into_bytes() {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            complain(link, "malformed", "`b64` is no base64");
+            return Err(format!("log text is no base64: {error}"));
+        }
     };
     let room = u32::try_from(bytes.len()).unwrap_or(u32::MAX).max(1);
     // While the disk does not keep up it is we who do not listen.
@@ -252,10 +276,10 @@ async fn take_log(
     link.heard_at(world.clock.now().mono);
     world.logs.append(Piece {
         log,
-        channel: data.ch as u8,
-        offset: Some(data.offset),
+        channel,
+        offset: Some(offset),
         bytes,
-        at_ms: data.at,
+        at_ms,
         confirm: Some(Arc::new(link.clone())),
         permit,
     });
