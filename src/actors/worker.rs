@@ -301,7 +301,8 @@ impl Worker {
             }
             Effect::Instance(effect) => self.perform_instance(effect, ctx),
             Effect::TryBuilders(builders) => {
-                self.doors.master.do_send(WorkerAvailable { worker: self.name.clone(), builders })
+                let (worker, room) = (self.name.clone(), self.core.room());
+                self.doors.master.do_send(WorkerAvailable { worker, builders, room });
             }
             Effect::StorePaused { paused, reason } => {
                 let paused_op = Some((paused, reason));

@@ -271,6 +271,7 @@ impl BotMaster {
             seed: (self.rng.bits() >> 64) as u64,
             route,
             oldest: ctx.address().recipient(),
+            passed: ctx.address().recipient(),
             shown: ctx.address().recipient(),
             workers: self.worker_handles(),
             may_restart: may_restart.clone(),
@@ -609,23 +610,23 @@ impl Handler<SetScheduler> for BotMaster {
 impl Handler<WorkerAvailable> for BotMaster {
     type Result = ();
     fn handle(&mut self, message: WorkerAvailable, _: &mut Context<Self>) {
-        let among: BTreeSet<_> = message.builders.into_iter().collect();
-        for name in self.roster.in_order(&among) {
-            if let Some(entry) = self.builders.get(&name) {
-                let worker = Some(message.worker.clone());
-                entry.door.tell(BuilderMail::Event(Event::MaybeStart { worker }));
-            }
+        let WorkerAvailable { worker, builders, room } = message;
+        for name in self.roster.queue_up(&worker, builders.iter().cloned()) {
+            self.may_start(&name, &worker);
         }
-        // Those with nothing waiting learn that the worker is not full when
-        // they have.
-        for name in among {
-            if let Some(entry) = self.builders.get(&name)
-                && !self.roster.is_waiting(&name)
-            {
-                let worker = Some(message.worker.clone());
-                entry.door.tell(BuilderMail::Event(Event::MaybeStart { worker }));
-            }
+        for _ in 0..room {
+            self.offer(&worker);
         }
+        for name in builders.iter().filter(|name| self.roster.is_in_line(&worker, name)) {
+            self.tell_event(name, Event::InLine { worker: worker.clone() });
+        }
+    }
+}
+
+impl Handler<OfferPassed> for BotMaster {
+    type Result = ();
+    fn handle(&mut self, message: OfferPassed, _: &mut Context<Self>) {
+        self.offer(&message.worker);
     }
 }
 
@@ -642,6 +643,7 @@ impl Handler<BuilderShown> for BotMaster {
         self.stands(&message.builder);
         self.answer_again(&message.builder, || Ok(()));
         if message.restarted {
+            self.break_up_lines();
             self.configure_workers(BTreeSet::from([message.builder]));
         }
     }
@@ -713,6 +715,37 @@ impl Handler<ChildDown> for BotMaster {
 }
 
 impl BotMaster {
+    /// Offers a worker's room to the next in line that there is.
+    fn offer(&mut self, worker: &WorkerName) {
+        while let Some(name) = self.roster.next_in_line(worker) {
+            if self.tell_event(&name, Event::Offered { worker: worker.clone() }) {
+                return;
+            }
+        }
+    }
+
+    fn may_start(&self, builder: &BuilderName, worker: &WorkerName) {
+        self.tell_event(builder, Event::MaybeStart { worker: Some(worker.clone()) });
+    }
+
+    /// Whether there is such a builder.
+    fn tell_event(&self, builder: &BuilderName, event: Event) -> bool {
+        let entry = self.builders.get(builder);
+        if let Some(entry) = entry {
+            entry.door.tell(BuilderMail::Event(event));
+        }
+        entry.is_some()
+    }
+
+    /// A builder's panic may have taken an offer with it: everybody is told.
+    fn break_up_lines(&mut self) {
+        for (worker, line) in self.roster.break_up() {
+            for name in line {
+                self.may_start(&name, &worker);
+            }
+        }
+    }
+
     /// Nobody waits for this builder (any longer).
     fn stands(&mut self, name: &BuilderName) {
         self.starting.remove(name);
@@ -724,6 +757,7 @@ impl BotMaster {
     }
 
     fn set_broken(&mut self, name: &BuilderName, down: &ChildDown) {
+        self.break_up_lines();
         let Some(entry) = self.builders.get_mut(name) else { return };
         let reason = format!(
             "its actor panicked {} times within 60 s, last: {}",

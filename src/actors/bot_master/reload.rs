@@ -347,6 +347,7 @@ impl Handler<Apply> for BotMaster {
                 }
                 (Action::Remove, _) => {
                     if let Some(worker) = self.workers.remove(&entry.name) {
+                        self.roster.forget_worker(&entry.name);
                         self.handles = None;
                         worker.addr.do_send(RetireWorker);
                         self.retired.retain(|_, old| old.connected());

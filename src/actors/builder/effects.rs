@@ -219,6 +219,7 @@ impl Builder {
                 None => ctx.notify(BuilderEvent(Event::PingDone { worker, ok: false })),
             },
             Effect::Note { worker, text, error } => self.note(worker.as_ref(), text, error, ctx),
+            Effect::PassOn { worker } => self.parts.passed.do_send(OfferPassed { worker }),
             Effect::OldestChanged(oldest) => {
                 let builder = self.name().clone();
                 self.parts.oldest.do_send(OldestChanged { builder, oldest });

@@ -91,6 +91,8 @@ pub struct BuilderParts {
     pub route: Arc<BuilderRoute>,
     /// Who hears which builder waits for how long.
     pub oldest: Recipient<OldestChanged>,
+    /// Who hears that it does not use the room that a worker has.
+    pub passed: Recipient<OfferPassed>,
     /// Who hears that it stands.
     pub shown: Recipient<BuilderShown>,
     /// All workers, for builds of an earlier master.
@@ -349,7 +351,9 @@ fn point_of(event: &Event) {
         Event::Claimed { .. } => "builder.claimed",
         Event::StartAccepted { .. } => "builder.start_accepted",
         Event::SlotGranted { .. } => "builder.slot_granted",
-        Event::MaybeStart { .. } => "builder.maybe_start",
+        Event::MaybeStart { .. } | Event::Offered { .. } | Event::InLine { .. } => {
+            "builder.maybe_start"
+        }
         Event::PingDone { .. } => "builder.ping_done",
         Event::StopSaved { .. } => "builder.stop_saved",
         _ => "builder.event",
