@@ -11,8 +11,8 @@ use std::time::Duration;
 
 use botmaster::core::ids::{BuildId, BuilderName, CommandId, Epoch, RequestId, WorkerName};
 use botmaster::protocol::json_v1::{
-    Attach, Inventory, InventoryItem, InventoryState, LogData, MasterFrame, Outcome, PROTO, Resume,
-    ResumeAction, STDIO, Usage, Work, WorkerFrame,
+    Attach, Inventory, InventoryItem, InventoryState, LOG_BATCH, LogData, MasterFrame, Outcome,
+    PROTO, Resume, ResumeAction, STDIO, Usage, Work, WorkerFrame,
 };
 
 use super::text::Text;
@@ -209,7 +209,8 @@ impl Agent {
         }
         match frame {
             MasterFrame::Attached { heartbeat_s, idle_heartbeat_s, lease_s, window, .. } => {
-                self.window = window;
+                // A window smaller than a piece would never open.
+                self.window = window.max(LOG_BATCH as u64);
                 self.lease = Duration::from_secs(lease_s);
                 let idle = idle_heartbeat_s.unwrap_or(heartbeat_s);
                 self.on_attached(now, heartbeat_s, idle, effects);
