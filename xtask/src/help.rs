@@ -237,8 +237,8 @@ Workloads (bench/peer/workloads.md has their exact definitions):
   throughput   W2: 20 builders, 50 workers in one load process; many requests at once
   log_ingest   W3: one build writes 50 and 500 MB through a real worker, beside the
                same script into a pipe; then a load process that has it ready
-  backlog      W4: a master starts with 25,000 and 100,000 requests that wait, and
-               one worker builds them
+  backlog      W4: a master starts with 100, 25,000 and 100,000 requests that
+               wait, and one worker builds them
   reconfig     W5: 1,000 builders, of which one changes while another one builds
                and a client asks
   idle_fleet   W6: 0, 500, 2,000 and 10,000 workers that have nothing to do;
@@ -275,7 +275,7 @@ the virtual environment in $PEER_VENV (default $TMPDIR/peer-buildbot).
 
 /// Help for `growth`, which tells of each curve.
 pub const GROWTH: &str = "\
-cargo xtask growth [--quick] [--curve NAME]... [--repeat N] [--dev] [--keep]
+cargo xtask growth [--quick] [--curve NAME]... [--repeat N] [--chart FILE] [--dev] [--keep]
 
 What one build costs the master (processor time, and wall time where the machine
 is quiet) while one thing grows and the others stay as they are. Curves:
@@ -295,6 +295,7 @@ more requests are submitted.
                  10,000
   --curve NAME   that curve alone; may be given several times
   --repeat N     measurements of each point; the median counts
+  --chart FILE   draws the curves, as an SVG picture
   --dev, --keep  as for `bench`
 
 Prints one JSON object a measurement, then the curves for people, and the summary.

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::figures::{Measurement, Metrics};
-use super::master::{Completions, Master};
+use super::master::Master;
 use super::proc::{cpu_seconds, memory_mb, settle};
 use super::registry::Ground;
 use super::scratch::{Scratch, builder_name};
@@ -87,7 +87,7 @@ fn drain(
     let (counted, cpu_before, from) =
         (completions.times.len(), cpu_seconds(master.id())?, Instant::now());
     completions.wait(n as usize, from + window)?;
-    let (builds, lasted) = counted_in(&completions, counted, from, n);
+    let (builds, lasted) = counted_in(&completions.times, counted, from, n);
     let cpu = cpu_seconds(master.id())? - cpu_before;
     master.check()?;
     if completions.not_success > 0 {
@@ -113,14 +113,23 @@ fn drain(
 
 /// How many builds ended since the window began, and how long it was: when the
 /// queue was empty sooner, until the last one.
-fn counted_in(
-    completions: &Completions,
-    before: usize,
-    from: Instant,
-    n: u64,
-) -> (usize, Duration) {
-    let builds = completions.times.len().saturating_sub(before);
-    let all_done = completions.times.len() as u64 >= n;
-    let last = completions.times.last().copied().filter(|_| all_done);
+fn counted_in(times: &[Instant], before: usize, from: Instant, n: u64) -> (usize, Duration) {
+    let builds = times.len().saturating_sub(before);
+    let all_done = times.len() as u64 >= n;
+    let last = times.last().copied().filter(|_| all_done);
     (builds, last.unwrap_or_else(Instant::now).saturating_duration_since(from))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_ends_with_the_last_build_when_none_is_left() {
+        let from = Instant::now();
+        let ends: Vec<Instant> = (0..5).map(|i| from + Duration::from_millis(i)).collect();
+        assert_eq!(counted_in(&ends, 2, from, 5), (3, Duration::from_millis(4)));
+        let (builds, lasted) = counted_in(&ends, 5, from, 6);
+        assert!(builds == 0 && lasted >= from.elapsed().saturating_sub(Duration::from_secs(1)));
+    }
 }

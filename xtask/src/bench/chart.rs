@@ -20,7 +20,7 @@ const BAR: f64 = 13.0;
 const GAP: f64 = 12.0;
 
 /// Colours that stand out on white and on black, and those of the text.
-const STYLE: &str = "\
+pub(super) const STYLE: &str = "\
 text{font:13px system-ui,-apple-system,'Segoe UI',Helvetica,Arial,sans-serif;fill:#57606a}
 .title{font-size:15px;font-weight:600;fill:#24292f}
 .label{fill:#24292f}
@@ -174,7 +174,7 @@ fn times(factor: f64) -> String {
 }
 
 /// A whole number, its digits in groups of three.
-fn grouped(number: f64) -> String {
+pub(super) fn grouped(number: f64) -> String {
     let digits = format!("{number:.0}");
     let mut text = String::new();
     for (index, digit) in digits.chars().enumerate() {
@@ -210,7 +210,7 @@ fn with_unit(metric: &str, value: f64) -> String {
     number + unit
 }
 
-fn escaped(text: &str) -> String {
+pub(super) fn escaped(text: &str) -> String {
     text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;")
 }
 

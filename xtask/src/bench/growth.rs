@@ -1,11 +1,13 @@
 //! `cargo xtask growth`: what one build costs while one thing grows and the
 //! others stay as they are.
 
+use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
+use super::curves;
 use super::figures::{Measurement, over_runs};
 use super::master::{Completions, Master};
 use super::options::number;
@@ -17,6 +19,9 @@ use crate::report::{self, rounded, say};
 
 /// How often a queue is filled up before it counts as long enough.
 const FILLS: u32 = 20;
+
+/// The metric that should stay as it is.
+const COST: &str = "master_cpu_ms_per_build";
 
 /// Requests that are submitted at a time, for as many builds that ended.
 const PART: u64 = 50;
@@ -100,6 +105,7 @@ struct Options {
     repeat: u32,
     dev: bool,
     keep: bool,
+    chart: Option<PathBuf>,
 }
 
 /// Measures the curves; true when all could be.
@@ -116,6 +122,7 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
     let programs = programs::build(options.dev)?;
     let ground = Ground { programs, guard, keep: options.keep, quick: options.quick };
     let (mut problems, mut summary, mut tables) = (Vec::new(), Vec::new(), Vec::new());
+    let mut lines = Vec::new();
     for curve in &options.curves {
         say(&format!("── {} ──", curve.name));
         let found = match measure(&ground, curve, options.repeat) {
@@ -128,8 +135,15 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
         };
         tables.push(table(curve, &found));
         summary.push(summed(curve, &found));
+        lines.push((curve.of, medians(curve, &found, COST)));
     }
     say(&tables.join("\n\n"));
+    if let Some(file) = &options.chart {
+        let title = "Processor time of the master for each build";
+        let svg = curves::draw(&lines, title)?;
+        std::fs::write(file, svg).map_err(|error| format!("{}: {error}", file.display()))?;
+        say(&format!("{} is written", file.display()));
+    }
     let ok = problems.is_empty();
     report::line(&json!({
         "summary": "growth", "ok": ok, "problems": problems, "curves": summary,
@@ -140,7 +154,7 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
 
 fn parse(arguments: &[String]) -> Result<Options, String> {
     let (mut quick, mut dev, mut keep) = (false, false, false);
-    let (mut curves, mut repeat) = (Vec::new(), None);
+    let (mut curves, mut repeat, mut chart) = (Vec::new(), None, None);
     let mut rest = arguments.iter();
     while let Some(argument) = rest.next() {
         let mut value = || rest.next().ok_or(format!("{argument} needs a value"));
@@ -148,6 +162,7 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
             "--quick" => quick = true,
             "--dev" => dev = true,
             "--keep" => keep = true,
+            "--chart" => chart = Some(PathBuf::from(value()?)),
             "--repeat" => repeat = Some(number(argument, value()?, 100)? as u32),
             "--curve" => {
                 let name = value()?;
@@ -163,7 +178,7 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
         curves = CURVES.iter().collect();
     }
     let repeat = repeat.unwrap_or(if quick { 1 } else { 3 });
-    Ok(Options { quick, curves, repeat, dev, keep })
+    Ok(Options { quick, curves, repeat, dev, keep, chart })
 }
 
 /// Measures all points of a curve. When one fails, gives those before it, too.
@@ -258,7 +273,7 @@ fn once(
         return Err(format!("{} builds did not end with success", feed.completions.not_success));
     }
     let figures: [(&str, Value); 6] = [
-        ("master_cpu_ms_per_build", rounded(cpu * 1000.0 / builds as f64, 4)),
+        (COST, rounded(cpu * 1000.0 / builds as f64, 4)),
         ("builds_per_s", rounded(builds as f64 / lasted.as_secs_f64(), 1)),
         ("rss_mb", rounded(memory_mb(master.id(), "VmRSS")?, 1)),
         ("peak_rss_mb", rounded(memory_mb(master.id(), "VmHWM")?, 1)),
@@ -352,7 +367,7 @@ fn last_over_first(points: &[(u64, f64)]) -> Option<f64> {
 }
 
 fn summed(curve: &Curve, found: &[Measurement]) -> Value {
-    let cpu = medians(curve, found, "master_cpu_ms_per_build");
+    let cpu = medians(curve, found, COST);
     let ratio = last_over_first(&cpu).map_or(Value::Null, |ratio| rounded(ratio, 2));
     let points: Vec<Value> = cpu
         .iter()
@@ -365,7 +380,7 @@ fn summed(curve: &Curve, found: &[Measurement]) -> Value {
 }
 
 fn table(curve: &Curve, found: &[Measurement]) -> String {
-    let cpu = medians(curve, found, "master_cpu_ms_per_build");
+    let cpu = medians(curve, found, COST);
     let most = cpu.iter().map(|(_, ms)| *ms).fold(0.0, f64::max);
     let mut text =
         format!("{:>22} {:>14} {:>10} {:>8}", curve.of, "CPU ms a build", "builds/s", "MB");

@@ -72,10 +72,12 @@ fn ingest(
     let mut completions = master.completions()?;
     let (bytes_before, rss_before) = (scratch.data_bytes(), memory_mb(master.id(), "VmRSS")?);
     let stored_mb = || scratch.data_bytes().saturating_sub(bytes_before) as f64 / 1e6;
+    let worker_before = master.workers_cpu()?;
     let (cpu_before, begin) = (cpu_seconds(master.id())?, Instant::now());
     master.force(&builder_name(0))?;
     let finished = completions.wait(1, begin + BUILD_LIMIT)?;
     let cpu = cpu_seconds(master.id())? - cpu_before;
+    let worker_cpu = master.workers_cpu()? - worker_before;
     let end = completions.times.first().copied().unwrap_or_else(Instant::now);
     let (wall, at_finish) = (end.saturating_duration_since(begin), stored_mb());
     settle(master.id(), 60)?;
@@ -89,11 +91,12 @@ fn ingest(
     if lines != n * LINES_PER_MB {
         return Err(format!("{lines} lines are stored, not {}", n * LINES_PER_MB));
     }
-    let figures: [(&str, Value); 11] = [
+    let figures: [(&str, Value); 12] = [
         ("wall_s", rounded(wall.as_secs_f64(), 3)),
         ("mb_per_s", rounded(n as f64 / wall.as_secs_f64().max(1e-6), 2)),
         ("finished", Value::from(finished)),
         ("master_cpu_s", rounded(cpu, 2)),
+        ("worker_cpu_s", rounded(worker_cpu, 2)),
         ("master_cpu_s_settled", rounded(settled_cpu, 2)),
         ("master_rss_before_mb", rounded(rss_before, 1)),
         ("master_peak_rss_mb", rounded(peak, 1)),

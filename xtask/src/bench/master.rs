@@ -12,7 +12,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::http::Client;
-use super::proc::{Guard, Process};
+use super::proc::{Guard, Process, cpu_seconds};
 use super::scratch::{Scratch, worker_name};
 use super::sse;
 
@@ -107,6 +107,14 @@ impl Master {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Processor time so far of the workers' processes that were started here.
+    ///
+    /// # Errors
+    /// When one of them is gone.
+    pub fn workers_cpu(&self) -> Result<f64, String> {
+        self.workers.iter().map(|worker| cpu_seconds(worker.id())).sum()
     }
 
     /// Starts the real worker program as the first worker.

@@ -9,6 +9,7 @@ mod backlog;
 mod chart;
 mod client;
 mod crash;
+mod curves;
 mod dispatch;
 mod execution;
 #[cfg(test)]
