@@ -133,8 +133,10 @@ mod tests {
         let found = found(slow, "--connections 1 --seconds 1 --rate 100");
         assert_eq!(found.latencies.len(), 100, "{found:?}");
         assert!(found.unsent >= 90, "{found:?}");
-        // Due at 10 ms, sent at 200 ms at the earliest, and so on: half of all
-        // are half a second late or about to be.
+        // The second one was due at 10 ms, and answered after 400 ms at the
+        // earliest.
+        assert!(found.latencies[0] >= 200.0 && found.latencies[1] >= 390.0, "{found:?}");
+        // And so on: half of all are late by a good part of the second.
         let late = found.latencies.iter().filter(|latency| **latency >= 300.0).count();
         assert!(late >= 50, "{late}");
     }

@@ -209,7 +209,7 @@ impl Agent {
         }
         match frame {
             MasterFrame::Attached { heartbeat_s, idle_heartbeat_s, lease_s, window, .. } => {
-                // One piece must fit, as at the real worker.
+                // A window smaller than a piece would never open.
                 self.window = window.max(LOG_BATCH as u64);
                 self.lease = Duration::from_secs(lease_s);
                 let idle = idle_heartbeat_s.unwrap_or(heartbeat_s);

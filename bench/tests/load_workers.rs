@@ -106,13 +106,21 @@ impl Peer {
 
     /// Answers the attach; gives it and what the inventory says.
     fn attach(&mut self, heartbeat_s: u64) -> (Attach, Vec<(BuildId, InventoryState)>) {
+        self.attach_with(heartbeat_s, None)
+    }
+
+    fn attach_with(
+        &mut self,
+        heartbeat_s: u64,
+        idle_heartbeat_s: Option<u64>,
+    ) -> (Attach, Vec<(BuildId, InventoryState)>) {
         let WorkerFrame::Attach(attach) = self.next() else { panic!("no attach") };
         self.say(&MasterFrame::Attached {
             proto: 1,
             incarnation: Incarnation(1),
             caps: Vec::new(),
             heartbeat_s,
-            idle_heartbeat_s: None,
+            idle_heartbeat_s,
             lease_s: 90,
             window: 4096,
         });
@@ -254,6 +262,30 @@ fn workers_send_heartbeats_at_the_rate_they_are_told_with_what_they_run() {
         assert_eq!(beat, WorkerFrame::Heartbeat { seq: expected, running: vec![BuildId(9)] });
         peer.say(&MasterFrame::Heartbeat { seq: expected });
     }
+}
+
+#[test]
+fn an_idle_worker_sends_rare_heartbeats_until_a_build_begins() {
+    let load = Load::start("idle_beat", 2);
+    let (mut clock, mut idle) = (load.accept(), load.accept());
+    clock.attach(1);
+    idle.attach_with(1, Some(300));
+    let beat = |seq, running: &[u64]| WorkerFrame::Heartbeat {
+        seq,
+        running: running.iter().copied().map(BuildId).collect(),
+    };
+    assert_eq!(idle.next(), beat(1, &[]));
+    // The other one's heartbeats tell the time.
+    for seq in 1..=3 {
+        assert_eq!(clock.next(), beat(seq, &[]));
+        clock.say(&MasterFrame::Heartbeat { seq });
+    }
+    idle.say(&MasterFrame::Ping { id: PingToken(7) });
+    assert_eq!(idle.next(), WorkerFrame::Pong { id: PingToken(7) });
+    idle.start_build(9);
+    assert!(matches!(idle.next(), WorkerFrame::BuildAccepted { .. }));
+    assert_eq!(idle.next(), beat(2, &[9]));
+    assert_eq!(idle.next(), beat(3, &[9]));
 }
 
 #[test]

@@ -251,8 +251,7 @@ Workloads (bench/peer/workloads.md has their exact definitions):
   --repeat N        repetitions, each with a fresh database (3; with --quick 1)
   --n N             the size, with one workload: dispatch 100; log_ingest 500 (MB);
                     backlog 100,000; crash 100; throughput 2,000, raised
-                    until the drain lasts at least 20 s unless --n or --quick is
-                    given
+                    until the drain lasts at least 20 s unless --n is given
   --with buildbot   the same on Buildbot, one workload of each system in turn,
                     and the ratios; where it has a tuned variant, with both
   --chart FILE      draws the ratios (SVG)

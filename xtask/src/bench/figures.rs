@@ -65,9 +65,11 @@ impl Measurement {
     }
 }
 
-fn load1() -> Value {
+/// How many processes have wanted to run in the last minute.
+#[must_use]
+pub fn load1() -> Option<f64> {
     let text = std::fs::read_to_string("/proc/loadavg").unwrap_or_default();
-    text.split(' ').next().and_then(|word| word.parse::<f64>().ok()).into()
+    text.split(' ').next().and_then(|word| word.parse().ok())
 }
 
 /// The value below which `percent` of the values lie, between the two nearest

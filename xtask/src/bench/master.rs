@@ -255,7 +255,7 @@ impl Master {
     /// # Errors
     /// When it does not answer, or finds a problem.
     pub fn reload(&mut self) -> Result<Value, String> {
-        let report = self.client.post("/botmaster/reload", &json!({}))?;
+        let report = self.client.post("/api/v2/botmaster/reload", &json!({}))?;
         match report.get("problems").and_then(Value::as_array) {
             Some(problems) if problems.is_empty() => Ok(report),
             _ => Err(format!("the configuration was not loaded again: {report}")),

@@ -45,6 +45,9 @@ use proc::Guard;
 use registry::Ground;
 use runs::Found;
 
+/// A machine with more load than this does something else, too.
+const BUSY: f64 = 3.0;
+
 /// Runs the workloads; true when all could be measured.
 ///
 /// # Errors
@@ -60,6 +63,12 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
         let programs = programs::build(options.dev)?;
         if options.with_buildbot {
             peer::set_up(&guard)?;
+        }
+        // The build before counts for some of it.
+        if let Some(load) = figures::load1().filter(|load| *load > BUSY) {
+            say(&format!(
+                "this machine is busy (load {load}): times are worth little, and ratios more"
+            ));
         }
         let ground = Ground { programs, guard, keep: options.keep, quick: options.quick };
         runs::all(&options, &ground)
