@@ -50,7 +50,11 @@ struct Ask {
 }
 
 /// Reloads the configuration, or plans a reload.
-pub async fn reload(request: &HttpRequest, payload: Payload, context: &Data<WebContext>) -> HttpResponse {
+pub async fn reload(
+    request: &HttpRequest,
+    payload: Payload,
+    context: &Data<WebContext>,
+) -> HttpResponse {
     match reloaded(request, payload, context).await {
         Ok(report) => HttpResponse::Ok().json(report),
         Err(error) => error.response(None),

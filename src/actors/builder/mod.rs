@@ -153,8 +153,9 @@ pub struct Builder {
     builds: BTreeMap<ClaimId, Addr<Build>>,
     /// Who has the builds that were inherited.
     inherited: BTreeMap<ClaimId, Addr<Builder>>,
-    /// A retired builder's own builds, the only ones that it may load again.
-    own: Option<BTreeSet<ClaimId>>,
+    /// A retired builder's own builds, the only ones that it may load again, with
+    /// their requests: of a build that is not stored yet nobody else knows them.
+    own: Option<BTreeMap<ClaimId, BTreeSet<RequestId>>>,
     claimed: BTreeMap<ClaimId, Claimed>,
     replies: BTreeMap<ReplyId, oneshot::Sender<Result<bool, Refusal>>>,
     next_reply: u64,
