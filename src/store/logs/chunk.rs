@@ -22,6 +22,8 @@ pub(in crate::store) const MIGRATIONS: &[Migration] =
 pub(super) const CHUNK: usize = 1008 * 1024;
 /// Most bytes of segments in a chunk: many tiny pieces have much overhead.
 pub(super) const CHUNK_SEGMENTS: usize = CHUNK + CHUNK / 4;
+/// Bytes that the segments of a chunk mostly have at most.
+pub(super) const CHUNK_ROOM: usize = 1024 * 1024;
 /// More than any chunk of ours has; a stored size beyond it is broken.
 const SANE: usize = 4 * 1024 * 1024;
 

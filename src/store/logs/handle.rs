@@ -22,7 +22,7 @@ use crate::events::Events;
 const BUDGET: usize = 64 * 1024 * 1024;
 
 /// Pages that the writer's connection may keep, in KiB.
-const CACHE_KIB: i32 = 4 * 1024;
+const CACHE_KIB: i32 = 2 * 1024;
 
 /// Most of the worker's bytes that are kept; what is beyond is counted (FL08).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -80,8 +80,8 @@ impl SqliteLogs {
         // Chunks are written once: there is little to gain from keeping them.
         conn.pragma_update(None, "cache_size", -CACHE_KIB)
             .map_err(|error| OpenError::sql(&path, &error))?;
-        let packer = Packer::new()
-            .map_err(|error| failed(format!("no compressor can be made: {error}")))?;
+        let packer =
+            Packer::new().map_err(|error| failed(format!("no compressor can be made: {error}")))?;
         let (asks, receiver) = mpsc::channel();
         let writer = Writer::new(conn, packer, events, limits, room, on_fatal);
         let thread = thread::Builder::new()

@@ -9,7 +9,7 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::{LogRow, StoreError};
 use super::INLINE;
-use super::chunk::{self, CHUNK, CHUNK_SEGMENTS, Packer, Reached};
+use super::chunk::{self, CHUNK, CHUNK_ROOM, CHUNK_SEGMENTS, Packer, Reached};
 use super::lines::CHANNELS;
 use super::port::{Confirm, LogClosed, Piece};
 use super::segment::{Encoder, segments};
@@ -254,7 +254,7 @@ impl Pending {
     /// The chunk that has room for at least one byte.
     fn room(&mut self) -> &mut Waiting {
         if self.current.is_full() {
-            let next = Waiting { worker_end: self.kept, ..Waiting::default() };
+            let next = Waiting::after_full(self.kept);
             self.full.push(std::mem::replace(&mut self.current, next));
         }
         &mut self.current
@@ -290,8 +290,10 @@ impl Pending {
         self.full.clear();
         let all = part == Part::All;
         self.stored_of_worker = if all { self.worker_end } else { reached.worker_end };
-        if all || self.current.is_full() {
+        if all {
             self.current = Waiting { worker_end: self.kept, ..Waiting::default() };
+        } else if self.current.is_full() {
+            self.current = Waiting::after_full(self.kept);
         }
         if !self.waits() {
             self.due = None;
@@ -404,6 +406,11 @@ fn shown(bytes: u64) -> String {
 }
 
 impl Waiting {
+    /// The next one of a log that has just filled one.
+    fn after_full(worker_end: u64) -> Self {
+        Self { text: Encoder::with_room(CHUNK_ROOM), worker_end, ..Self::default() }
+    }
+
     fn is_full(&self) -> bool {
         self.text.text() >= CHUNK || self.text.as_bytes().len() >= CHUNK_SEGMENTS
     }

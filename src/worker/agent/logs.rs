@@ -221,10 +221,12 @@ fn next_frame(build: BuildId, entry: &mut Entry, raw: bool) -> Option<WorkerFram
 }
 
 fn log_frame(build: BuildId, running: &Running, piece: Piece, raw: bool) -> LogData {
-    let (text, b64) = match std::str::from_utf8(&piece.bytes) {
-        _ if raw => (None, None),
-        Ok(text) => (Some(text.to_owned()), None),
-        Err(_) => (None, Some(STANDARD.encode(&piece.bytes))),
+    let (text, b64) = match raw {
+        true => (None, None),
+        false => match std::str::from_utf8(&piece.bytes) {
+            Ok(text) => (Some(text.to_owned()), None),
+            Err(_) => (None, Some(STANDARD.encode(&piece.bytes))),
+        },
     };
     LogData {
         build,
