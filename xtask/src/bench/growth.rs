@@ -29,9 +29,12 @@ const PART: u64 = 50;
 /// Workers that a builder lists.
 const LISTED: u32 = 10;
 
-/// Builds that are measured, and before those: with `--quick`, and without.
+/// Builds that are measured, with `--quick` and without.
 const BUILDS: (u64, u64) = (2_000, 10_000);
-const WARM_UP: (u64, u64) = (500, 2_000);
+
+/// Builds before those: so many that nothing is left of the submission of a
+/// long queue.
+const WARM_UP: u64 = 2_000;
 
 /// How long all builds of a point may take, and filling a database.
 const POINT_LIMIT: Duration = Duration::from_secs(300);
@@ -248,8 +251,7 @@ fn once(
     at: u64,
     setting: Setting,
 ) -> Result<Measurement, String> {
-    let pick = |(quick, full): (u64, u64)| if ground.quick { quick } else { full };
-    let (warm_up, builds) = (pick(WARM_UP), pick(BUILDS));
+    let builds = if ground.quick { BUILDS.0 } else { BUILDS.1 };
     let mut master = Master::start(&ground.programs, scratch, config, &ground.guard)?;
     let begin = Instant::now();
     master.load_workers(scratch, setting.workers)?;
@@ -263,7 +265,7 @@ fn once(
         deadline: Instant::now() + POINT_LIMIT,
     };
     feed.fill(&mut master)?;
-    feed.run(&mut master, warm_up)?;
+    feed.run(&mut master, WARM_UP)?;
     let (cpu_before, from, ended) = (cpu_seconds(master.id())?, Instant::now(), feed.ended()?);
     feed.run(&mut master, builds)?;
     let cpu = cpu_seconds(master.id())? - cpu_before;
