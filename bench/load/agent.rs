@@ -458,7 +458,8 @@ impl Build {
     ) {
         let Some((command, state)) = &mut self.command else { return };
         let Command::Writing { since, sent, confirmed } = state else { return };
-        while let Some(length) = text.piece(*sent) {
+        while let Some(body) = text.piece(*sent) {
+            let length = body.len() as u64;
             if *sent + length > *confirmed + window {
                 return;
             }
@@ -468,8 +469,10 @@ impl Build {
                 log: STDIO.to_owned(),
                 ch: 'o',
                 offset: *sent,
-                text: Some(String::new()),
+                text: None,
                 b64: None,
+                raw: Some(body.len()),
+                body,
                 at: u64::try_from(now.saturating_sub(*since).as_millis()).unwrap_or(0),
             }));
             *sent += length;

@@ -174,7 +174,7 @@ impl Builder {
             let again = again.map(request).collect();
             // A worker may have given a slot, and the word of it be lost.
             for worker in self.parts.workers.values() {
-                worker.give_back.do_send(GiveBackSlot { builder: self.name().clone(), claim });
+                worker.tell(GiveBackSlot { builder: self.name().clone(), claim });
             }
             effects.push(Effect::TellSuccessor(Event::InheritedFinished {
                 claim,
