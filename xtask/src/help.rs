@@ -43,6 +43,9 @@ well, 1 something failed, 2 the command could not be understood or begun.
       Measures the program, and Buildbot beside it, on the workloads of
       bench/peer/workloads.md.
 
+  cargo xtask instructions [--write] [--only PATH]
+      Counts what the hot paths cost, and compares with what they did cost.
+
   cargo xtask api [--examples N]
       Asks the program all that its own API description allows.
 
@@ -66,13 +69,15 @@ Runs these stages, in this order, and goes on after one that failed:
   fuzz      cargo xtask fuzz --seconds 24
   crash-points  cargo xtask crash-points
   chaos     cargo xtask chaos --seconds 60
+  instructions  cargo xtask instructions
 
-  --quick        leaves out `doc`, `deny`, `simulate`, `fuzz`, `crash-points` and `chaos`
+  --quick        leaves out `doc`, `deny`, `simulate`, `fuzz`, `crash-points`, `chaos`
+                 and `instructions`
   --only STAGE   runs that stage alone; may be given several times
 
 Needs git and a C compiler, and says so when one is missing. rustfmt and clippy
 are added with rustup, cargo-nextest and cargo-deny with `cargo install
---locked`, when they are absent. Without cargo-nextest, `cargo test` runs the
+--locked`, valgrind with apt-get, when they are absent. Without cargo-nextest, `cargo test` runs the
 tests, and the line of that stage says so; `rows` fails then, for it has no
 results to read. CARGO_TARGET_DIR is honoured.
 
@@ -244,6 +249,29 @@ Buildbot needs python3 with venv and pip: bench/peer/buildbot/setup.sh makes
 the virtual environment in $PEER_VENV (default $TMPDIR/peer-buildbot).
 ";
 
+const INSTRUCTIONS: &str = "\
+cargo xtask instructions [--write] [--only PATH]
+
+Goes each hot path of bench/instructions, and the stores' part of a build, under
+valgrind (cachegrind): with a number of rounds and with twice as many. The
+difference is what a round costs, in instructions of the processor. That does
+not depend on how busy the machine is. Ends with 1 when a path costs more than
+10 % more than bench/instructions/baseline.json says.
+
+  --write       writes the counts down, instead of comparing
+  --only PATH   this path alone; may be given several times
+
+Counts hold for one kind of processor (x86_64, aarch64). One without counts in the
+file is counted and not compared. Two runs differ by less than 1 % on one
+machine (`master_build`: 3 %); the rest of the tolerance is for another compiler or C library.
+
+Builds with --release. Needs valgrind; where it is absent and there is apt-get, it
+is installed.
+
+One JSON object a path: `path`, `instructions`, `baseline`, `change_percent`,
+`ok`; the summary last.
+";
+
 /// Prints the help: all of it, or that of one command.
 ///
 /// # Errors
@@ -267,6 +295,7 @@ fn text(command: &str) -> Result<&'static str, String> {
         "ui" => Ok(UI),
         "alerts" => Ok(ALERTS),
         "bench" => Ok(BENCH),
+        "instructions" => Ok(INSTRUCTIONS),
         other => Err(format!("there is no command `{other}`\n\n{ALL}")),
     }
 }
@@ -284,9 +313,17 @@ mod tests {
 
     #[test]
     fn every_command_has_help_of_its_own() {
-        for command in
-            ["test", "rows", "diagrams", "simulate", "crash-points", "chaos", "bench", "help"]
-        {
+        for command in [
+            "test",
+            "rows",
+            "diagrams",
+            "simulate",
+            "crash-points",
+            "chaos",
+            "bench",
+            "instructions",
+            "help",
+        ] {
             assert!(text(command).unwrap().contains(&format!("cargo xtask {command}")));
             assert!(ALL.contains(&format!("cargo xtask {command}")), "{command}");
         }

@@ -12,6 +12,7 @@ mod bench;
 mod diagrams;
 mod fuzz;
 mod help;
+mod instructions;
 mod proof;
 mod report;
 mod root;
@@ -40,6 +41,7 @@ fn main() -> ExitCode {
         "alerts" => alerts::run(rest),
         "ui" => ui::run(rest),
         "bench" => bench::run(rest),
+        "instructions" => instructions::run(rest),
         "help" | "--help" | "-h" => help::run(rest),
         other => Err(format!(
             "there is no command `{other}`; `cargo xtask help` lists those that there are"

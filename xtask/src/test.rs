@@ -38,6 +38,7 @@ pub const STAGES: &[Stage] = &[
     Stage { name: "fuzz", quick: false, prepare: fuzz },
     Stage { name: "crash-points", quick: false, prepare: crash_points },
     Stage { name: "chaos", quick: false, prepare: chaos },
+    Stage { name: "instructions", quick: false, prepare: instructions },
 ];
 
 /// What was asked for.
@@ -229,6 +230,10 @@ fn chaos() -> Prepared {
     Ok((crate::proof::stage(&["chaos", "--seconds", &seconds])?, None))
 }
 
+fn instructions() -> Prepared {
+    Ok((crate::instructions::stage()?, None))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,6 +261,7 @@ mod tests {
             "fuzz",
             "crash-points",
             "chaos",
+            "instructions",
         ];
         assert_eq!(chosen(""), all);
         assert_eq!(chosen("--quick"), ["format", "clippy", "nextest", "rows", "doctest"]);
@@ -267,7 +273,7 @@ mod tests {
         assert_eq!(
             parse(&words("--only tests")),
             Err("there is no stage `tests`; there are format, clippy, nextest, rows, doctest, \
-                 doc, deny, simulate, fuzz, crash-points, chaos"
+                 doc, deny, simulate, fuzz, crash-points, chaos, instructions"
                 .to_owned())
         );
         assert!(parse(&words("--only")).unwrap_err().contains("needs a stage"));

@@ -152,6 +152,44 @@ pub fn need(tool: Tool) -> Result<Command, String> {
     ))
 }
 
+/// Makes sure of a program that comes as a package of the system.
+///
+/// # Errors
+/// When it is missing and cannot be installed: what to do.
+pub fn need_debian(program: &str, package: &str, purpose: &str) -> Result<(), String> {
+    let there = || {
+        let mut probe = plain(program);
+        probe.arg("--version");
+        answers(probe)
+    };
+    if there() {
+        return Ok(());
+    }
+    report::say(&format!("{program} is missing; installing the package {package}"));
+    for wrapper in [&[][..], &["sudo", "-n"]] {
+        let apt = |words: &[&str]| {
+            let all: Vec<&str> = wrapper.iter().chain(&["apt-get", "-q"]).copied().collect();
+            let (first, rest) = all.split_first()?;
+            let mut command = plain(first);
+            command.args(rest).args(words).env("DEBIAN_FRONTEND", "noninteractive");
+            command.status().ok().filter(std::process::ExitStatus::success)
+        };
+        let install = ["install", "--yes", "--no-install-recommends", package];
+        let installed = apt(&install).or_else(|| apt(&["update"]).and_then(|_| apt(&install)));
+        if installed.is_some() && there() {
+            return Ok(());
+        }
+    }
+    Err(not_installed(program, package, purpose))
+}
+
+fn not_installed(program: &str, package: &str, purpose: &str) -> String {
+    format!(
+        "`{program}` is missing and could not be installed; it is needed for {purpose} (Debian: \
+         apt-get install {package})"
+    )
+}
+
 fn find(tool: Tool) -> Option<Command> {
     let mut probe = cargo();
     probe.args([tool.subcommand, "--version"]);
@@ -186,6 +224,14 @@ mod tests {
         let mut cargo = cargo();
         cargo.arg("--version");
         assert!(answers(cargo));
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_installed_is_named_with_what_to_do() {
+        assert_eq!(need_debian("git", "git", "nothing"), Ok(()));
+        let problem = not_installed("valgrind", "valgrind", "a test");
+        assert!(problem.contains("needed for a test"), "{problem}");
+        assert!(problem.contains("apt-get install valgrind"), "{problem}");
     }
 
     #[test]
