@@ -262,8 +262,11 @@ not depend on how busy the machine is. Ends with 1 when a path costs more than
   --only PATH   this path alone; may be given several times
 
 Counts hold for one kind of processor (x86_64, aarch64). One without counts in the
-file is counted and not compared. Two runs differ by less than 1 % on one
-machine (`master_build`: 3 %); the rest of the tolerance is for another compiler or C library.
+file is counted and not compared. Two runs on one machine differ by less than 1 %;
+the rest of the tolerance is for another compiler or C library.
+
+What cachegrind found of each path stays in target/instructions:
+`cg_annotate target/instructions/master_build.60` tells which functions cost most.
 
 Builds with --release. Needs valgrind; where it is absent and there is apt-get, it
 is installed.
