@@ -230,9 +230,10 @@ fn total(text: &str) -> Option<u64> {
     line.split_whitespace().next()?.parse().ok()
 }
 
+/// In percent, to a tenth: what is told is what is compared.
 #[allow(clippy::cast_precision_loss)]
 fn change(before: u64, now: u64) -> f64 {
-    (now as f64 / before.max(1) as f64 - 1.0) * 100.0
+    ((now as f64 / before.max(1) as f64 - 1.0) * 1000.0).round() / 10.0
 }
 
 fn told(name: &str, count: u64, change: Option<f64>) -> String {
