@@ -8,8 +8,8 @@ use std::time::{Duration, Instant};
 use botmaster::protocol::json_v1::{MasterFrame, WorkerFrame, encode};
 
 use crate::kit::{
-    Master, Place, RawWorker, attach, builder, counting, ends_undisturbed, start_steady, until,
-    worker,
+    Master, PATIENCE, Place, RawWorker, attach, builder, counting, ends_undisturbed, start_steady,
+    until, worker,
 };
 
 /// Another address of this machine.
@@ -112,7 +112,9 @@ fn fn06_after_ten_wrong_logins_one_a_minute_is_looked_at() {
 
 #[test]
 fn fn07_a_thousand_wrong_logins_a_second_disturb_no_heartbeat() {
-    const FOR: Duration = Duration::from_secs(6);
+    // As many as a quick machine tries in six seconds: twice what it takes to
+    // be taken for dead.
+    const TRIED: u64 = 6_000;
     let place = place("strangers_per_address = 1000");
     let master = place.master();
     let _steady = start_steady(&master);
@@ -152,17 +154,17 @@ fn fn07_a_thousand_wrong_logins_a_second_disturb_no_heartbeat() {
                     .then_some(())
             });
             slowest = slowest.max(sent.elapsed());
-            if begun.elapsed() > FOR {
+            if tried.load(Ordering::Relaxed) >= TRIED || begun.elapsed() > PATIENCE {
                 break;
             }
         }
         over.store(true, Ordering::Relaxed);
     });
     let tried = tried.load(Ordering::Relaxed);
-    println!("{tried} wrong logins in {FOR:?}; slowest heartbeat {slowest:?}");
-    assert!(tried >= 4_000, "only {tried} logins were tried: the test shows nothing");
-    // One write a second: a heartbeat waits for a second at most.
-    assert!(slowest < Duration::from_secs(2), "a heartbeat took {slowest:?}");
+    println!("{tried} wrong logins; slowest heartbeat {slowest:?}");
+    assert!(tried >= TRIED, "only {tried} logins were tried: the test shows nothing");
+    // After three of them without an answer a worker takes its master for dead.
+    assert!(slowest < Duration::from_secs(6), "a heartbeat took {slowest:?}");
     assert_eq!(master.ignored("wrong worker name or token"), 10, "the others are not looked at");
     ends_undisturbed(&master);
 }

@@ -49,6 +49,9 @@ well, 1 something failed, 2 the command could not be understood or begun.
   cargo xtask soak [--minutes N]
       1,000 simulated workers and builds all the time: does anything grow?
 
+  cargo xtask instructions [--write] [--only PATH]
+      Counts what the hot paths cost, and compares with what they did cost.
+
   cargo xtask api [--examples N] [--seconds N]
       Asks the program all that its own API description allows.
 
@@ -75,14 +78,15 @@ Runs these stages, in this order, and goes on after one that failed:
   alerts    cargo xtask alerts
   ui        cargo xtask ui
   api       cargo xtask api --examples 1 --seconds 120
+  instructions  cargo xtask instructions
 
   --quick        the first five only
   --only STAGE   runs that stage alone; may be given several times
 
 Needs git and a C compiler, and says so when one is missing. rustfmt and clippy
 are added with rustup, cargo-nextest and cargo-deny with `cargo install
---locked`, when they are absent. Python with pip, promtool and Chromium are
-Debian's packages python3-pip, prometheus and chromium: installed with apt-get
+--locked`, when they are absent. Python with pip, promtool, Chromium and
+valgrind are Debian's packages python3-pip, prometheus, chromium and valgrind: installed with apt-get
 when they are absent and root asks, else told; what they are for fails then.
 Buildbot's pages and Schemathesis come from PyPI. Without cargo-nextest, `cargo test` runs the
 tests, and the line of that stage says so; `rows` fails then, for it has no
@@ -320,6 +324,32 @@ through the last three quarters of the time, memory grew by more than a tenth (a
 8 MB), or the descriptors by more than 8. Takes 20 GB of disk at most.
 ";
 
+const INSTRUCTIONS: &str = "\
+cargo xtask instructions [--write] [--only PATH]
+
+Goes each hot path of bench/instructions, and the stores' part of a build, under
+valgrind (cachegrind): with a number of rounds and with twice as many. The
+difference is what a round costs, in instructions of the processor. That does
+not depend on how busy the machine is. Ends with 1 when a path costs more than
+10 % more than bench/instructions/baseline.json says.
+
+  --write       writes the counts down, instead of comparing
+  --only PATH   this path alone; may be given several times
+
+Counts hold for one kind of processor (x86_64, aarch64). One without counts in the
+file is counted and not compared. Two runs on one machine differ by less than 1 %;
+the rest of the tolerance is for another compiler or C library.
+
+What cachegrind found of each path stays in target/instructions:
+`cg_annotate target/instructions/master_build.60` tells which functions cost most.
+
+Builds with --release. Needs valgrind; where it is absent and there is apt-get, it
+is installed.
+
+One JSON object a path: `path`, `instructions`, `baseline`, `change_percent`,
+`ok`; the summary last.
+";
+
 /// Prints the help: all of it, or that of one command.
 ///
 /// # Errors
@@ -345,6 +375,7 @@ fn text(command: &str) -> Result<&'static str, String> {
         "bench" => Ok(BENCH),
         "growth" => Ok(GROWTH),
         "soak" => Ok(SOAK),
+        "instructions" => Ok(INSTRUCTIONS),
         other => Err(format!("there is no command `{other}`\n\n{ALL}")),
     }
 }
@@ -372,6 +403,7 @@ mod tests {
             "bench",
             "growth",
             "soak",
+            "instructions",
             "help",
         ] {
             assert!(text(command).unwrap().contains(&format!("cargo xtask {command}")));

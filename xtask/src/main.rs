@@ -12,6 +12,7 @@ mod bench;
 mod diagrams;
 mod fuzz;
 mod help;
+mod instructions;
 mod proof;
 mod report;
 mod root;
@@ -42,6 +43,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(rest),
         "growth" => bench::growth::run(rest),
         "soak" => bench::soak::run(rest),
+        "instructions" => instructions::run(rest),
         "help" | "--help" | "-h" => help::run(rest),
         other => Err(format!(
             "there is no command `{other}`; `cargo xtask help` lists those that there are"

@@ -41,6 +41,7 @@ pub const STAGES: &[Stage] = &[
     Stage { name: "alerts", quick: false, prepare: alerts },
     Stage { name: "ui", quick: false, prepare: ui },
     Stage { name: "api", quick: false, prepare: api },
+    Stage { name: "instructions", quick: false, prepare: instructions },
 ];
 
 /// What was asked for.
@@ -244,6 +245,10 @@ fn api() -> Prepared {
     Ok((crate::proof::stage(&["api", "--examples", "1", "--seconds", "120"])?, None))
 }
 
+fn instructions() -> Prepared {
+    Ok((crate::instructions::stage()?, None))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -274,6 +279,7 @@ mod tests {
             "alerts",
             "ui",
             "api",
+            "instructions",
         ];
         assert_eq!(chosen(""), all);
         assert_eq!(chosen("--quick"), ["format", "clippy", "nextest", "rows", "doctest"]);
@@ -285,7 +291,8 @@ mod tests {
         assert_eq!(
             parse(&words("--only tests")),
             Err("there is no stage `tests`; there are format, clippy, nextest, rows, doctest, \
-                 doc, deny, simulate, fuzz, crash-points, chaos, alerts, ui, api"
+                 doc, deny, simulate, fuzz, crash-points, chaos, alerts, ui, api, \
+                 instructions"
                 .to_owned())
         );
         assert!(parse(&words("--only")).unwrap_err().contains("needs a stage"));

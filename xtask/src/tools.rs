@@ -103,7 +103,7 @@ pub fn need_target() -> Result<(), String> {
 
 /// Where a program is, the first of its names that `$PATH` knows. One that is
 /// missing is installed with its Debian package, where that can be done without
-/// asking anybody: by root, as in a container.
+/// asking anybody: by root, as in a container, or by who may use `sudo` so.
 ///
 /// # Errors
 /// When it is missing and cannot be had; tells what to do.
@@ -112,23 +112,30 @@ pub fn need_package(names: &[&str], package: &str) -> Result<PathBuf, String> {
         return Ok(program);
     }
     let what = names.first().copied().unwrap_or(package);
-    let by_hand = format!("`{what}` is missing: install it (Debian: apt-get install {package})");
-    if !is_root() || on_path(&["apt-get"]).is_none() {
-        return Err(by_hand);
-    }
     report::say(&format!("{what} is missing; installing the package {package}"));
-    let lines: [&[&str]; 2] = [
-        &["update", "--quiet"],
-        &["install", "--yes", "--quiet", "--no-install-recommends", package],
-    ];
-    for line in lines {
-        let mut command = plain("apt-get");
-        command.args(line).env("DEBIAN_FRONTEND", "noninteractive");
-        if !command.status().is_ok_and(|status| status.success()) {
-            return Err(format!("`apt-get {}` failed. {by_hand}", line.join(" ")));
+    for wrapper in [&[][..], &["sudo", "-n"]] {
+        let apt = |words: &[&str]| {
+            let all: Vec<&str> = wrapper.iter().chain(&["apt-get", "-q"]).copied().collect();
+            let (first, rest) = all.split_first()?;
+            let mut command = plain(first);
+            command.args(rest).args(words).env("DEBIAN_FRONTEND", "noninteractive");
+            command.status().ok().filter(std::process::ExitStatus::success)
+        };
+        let install = ["install", "--yes", "--no-install-recommends", package];
+        if apt(&install).or_else(|| apt(&["update"]).and_then(|_| apt(&install))).is_some()
+            && let Some(program) = on_path(names)
+        {
+            return Ok(program);
         }
     }
-    on_path(names).ok_or(by_hand)
+    Err(not_installed(what, package))
+}
+
+fn not_installed(program: &str, package: &str) -> String {
+    format!(
+        "`{program}` is missing and could not be installed: install it (Debian: apt-get install \
+         {package})"
+    )
 }
 
 fn on_path(names: &[&str]) -> Option<PathBuf> {
@@ -136,12 +143,6 @@ fn on_path(names: &[&str]) -> Option<PathBuf> {
     let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
     let programs = names.iter().flat_map(|name| folders.iter().map(move |one| one.join(name)));
     programs.into_iter().find(|program| program.is_file())
-}
-
-fn is_root() -> bool {
-    let mut command = plain("id");
-    command.arg("-u").stdout(Stdio::piped());
-    command.output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
 }
 
 /// A `python3 -m pip install` that brings packages into a folder.
@@ -267,6 +268,13 @@ mod tests {
         let found = need_package(&["there-is-no-program-of-this-name", "sh"], "dash").unwrap();
         assert!(found.ends_with("sh"));
         assert_eq!(on_path(&["there-is-no-program-of-this-name"]), None);
+    }
+
+    #[test]
+    fn a_program_that_cannot_be_installed_is_named_with_what_to_do() {
+        let problem = not_installed("promtool", "prometheus");
+        assert!(problem.contains("`promtool` is missing"), "{problem}");
+        assert!(problem.contains("apt-get install prometheus"), "{problem}");
     }
 
     #[test]
