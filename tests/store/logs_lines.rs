@@ -22,7 +22,7 @@ fn fl05_a_line_of_10_mb_is_kept_whole_and_shown_cut() {
     assert_eq!((closed.num_lines, closed.inline), (3, None));
     let reader = logs.reader();
     assert_eq!(raw(&reader, &complete(1), None), text);
-    assert!(reader.raw(&complete(1), None).all(|block| block.unwrap().len() <= CHUNK));
+    assert!(reader.raw(&complete(1), None).all(|block| block.unwrap().len() <= CHUNK / 2));
     let long = reader.lines(&complete(1), None, 1, Some(1)).unwrap();
     assert!(long.len() < SHOWN_LINE + 100, "{}", long.len());
     assert!(long.starts_with(b"oxxx") && long.ends_with("all of it]\n".as_bytes()));

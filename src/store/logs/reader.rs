@@ -11,13 +11,15 @@ use rusqlite::{Connection, OpenFlags};
 
 use super::super::{LogRow, StoreError};
 use super::SHOWN_LINE;
-use super::chunk::{self, Chunk, Reached, Which};
+use super::chunk::{self, CHUNK, Chunk, Reached, Which};
 use super::segment::segments;
 use super::walk::Walker;
 use crate::core::ids::LogId;
 
 /// Connections that stay open for the next reader.
 const KEPT: usize = 8;
+/// Bytes of text in one block at most.
+const BLOCK: usize = CHUNK / 2;
 /// How long a reader waits when the file is locked, which happens only while
 /// another program opens or closes it.
 const BUSY: Duration = Duration::from_secs(5);
@@ -133,7 +135,8 @@ impl LogReader {
     pub fn raw_from(&self, row: &LogRow, inline: Option<&[u8]>, position: u64) -> RawBlocks {
         let inline = inline.map(<[u8]>::to_vec);
         let begun = position == 0;
-        RawBlocks { reader: self.clone(), log: row.id, inline, position, begun, done: false }
+        let (reader, log) = (self.clone(), row.id);
+        RawBlocks { reader, log, inline, position, begun, chunk: None, done: false }
     }
 
     fn chunk(&self, log: LogId, which: Which) -> Result<Option<Chunk>, StoreError> {
@@ -313,8 +316,11 @@ pub struct RawBlocks {
     log: LogId,
     inline: Option<Vec<u8>>,
     position: u64,
-    /// The position is where a chunk begins.
+    /// The position is where a chunk begins, but for one that is half read.
     begun: bool,
+    /// The chunk that is half read, as it is stored: who waits for a slow reader
+    /// has little of it in memory, at the price of unpacking it twice.
+    chunk: Option<Chunk>,
     done: bool,
 }
 
@@ -328,7 +334,7 @@ impl Iterator for RawBlocks {
         let block = match self.inline.take() {
             Some(text) => {
                 self.done = true;
-                plain(&text, 0, self.position).map(Some)
+                plain(&text, 0, self.position, usize::MAX).map(Some)
             }
             None => self.block(),
         };
@@ -345,7 +351,9 @@ impl Iterator for RawBlocks {
 
 impl RawBlocks {
     fn block(&mut self) -> Result<Option<Vec<u8>>, StoreError> {
-        let chunk = if self.begun {
+        let chunk = if self.chunk.is_some() {
+            self.chunk.take()
+        } else if self.begun {
             self.reader.following(self.log, self.position)?
         } else {
             let chunk = self.reader.chunk(self.log, Which::At(self.position))?;
@@ -354,20 +362,23 @@ impl RawBlocks {
         let Some(chunk) = chunk else { return Ok(None) };
         self.begun = true;
         let text = chunk.unpack(&mut decompressor()?)?;
-        let block = plain(&text, chunk.first, self.position)?;
-        self.position = chunk.after.length;
+        let block = plain(&text, chunk.first, self.position, BLOCK)?;
+        self.position += block.len() as u64;
+        self.chunk = Some(chunk).filter(|chunk| self.position < chunk.after.length);
         Ok(Some(block))
     }
 }
 
 /// The text alone, of segments of which the first byte has position `at`, from
-/// a position on.
-fn plain(text: &[u8], at: u64, from: u64) -> Result<Vec<u8>, StoreError> {
-    let mut out = Vec::new();
+/// a position on, and no more than `most` bytes of it.
+fn plain(text: &[u8], at: u64, from: u64, most: usize) -> Result<Vec<u8>, StoreError> {
+    let mut out = Vec::with_capacity(most.min(text.len()));
     let mut skip = usize::try_from(from.saturating_sub(at)).unwrap_or(usize::MAX);
     for segment in segments(text) {
         let bytes = segment?.bytes;
-        out.extend_from_slice(bytes.get(skip..).unwrap_or_default());
+        let wanted = bytes.get(skip..).unwrap_or_default();
+        let room = most - out.len();
+        out.extend_from_slice(wanted.get(..room).unwrap_or(wanted));
         skip = skip.saturating_sub(bytes.len());
     }
     Ok(out)
