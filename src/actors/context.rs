@@ -5,7 +5,8 @@
 use std::time::Instant;
 
 use actix::dev::{
-    AsyncContextParts, ContextFut, ContextParts, Envelope, EnvelopeProxy, Mailbox, ToEnvelope,
+    AsyncContextParts, ContextFut, ContextParts, Envelope, EnvelopeProxy, Mailbox,
+    MessageResponse as _, ToEnvelope,
 };
 use actix::fut::ActorFuture;
 use actix::{Actor, ActorContext, ActorState, Addr, AsyncContext, Handler, Message, SpawnHandle};
@@ -104,31 +105,44 @@ where
     fn pack(message: M, answer: Option<Sender<M::Result>>) -> Envelope<A> {
         let mail = mail::<A, M>();
         mail.sent();
-        let inner = Envelope::new(message, answer);
-        Envelope::with_proxy(Box::new(Measured { inner, mail, waits_since: Some(Instant::now()) }))
+        let (message, waits_since) = (Some(message), Some(Instant::now()));
+        Envelope::with_proxy(Box::new(Measured { message, answer, mail, waits_since }))
     }
 }
 
-/// A message on its way.
-struct Measured<A: Actor> {
-    inner: Envelope<A>,
+/// A message on its way. It does what actix's own envelope does, and is not
+/// wrapped around one: every message would be allocated twice.
+struct Measured<M: Message> {
+    /// None once it is being handled.
+    message: Option<M>,
+    answer: Option<Sender<M::Result>>,
     mail: &'static Mail,
     /// Since when it waits; none once it is being handled.
     waits_since: Option<Instant>,
 }
 
-impl<A: Actor> EnvelopeProxy<A> for Measured<A> {
-    fn handle(&mut self, actor: &mut A, context: &mut A::Context) {
+impl<A, M> EnvelopeProxy<A> for Measured<M>
+where
+    A: Actor<Context = Context<A>> + Handler<M>,
+    M: Message + Send + 'static,
+    M::Result: Send,
+{
+    fn handle(&mut self, actor: &mut A, context: &mut Context<A>) {
         let began = Instant::now();
         if let Some(since) = self.waits_since.take() {
             self.mail.taken(began.saturating_duration_since(since));
         }
-        self.inner.handle(actor, context);
+        // Who asked may have gone: then nothing is done.
+        let wanted = self.answer.as_ref().is_none_or(|answer| !answer.is_closed());
+        if let Some(message) = self.message.take().filter(|_| wanted) {
+            let answer = self.answer.take();
+            actor.handle(message, context).handle(context, answer);
+        }
         self.mail.handled(began.elapsed());
     }
 }
 
-impl<A: Actor> Drop for Measured<A> {
+impl<M: Message> Drop for Measured<M> {
     fn drop(&mut self) {
         // Its actor ended before.
         if self.waits_since.is_some() {

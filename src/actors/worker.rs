@@ -63,6 +63,20 @@ pub struct Worker {
     successor: Option<Arc<WorkerHandle>>,
     alarm: Alarm,
     latent: latent::LatentParts,
+    /// What was shown last, when it says all.
+    shown: Option<Standing>,
+}
+
+/// All that people see of an ordinary worker; where it came from belongs to its
+/// connection.
+#[derive(Clone, Copy, PartialEq, Eq)]
+struct Standing {
+    session: Option<SessionId>,
+    connected: bool,
+    incarnation: Option<Incarnation>,
+    slots: (u32, u32),
+    /// Paused, and leaving.
+    orders: (bool, bool),
 }
 
 /// A connection, and what it told of itself.
@@ -125,6 +139,7 @@ impl Worker {
             successor: None,
             alarm: Alarm::default(),
             latent: latent::LatentParts::default(),
+            shown: None,
         }
     }
 
@@ -156,9 +171,24 @@ impl Worker {
         });
     }
 
-    fn show(&self) {
+    fn show(&mut self) {
         let (used, max_builds) = self.core.slots();
         let (paused, graceful) = self.core.standing();
+        let quarantine = self.core.quarantine_view(self.world.clock.now());
+        let instance = self.core.instance_view(self.world.clock.now());
+        // Most of what it hears changes nothing that people see.
+        let standing = Standing {
+            session: self.core.session(),
+            connected: self.core.is_up(),
+            incarnation: self.core.incarnation(),
+            slots: (used, max_builds),
+            orders: (paused, graceful),
+        };
+        let standing = (quarantine.is_none() && instance.is_none()).then_some(standing);
+        if standing.is_some() && standing == self.shown {
+            return;
+        }
+        self.shown = standing;
         let present = self.core.session().and_then(|session| self.links.get(&session));
         let address = present.map(|present| present.address.clone());
         let clock_skew_ms = present.and_then(|present| present.clock_skew_ms);
@@ -174,8 +204,8 @@ impl Worker {
                 graceful,
                 address,
                 clock_skew_ms,
-                quarantine: self.core.quarantine_view(self.world.clock.now()),
-                instance: self.core.instance_view(self.world.clock.now()),
+                quarantine,
+                instance,
             },
         );
     }

@@ -322,12 +322,12 @@ impl BuilderCore {
         if self.queue.is_empty() || self.retired {
             return None;
         }
+        // There are few pauses, mostly none, and many seats.
         let pauses = self
-            .seats
+            .pauses
             .iter()
-            .filter(|(_, seat)| seat.is_available())
-            .filter_map(|(worker, _)| self.pauses.get(worker))
-            .map(|pause| pause.until);
+            .filter(|(worker, _)| self.seats.get(*worker).is_some_and(Seat::is_available))
+            .map(|(_, pause)| pause.until);
         pauses.chain(self.store_pause).filter(|until| *until > self.now).min()
     }
 
@@ -361,8 +361,8 @@ impl BuilderCore {
         };
         // Nothing to tell when the next build begins in this very moment, with
         // the answer to the slot that was given back.
-        let in_turn = self.seats.values().any(|seat| seat.in_turn);
-        if state == BigState::Idle && in_turn && !self.queue.is_empty() {
+        let in_turn = || self.seats.values().any(|seat| seat.in_turn);
+        if state == BigState::Idle && !self.queue.is_empty() && in_turn() {
             return;
         }
         if state != self.big_state || planted::is("b17_told_without_a_change") {
