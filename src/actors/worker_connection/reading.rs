@@ -47,6 +47,11 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
             link.frame_begun(Some(world.clock.now().mono));
         }
         let line = loop {
+            // One that floods always has another line: that it was closed is
+            // looked at first.
+            if link.is_closed() {
+                return Err("closed by the master".to_owned());
+            }
             let mut changed = pin!(link.change());
             let next = poll_fn(|cx| {
                 if let Poll::Ready(line) = lines.poll_line(cx) {
@@ -63,9 +68,6 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
             match next.await {
                 Next::Line(line) => break line,
                 Next::Over(reason) => return Err(reason.to_owned()),
-                Next::Changed if link.is_closed() => {
-                    return Err("closed by the master".to_owned());
-                }
                 Next::Changed => {}
             }
         };
