@@ -75,3 +75,46 @@ pub(super) fn declared_some(
     }
     (ids, rows)
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::settings::{Overrides, load_text};
+
+    fn settings() -> Settings {
+        let mut text = String::from("[master]\ndata_dir = \"data\"\n[[worker]]\nname = \"w\"\n");
+        for name in ["a", "b", "c"] {
+            text += &format!("[[builder]]\nname = \"{name}\"\nworkers = [\"w\"]\n");
+            text += "[[builder.step]]\nname = \"s\"\nrun = [\"true\"]\n";
+        }
+        load_text(Path::new("x.toml"), &text, &Overrides::default()).unwrap().settings
+    }
+
+    #[test]
+    fn only_what_changed_is_declared_and_the_answers_find_their_names() {
+        let settings = settings();
+        let ops = declare_some(&settings, |name| name.as_str() != "b", |_| false);
+        let told: Vec<&str> = ops
+            .iter()
+            .filter_map(|op| match op {
+                Op::DeclareBuilder { name, .. } => Some(name.as_str()),
+                Op::DeclareWorker { name } => Some(name.as_str()),
+                _ => None,
+            })
+            .collect();
+        assert_eq!(told, ["a", "c"]);
+        assert!(declare(&settings).len() > ops.len());
+        let names = ["a", "c"].map(BuilderName::from).into_iter();
+        let answers = vec![
+            OpOutcome::Done,
+            OpOutcome::Builder(BuilderId(7)),
+            OpOutcome::Done,
+            OpOutcome::Builder(BuilderId(9)),
+        ];
+        let (ids, rows) = declared_some(names, answers);
+        assert_eq!((ids[&"a".into()], ids[&"c".into()]), (BuilderId(7), BuilderId(9)));
+        assert!(rows.is_empty());
+    }
+}

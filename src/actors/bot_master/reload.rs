@@ -35,6 +35,8 @@ struct Prepare(Arc<Settings>);
 
 /// What a reload changes, and what is stored for it.
 struct Prepared {
+    /// Only reloads change what it was worked out from, and one runs at a time.
+    plan: Arc<Plan>,
     report: ReloadReport,
     ops: Vec<Op>,
     /// Builders that the operations declare, in order.
@@ -45,7 +47,10 @@ struct Prepared {
 /// nothing yet. Answers when each of them stands.
 #[derive(actix::Message)]
 #[rtype(result = "Promises")]
-struct Stand(Arc<Settings>);
+struct Stand {
+    settings: Arc<Settings>,
+    plan: Arc<Plan>,
+}
 
 /// One of them does not stand, or the store cannot have it: everything stays
 /// as it is.
@@ -59,6 +64,7 @@ struct Abandon(String);
 #[rtype(result = "Promises")]
 struct Apply {
     settings: Arc<Settings>,
+    plan: Arc<Plan>,
     tokens: TokenBook,
     known: Known,
 }
@@ -193,13 +199,14 @@ impl Way {
         let settings = Arc::new(settings);
         let gone = |_| Refusal::Gone;
         let prepared = me.send(Prepare(settings.clone())).await.map_err(gone)?;
-        let Prepared { mut report, ops, builders } = prepared;
+        let Prepared { plan, mut report, ops, builders } = prepared;
         if message.dry {
             // A plan tells what would change, and that would not.
             report.entries.iter_mut().for_each(|entry| entry.error = None);
             return Ok(report);
         }
-        let standing = me.send(Stand(settings.clone())).await.map_err(gone)?;
+        let stand = Stand { settings: settings.clone(), plan: plan.clone() };
+        let standing = me.send(stand).await.map_err(gone)?;
         let failed = failures(standing).await;
         if let Some((name, why)) = failed.first_key_value() {
             let all = format!("nothing was changed: builder `{name}` could not be: {why}");
@@ -238,7 +245,7 @@ impl Way {
         for problem in problems {
             tracing::warn!("{problem}");
         }
-        let apply = Apply { settings: settings.clone(), tokens, known };
+        let apply = Apply { settings: settings.clone(), plan, tokens, known };
         let failed = failures(me.send(apply).await.map_err(gone)?).await;
         for entry in &mut report.entries {
             if entry.what == "builder" {
@@ -287,23 +294,23 @@ impl Handler<Prepare> for BotMaster {
         }
         let declared = settings.builders.iter().map(|builder| builder.name.clone());
         let builders = declared.filter(|name| builders.contains(name)).collect();
-        actix::MessageResult(Prepared { report, ops, builders })
+        actix::MessageResult(Prepared { plan: Arc::new(plan), report, ops, builders })
     }
 }
 
 impl Handler<Stand> for BotMaster {
     type Result = actix::MessageResult<Stand>;
     fn handle(&mut self, message: Stand, ctx: &mut Context<Self>) -> Self::Result {
-        let settings = message.0;
+        let Stand { settings, plan } = message;
         let configs = by_name(&settings);
         let mut standing = Vec::new();
-        for entry in self.plan(&settings).builders {
+        for entry in &plan.builders {
             let config = configs.get(&entry.name).copied();
             if let (Action::Change, Some(config)) = (entry.action, config)
                 && !self.is_broken(&entry.name)
                 && let Some(stands) = self.make_successor(config, ctx)
             {
-                standing.push((entry.name, stands));
+                standing.push((entry.name.clone(), stands));
             }
         }
         actix::MessageResult(standing)
@@ -325,15 +332,14 @@ impl Handler<Abandon> for BotMaster {
 impl Handler<Apply> for BotMaster {
     type Result = actix::MessageResult<Apply>;
     fn handle(&mut self, message: Apply, ctx: &mut Context<Self>) -> Self::Result {
-        let settings = message.settings;
-        let plan = self.plan(&settings);
-        self.ids.extend(message.known.0);
-        self.rows.extend(message.known.1);
-        self.tokens = message.tokens;
+        let Apply { settings, plan, tokens, known } = message;
+        self.ids.extend(known.0);
+        self.rows.extend(known.1);
+        self.tokens = tokens;
         self.undeclared.clear();
         let workers: BTreeMap<_, _> =
             settings.workers.iter().map(|worker| (&worker.config.name, &worker.config)).collect();
-        for entry in plan.workers {
+        for entry in &plan.workers {
             let config = workers.get(&entry.name).copied();
             match (entry.action, config) {
                 (Action::Add, Some(config)) => {
@@ -359,7 +365,7 @@ impl Handler<Apply> for BotMaster {
         }
         let mut takeovers = Vec::new();
         let configs = by_name(&settings);
-        for entry in plan.builders {
+        for entry in &plan.builders {
             let config = configs.get(&entry.name).copied();
             match (entry.action, config) {
                 (Action::Add, Some(config)) => self.start_builder(config, ctx),
@@ -369,7 +375,7 @@ impl Handler<Apply> for BotMaster {
                     if let Some(builder) = self.builders.get(&entry.name) {
                         builder.addr.do_send(Commit { workers, done });
                     }
-                    takeovers.push((entry.name, told));
+                    takeovers.push((entry.name.clone(), told));
                 }
                 // The cause may have been in the settings.
                 (Action::Change, Some(config)) if self.is_broken(&entry.name) => {
@@ -382,7 +388,7 @@ impl Handler<Apply> for BotMaster {
                         self.names.remove(&builder.id);
                         self.roster.oldest_changed(entry.name.clone(), None);
                         self.world.board.forget_builder(&entry.name);
-                        self.removed.insert(entry.name, builder);
+                        self.removed.insert(entry.name.clone(), builder);
                     }
                 }
                 _ => {}

@@ -72,6 +72,11 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
     ) -> Result<T, String> {
         let Self { lines, link, world, patience } = self;
         loop {
+            // One that floods always has another line: that it was closed is
+            // looked at first.
+            if link.is_closed() {
+                return Err("closed by the master".to_owned());
+            }
             let mut changed = pin!(link.change());
             let next = poll_fn(|cx| {
                 if let Poll::Ready(taken) = take(lines, cx) {
@@ -88,9 +93,6 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
             match next.await {
                 Next::Taken(taken) => return Ok(taken),
                 Next::Over(reason) => return Err(reason.to_owned()),
-                Next::Changed if link.is_closed() => {
-                    return Err("closed by the master".to_owned());
-                }
                 Next::Changed => {}
             }
         }

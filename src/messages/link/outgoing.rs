@@ -1,6 +1,7 @@
 //! What waits to be sent over one connection. Thousands of connections have
 //! nothing to say most of the time: then this holds no memory of its own.
 
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use tokio::sync::Notify;
@@ -14,6 +15,8 @@ pub(super) struct Outgoing {
     most_frames: usize,
     most_bytes: usize,
     waiting: Mutex<Waiting>,
+    /// It was closed from this side: looked at before each line that is read.
+    is_closed: AtomicBool,
     /// The writer has something to do.
     work: Notify,
     /// It was closed, from either side, or its times are others.
@@ -48,6 +51,7 @@ impl Outgoing {
             most_frames: most_frames.max(1),
             most_bytes,
             waiting: Mutex::default(),
+            is_closed: AtomicBool::new(false),
             work: Notify::new(),
             changed: Notify::new(),
         }
@@ -89,6 +93,7 @@ impl Outgoing {
             return;
         }
         waiting.closed = Some(reason.into());
+        self.is_closed.store(true, Ordering::Release);
         drop(waiting);
         self.work.notify_one();
         self.changed.notify_waiters();
@@ -99,7 +104,7 @@ impl Outgoing {
     }
 
     pub(super) fn is_closed(&self) -> bool {
-        self.lock().closed.is_some()
+        self.is_closed.load(Ordering::Acquire)
     }
 
     /// All that waits, for the writer.
