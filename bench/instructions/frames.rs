@@ -19,6 +19,8 @@ fn log(build: BuildId, command: &CommandId, offset: u64, text: String) -> Worker
         offset,
         text: Some(text),
         b64: None,
+        raw: None,
+        body: bytes::Bytes::new(),
         at: 17,
     })
 }

@@ -223,6 +223,8 @@ impl PlayedWorker {
             offset: 0,
             text: Some(text),
             b64: None,
+            raw: None,
+            body: bytes::Bytes::new(),
             at: 1,
         }))?;
         self.say(&WorkerFrame::CommandFinished {
