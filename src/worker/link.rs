@@ -13,7 +13,7 @@ use tokio::task::JoinHandle;
 use tokio_util::codec::FramedRead;
 use tokio_util::sync::{CancellationToken, DropGuard};
 
-use crate::protocol::json_v1::{FrameLines, LineError, WorkerFrame, decode_master, encode};
+use crate::protocol::json_v1::{FrameLines, LineError, WorkerFrame, decode_master, encode_worker};
 
 use super::agent::{Event, Lane};
 
@@ -23,6 +23,8 @@ const CONTROL_QUEUE: usize = 1024;
 const LOG_QUEUE: usize = 64;
 /// Bytes that travel in one write at most, apart from the last frame.
 const WRITE_BATCH: usize = 128 * 1024;
+/// Room for a batch that is kept while no log waits to be written.
+const KEPT_ROOM: usize = 16 * 1024;
 /// Bytes that the system may hold that it has not sent yet.
 const UNSENT: u32 = 128 * 1024;
 /// How long one write may take.
@@ -167,31 +169,38 @@ struct Batch {
     logs: usize,
 }
 
+impl Batch {
+    fn add(&mut self, frame: &WorkerFrame, is_log: bool) {
+        encode_worker(frame, &mut self.bytes);
+        self.logs += usize::from(is_log);
+    }
+}
+
 impl Lanes {
     /// Waits for something to write, then takes what is there without waiting:
-    /// before each log frame all control frames. None when both are closed.
-    async fn next(&mut self) -> Option<Batch> {
-        let mut batch = Batch::default();
+    /// before each log frame all control frames. False when both are closed.
+    async fn next(&mut self, batch: &mut Batch) -> bool {
+        batch.bytes.clear();
+        batch.logs = 0;
+        if batch.bytes.capacity() > KEPT_ROOM && self.log.is_empty() {
+            batch.bytes = Vec::new();
+        }
         tokio::select! {
             biased;
-            Some(frame) = self.control.recv() => batch.bytes = encode(&frame),
-            Some(frame) = self.log.recv() => {
-                batch.bytes = encode(&frame);
-                batch.logs = 1;
-            }
-            else => return None,
+            Some(frame) = self.control.recv() => batch.add(&frame, false),
+            Some(frame) = self.log.recv() => batch.add(&frame, true),
+            else => return false,
         }
         while batch.bytes.len() < WRITE_BATCH {
             if let Ok(frame) = self.control.try_recv() {
-                batch.bytes.extend(encode(&frame));
+                batch.add(&frame, false);
             } else if let Ok(frame) = self.log.try_recv() {
-                batch.bytes.extend(encode(&frame));
-                batch.logs += 1;
+                batch.add(&frame, true);
             } else {
                 break;
             }
         }
-        Some(batch)
+        true
     }
 }
 
@@ -202,7 +211,8 @@ async fn write(
     link: u64,
     events: mpsc::Sender<Event>,
 ) -> String {
-    while let Some(batch) = lanes.next().await {
+    let mut batch = Batch::default();
+    while lanes.next(&mut batch).await {
         match tokio::time::timeout(WRITE_LIMIT, to.write_all(&batch.bytes)).await {
             Ok(Ok(())) => {}
             Ok(Err(error)) => return format!("the connection failed: {error}"),

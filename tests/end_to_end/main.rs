@@ -22,6 +22,7 @@ mod outages;
 mod outlive;
 mod people;
 mod provider;
+mod raw_logs;
 mod reloads;
 mod restarts;
 mod side_by_side;

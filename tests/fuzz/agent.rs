@@ -85,7 +85,8 @@ impl Carrier {
             Effect::Send { link, frame, .. } => {
                 assert_eq!(link, self.link, "it speaks on the connection that there is");
                 if let WorkerFrame::Log(log) = &frame {
-                    let length = log.text.as_ref().or(log.b64.as_ref()).map_or(0, String::len);
+                    let length =
+                        log.text.as_ref().or(log.b64.as_ref()).map_or(log.body.len(), String::len);
                     assert!(length <= 90_000, "a log frame of {length} bytes");
                     self.events.push_back(Event::LogWritten { link });
                 }

@@ -220,6 +220,7 @@ fn conversations() -> Vec<Vec<u8>> {
     let accepted = r#"{"t":"build_accepted","build":@BUILD@,"epoch":@EPOCH@}"#;
     let started = r#"{"t":"command_started","build":@BUILD@,"command":"@COMMAND@"}"#;
     let log = r#"{"t":"log","build":@BUILD@,"command":"@COMMAND@","log":"stdio","ch":"o","offset":0,"text":"hello\n","at":1}"#;
+    let raw = "{\"t\":\"log\",\"build\":@BUILD@,\"command\":\"@COMMAND@\",\"log\":\"stdio\",\"ch\":\"o\",\"offset\":0,\"raw\":6,\"at\":1}\nhello";
     let finished = r#"{"t":"command_finished","build":@BUILD@,"command":"@COMMAND@","outcome":{"exit":0},"usage":{"wall_ms":1},"log_end":{"stdio":6}}"#;
     let beat = r#"{"t":"heartbeat","seq":1,"running":[@BUILD@]}"#;
     let all = |lines: &[&str]| format!("{}\n", lines.join("\n")).into_bytes();
@@ -228,6 +229,9 @@ fn conversations() -> Vec<Vec<u8>> {
     for end in 1..good.len() {
         all_of_them.push(all(&good[..end]));
     }
+    let as_it_is = [attach, inventory, ready, pong, accepted, started, raw, finished, beat];
+    all_of_them.push(all(&as_it_is));
+    all_of_them.push(all(&as_it_is[..7]).strip_suffix(b"llo\n").unwrap().to_vec());
     let theirs = [
         r#"{"t":"inventory","builds":[{"build":@HONEST@,"epoch":1,"builder":"calm","command":"c-1-0","state":"running","log_end":{"stdio":0}}]}"#,
         r#"{"t":"command_finished","build":@HONEST@,"command":"c-1-0","outcome":{"exit":1},"log_end":{"stdio":0}}"#,

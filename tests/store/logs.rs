@@ -16,6 +16,9 @@ use rusqlite::Connection;
 
 use crate::world::*;
 
+/// Most bytes of text in a chunk.
+pub const CHUNK: usize = 1008 * 1024;
+
 /// What was confirmed, in order.
 #[derive(Default)]
 pub struct Confirmed(Mutex<Vec<(LogId, u64)>>);
@@ -283,12 +286,12 @@ fn fd10_a_damaged_or_missing_chunk_is_named_and_the_rest_can_be_read() {
     let dir = tempfile::tempdir().unwrap();
     let logs = open_logs(dir.path());
     let confirmed = Confirmed::new();
-    let text = b"0123456789abcde\n".repeat(40_000);
+    let text = b"0123456789abcde\n".repeat(150_000);
     logs.open(row(1));
     logs.append(piece(1, b'o', Some(0), &text, &confirmed));
     close(&logs, 1, Some(text.len() as u64)).unwrap();
     let conn = Connection::open(dir.path().join("logs.sqlite")).unwrap();
-    let chunk = 256 * 1024;
+    let chunk = i64::try_from(CHUNK).unwrap();
     let change = "UPDATE chunks SET body = CAST(body || x'00' AS BLOB) WHERE first = ?1";
     assert_eq!(conn.execute(change, [chunk]).unwrap(), 1);
 
@@ -297,15 +300,40 @@ fn fd10_a_damaged_or_missing_chunk_is_named_and_the_rest_can_be_read() {
     assert_eq!(blocks.len(), 2);
     assert!(blocks[0].is_ok());
     let error = blocks[1].as_ref().unwrap_err().to_string();
-    assert!(error.contains("log 1") && error.contains("262144"), "{error}");
+    assert!(error.contains("log 1") && error.contains(&CHUNK.to_string()), "{error}");
     assert!(reader.lines(&complete(1), None, 0, None).is_err());
     let rest: Vec<u8> =
         reader.raw_from(&complete(1), None, 2 * chunk as u64).flat_map(Result::unwrap).collect();
-    assert_eq!(rest, text[2 * 262_144..]);
+    assert_eq!(rest, text[2 * CHUNK..]);
 
     conn.execute("DELETE FROM chunks WHERE first = ?1", [chunk]).unwrap();
     let error = reader.lines(&complete(1), None, 0, None).unwrap_err().to_string();
     assert!(error.contains("missing"), "{error}");
+    logs.close();
+}
+
+#[test]
+fn a_log_that_grows_fast_is_stored_in_full_chunks() {
+    let dir = tempfile::tempdir().unwrap();
+    let logs = open_logs(dir.path());
+    let confirmed = Confirmed::new();
+    let text = b"0123456789abcde\n".repeat(CHUNK / 16 * 3);
+    logs.open(row(1));
+    // What is beyond a chunk waits for its time, or for the next one to be full.
+    let (first, rest) = text.split_at(CHUNK + 16);
+    logs.append(piece(1, b'o', Some(0), first, &confirmed));
+    confirmed.wait_for(LogId(1), CHUNK as u64);
+    confirmed.wait_for(LogId(1), first.len() as u64);
+    logs.append(piece(1, b'o', Some(first.len() as u64), rest, &confirmed));
+    let closed = close(&logs, 1, Some(text.len() as u64)).unwrap();
+    assert_eq!((closed.length, closed.num_lines), (text.len() as u64, text.len() as u64 / 16));
+    assert_eq!(raw(&logs.reader(), &complete(1), None), text);
+    let conn = Connection::open(dir.path().join("logs.sqlite")).unwrap();
+    let mut lengths = conn.prepare("SELECT length FROM chunks ORDER BY first").unwrap();
+    let lengths: Vec<i64> =
+        lengths.query_map([], |row| row.get(0)).unwrap().map(Result::unwrap).collect();
+    assert_eq!(lengths[..2], [CHUNK as i64, 16]);
+    assert_eq!(lengths.iter().sum::<i64>(), text.len() as i64);
     logs.close();
 }
 

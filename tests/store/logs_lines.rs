@@ -22,7 +22,7 @@ fn fl05_a_line_of_10_mb_is_kept_whole_and_shown_cut() {
     assert_eq!((closed.num_lines, closed.inline), (3, None));
     let reader = logs.reader();
     assert_eq!(raw(&reader, &complete(1), None), text);
-    assert!(reader.raw(&complete(1), None).all(|block| block.unwrap().len() <= 256 * 1024));
+    assert!(reader.raw(&complete(1), None).all(|block| block.unwrap().len() <= CHUNK));
     let long = reader.lines(&complete(1), None, 1, Some(1)).unwrap();
     assert!(long.len() < SHOWN_LINE + 100, "{}", long.len());
     assert!(long.starts_with(b"oxxx") && long.ends_with("all of it]\n".as_bytes()));
@@ -58,7 +58,7 @@ fn a_line_that_waits_through_many_chunks_is_found_again() {
     assert_eq!(reader.extent(&row(1), None).unwrap().num_lines, 100_001);
     assert_eq!(reader.tail(&row(1), None, 1).unwrap(), expected[17..42]);
     let blocks = reader.line_blocks(&complete(1), None, 0, None);
-    assert!(blocks.into_iter().all(|block| block.unwrap().len() < 600 * 1024));
+    assert!(blocks.into_iter().all(|block| block.unwrap().len() < CHUNK * 5 / 4));
     logs.close();
 }
 

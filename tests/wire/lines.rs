@@ -1,7 +1,10 @@
 //! The splitter: any cutting of the stream gives the same lines.
 
-use botmaster::protocol::json_v1::{FrameLines, LineError};
-use bytes::BytesMut;
+use botmaster::core::ids::BuildId;
+use botmaster::protocol::json_v1::{
+    FrameLines, LineError, LogData, STDIO, WorkerFrame, decode_worker, encode_worker,
+};
+use bytes::{Bytes, BytesMut};
 use tokio_util::codec::Decoder;
 
 fn split(pieces: &[&[u8]], max: usize) -> Result<Vec<Vec<u8>>, LineError> {
@@ -18,6 +21,30 @@ fn split(pieces: &[&[u8]], max: usize) -> Result<Vec<Vec<u8>>, LineError> {
     }
     assert!(buffer.is_empty());
     Ok(lines)
+}
+
+#[test]
+fn bytes_that_travel_as_they_are_stand_right_behind_their_line() {
+    let log = LogData {
+        build: BuildId(1),
+        command: "c-1-0".into(),
+        log: STDIO.into(),
+        ch: 'o',
+        offset: 7,
+        text: None,
+        b64: None,
+        raw: Some(4),
+        body: Bytes::from_static(b"\n\xff\"\n"),
+        at: 0,
+    };
+    let mut out = Vec::new();
+    encode_worker(&WorkerFrame::Log(log.clone()), &mut out);
+    encode_worker(&WorkerFrame::Draining { message: "m".into() }, &mut out);
+    let line: &[u8] = br#"{"t":"log","build":1,"command":"c-1-0","log":"stdio","ch":"o","offset":7,"raw":4,"at":0}"#;
+    let next = b"{\"t\":\"draining\",\"message\":\"m\"}\n";
+    assert_eq!(out, [line, b"\n", b"\n\xff\"\n", next].concat());
+    let WorkerFrame::Log(read) = decode_worker(line).unwrap() else { panic!("a log frame") };
+    assert_eq!(LogData { body: log.body.clone(), ..read }, log);
 }
 
 #[test]

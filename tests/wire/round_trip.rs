@@ -86,10 +86,17 @@ fn attach() -> BoxedStrategy<WorkerFrame> {
 
 fn log() -> BoxedStrategy<WorkerFrame> {
     let ch = prop_oneof![Just('o'), Just('e')];
-    (build(), command(), text(), ch, any::<u64>(), text(), any::<bool>(), any::<u64>())
-        .prop_map(|(build, command, log, ch, offset, bytes, is_text, at)| {
-            let (text, b64) = if is_text { (Some(bytes), None) } else { (None, Some(bytes)) };
-            WorkerFrame::Log(LogData { build, command, log, ch, offset, text, b64, at })
+    (build(), command(), text(), ch, any::<u64>(), text(), 0..3, any::<u64>())
+        .prop_map(|(build, command, log, ch, offset, bytes, form, at)| {
+            // The bytes behind the line are not the line's.
+            let raw = (form == 2).then_some(bytes.len());
+            let body = Default::default();
+            let (text, b64) = match form {
+                0 => (Some(bytes), None),
+                1 => (None, Some(bytes)),
+                _ => (None, None),
+            };
+            WorkerFrame::Log(LogData { build, command, log, ch, offset, text, b64, raw, body, at })
         })
         .boxed()
 }

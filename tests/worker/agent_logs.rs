@@ -28,6 +28,34 @@ fn fl05_bytes_that_are_no_text_travel_exactly() {
 }
 
 #[test]
+fn a_master_that_is_able_to_gets_the_bytes_as_they_are() {
+    let mut desk = Desk::new(1);
+    desk.dial();
+    desk.attach_to(&["resume/1", LOG_RAW]);
+    desk.builders(&["a"]);
+    desk.start(1, 1, "a");
+    desk.command(1, 1, "c-1-0");
+    for (offset, bytes) in [(0, &b"text\n"[..]), (5, b"\xff\x00")] {
+        let effects = desk.output(1, "c-1-0", bytes);
+        let [WorkerFrame::Log(log)] = &sent(&effects)[..] else { panic!() };
+        assert_eq!(
+            (log.offset, log.raw, &log.text, &log.b64),
+            (offset, Some(bytes.len()), &None, &None)
+        );
+        assert_eq!(bytes_of(log), bytes);
+    }
+    // Another master, another form.
+    desk.come_back();
+    let effects = desk.resume(1, ResumeAction::Continue, Some(0));
+    assert_eq!(pieces(&effects), [(0, b"text\n".to_vec()), (5, b"\xff\x00".to_vec())]);
+    assert!(
+        sent(&effects)
+            .iter()
+            .all(|frame| !matches!(frame, WorkerFrame::Log(log) if log.raw.is_some()))
+    );
+}
+
+#[test]
 fn fl06_no_more_is_allowed_than_the_window_and_confirmations_open_it() {
     let mut desk = Desk::attached(1);
     desk.start(1, 1, "a");

@@ -117,10 +117,15 @@ impl Desk {
     }
 
     pub fn attach(&mut self) -> Vec<Effect> {
+        self.attach_to(&[])
+    }
+
+    /// Attached to a master that is able to do this.
+    pub fn attach_to(&mut self, abilities: &[&str]) -> Vec<Effect> {
         self.frame(MasterFrame::Attached {
             proto: PROTO,
             incarnation: Incarnation(self.link),
-            caps: vec![],
+            caps: abilities.iter().map(|&ability| ability.to_owned()).collect(),
             heartbeat_s: HEARTBEAT_S,
             idle_heartbeat_s: None,
             lease_s: LEASE_S.into(),
@@ -254,12 +259,9 @@ pub fn pieces(effects: &[Effect]) -> Vec<(u64, Vec<u8>)> {
 
 /// The bytes of a log frame.
 pub fn bytes_of(log: &LogData) -> Vec<u8> {
-    use base64::Engine as _;
-    match (&log.text, &log.b64) {
-        (Some(text), None) => text.clone().into_bytes(),
-        (None, Some(b64)) => base64::engine::general_purpose::STANDARD.decode(b64).unwrap(),
-        _ => panic!("exactly one of text and b64: {log:?}"),
-    }
+    let forms = [log.text.is_some(), log.b64.is_some(), log.raw.is_some()];
+    assert_eq!(forms.iter().filter(|is_there| **is_there).count(), 1, "{log:?}");
+    log.clone().into_bytes().expect("base64").to_vec()
 }
 
 /// The kills among `effects`: build, grace, reason.

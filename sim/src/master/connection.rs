@@ -116,7 +116,7 @@ impl Connection {
                     let _ = build;
                     let now = self.bus.now().mono;
                     self.routes.borrow_mut().comes(self.session, &data.command, now);
-                    let bytes = data.text.clone().unwrap_or_default().into_bytes();
+                    let bytes = data.clone().into_bytes().unwrap_or_default().to_vec();
                     self.bus.log(LogAsk::Append {
                         log,
                         offset: Some(data.offset),

@@ -4,11 +4,11 @@
 use std::collections::BTreeMap;
 
 use crate::messages::Rejection;
-use crate::protocol::json_v1::{Attach, PROTO, WorkerFrame};
+use crate::protocol::json_v1::{Attach, LOG_RAW, PROTO, WorkerFrame};
 
 /// Abilities that the master has: what a worker may require of it, and what it
 /// tells each worker.
-pub(crate) const ABILITIES: &[&str] = &["resume/1", "ping_failed/1"];
+pub(crate) const ABILITIES: &[&str] = &["resume/1", "ping_failed/1", LOG_RAW];
 
 /// Most abilities that a worker may report, and most labels, and infos.
 const MOST: usize = 256;

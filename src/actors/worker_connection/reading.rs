@@ -5,10 +5,9 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use actix::Addr;
-use base64::Engine as _;
-use bytes::Bytes;
+use bytes::{BufMut as _, Bytes, BytesMut};
 use futures_util::StreamExt;
-use tokio::io::{AsyncRead, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
 use tokio_util::codec::FramedRead;
 
 use super::{Arrived, Ended, WorkerConnection};
@@ -46,11 +45,7 @@ pub(super) async fn read_lines<R: AsyncRead + Unpin>(
         let line = tokio::select! {
             biased;
             line = frames.next() => line,
-            () = overdue(&link, &world) => {
-                world.board.count_ignored("frame that took too long");
-                break OVERDUE.to_owned();
-            }
-            () = link.wait_closed() => break "closed by the master".to_owned(),
+            reason = dropped(&link, &world) => break reason.to_owned(),
         };
         let line = match line {
             None => break "the worker closed the connection".to_owned(),
@@ -63,21 +58,35 @@ pub(super) async fn read_lines<R: AsyncRead + Unpin>(
             }
         };
         match decode_worker(&line) {
-            Ok(WorkerFrame::Log(data)) if attached => match route_of(&data, &link) {
-                Some(log) => {
-                    if let Err(reason) = take_log(data, log, &link, &world).await {
-                        break reason;
+            Ok(WorkerFrame::Log(mut data)) if attached => {
+                if let Some(length) = data.raw {
+                    let body = tokio::select! {
+                        biased;
+                        body = body(&mut frames, length) => body,
+                        reason = dropped(&link, &world) => break reason.to_owned(),
+                    };
+                    match body {
+                        Ok(body) => data.body = body,
+                        Err(error) => break error.to_string(),
                     }
                 }
-                // Late, or none of its business: the Worker knows which.
-                None => {
-                    let bare = LogData { text: Some(String::new()), b64: None, ..data };
-                    let frame = Arrived(WorkerFrame::Log(bare));
-                    if connection.send(frame).await.is_err() {
-                        break "the master is stopping".into();
+                match route_of(&data, &link) {
+                    Some(log) => {
+                        if let Err(reason) = take_log(data, log, &link, &world).await {
+                            break reason;
+                        }
+                    }
+                    // Late, or none of its business: the Worker knows which.
+                    None => {
+                        let (text, b64, raw) = (Some(String::new()), None, None);
+                        let bare = LogData { text, b64, raw, body: Bytes::new(), ..data };
+                        let frame = Arrived(WorkerFrame::Log(bare));
+                        if connection.send(frame).await.is_err() {
+                            break "the master is stopping".into();
+                        }
                     }
                 }
-            },
+            }
             Ok(frame) => {
                 if connection.send(Arrived(frame)).await.is_err() {
                     break "the master is stopping".into();
@@ -103,6 +112,37 @@ pub(super) async fn read_lines<R: AsyncRead + Unpin>(
     };
     link.close(&reason);
     connection.do_send(Ended(reason));
+}
+
+/// The bytes behind a line: those that came with it, then those still to come.
+/// They have room of their own, so that a connection keeps none for the next.
+async fn body<R: AsyncRead + Unpin>(
+    frames: &mut FramedRead<R, FrameLines>,
+    length: usize,
+) -> std::io::Result<Bytes> {
+    let mut body = BytesMut::with_capacity(length);
+    let buffer = frames.read_buffer_mut();
+    body.extend_from_slice(&buffer.split_to(length.min(buffer.len())));
+    while body.len() < length {
+        let missing = length - body.len();
+        if frames.get_mut().read_buf(&mut (&mut body).limit(missing)).await? == 0 {
+            let message = "the worker closed the connection in the middle of a frame";
+            return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, message));
+        }
+    }
+    Ok(body.freeze())
+}
+
+/// Returns with the reason when the connection is not to be read any longer.
+async fn dropped(link: &WorkerLink, world: &World) -> &'static str {
+    tokio::select! {
+        biased;
+        () = overdue(link, world) => {
+            world.board.count_ignored("frame that took too long");
+            OVERDUE
+        }
+        () = link.wait_closed() => "closed by the master",
+    }
 }
 
 /// Returns when a frame has been incomplete for too long (fault row FN04).
@@ -162,16 +202,13 @@ async fn take_log(
     link: &WorkerLink,
     world: &World,
 ) -> Result<(), String> {
-    let bytes = match (data.text, data.b64) {
-        (Some(text), None) => Bytes::from(text.into_bytes()),
-        (None, Some(b64)) => match base64::engine::general_purpose::STANDARD.decode(b64) {
-            Ok(bytes) => Bytes::from(bytes),
-            Err(error) => {
-                complain(link, "malformed", "`b64` is no base64");
-                return Err(format!("log text is no base64: {error}"));
-            }
-        },
-        _ => return Ok(()),
+    let (channel, offset, at_ms) = (data.ch as u8, data.offset, data.at);
+    let bytes = match data.into_bytes() {
+        Ok(bytes) => bytes,
+        Err(error) => {
+            complain(link, "malformed", "`b64` is no base64");
+            return Err(format!("log text is no base64: {error}"));
+        }
     };
     let room = u32::try_from(bytes.len()).unwrap_or(u32::MAX).max(1);
     // While the disk does not keep up it is we who do not listen.
@@ -181,10 +218,10 @@ async fn take_log(
     link.heard_at(world.clock.now().mono);
     world.logs.append(Piece {
         log,
-        channel: data.ch as u8,
-        offset: Some(data.offset),
+        channel,
+        offset: Some(offset),
         bytes,
-        at_ms: data.at,
+        at_ms,
         confirm: Some(Arc::new(link.clone())),
         permit,
     });

@@ -121,8 +121,14 @@ pub fn decode_worker(line: &[u8]) -> Result<WorkerFrame, DecodeError> {
         ),
         "log" => {
             let log: LogData = fields(line)?;
-            if log.text.is_some() == log.b64.is_some() {
-                return Err(DecodeError::Malformed("exactly one of `text` and `b64`".into()));
+            let forms = [log.text.is_some(), log.b64.is_some(), log.raw.is_some()];
+            if forms.iter().filter(|is_there| **is_there).count() != 1 {
+                let message = "exactly one of `text`, `b64` and `raw`";
+                return Err(DecodeError::Malformed(message.into()));
+            }
+            if log.raw.is_some_and(|length| length > LOG_BATCH) {
+                let message = format!("`raw` is more than {LOG_BATCH}");
+                return Err(DecodeError::Malformed(message));
             }
             if !matches!(log.ch, 'o' | 'e') {
                 return Err(DecodeError::Malformed("`ch` is `o` or `e`".into()));
@@ -258,7 +264,20 @@ fn shorten(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
-/// Writes a frame as one line with its newline.
+/// Puts a worker's frame behind what `out` holds: its line, and the bytes that
+/// come behind it.
+pub fn encode_worker(frame: &WorkerFrame, out: &mut Vec<u8>) {
+    match frame {
+        WorkerFrame::Log(log) if log.raw.is_some() => {
+            out.append(&mut encode(frame));
+            out.extend_from_slice(&log.body);
+        }
+        _ => out.append(&mut encode(frame)),
+    }
+}
+
+/// Writes a frame as one line with its newline. Bytes that come behind the line
+/// of a `log` are not part of it, see [`encode_worker`].
 ///
 /// Frames are made of plain data, so this does not fail in practice; if it
 /// ever did, the line would be an `error` frame and not a broken one.

@@ -18,6 +18,9 @@ pub const STDIO: &str = "stdio";
 /// Longest log text in one frame, in bytes.
 pub const LOG_BATCH: usize = 64 * 1024;
 
+/// The ability of a master to take the bytes of a log as they are.
+pub const LOG_RAW: &str = "log_raw/1";
+
 /// Unconfirmed log bytes per build after which a worker stops reading the pipe.
 pub const WINDOW: u64 = 4 * 1024 * 1024;
 

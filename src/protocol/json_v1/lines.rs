@@ -52,7 +52,7 @@ impl Decoder for FrameLines {
 
     fn decode(&mut self, buffer: &mut BytesMut) -> Result<Option<BytesMut>, LineError> {
         let unseen = buffer.get(self.scanned..).unwrap_or_default();
-        let Some(place) = unseen.iter().position(|&byte| byte == b'\n') else {
+        let Some(place) = memchr::memchr(b'\n', unseen) else {
             self.scanned = buffer.len();
             return if self.scanned > self.max {
                 Err(LineError::TooLong(self.max))

@@ -2,6 +2,9 @@
 
 use std::collections::BTreeMap;
 
+use base64::engine::general_purpose::STANDARD;
+use base64::{DecodeError, Engine as _};
+use bytes::Bytes;
 use serde::{Deserialize, Serialize};
 
 use crate::core::ids::{BuildId, BuilderName, CommandId, Epoch, WorkerName};
@@ -128,8 +131,9 @@ pub struct BuilderEntry {
     pub builddir: String,
 }
 
-/// A piece of a log. Exactly one of `text` and `b64` is there: bytes that are
-/// not UTF-8 travel as base64, never lossy.
+/// A piece of a log. Exactly one of `text`, `b64` and `raw` is there: bytes that
+/// are not UTF-8 travel as base64, never lossy, and to a master that is able to,
+/// all of them travel as they are, behind the line.
 #[derive(Clone, PartialEq, Eq, Debug, Serialize, Deserialize)]
 pub struct LogData {
     /// Its build.
@@ -148,9 +152,29 @@ pub struct LogData {
     /// The bytes, when they are not.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub b64: Option<String>,
+    /// How many bytes come behind the line. Ability `log_raw/1` of the master.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub raw: Option<usize>,
+    /// Those bytes. Whoever reads the line puts them here.
+    #[serde(skip)]
+    pub body: Bytes,
     /// When they arrived: milliseconds since the command started.
     #[serde(default)]
     pub at: u64,
+}
+
+impl LogData {
+    /// The bytes, in whichever way they came.
+    ///
+    /// # Errors
+    /// When what should be base64 is none.
+    pub fn into_bytes(self) -> Result<Bytes, DecodeError> {
+        match (self.text, self.b64) {
+            (Some(text), _) => Ok(text.into()),
+            (None, Some(b64)) => STANDARD.decode(b64).map(Bytes::from),
+            (None, None) => Ok(self.body),
+        }
+    }
 }
 
 /// How a command ended.

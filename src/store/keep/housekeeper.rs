@@ -20,8 +20,8 @@ use crate::store::sqlite::{Chooser, Removal, Removed, SqliteStore, WouldGo};
 const LOOK: Duration = Duration::from_secs(1);
 /// How often it looks for what may go.
 const EVERY: Duration = Duration::from_secs(60);
-/// Rows chosen for one batch.
-const BATCH: usize = 64;
+/// Rows chosen for one batch: somewhat less than there is time for.
+const BATCH: usize = 32;
 /// Shortest rest between batches.
 const REST: Duration = Duration::from_millis(10);
 /// It rests so many times as long as a batch took.

@@ -1,11 +1,13 @@
 //! Chunks: rows that are written once and never changed. Each can be read
 //! alone, and its checksum covers all of it.
 
+use std::io;
+
 use rusqlite::{Connection, OptionalExtension, Row, params};
 
 use super::super::StoreError;
 use super::super::sqlite::Migration;
-use super::lines::{Carry, Count};
+use super::lines::Carry;
 use super::second::SECOND;
 use super::segment::{Encoder, segments};
 use crate::core::ids::LogId;
@@ -14,12 +16,19 @@ use crate::core::ids::LogId;
 pub(in crate::store) const MIGRATIONS: &[Migration] =
     &[include_str!("../../../migrations/logs/0001_first.sql")];
 
-/// Most text in a chunk, in bytes.
-pub(super) const CHUNK: usize = 256 * 1024;
+/// Most text in a chunk, in bytes. What a build writes resembles what it wrote a
+/// while ago, so a large chunk packs better and faster; but to read one line all
+/// of its chunk is unpacked. With its segments' heads it mostly fits into 1 MiB.
+pub(super) const CHUNK: usize = 1008 * 1024;
 /// Most bytes of segments in a chunk: many tiny pieces have much overhead.
-pub(super) const CHUNK_SEGMENTS: usize = 512 * 1024;
+pub(super) const CHUNK_SEGMENTS: usize = CHUNK + CHUNK / 4;
+/// Bytes that the segments of a chunk mostly have at most.
+pub(super) const CHUNK_ROOM: usize = 1024 * 1024;
 /// More than any chunk of ours has; a stored size beyond it is broken.
-const SANE: usize = 2 * 1024 * 1024;
+const SANE: usize = 4 * 1024 * 1024;
+
+/// Level of the compression.
+const LEVEL: i32 = 1;
 
 /// How far a log has come, at the end of one of its chunks.
 #[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
@@ -44,6 +53,28 @@ pub(super) struct Chunk {
     body: Vec<u8>,
 }
 
+/// Packs the text of chunks, in room that it keeps.
+pub(super) struct Packer {
+    zstd: zstd::bulk::Compressor<'static>,
+    body: Vec<u8>,
+    /// Bytes that it has made since somebody set this back.
+    pub packed: u64,
+}
+
+impl Packer {
+    pub fn new() -> io::Result<Self> {
+        Ok(Self { zstd: zstd::bulk::Compressor::new(LEVEL)?, body: Vec::new(), packed: 0 })
+    }
+
+    fn pack(&mut self, text: &[u8]) -> io::Result<&[u8]> {
+        self.body.clear();
+        self.body.reserve(zstd::zstd_safe::compress_bound(text.len()));
+        self.zstd.compress_to_buffer(text, &mut self.body)?;
+        self.packed += self.body.len() as u64;
+        Ok(&self.body)
+    }
+}
+
 fn checksum(log: LogId, numbers: [u64; 6], carry: &[u8], body: &[u8]) -> u32 {
     let mut hasher = crc32fast::Hasher::new();
     hasher.update(&log.0.to_le_bytes());
@@ -64,7 +95,7 @@ fn int(number: u64) -> i64 {
 /// log all the same.
 pub(super) fn write(
     conn: &Connection,
-    zstd: &mut zstd::bulk::Compressor<'_>,
+    packer: &mut Packer,
     log: LogId,
     stored_as: LogId,
     before: &Reached,
@@ -73,25 +104,23 @@ pub(super) fn write(
 ) -> Result<Reached, rusqlite::Error> {
     let other = |error: String| rusqlite::Error::ToSqlConversionFailure(error.into());
     let mut after = Reached { worker_end, ..*before };
-    let mut ends = Count::default();
     for segment in segments(text.as_bytes()) {
         let segment = segment.map_err(|error| other(error.to_string()))?;
-        let fed = after.carry.feed(&segment, after.length, &mut ends);
-        fed.map_err(|error| other(error.to_string()))?;
+        let ends = after.carry.count(&segment, after.length);
+        after.lines += ends.map_err(|error| other(error.to_string()))?;
         after.length += segment.bytes.len() as u64;
     }
-    after.lines += ends.0;
-    let body = zstd.compress(text.as_bytes()).map_err(|error| other(error.to_string()))?;
+    let body = packer.pack(text.as_bytes()).map_err(|error| other(error.to_string()))?;
     let carry = after.carry.to_bytes();
     let numbers = [
         before.length,
         after.length - before.length,
         worker_end,
         before.lines,
-        ends.0,
+        after.lines - before.lines,
         text.as_bytes().len() as u64,
     ];
-    let crc = checksum(log, numbers, &carry, &body);
+    let crc = checksum(log, numbers, &carry, body);
     let [first, length, worker_end, first_line, lines, size] = numbers.map(int);
     conn.prepare_cached(
         "INSERT INTO chunks (log_id, first, length, worker_end, first_line, lines, size, carry, \

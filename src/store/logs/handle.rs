@@ -9,7 +9,7 @@ use tokio::sync::Semaphore;
 
 use super::super::sqlite::{self, Answer, OnFatal, OpenError};
 use super::super::{LogRow, Room};
-use super::chunk::MIGRATIONS;
+use super::chunk::{MIGRATIONS, Packer};
 use super::port::{LogStore, OnClosed, OnRemoved, OnReopened, Piece};
 use super::reader::LogReader;
 use super::second;
@@ -20,6 +20,9 @@ use crate::events::Events;
 
 /// Bytes of pieces that may be in memory.
 const BUDGET: usize = 64 * 1024 * 1024;
+
+/// Pages that the writer's connection may keep, in KiB.
+const CACHE_KIB: i32 = 2 * 1024;
 
 /// Most of the worker's bytes that are kept; what is beyond is counted (FL08).
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -74,10 +77,13 @@ impl SqliteLogs {
         let conn = sqlite::open_file(&path, MIGRATIONS)?;
         let failed = |reason: String| OpenError::Failed { path: path.clone(), reason };
         second::clear_left_over(&conn).map_err(|error| OpenError::sql(&path, &error))?;
-        let zstd = zstd::bulk::Compressor::new(1)
-            .map_err(|error| failed(format!("no compressor can be made: {error}")))?;
+        // Chunks are written once: there is little to gain from keeping them.
+        conn.pragma_update(None, "cache_size", -CACHE_KIB)
+            .map_err(|error| OpenError::sql(&path, &error))?;
+        let packer =
+            Packer::new().map_err(|error| failed(format!("no compressor can be made: {error}")))?;
         let (asks, receiver) = mpsc::channel();
-        let writer = Writer::new(conn, zstd, events, limits, room, on_fatal);
+        let writer = Writer::new(conn, packer, events, limits, room, on_fatal);
         let thread = thread::Builder::new()
             .name("logs".into())
             .spawn(move || writer.run(&receiver))

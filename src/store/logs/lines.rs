@@ -5,6 +5,8 @@
 //! waits for its successor. The list of a log's lines has them in the order in
 //! which they end.
 
+use memchr::{memchr, memchr_iter, memchr2, memrchr};
+
 use super::super::StoreError;
 use super::segment::Segment;
 
@@ -73,7 +75,7 @@ impl Carry {
                 let done = segment.bytes.len() - rest.len();
                 channel.begin = Some(position + done as u64);
             }
-            let plain = rest.iter().position(|byte| matches!(byte, b'\n' | b'\r'));
+            let plain = memchr2(b'\n', b'\r', rest);
             let (text, after) = rest.split_at(plain.unwrap_or(rest.len()));
             sink.text(slot, text);
             match after.split_first() {
@@ -90,6 +92,27 @@ impl Carry {
             }
         }
         Ok(())
+    }
+
+    /// Goes through a segment as [`Self::feed`] does, and answers only with how
+    /// many lines end in it.
+    pub fn count(&mut self, segment: &Segment<'_>, position: u64) -> Result<u64, StoreError> {
+        let bytes = segment.bytes;
+        let channel = self.0.get_mut(slot(segment.channel)).filter(|channel| !channel.cr);
+        let (Some(channel), None) = (channel, memchr(b'\r', bytes)) else {
+            let mut ends = Count::default();
+            self.feed(segment, position, &mut ends)?;
+            return Ok(ends.0);
+        };
+        let Some(last) = memrchr(b'\n', bytes) else {
+            if !bytes.is_empty() {
+                channel.begin.get_or_insert(position);
+            }
+            return Ok(0);
+        };
+        let after = last + 1;
+        channel.begin = (after < bytes.len()).then_some(position + after as u64);
+        Ok(memchr_iter(b'\n', bytes).count() as u64)
     }
 
     /// Ends the open lines, because the log has ended.
@@ -165,7 +188,11 @@ mod tests {
         let (mut carry, mut shown, mut position) = (Carry::default(), Shown::default(), 0);
         for (channel, text) in pieces {
             let segment = Segment { channel: *channel, bytes: text.as_bytes() };
+            let (mut counted, before) = (carry, shown.lines.len());
             carry.feed(&segment, position, &mut shown).unwrap();
+            let ended = shown.lines.len() - before;
+            assert_eq!(counted.count(&segment, position).unwrap(), ended as u64, "{text:?}");
+            assert_eq!(counted, carry, "{text:?}");
             position += text.len() as u64;
             assert_eq!(Carry::from_bytes(&carry.to_bytes()), Some(carry));
         }
@@ -196,6 +223,19 @@ mod tests {
         let pieces = [(b'o', "one "), (b'e', "err\n"), (b'h', "head"), (b'o', "line\nlast")];
         assert_eq!(lines(&pieces, false), ["eerr", "oone line"]);
         assert_eq!(lines(&pieces, true), ["eerr", "oone line", "olast", "hhead"]);
+    }
+
+    #[test]
+    fn counting_comes_to_what_going_through_comes_to() {
+        // `lines` holds one to the other.
+        let parts = ["", "a", "\n", "\r", "a\nb", "a\n", "\n\n", "\r\n", "a\rb\n", "x\r"];
+        for one in parts {
+            for two in parts {
+                for three in parts {
+                    lines(&[(b'o', one), (b'o', two), (b'e', three), (b'o', three)], true);
+                }
+            }
+        }
     }
 
     #[test]

@@ -9,8 +9,8 @@ use tokio::sync::OwnedSemaphorePermit;
 
 use super::super::{LogRow, StoreError};
 use super::INLINE;
-use super::chunk::{self, CHUNK, CHUNK_SEGMENTS, Reached};
-use super::lines::{CHANNELS, Count};
+use super::chunk::{self, CHUNK, CHUNK_ROOM, CHUNK_SEGMENTS, Packer, Reached};
+use super::lines::CHANNELS;
 use super::port::{Confirm, LogClosed, Piece};
 use super::segment::{Encoder, segments};
 use crate::core::ids::LogId;
@@ -26,6 +26,15 @@ struct Waiting {
     worker_end: u64,
     /// Their room in the memory budget is free once this is dropped.
     permits: Vec<OwnedSemaphorePermit>,
+}
+
+/// How much of what waits is written.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Part {
+    All,
+    /// What fills chunks. The rest waits for its time, so that a log which grows
+    /// fast is not stored in small ones.
+    FullChunks,
 }
 
 /// An open log.
@@ -245,42 +254,50 @@ impl Pending {
     /// The chunk that has room for at least one byte.
     fn room(&mut self) -> &mut Waiting {
         if self.current.is_full() {
-            let next = Waiting { worker_end: self.kept, ..Waiting::default() };
+            let next = Waiting::after_full(self.kept);
             self.full.push(std::mem::replace(&mut self.current, next));
         }
         &mut self.current
     }
 
-    /// Writes all that waits, inside a transaction. The log is as before until
+    /// Writes what waits, inside a transaction. The log is as before until
     /// [`Self::committed`] says that the transaction is durable.
     pub fn write(
         &self,
         conn: &Connection,
-        zstd: &mut zstd::bulk::Compressor<'_>,
+        packer: &mut Packer,
+        part: Part,
     ) -> rusqlite::Result<Reached> {
         if self.uncleared {
             chunk::clear(conn, self.stored_as)?;
         }
         let mut reached = self.stored;
-        for one in self.waiting() {
+        for one in self.waiting().filter(|one| part == Part::All || one.is_full()) {
             let (log, as_log) = (self.row.id, self.stored_as);
-            reached = chunk::write(conn, zstd, log, as_log, &reached, &one.text, one.worker_end)?;
+            reached = chunk::write(conn, packer, log, as_log, &reached, &one.text, one.worker_end)?;
         }
-        if self.overlong {
+        if self.overlong && part == Part::All {
             chunk::count(conn, self.stored_as, self.worker_end)?;
         }
         Ok(reached)
     }
 
-    /// All that waited is durable.
-    pub fn committed(&mut self, reached: Reached) {
+    /// What was written is durable.
+    pub fn committed(&mut self, reached: Reached, part: Part) {
         self.stored = reached;
-        self.stored_of_worker = self.worker_end;
         self.on_disk = true;
         self.uncleared = false;
         self.full.clear();
-        self.current = Waiting { worker_end: self.kept, ..Waiting::default() };
-        self.due = None;
+        let all = part == Part::All;
+        self.stored_of_worker = if all { self.worker_end } else { reached.worker_end };
+        if all {
+            self.current = Waiting { worker_end: self.kept, ..Waiting::default() };
+        } else if self.current.is_full() {
+            self.current = Waiting::after_full(self.kept);
+        }
+        if !self.waits() {
+            self.due = None;
+        }
     }
 
     /// Whether the log is so short, and closed so soon, that it goes into the
@@ -321,9 +338,7 @@ impl Pending {
         for one in self.waiting() {
             for segment in segments(one.text.as_bytes()) {
                 let segment = segment?;
-                let mut ends = Count::default();
-                carry.feed(&segment, length, &mut ends)?;
-                lines += ends.0;
+                lines += carry.count(&segment, length)?;
                 length += segment.bytes.len() as u64;
             }
             inline.extend_from_slice(one.text.as_bytes());
@@ -391,6 +406,11 @@ fn shown(bytes: u64) -> String {
 }
 
 impl Waiting {
+    /// The next one of a log that has just filled one.
+    fn after_full(worker_end: u64) -> Self {
+        Self { text: Encoder::with_room(CHUNK_ROOM), worker_end, ..Self::default() }
+    }
+
     fn is_full(&self) -> bool {
         self.text.text() >= CHUNK || self.text.as_bytes().len() >= CHUNK_SEGMENTS
     }

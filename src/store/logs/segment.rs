@@ -28,6 +28,11 @@ pub(super) struct Encoder {
 }
 
 impl Encoder {
+    /// One with room for so many bytes: it need not grow while it is filled.
+    pub fn with_room(bytes: usize) -> Self {
+        Self { out: Vec::with_capacity(bytes), ..Self::default() }
+    }
+
     /// Adds one. Its length fits 32 bits, because chunks are much shorter.
     pub fn push(&mut self, channel: u8, at_ms: u64, bytes: &[u8]) {
         let begin = match self.last {

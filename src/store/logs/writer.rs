@@ -18,9 +18,9 @@ use rusqlite::Connection;
 
 use super::super::sqlite::{self, Answer, OnFatal, Trouble, classify};
 use super::super::{Change, LogRow, Room, StoreError};
-use super::chunk::{self, Reached, Which};
+use super::chunk::{self, Packer, Reached, Which};
 use super::handle::LogLimits;
-use super::pending::Pending;
+use super::pending::{Part, Pending};
 use super::port::{LogClosed, Piece};
 use super::second::{self, is_second, second_id, stored_digest};
 use crate::core::ids::LogId;
@@ -39,13 +39,13 @@ const BATCH: usize = 1024;
 const BATCH_BYTES: usize = 8 * 1024 * 1024;
 /// Longest wait when nothing is due.
 const IDLE: Duration = Duration::from_secs(10);
-/// Bytes of text between checkpoints.
+/// Bytes of packed text between checkpoints.
 const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 /// Commits between checkpoints.
 const CHECKPOINT_COMMITS: u32 = 512;
 
 /// Chunks that are removed at a time.
-const REMOVED_CHUNKS: u32 = 32;
+const REMOVED_CHUNKS: u32 = 8;
 /// Pages that are given back at a time.
 const GIVEN_BACK: u32 = 256;
 
@@ -71,6 +71,8 @@ pub(super) enum Ask {
 struct Wanted {
     /// Logs to write.
     due: BTreeSet<LogId>,
+    /// Logs of which to write what fills chunks.
+    full: BTreeSet<LogId>,
     /// Logs to close after it.
     closing: Vec<(LogId, Option<u64>, Answer<LogClosed>)>,
     /// Logs whose length is asked for.
@@ -84,7 +86,7 @@ struct Wanted {
 /// The thread's own.
 pub(super) struct Writer {
     conn: Connection,
-    zstd: zstd::bulk::Compressor<'static>,
+    packer: Packer,
     events: Events,
     on_fatal: OnFatal,
     room: Room,
@@ -95,8 +97,6 @@ pub(super) struct Writer {
     wanted: Wanted,
     /// The disk could not be written: the next try.
     blocked: Option<Instant>,
-    /// Bytes of text since the last checkpoint.
-    bytes: u64,
     /// Commits since the last checkpoint.
     commits: u32,
 }
@@ -113,7 +113,7 @@ impl Writer {
     /// On a file whose schema is up to date.
     pub fn new(
         conn: Connection,
-        zstd: zstd::bulk::Compressor<'static>,
+        packer: Packer,
         events: Events,
         limits: LogLimits,
         room: Room,
@@ -121,7 +121,7 @@ impl Writer {
     ) -> Self {
         Self {
             conn,
-            zstd,
+            packer,
             events,
             on_fatal,
             room,
@@ -130,7 +130,6 @@ impl Writer {
             timers: BinaryHeap::new(),
             wanted: Wanted::default(),
             blocked: None,
-            bytes: 0,
             commits: 0,
         }
     }
@@ -282,7 +281,7 @@ impl Writer {
             self.wanted.tell.insert(id);
         }
         if log.has_full_chunk() {
-            self.wanted.due.insert(id);
+            self.wanted.full.insert(id);
         }
         if log.due.is_none() && log.waits() {
             let due = Instant::now() + DELAY;
@@ -351,10 +350,13 @@ impl Writer {
             self.timers.pop();
             looked_at.push((at, id));
         }
-        let urgent = looked_at.iter().any(|(at, _)| *at <= now) || !self.wanted.due.is_empty();
+        let urgent = looked_at.iter().any(|(at, _)| *at <= now)
+            || !self.wanted.due.is_empty()
+            || !self.wanted.full.is_empty();
         for (at, id) in looked_at {
             let Some(log) = self.logs.get(&id) else { continue };
-            if urgent && log.due.is_some_and(|due| due <= now + SOON) {
+            let soon = if self.wanted.full.contains(&id) { now } else { now + SOON };
+            if urgent && log.due.is_some_and(|due| due <= soon) {
                 self.wanted.due.insert(id);
             }
             if at > now {
@@ -370,7 +372,8 @@ impl Writer {
         if self.blocked.is_some_and(|until| until > now) {
             // Only what somebody waits for is tried.
             let needed = self.needed();
-            let due = std::mem::take(&mut self.wanted.due);
+            let mut due = std::mem::take(&mut self.wanted.due);
+            due.append(&mut self.wanted.full);
             let (due, later) = due.into_iter().partition(|id| needed.contains(id));
             self.wanted.due = later;
             self.retry_later();
@@ -404,11 +407,12 @@ impl Writer {
     /// be told.
     fn commit(&mut self, now: Instant) {
         let wanted = std::mem::take(&mut self.wanted);
-        let due: Vec<LogId> = wanted
-            .due
-            .union(&wanted.forgotten)
-            .filter(|id| self.logs.get(id).is_some_and(Pending::waits))
-            .copied()
+        let all = wanted.due.union(&wanted.forgotten).map(|id| (*id, Part::All));
+        let is_all = |id: &LogId| wanted.due.contains(id) || wanted.forgotten.contains(id);
+        let full = wanted.full.iter().filter(|id| !is_all(id)).map(|id| (*id, Part::FullChunks));
+        let due: Vec<(LogId, Part)> = all
+            .chain(full)
+            .filter(|(id, _)| self.logs.get(id).is_some_and(Pending::waits))
             .collect();
         let mut written = self.write(&due);
         if matches!(written, Err(Trouble::Full(_))) {
@@ -429,7 +433,8 @@ impl Writer {
                 Some(trouble.told())
             }
         };
-        let fresh: BTreeSet<LogId> = due.into_iter().filter(|_| trouble.is_none()).collect();
+        let fresh = due.into_iter().filter(|_| trouble.is_none());
+        let fresh: BTreeSet<LogId> = fresh.map(|(id, _)| id).collect();
         for id in fresh.union(&wanted.tell) {
             if let Some(log) = self.logs.get(id)
                 && let Some(confirm) = &log.confirm
@@ -462,7 +467,7 @@ impl Writer {
                 self.logs.remove(&id);
             }
         }
-        if self.bytes >= CHECKPOINT_BYTES || self.commits >= CHECKPOINT_COMMITS {
+        if self.packer.packed >= CHECKPOINT_BYTES || self.commits >= CHECKPOINT_COMMITS {
             self.checkpoint();
         }
     }
@@ -529,7 +534,7 @@ impl Writer {
     }
 
     /// Writes these logs in one transaction. On an error nothing is written.
-    fn write(&mut self, due: &[LogId]) -> Result<Vec<(LogId, Reached)>, Trouble> {
+    fn write(&mut self, due: &[(LogId, Part)]) -> Result<Vec<(LogId, Part, Reached)>, Trouble> {
         if due.is_empty() {
             return Ok(Vec::new());
         }
@@ -543,12 +548,15 @@ impl Writer {
         written
     }
 
-    fn try_write(&mut self, due: &[LogId]) -> rusqlite::Result<Vec<(LogId, Reached)>> {
+    fn try_write(
+        &mut self,
+        due: &[(LogId, Part)],
+    ) -> rusqlite::Result<Vec<(LogId, Part, Reached)>> {
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
         let mut reached = Vec::with_capacity(due.len());
-        for id in due {
+        for (id, part) in due {
             if let Some(log) = self.logs.get(id) {
-                reached.push((*id, log.write(&self.conn, &mut self.zstd)?));
+                reached.push((*id, *part, log.write(&self.conn, &mut self.packer, *part)?));
             }
         }
         crash_point("log.after_write");
@@ -557,24 +565,23 @@ impl Writer {
         Ok(reached)
     }
 
-    fn committed(&mut self, reached: &[(LogId, Reached)], now: Instant) {
+    fn committed(&mut self, reached: &[(LogId, Part, Reached)], now: Instant) {
         self.commits += u32::from(!reached.is_empty());
-        for (id, reached) in reached {
+        for (id, part, reached) in reached {
             if let Some(log) = self.logs.get_mut(id) {
-                self.bytes += reached.length.saturating_sub(log.stored.length);
-                log.committed(*reached);
+                log.committed(*reached, *part);
             }
             self.show(*id, now);
         }
     }
 
-    fn failed(&mut self, due: &[LogId], trouble: &Trouble, now: Instant) {
+    fn failed(&mut self, due: &[(LogId, Part)], trouble: &Trouble, now: Instant) {
         tracing::error!(?trouble, logs = due.len(), "log text could not be written");
         if let Trouble::Fatal(text) = trouble {
             (self.on_fatal)(text);
         }
         self.blocked = Some(now + RETRY);
-        self.wanted.due.extend(due);
+        self.wanted.due.extend(due.iter().map(|(id, _)| *id));
         self.retry_later();
     }
 
@@ -592,7 +599,7 @@ impl Writer {
     }
 
     fn checkpoint(&mut self) {
-        self.bytes = 0;
+        self.packer.packed = 0;
         self.commits = 0;
         if let Err(error) = sqlite::checkpoint(&self.conn, false) {
             match classify(&error) {

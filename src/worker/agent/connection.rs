@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use crate::core::time::Timestamp;
 use crate::protocol::json_v1::{
-    Attach, Inventory, LOG_BATCH, MasterFrame, PROTO, WireError, WorkerFrame,
+    Attach, Inventory, LOG_BATCH, LOG_RAW, MasterFrame, PROTO, WireError, WorkerFrame,
 };
 
 use super::{Agent, Effect, ExitCause, Lane};
@@ -64,6 +64,8 @@ pub(super) struct Attached {
     /// One of them was: the master is well.
     confirmed: bool,
     heard: Timestamp,
+    /// The master takes the bytes of a log as they are.
+    pub(super) raw: bool,
     /// Log frames given to the writer and not yet written.
     pub(super) in_flight: usize,
 }
@@ -252,11 +254,11 @@ impl Agent {
             MasterFrame::Attached {
                 proto,
                 incarnation,
+                caps,
                 heartbeat_s,
                 idle_heartbeat_s,
                 lease_s,
                 window,
-                ..
             } => {
                 let Link::Asking { sent, .. } = self.link else {
                     return self.say_error("unexpected", "`attached` twice".into(), effects);
@@ -287,6 +289,7 @@ impl Agent {
                     beats: VecDeque::new(),
                     confirmed: false,
                     heard: now,
+                    raw: caps.iter().any(|ability| ability == LOG_RAW),
                     in_flight: 0,
                 });
                 self.say_inventory(effects);

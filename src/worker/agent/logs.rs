@@ -3,6 +3,7 @@
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
+use bytes::Bytes;
 
 use crate::core::ids::{BuildId, CommandId};
 use crate::protocol::json_v1::{LogData, STDIO, WorkerFrame};
@@ -179,7 +180,8 @@ impl Agent {
             let next = builds.range(after).next().or_else(|| builds.iter().next());
             let Some((&build, _)) = next else { return };
             self.turn = build;
-            let frame = builds.get_mut(&build).and_then(|entry| next_frame(build, entry));
+            let raw = attached.raw;
+            let frame = builds.get_mut(&build).and_then(|entry| next_frame(build, entry, raw));
             let Some(frame) = frame else {
                 idle_turns += 1;
                 continue;
@@ -193,13 +195,13 @@ impl Agent {
 
 /// What `build` has to say next in the log lane. The end of a command goes the
 /// same way as its log, so that it cannot come before it.
-fn next_frame(build: BuildId, entry: &mut Entry) -> Option<WorkerFrame> {
+fn next_frame(build: BuildId, entry: &mut Entry, raw: bool) -> Option<WorkerFrame> {
     if !entry.joined || entry.ending.is_some() {
         return None;
     }
     let running = entry.command.as_mut()?;
     if let Some(piece) = running.log.next() {
-        return Some(WorkerFrame::Log(log_frame(build, running, piece)));
+        return Some(WorkerFrame::Log(log_frame(build, running, piece, raw)));
     }
     if running.finished_said || !running.has_all() {
         return None;
@@ -218,10 +220,13 @@ fn next_frame(build: BuildId, entry: &mut Entry) -> Option<WorkerFrame> {
     })
 }
 
-fn log_frame(build: BuildId, running: &Running, piece: Piece) -> LogData {
-    let (text, b64) = match std::str::from_utf8(&piece.bytes) {
-        Ok(text) => (Some(text.to_owned()), None),
-        Err(_) => (None, Some(STANDARD.encode(&piece.bytes))),
+fn log_frame(build: BuildId, running: &Running, piece: Piece, raw: bool) -> LogData {
+    let (text, b64) = match raw {
+        true => (None, None),
+        false => match std::str::from_utf8(&piece.bytes) {
+            Ok(text) => (Some(text.to_owned()), None),
+            Err(_) => (None, Some(STANDARD.encode(&piece.bytes))),
+        },
     };
     LogData {
         build,
@@ -231,6 +236,8 @@ fn log_frame(build: BuildId, running: &Running, piece: Piece) -> LogData {
         offset: piece.offset,
         text,
         b64,
+        raw: raw.then_some(piece.bytes.len()),
+        body: if raw { piece.bytes } else { Bytes::new() },
         at: piece.at,
     }
 }

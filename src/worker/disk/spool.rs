@@ -6,7 +6,7 @@
 //! what is confirmed can be dropped without moving the rest.
 
 use std::fs::{self, File, OpenOptions};
-use std::io::{self, Write as _};
+use std::io::{self, IoSlice, Write as _};
 use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 
@@ -65,13 +65,13 @@ impl SpoolWriter {
             (self.file, self.segment, self.length) = (Some(file), self.end, 0);
         }
         let Some(file) = &mut self.file else { return Err(io::ErrorKind::NotFound.into()) };
-        let record = record(ch, at, self.end, bytes);
-        if let Err(error) = file.write_all(&record) {
+        let head = head(ch, at, self.end, bytes);
+        if let Err(error) = write_record(file, &head, bytes) {
             // Half a record would hide what comes after it.
             file.set_len(self.length)?;
             return Err(error);
         }
-        self.length += record.len() as u64;
+        self.length += (HEAD + bytes.len()) as u64;
         self.end += bytes.len() as u64;
         self.digest.update(bytes);
         Ok(())
@@ -93,19 +93,32 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn record(ch: char, at: u64, offset: u64, bytes: &[u8]) -> Vec<u8> {
-    let mut body = Vec::with_capacity(HEAD + bytes.len());
-    body.extend([0; 4]);
-    body.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
-    body.push(if ch == 'e' { b'e' } else { b'o' });
-    body.extend(at.to_le_bytes());
-    body.extend(offset.to_le_bytes());
-    body.extend(bytes);
-    let sum = crc32fast::hash(body.get(4..).unwrap_or_default()).to_le_bytes();
-    if let Some(place) = body.get_mut(..4) {
-        place.copy_from_slice(&sum);
+fn head(ch: char, at: u64, offset: u64, bytes: &[u8]) -> Vec<u8> {
+    let mut head = Vec::with_capacity(HEAD);
+    head.extend([0; 4]);
+    head.extend(u32::try_from(bytes.len()).unwrap_or(u32::MAX).to_le_bytes());
+    head.push(if ch == 'e' { b'e' } else { b'o' });
+    head.extend(at.to_le_bytes());
+    head.extend(offset.to_le_bytes());
+    let mut hash = crc32fast::Hasher::new();
+    hash.update(head.get(4..).unwrap_or_default());
+    hash.update(bytes);
+    if let Some(place) = head.get_mut(..4) {
+        place.copy_from_slice(&hash.finalize().to_le_bytes());
     }
-    body
+    head
+}
+
+/// In one go, unless the disk takes only a part.
+fn write_record(file: &mut File, head: &[u8], bytes: &[u8]) -> io::Result<()> {
+    let written = loop {
+        match file.write_vectored(&[IoSlice::new(head), IoSlice::new(bytes)]) {
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            other => break other?,
+        }
+    };
+    file.write_all(head.get(written..).unwrap_or_default())?;
+    file.write_all(bytes.get(written.saturating_sub(head.len())..).unwrap_or_default())
 }
 
 fn segment_name(offset: u64) -> String {

@@ -41,6 +41,9 @@ pub const MARK: &str = "BOTMASTER_KEEPER";
 /// Builds that one keeper keeps, one after the other, before it goes.
 const MOST_BUILDS: u32 = 1000;
 
+/// Events that are taken in before anything else is looked at.
+const MOST_EVENTS: usize = 16;
+
 /// Words that may wait, either way.
 const QUEUE: usize = 256;
 /// The lease goes on while the machine sleeps, timers do not.
@@ -198,7 +201,14 @@ impl Task {
                     Some(word) => keeper.told(boot_time(), word, &mut say),
                     None => line = None,
                 },
-                Some(event) = happened.recv() => keeper.happened(event, &mut say).await,
+                Some(event) = happened.recv() => {
+                    keeper.happened(event, &mut say).await;
+                    // What came meanwhile is told with it.
+                    for _ in 0..MOST_EVENTS {
+                        let Ok(event) = happened.try_recv() else { break };
+                        keeper.happened(event, &mut say).await;
+                    }
+                }
                 _ = look.tick() => {}
             }
         }

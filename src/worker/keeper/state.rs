@@ -198,6 +198,8 @@ impl Keeper {
                 }
                 self.write(ch, at, &bytes).await;
                 if let Some(current) = &self.current {
+                    // One word for all that came at once.
+                    say.pop_if(|word| matches!(word, FromKeeper::Grew { .. }));
                     say.push(FromKeeper::Grew { n, end: current.spool.end() });
                 }
             }

@@ -1,6 +1,7 @@
 //! Reads a program's two pipes: first output at once, then in batches, never
 //! more than the sink has room for.
 
+use std::os::fd::{AsFd, BorrowedFd};
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -22,6 +23,9 @@ const BATCH_TIME: Duration = Duration::from_millis(200);
 /// Bytes that are read at once until they are not enough: most commands write
 /// little, and clearing large buffers takes time.
 const FIRST_READ: usize = 4 * 1024;
+
+/// Bytes that the pipe of a program may hold that writes much.
+const WIDE_PIPE: i32 = 512 * 1024;
 
 /// Bytes of each channel's end that are kept for error texts.
 const TAIL: usize = 8 * 1024;
@@ -164,8 +168,14 @@ pub(super) async fn collect(
             () = stop.cancelled() => break,
         };
         let buffer = if ch == 'o' { &mut out_buffer } else { &mut err_buffer };
-        if read == buffer.len() {
+        if read == buffer.len() && read < LOG_BATCH {
             buffer.resize(LOG_BATCH, 0);
+            let pipe = if ch == 'o' {
+                stdout.as_ref().map(AsFd::as_fd)
+            } else {
+                stderr.as_ref().map(AsFd::as_fd)
+            };
+            pipe.into_iter().for_each(widen);
         }
         let bytes = buffer.get(..read).unwrap_or_default();
         if bytes.is_empty() {
@@ -186,6 +196,13 @@ pub(super) async fn collect(
         batch.flush(sink).await;
     }
     tails
+}
+
+/// A program that writes much need not wait for each turn of the reader.
+fn widen(pipe: BorrowedFd<'_>) {
+    // Where it is not allowed the pipe stays as it is.
+    #[cfg(target_os = "linux")]
+    let _ = nix::fcntl::fcntl(pipe, nix::fcntl::FcntlArg::F_SETPIPE_SZ(WIDE_PIPE));
 }
 
 /// Up to `limit` bytes. A pipe that fails is at its end.

@@ -10,7 +10,7 @@ use std::time::Duration;
 use botmaster::core::ids::{BuildId, CommandId, Epoch, WorkerName};
 use botmaster::protocol::json_v1::{
     Attach, Inventory, InventoryItem, LogData, MasterFrame, Outcome, PROTO, STDIO, Usage,
-    WireError, WorkerFrame, decode_master, encode,
+    WireError, WorkerFrame, decode_master, encode, encode_worker,
 };
 
 use super::Master;
@@ -196,8 +196,30 @@ impl RawWorker {
             offset,
             text: Some(text.into()),
             b64: None,
+            raw: None,
+            body: Default::default(),
             at: 0,
         }));
+    }
+
+    /// The frame of a log's bytes as they are.
+    #[must_use]
+    pub fn as_it_is(build: BuildId, command: &CommandId, offset: u64, bytes: &[u8]) -> Vec<u8> {
+        let mut frame = Vec::new();
+        let log = LogData {
+            build,
+            command: command.clone(),
+            log: STDIO.into(),
+            ch: 'o',
+            offset,
+            text: None,
+            b64: None,
+            raw: Some(bytes.len()),
+            body: bytes.to_vec().into(),
+            at: 0,
+        };
+        encode_worker(&WorkerFrame::Log(log), &mut frame);
+        frame
     }
 
     /// Ends a command with exit code 0.

@@ -10,8 +10,9 @@ use crate::store::logs::own_text;
 use crate::store::sqlite::open::give_back;
 use crate::store::sqlite::rows::int;
 
-/// Longest work of one batch: everybody who writes waits meanwhile.
-const TIME: Duration = Duration::from_millis(3);
+/// Longest work of one batch: everybody who writes waits meanwhile. On a busy machine
+/// others get the processor in between, so it is well below what may be waited.
+const TIME: Duration = Duration::from_millis(1);
 /// Pages given back with each batch.
 const GIVEN_BACK: u32 = 64;
 
