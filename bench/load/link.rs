@@ -5,7 +5,7 @@ use std::cell::Cell;
 use std::rc::Rc;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use botmaster::protocol::json_v1::{MAX_LINE, WorkerFrame, decode_master, encode};
+use botmaster::protocol::json_v1::{MAX_LINE, decode_master, encode_worker};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, SemaphorePermit};
@@ -133,7 +133,7 @@ async fn talk(
         if let Some(note) = &effects.note {
             fleet.note(name, note);
         }
-        send(fleet, stream, &effects).await?;
+        send(stream, &effects).await?;
         if let Some(close) = effects.close.take() {
             return Ok(close);
         }
@@ -178,16 +178,13 @@ fn take_lines(
     Ok(())
 }
 
-async fn send(fleet: &Fleet, stream: &mut TcpStream, effects: &Effects) -> Result<(), String> {
+async fn send(stream: &mut TcpStream, effects: &Effects) -> Result<(), String> {
     if effects.frames.is_empty() {
         return Ok(());
     }
     let mut bytes = Vec::new();
     for frame in &effects.frames {
-        match frame {
-            WorkerFrame::Log(log) => fleet.text.append_frame(log, &mut bytes),
-            other => bytes.extend_from_slice(&encode(other)),
-        }
+        encode_worker(frame, &mut bytes);
     }
     timeout(SOCKET_LIMIT, stream.write_all(&bytes))
         .await

@@ -1,22 +1,19 @@
 //! The text of `bench-log`: the same lines as those of
-//! `bench/peer/buildbot/genlog.py`, prepared as it stands in frames, so that
-//! sending it costs next to nothing.
+//! `bench/peer/buildbot/genlog.py`, prepared, so that sending it costs next to
+//! nothing.
 
-use botmaster::protocol::json_v1::{LOG_BATCH, LogData, WorkerFrame, encode};
+use botmaster::protocol::json_v1::LOG_BATCH;
+use bytes::Bytes;
 use sha2::{Digest, Sha256};
 
 /// Bytes of a line, its end included.
 const LINE: u64 = 100;
 
-/// Bytes of a line in a JSON string: its end is `\n`, and nothing else in it
-/// has to be escaped.
-const ESCAPED: u64 = LINE + 1;
-
 /// Lines of a megabyte.
 const LINES_PER_MB: u64 = 10_000;
 
-/// Bytes in one frame: as many whole lines as fit.
-const PIECE: u64 = LOG_BATCH as u64 / LINE * LINE;
+/// Bytes in one frame.
+const PIECE: usize = LOG_BATCH;
 
 /// How many ends of lines there are.
 const TAILS: u64 = 1009;
@@ -30,8 +27,7 @@ const WORDS: &str = "cc -O2 -Wall -c -o src lib test build object warning error 
 
 /// A text, prepared.
 pub struct Text {
-    escaped: Vec<u8>,
-    length: u64,
+    bytes: Bytes,
     digest: String,
 }
 
@@ -40,25 +36,20 @@ impl Text {
     #[must_use]
     pub fn of_megabytes(megabytes: u64) -> Self {
         let (lines, tails) = (megabytes * LINES_PER_MB, tails());
-        let mut escaped = Vec::with_capacity(usize::try_from(lines * ESCAPED).unwrap_or(0));
-        let mut sum = Sha256::new();
+        let mut bytes = Vec::with_capacity(usize::try_from(lines * LINE).unwrap_or(0));
         for number in 0..lines {
             let place = usize::try_from(number * 7919 % TAILS).unwrap_or(0);
             let tail = tails.get(place).map_or("", String::as_str);
-            let line = format!("line {number:08} {tail}");
-            sum.update(line.as_bytes());
-            sum.update(b"\n");
-            escaped.extend_from_slice(line.as_bytes());
-            escaped.extend_from_slice(b"\\n");
+            bytes.extend_from_slice(format!("line {number:08} {tail}\n").as_bytes());
         }
-        let digest = sum.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { escaped, length: lines * LINE, digest }
+        let digest = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
+        Self { bytes: bytes.into(), digest }
     }
 
     /// Its length in bytes.
     #[must_use]
     pub fn length(&self) -> u64 {
-        self.length
+        self.bytes.len() as u64
     }
 
     /// Its SHA-256 in hexadecimal digits.
@@ -67,30 +58,11 @@ impl Text {
         &self.digest
     }
 
-    /// Bytes of the piece that begins there; none at the end.
+    /// The piece that begins there; none at the end.
     #[must_use]
-    pub fn piece(&self, offset: u64) -> Option<u64> {
-        let left = self.length.checked_sub(offset).filter(|left| *left > 0)?;
-        Some(left.min(PIECE))
-    }
-
-    /// Appends a log frame with the piece that begins at its offset.
-    pub fn append_frame(&self, log: &LogData, bytes: &mut Vec<u8>) {
-        /// Where the text goes; the ids before it are numbers and plain words.
-        const PLACE: &[u8] = b"\"text\":\"";
-        let length = self.piece(log.offset).unwrap_or(0);
-        let place = |offset: u64| {
-            let place = offset / LINE * ESCAPED + offset % LINE;
-            usize::try_from(place).unwrap_or(usize::MAX)
-        };
-        let range = place(log.offset)..place(log.offset + length);
-        let text = self.escaped.get(range).unwrap_or_default();
-        let frame = encode(&WorkerFrame::Log(log.clone()));
-        let at = frame.windows(PLACE.len()).position(|part| part == PLACE);
-        let (head, tail) = frame.split_at(at.map_or(frame.len(), |at| at + PLACE.len()));
-        bytes.extend_from_slice(head);
-        bytes.extend_from_slice(text);
-        bytes.extend_from_slice(tail);
+    pub fn piece(&self, offset: u64) -> Option<Bytes> {
+        let from = usize::try_from(offset).ok().filter(|from| *from < self.bytes.len())?;
+        Some(self.bytes.slice(from..self.bytes.len().min(from + PIECE)))
     }
 }
 
@@ -114,49 +86,23 @@ fn tails() -> Vec<String> {
 
 #[cfg(test)]
 mod tests {
-    use botmaster::core::ids::{BuildId, CommandId};
-    use botmaster::protocol::json_v1::decode_worker;
-
     use super::*;
-
-    fn frame(text: &Text, offset: u64) -> String {
-        let log = LogData {
-            build: BuildId(1),
-            command: CommandId::for_step(BuildId(1), 0),
-            log: "stdio".into(),
-            ch: 'o',
-            offset,
-            text: Some(String::new()),
-            b64: None,
-            at: 0,
-        };
-        let mut bytes = Vec::new();
-        text.append_frame(&log, &mut bytes);
-        let line = bytes.strip_suffix(b"\n").unwrap();
-        match decode_worker(line).unwrap() {
-            WorkerFrame::Log(log) => log.text.unwrap(),
-            other => panic!("{other:?}"),
-        }
-    }
 
     #[test]
     fn pieces_put_together_are_the_text_that_the_digest_is_of() {
         let text = Text::of_megabytes(1);
-        let (mut whole, mut offset) = (String::new(), 0);
-        while let Some(length) = text.piece(offset) {
-            whole.push_str(&frame(&text, offset));
-            offset += length;
+        let mut whole = Vec::new();
+        while let Some(piece) = text.piece(whole.len() as u64) {
+            assert!(piece.len() <= LOG_BATCH);
+            whole.extend_from_slice(&piece);
         }
         assert_eq!((whole.len() as u64, text.length()), (1_000_000, 1_000_000));
-        assert!(whole.lines().all(|line| line.len() == 99));
-        assert!(whole.ends_with('\n') && whole.lines().count() == 10_000);
+        let lines = String::from_utf8(whole.clone()).unwrap();
+        assert!(lines.lines().all(|line| line.len() == 99));
+        assert!(lines.ends_with('\n') && lines.lines().count() == 10_000);
         let digest: String =
-            Sha256::digest(whole.as_bytes()).iter().map(|byte| format!("{byte:02x}")).collect();
+            Sha256::digest(&whole).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(digest, text.digest());
-        // From any place on, as a master may ask for it.
-        for from in [0, 99, 100, 101, 65_500, 999_999] {
-            assert!(whole[from..].starts_with(&frame(&text, from as u64)), "{from}");
-        }
     }
 
     #[test]
