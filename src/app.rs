@@ -14,7 +14,7 @@ use actix::Addr;
 use tokio::net::{TcpListener, TcpSocket};
 use tokio::sync::{mpsc, oneshot};
 
-use crate::actors::runtime::{World, start_vital};
+use crate::actors::runtime::{World, WorldParts, start_vital};
 use crate::actors::{
     BotMaster, Drain, GrantLeases, Greeter, LetInstancesGo, Parts, Stop, WaitReady, declare,
     declared,
@@ -177,7 +177,7 @@ impl Master {
         }
         let seed: u64 = rand::random();
         tracing::info!(seed, "the generator's seed");
-        let world = World {
+        let world = World::from(WorldParts {
             clock: Clock::start(),
             store: Arc::new(store.clone()),
             logs: Arc::new(logs.clone()),
@@ -188,7 +188,7 @@ impl Master {
             tokens: Arc::new(AtomicU64::new(1)),
             chance: Arc::new(Mutex::new(Rng::seeded(rand::random()))),
             provisioner: provisioner(&settings, &listener)?,
-        };
+        });
         board.show_retention(settings.retention.clone());
         let (file, overrides) = (settings.file.clone(), options.overrides.clone());
         let bot_master = BotMaster::new(Parts {

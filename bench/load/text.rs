@@ -3,17 +3,17 @@
 //! nothing.
 
 use botmaster::protocol::json_v1::LOG_BATCH;
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use sha2::{Digest, Sha256};
 
 /// Bytes of a line, its end included.
-const LINE: u64 = 100;
+const LINE: usize = 100;
 
 /// Lines of a megabyte.
 const LINES_PER_MB: u64 = 10_000;
 
-/// Bytes in one frame.
-const PIECE: usize = LOG_BATCH;
+/// Bytes in one frame: as many whole lines as fit.
+const PIECE: usize = LOG_BATCH / LINE * LINE;
 
 /// How many ends of lines there are.
 const TAILS: u64 = 1009;
@@ -36,14 +36,14 @@ impl Text {
     #[must_use]
     pub fn of_megabytes(megabytes: u64) -> Self {
         let (lines, tails) = (megabytes * LINES_PER_MB, tails());
-        let mut bytes = Vec::with_capacity(usize::try_from(lines * LINE).unwrap_or(0));
+        let mut bytes = BytesMut::with_capacity(usize::try_from(lines).unwrap_or(0) * LINE);
         for number in 0..lines {
             let place = usize::try_from(number * 7919 % TAILS).unwrap_or(0);
             let tail = tails.get(place).map_or("", String::as_str);
             bytes.extend_from_slice(format!("line {number:08} {tail}\n").as_bytes());
         }
         let digest = Sha256::digest(&bytes).iter().map(|byte| format!("{byte:02x}")).collect();
-        Self { bytes: bytes.into(), digest }
+        Self { bytes: bytes.freeze(), digest }
     }
 
     /// Its length in bytes.
@@ -91,18 +91,24 @@ mod tests {
     #[test]
     fn pieces_put_together_are_the_text_that_the_digest_is_of() {
         let text = Text::of_megabytes(1);
-        let mut whole = Vec::new();
-        while let Some(piece) = text.piece(whole.len() as u64) {
+        let (mut whole, mut offset) = (Vec::new(), 0);
+        while let Some(piece) = text.piece(offset) {
             assert!(piece.len() <= LOG_BATCH);
             whole.extend_from_slice(&piece);
+            offset += piece.len() as u64;
         }
+        let whole = String::from_utf8(whole).unwrap();
         assert_eq!((whole.len() as u64, text.length()), (1_000_000, 1_000_000));
-        let lines = String::from_utf8(whole.clone()).unwrap();
-        assert!(lines.lines().all(|line| line.len() == 99));
-        assert!(lines.ends_with('\n') && lines.lines().count() == 10_000);
+        assert!(whole.lines().all(|line| line.len() == 99));
+        assert!(whole.ends_with('\n') && whole.lines().count() == 10_000);
         let digest: String =
             Sha256::digest(&whole).iter().map(|byte| format!("{byte:02x}")).collect();
         assert_eq!(digest, text.digest());
+        // From any place on, as a master may ask for it.
+        for from in [0, 99, 100, 101, 65_500, 999_999] {
+            let piece = text.piece(from as u64).unwrap();
+            assert!(whole.as_bytes()[from..].starts_with(&piece), "{from}");
+        }
     }
 
     #[test]

@@ -425,7 +425,9 @@ pub enum Msg {
     /// A takeover of the reload came to this.
     TookOver { builder: BuilderName, done: Result<(), String> },
     /// A worker has room.
-    WorkerAvailable { worker: WorkerName, builders: Vec<BuilderName> },
+    WorkerAvailable { worker: WorkerName, builders: Vec<BuilderName>, room: usize },
+    /// The next in line for a worker may have its room.
+    OfferPassed { worker: WorkerName },
     /// A builder's head changed.
     OldestChanged { builder: BuilderName, oldest: Option<BuildsetId> },
     /// A builder stands.
@@ -699,6 +701,7 @@ impl Msg {
             Self::TookOver { .. } => "took-over",
             Self::Commit { .. } => "commit",
             Self::WorkerAvailable { .. } => "worker-available",
+            Self::OfferPassed { .. } => "offer-passed",
             Self::OldestChanged { .. } => "oldest-changed",
             Self::BuilderShown { .. } => "builder-shown",
             Self::Introduce(..) => "introduce",
@@ -816,6 +819,8 @@ fn event_word(event: &Event) -> &'static str {
         Event::Detach { .. } => "detach",
         Event::PingDone { .. } => "ping-done",
         Event::MaybeStart { .. } => "maybe-start",
+        Event::Offered { .. } => "offered",
+        Event::InLine { .. } => "in-line",
         Event::SlotGranted { .. } => "slot-granted",
         Event::SlotRefused { .. } => "slot-refused",
         Event::Claimed { .. } => "claimed",

@@ -81,6 +81,11 @@ fn i6_a_worker_with_room_that_tells_nobody() {
 }
 
 #[test]
+fn i6_an_offer_that_nobody_passes_on() {
+    is_found("offer_ends_with_the_first", &["I6"]);
+}
+
+#[test]
 fn i7_a_build_that_ends_twice() {
     is_found("sim_end_without_fence", &["I7", "I2"]);
 }

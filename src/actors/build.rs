@@ -290,7 +290,7 @@ impl Build {
             self.world.logs.forget(log.id);
         }
         let result = result.map(BuildResult::word);
-        self.worker.forget.do_send(ForgetBuild { build: self.core.order().build, result });
+        self.worker.tell(ForgetBuild { build: self.core.order().build, result });
         ctx.stop();
     }
 
@@ -629,7 +629,7 @@ impl Actor for Build {
         self.begun = true;
         let order = self.core.order();
         let link = self.link.as_ref().map(|link| link.session);
-        self.worker.build.do_send(RegisterBuild {
+        self.worker.tell(RegisterBuild {
             build: order.build,
             claim: order.claim,
             builder: order.config.name.clone(),

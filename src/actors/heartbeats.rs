@@ -88,7 +88,7 @@ impl Heartbeats {
     /// Nobody waits on a connection that is closed.
     fn prune(&mut self) {
         for (session, link) in &self.links {
-            if link.closed().is_some() {
+            if link.is_closed() {
                 self.core.forget(*session);
             }
         }

@@ -130,7 +130,7 @@ impl LatentSlaveBuilder {
 
     fn perform(&mut self, effect: Effect, ctx: &mut Context<Self>) {
         match effect {
-            Effect::WantInstance(claim) => self.worker.want.do_send(WantInstance {
+            Effect::WantInstance(claim) => self.worker.tell(WantInstance {
                 builder: self.builder.clone(),
                 claim,
                 to: ctx.address().recipient(),

@@ -29,4 +29,4 @@ pub use ping::Ping;
 pub use slave_builder::SlaveBuilder;
 pub use strangers::Place;
 pub use worker::{Worker, WorkerDoors};
-pub use worker_connection::{Greeter, WorkerConnection};
+pub use worker_connection::Greeter;

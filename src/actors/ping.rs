@@ -93,7 +93,7 @@ impl Actor for Ping {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.worker.ping.do_send(RegisterPing {
+        self.worker.tell(RegisterPing {
             token: self.token,
             session: self.link.session,
             pong: ctx.address().recipient(),
@@ -109,7 +109,7 @@ impl Actor for Ping {
 impl Drop for Ping {
     /// However it ends, whoever waits hears of it.
     fn drop(&mut self) {
-        self.worker.forget_ping.do_send(ForgetPing(self.token));
+        self.worker.tell(ForgetPing(self.token));
         if !self.told {
             self.asker.do_send(PingEnded { token: self.token, ok: false });
         }

@@ -8,6 +8,7 @@
 
 use std::any::Any;
 use std::future::Future;
+use std::ops::Deref;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::pin::Pin;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -30,9 +31,27 @@ use crate::store::StateStore;
 use crate::store::logs::LogStore;
 use crate::telemetry::metrics::metrics;
 
-/// The actors' doors to the world. Clones are cheap.
+/// The actors' doors to the world. Clones share them: each of thousands of
+/// actors holds one.
 #[derive(Clone)]
-pub struct World {
+pub struct World(Arc<WorldParts>);
+
+impl From<WorldParts> for World {
+    fn from(parts: WorldParts) -> Self {
+        Self(Arc::new(parts))
+    }
+}
+
+impl Deref for World {
+    type Target = WorldParts;
+
+    fn deref(&self) -> &WorldParts {
+        &self.0
+    }
+}
+
+/// What a world is made from.
+pub struct WorldParts {
     /// Time.
     pub clock: Clock,
     /// State.

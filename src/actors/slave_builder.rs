@@ -124,7 +124,7 @@ impl SlaveBuilder {
             Effect::SendStart(order) => {
                 let epoch = order.requests.iter().map(|(_, epoch)| *epoch).max();
                 let epoch = epoch.unwrap_or_default();
-                self.worker.start.do_send(RegisterStart {
+                self.worker.tell(RegisterStart {
                     build: order.build,
                     builder: self.builder.name.clone(),
                     epoch,
@@ -193,7 +193,7 @@ impl Actor for SlaveBuilder {
     type Context = Context<Self>;
 
     fn started(&mut self, ctx: &mut Context<Self>) {
-        self.worker.seat.do_send(RegisterSeat {
+        self.worker.tell(RegisterSeat {
             session: self.link.session,
             builder: self.builder.name.clone(),
             to: ctx.address().recipient(),

@@ -46,9 +46,9 @@ pub struct Worker {
     id: WorkerId,
     name: WorkerName,
     core: WorkerCore,
-    doors: WorkerDoors,
+    doors: Arc<WorkerDoors>,
     builders: BTreeMap<BuilderName, Arc<BuilderHandle>>,
-    links: BTreeMap<SessionId, Present>,
+    links: BTreeMap<SessionId, Box<Present>>,
     seats: BTreeMap<BuilderName, (SessionId, Recipient<SeatNews>)>,
     /// Starts that were sent, and whose SlaveBuilder waits for the answer.
     starts: BTreeMap<BuildId, (BuilderName, Epoch)>,
@@ -68,7 +68,10 @@ pub struct Worker {
 /// A connection, and what it told of itself.
 struct Present {
     link: WorkerLink,
-    attach: Box<crate::protocol::json_v1::Attach>,
+    /// What it has, for each builder that it serves.
+    versions: CommandVersions,
+    /// What is kept of it, until it is stored.
+    info: BTreeMap<String, String>,
     address: String,
     clock_skew_ms: Option<i64>,
 }
@@ -99,7 +102,7 @@ impl Worker {
         id: WorkerId,
         config: WorkerConfig,
         paused: bool,
-        doors: WorkerDoors,
+        doors: Arc<WorkerDoors>,
     ) -> Self {
         let name = config.name.clone();
         let per_minute = world.limits.attaches_per_minute;
@@ -123,6 +126,12 @@ impl Worker {
             alarm: Alarm::default(),
             latent: latent::LatentParts::default(),
         }
+    }
+
+    /// The same one, which others know by this handle already.
+    #[must_use]
+    pub fn with_handle(self, handle: Arc<WorkerHandle>) -> Self {
+        Self { handle: Some(handle), ..self }
     }
 
     fn step(&mut self, event: Event, ctx: &mut Context<Self>) {
@@ -292,7 +301,8 @@ impl Worker {
             }
             Effect::Instance(effect) => self.perform_instance(effect, ctx),
             Effect::TryBuilders(builders) => {
-                self.doors.master.do_send(WorkerAvailable { worker: self.name.clone(), builders })
+                let (worker, room) = (self.name.clone(), self.core.room());
+                self.doors.master.do_send(WorkerAvailable { worker, builders, room });
             }
             Effect::StorePaused { paused, reason } => {
                 let paused_op = Some((paused, reason));
@@ -319,21 +329,14 @@ impl Worker {
             Effect::YieldBuild { build, claim, builder } => {
                 if let (Some(door), Some(to)) = (self.builds.get(&build), &self.successor) {
                     let (door, session, in_doubt) = (door.clone(), None, false);
-                    to.build.do_send(RegisterBuild {
-                        build,
-                        claim,
-                        builder,
-                        session,
-                        in_doubt,
-                        door,
-                    });
+                    to.tell(RegisterBuild { build, claim, builder, session, in_doubt, door });
                 }
             }
             Effect::Ignored(kind) => self.world.ignored(kind),
             Effect::YieldInstances(known) => {
                 if let Some(door) = &self.successor {
                     let made_with = self.core.config().clone();
-                    door.take.do_send(TakeInstances { known, made_with });
+                    door.tell(TakeInstances { known, made_with });
                 }
             }
             Effect::Over => {
@@ -347,17 +350,9 @@ impl Worker {
 
     /// Durable before told: the incarnation is stored before the worker hears
     /// that it is attached.
-    fn store_attach(&self, session: SessionId, ctx: &mut Context<Self>) {
-        let Some(Present { attach, address, .. }) = self.links.get(&session) else { return };
-        let mut info = attach.info.clone();
-        for (key, value) in [
-            ("version", attach.version.clone()),
-            ("os", attach.os.clone()),
-            ("arch", attach.arch.clone()),
-            ("address", address.clone()),
-        ] {
-            info.insert(key.into(), value);
-        }
+    fn store_attach(&mut self, session: SessionId, ctx: &mut Context<Self>) {
+        let Some(present) = self.links.get_mut(&session) else { return };
+        let info = std::mem::take(&mut present.info);
         let op = Op::AttachWorker { worker: self.id, info, at: self.world.clock.now().wall };
         let me = ctx.address();
         self.world.store.write(
@@ -374,16 +369,17 @@ impl Worker {
     }
 
     fn tell_builder(&self, builder: &BuilderName, session: SessionId) {
-        let (Some(door), Some(Present { link, attach, .. }), Some(handle)) =
+        let (Some(door), Some(present), Some(handle)) =
             (self.builders.get(builder), self.links.get(&session), &self.handle)
         else {
             return;
         };
+        let Present { link, versions, .. } = &**present;
         door.tell(BuilderMail::Attach(Attach {
             worker: self.name.clone(),
             link: link.clone(),
             handle: handle.clone(),
-            versions: CommandVersions::of(attach.caps.as_deref()),
+            versions: versions.clone(),
         }));
     }
 
@@ -427,8 +423,8 @@ impl Actor for Worker {
     /// Also when it is not started again after a panic: its seats must not go
     /// on offering a worker that nobody can be asked about.
     fn stopped(&mut self, _: &mut Context<Self>) {
-        for Present { link, .. } in self.links.values() {
-            link.close("the master's part for it ended");
+        for present in self.links.values() {
+            present.link.close("the master's part for it ended");
         }
         for (_, seat) in self.seats.values() {
             seat.do_send(SeatNews(SeatNewsKind::Detached));
@@ -448,8 +444,8 @@ impl Supervised for Worker {
         self.askers.clear();
         self.ordered = None;
         self.alarm.rang();
-        for Present { link, .. } in self.links.values() {
-            link.close("the master's part for it had to be started again");
+        for present in self.links.values() {
+            present.link.close("the master's part for it had to be started again");
         }
         if let Some(session) = self.core.session() {
             ctx.notify(ConnectionLost { session, reason: "restarted".into() });
@@ -468,7 +464,19 @@ impl Handler<Hello> for Worker {
         let now = self.world.clock.now().wall.0 / 1000;
         let clock_skew_ms = hello.attach.clock.map(|clock| clock.saturating_sub(now));
         let Hello { link, attach, address: from } = hello;
-        self.links.insert(session, Present { link, attach, address: from, clock_skew_ms });
+        let versions = CommandVersions::of(attach.caps.as_deref());
+        let attach = *attach;
+        let mut info = attach.info;
+        for (key, value) in [
+            ("version", attach.version),
+            ("os", attach.os),
+            ("arch", attach.arch),
+            ("address", from.clone()),
+        ] {
+            info.insert(key.into(), value);
+        }
+        let present = Present { link, versions, info, address: from, clock_skew_ms };
+        self.links.insert(session, Box::new(present));
         if self.core.expects(tag.as_ref()) {
             self.step(Event::Hello { session, slots, instance, address }, ctx);
         } else {
@@ -540,7 +548,7 @@ impl Handler<GiveBackSlot> for Worker {
     fn handle(&mut self, message: GiveBackSlot, ctx: &mut Context<Self>) {
         let GiveBackSlot { builder, claim } = message;
         if let Some(to) = &self.successor {
-            to.give_back.do_send(GiveBackSlot { builder: builder.clone(), claim });
+            to.tell(GiveBackSlot { builder: builder.clone(), claim });
         }
         self.step(Event::GiveBackSlot { builder, claim }, ctx);
         self.forget_waiting();
@@ -585,7 +593,7 @@ impl Handler<RegisterBuild> for Worker {
         let RegisterBuild { build, claim, builder, session, in_doubt, door } = register;
         if let Some(to) = &self.successor {
             let (builder, door, session) = (builder.clone(), door.clone(), None);
-            to.build.do_send(RegisterBuild { build, claim, builder, session, in_doubt, door });
+            to.tell(RegisterBuild { build, claim, builder, session, in_doubt, door });
         }
         self.builds.insert(build, door);
         let event = if in_doubt && session.is_none() {
@@ -601,7 +609,7 @@ impl Handler<ForgetBuild> for Worker {
     type Result = ();
     fn handle(&mut self, forget: ForgetBuild, ctx: &mut Context<Self>) {
         if let Some(to) = &self.successor {
-            to.forget.do_send(ForgetBuild { build: forget.build, result: forget.result });
+            to.tell(ForgetBuild { build: forget.build, result: forget.result });
         }
         self.builds.remove(&forget.build);
         if self.ended.len() >= REMEMBERED {

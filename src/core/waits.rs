@@ -106,12 +106,21 @@ pub fn of_worker(
     }
 }
 
+/// What holds for the master as a whole.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Whole<'a> {
+    /// It stops.
+    pub draining: bool,
+    /// Its store is full: nothing new is claimed.
+    pub full: Option<&'a str>,
+}
+
 /// The whole in one sentence: what holds for the builder before what holds for
-/// its workers.
+/// the master, and that before what holds for the builder's workers.
 #[must_use]
 pub fn summary(
     builder: Option<&BuilderView>,
-    draining: bool,
+    master: &Whole<'_>,
     wanted: Option<&WorkerName>,
     workers: &[WorkerReason],
 ) -> String {
@@ -121,8 +130,11 @@ pub fn summary(
     if let Some(reason) = &builder.broken {
         return format!("its builder is broken: {reason}");
     }
-    if draining {
+    if master.draining {
         return "the master is stopping".into();
+    }
+    if let Some(full) = master.full {
+        return full.into();
     }
     let among = |reasons: &[Reason]| workers.iter().any(|one| reasons.contains(&one.reason));
     if let Some(wanted) = wanted {

@@ -250,14 +250,24 @@ pub struct Reload {
     pub settings: Option<Box<Settings>>,
 }
 
-/// Builders that were refused by a worker may try again (row B16).
+/// A worker has room for builds (row B16).
 #[derive(Message)]
 #[rtype(result = "()")]
 pub struct WorkerAvailable {
     /// Which worker.
     pub worker: WorkerName,
-    /// Which builders.
+    /// Builders that it has refused since it said so last.
     pub builders: Vec<BuilderName>,
+    /// For so many.
+    pub room: usize,
+}
+
+/// A builder does not use the room that a worker has: the next in line may.
+#[derive(Message)]
+#[rtype(result = "()")]
+pub struct OfferPassed {
+    /// Which worker.
+    pub worker: WorkerName,
 }
 
 /// The head of a builder's queue changed.

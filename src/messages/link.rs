@@ -1,15 +1,17 @@
 //! The master's end of one worker connection, as the actors hold it.
 
 use std::collections::{BTreeMap, VecDeque};
-use std::sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{mpsc, watch};
+mod outgoing;
+
+use outgoing::{Found, Outgoing};
 
 use crate::core::ids::*;
 use crate::core::time::Timestamp;
-use crate::protocol::json_v1::{MasterFrame, encode};
+use crate::protocol::json_v1::MasterFrame;
 
 /// Why a connection is closed whose worker does not read (fault row FN14).
 pub const SLOW: &str = "it does not read what is sent to it";
@@ -97,11 +99,7 @@ impl LogRoutes {
 
 #[derive(Debug)]
 struct Shared {
-    frames: mpsc::Sender<Vec<u8>>,
-    closed: watch::Sender<Option<String>>,
-    /// Bytes that wait to be written, and how many may.
-    queued: AtomicUsize,
-    most_bytes: usize,
+    outgoing: Outgoing,
     heard: AtomicU64,
     /// Microseconds between heartbeats that the worker goes by; 0 when none
     /// has come yet.
@@ -122,22 +120,39 @@ pub struct WorkerLink {
     shared: Arc<Shared>,
 }
 
+/// The end from which a connection's writer takes what is to be sent. When it
+/// is dropped, nobody writes any more.
+#[derive(Debug)]
+pub struct Lines(WorkerLink);
+
+impl Lines {
+    /// All that waits to be sent, as soon as there is something. None when
+    /// nothing waits and the connection is closed.
+    pub async fn next(&self) -> Option<Vec<u8>> {
+        loop {
+            match self.0.shared.outgoing.take() {
+                Found::Lines(lines) => return Some(lines),
+                Found::Closed => return None,
+                Found::Nothing => self.0.shared.outgoing.work().await,
+            }
+        }
+    }
+}
+
+impl Drop for Lines {
+    fn drop(&mut self) {
+        self.0.shared.outgoing.end();
+    }
+}
+
 impl WorkerLink {
     /// A link and the end from which the connection's writer takes lines. So
     /// many frames, and so many bytes, may wait for the worker to read them;
     /// beyond either it is dropped as slow.
     #[must_use]
-    pub fn new(
-        session: SessionId,
-        most_frames: usize,
-        most_bytes: usize,
-    ) -> (Self, mpsc::Receiver<Vec<u8>>) {
-        let (frames, lines) = mpsc::channel(most_frames.max(1));
+    pub fn new(session: SessionId, most_frames: usize, most_bytes: usize) -> (Self, Lines) {
         let shared = Shared {
-            frames,
-            closed: watch::Sender::new(None),
-            queued: AtomicUsize::new(0),
-            most_bytes,
+            outgoing: Outgoing::new(most_frames, most_bytes),
             heard: AtomicU64::new(0),
             beat: AtomicU64::new(0),
             begun: AtomicU64::new(0),
@@ -146,7 +161,8 @@ impl WorkerLink {
             unconfirming: AtomicBool::new(false),
             logs: LogRoutes::default(),
         };
-        (Self { session, shared: Arc::new(shared) }, lines)
+        let link = Self { session, shared: Arc::new(shared) };
+        (link.clone(), Lines(link))
     }
 
     /// Sends a frame. A worker that does not read is dropped. False when the
@@ -156,27 +172,12 @@ impl WorkerLink {
         if heartbeat && self.shared.unconfirming.load(Ordering::Relaxed) {
             return true;
         }
-        let line = encode(frame);
-        let bytes = line.len();
-        let before = self.shared.queued.fetch_add(bytes, Ordering::Relaxed);
-        let sent = if before.saturating_add(bytes) > self.shared.most_bytes {
-            Err(true)
-        } else {
-            let full = |error| matches!(error, mpsc::error::TrySendError::Full(_));
-            self.shared.frames.try_send(line).map_err(full)
-        };
-        if let Err(slow) = sent {
-            self.written(bytes);
-            if slow {
-                self.close(SLOW);
-            }
-        }
-        sent.is_ok()
+        self.shared.outgoing.send(frame)
     }
 
     /// So many bytes were written: they wait no more.
     pub fn written(&self, bytes: usize) {
-        self.shared.queued.fetch_sub(bytes, Ordering::Relaxed);
+        self.shared.outgoing.written(bytes);
     }
 
     /// No heartbeat is confirmed from now on, whoever wants to: the worker's
@@ -187,32 +188,35 @@ impl WorkerLink {
 
     /// Drops the connection, with the reason for the log.
     pub fn close(&self, reason: &str) {
-        self.shared.closed.send_if_modified(|closed| {
-            let first = closed.is_none();
-            if first {
-                *closed = Some(reason.to_owned());
-            }
-            first
-        });
+        self.shared.outgoing.close(reason);
     }
 
     /// Why it was closed from this side, when it was.
     #[must_use]
     pub fn closed(&self) -> Option<String> {
-        self.shared.closed.borrow().clone()
+        self.shared.outgoing.closed()
+    }
+
+    /// Whether it was closed from this side.
+    #[must_use]
+    pub fn is_closed(&self) -> bool {
+        self.shared.outgoing.is_closed()
     }
 
     /// Returns when it was closed from this side.
     pub async fn wait_closed(&self) {
-        let mut closed = self.shared.closed.subscribe();
-        // The sender lives as long as this link does.
-        let _ = closed.wait_for(Option::is_some).await;
+        self.shared.outgoing.wait_closed().await;
+    }
+
+    /// Returns when it is closed, or its times are others.
+    pub async fn change(&self) {
+        self.shared.outgoing.change().await;
     }
 
     /// Returns when all that was to be sent over a connection that was closed is
     /// written, or never will be.
     pub async fn wait_written(&self) {
-        self.shared.frames.closed().await;
+        self.shared.outgoing.wait_ended().await;
     }
 
     /// Bytes arrived at `now`.
@@ -223,7 +227,11 @@ impl WorkerLink {
     /// From now on heartbeats come so often.
     pub fn beats(&self, every: Duration) {
         let micros = u64::try_from(every.as_micros()).unwrap_or(u64::MAX);
-        self.shared.beat.store(micros, Ordering::Relaxed);
+        let before = self.shared.beat.swap(micros, Ordering::Relaxed);
+        // Whoever counts its silence would look too late.
+        if micros < before {
+            self.shared.outgoing.wake();
+        }
     }
 
     /// How often heartbeats come, once that is known.

@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use actix::{Addr, Message, Recipient};
 
-use super::takes::Takes;
+use super::takes::{Takes, Tells};
 use super::{
     BuildEvent, BuilderEvent, BuilderHandle, CommandFinished, CommandSaid, PingLost, Pong, Refusal,
     SeatNews, WorkerBack, WorkerLink, WorkerOrder,
@@ -310,6 +310,41 @@ pub struct TakeInstances {
 #[rtype(result = "()")]
 pub struct RetireWorker;
 
+/// All that others tell a worker's actor without waiting.
+pub trait WorkerDoor:
+    Tells<AskSlot>
+    + Tells<WantInstance>
+    + Tells<GiveBackSlot>
+    + Tells<KeepSlots>
+    + Tells<RegisterSeat>
+    + Tells<RegisterStart>
+    + Tells<RegisterBuild>
+    + Tells<ForgetBuild>
+    + Tells<TakeInstances>
+    + Tells<RegisterPing>
+    + Tells<ForgetPing>
+    + Tells<Hello>
+    + Tells<ConnectionLost>
+{
+}
+
+impl<T> WorkerDoor for T where
+    T: Tells<AskSlot>
+        + Tells<WantInstance>
+        + Tells<GiveBackSlot>
+        + Tells<KeepSlots>
+        + Tells<RegisterSeat>
+        + Tells<RegisterStart>
+        + Tells<RegisterBuild>
+        + Tells<ForgetBuild>
+        + Tells<TakeInstances>
+        + Tells<RegisterPing>
+        + Tells<ForgetPing>
+        + Tells<Hello>
+        + Tells<ConnectionLost>
+{
+}
+
 /// The door to a worker's actor for other actors.
 #[derive(Clone)]
 pub struct WorkerHandle {
@@ -317,34 +352,9 @@ pub struct WorkerHandle {
     pub name: WorkerName,
     /// Its id.
     pub id: WorkerId,
-    /// For [`AskSlot`].
-    pub ask_slot: Recipient<AskSlot>,
-    /// For [`WantInstance`].
-    pub want: Recipient<WantInstance>,
-    /// For [`GiveBackSlot`].
-    pub give_back: Recipient<GiveBackSlot>,
-    /// For [`KeepSlots`].
-    pub keep: Recipient<KeepSlots>,
-    /// For [`RegisterSeat`].
-    pub seat: Recipient<RegisterSeat>,
-    /// For [`RegisterStart`].
-    pub start: Recipient<RegisterStart>,
-    /// For [`RegisterBuild`].
-    pub build: Recipient<RegisterBuild>,
-    /// For [`ForgetBuild`].
-    pub forget: Recipient<ForgetBuild>,
-    /// For [`TakeInstances`].
-    pub take: Recipient<TakeInstances>,
-    /// For [`RegisterPing`].
-    pub ping: Recipient<RegisterPing>,
-    /// For [`ForgetPing`].
-    pub forget_ping: Recipient<ForgetPing>,
-    /// For [`Hello`].
-    pub hello: Recipient<Hello>,
-    /// For [`FrameArrived`].
+    /// For [`FrameArrived`], which the connection's reader waits for.
     pub frame: Recipient<FrameArrived>,
-    /// For [`ConnectionLost`].
-    pub lost: Recipient<ConnectionLost>,
+    door: Arc<dyn WorkerDoor>,
 }
 
 impl WorkerHandle {
@@ -352,38 +362,17 @@ impl WorkerHandle {
     #[must_use]
     pub fn new<A>(name: WorkerName, id: WorkerId, addr: &Addr<A>) -> Self
     where
-        A: Takes<AskSlot>
-            + Takes<WantInstance>
-            + Takes<GiveBackSlot>
-            + Takes<KeepSlots>
-            + Takes<RegisterSeat>
-            + Takes<RegisterStart>
-            + Takes<RegisterBuild>
-            + Takes<ForgetBuild>
-            + Takes<TakeInstances>
-            + Takes<RegisterPing>
-            + Takes<ForgetPing>
-            + Takes<Hello>
-            + Takes<FrameArrived>
-            + Takes<ConnectionLost>,
+        A: Takes<FrameArrived>,
+        Addr<A>: WorkerDoor + 'static,
     {
-        Self {
-            name,
-            id,
-            ask_slot: Takes::door(addr),
-            want: Takes::door(addr),
-            give_back: Takes::door(addr),
-            keep: Takes::door(addr),
-            seat: Takes::door(addr),
-            start: Takes::door(addr),
-            build: Takes::door(addr),
-            forget: Takes::door(addr),
-            take: Takes::door(addr),
-            ping: Takes::door(addr),
-            forget_ping: Takes::door(addr),
-            hello: Takes::door(addr),
-            frame: Takes::door(addr),
-            lost: Takes::door(addr),
-        }
+        Self { name, id, frame: Takes::door(addr), door: Arc::new(addr.clone()) }
+    }
+
+    /// Tells the actor something, without waiting.
+    pub fn tell<M>(&self, message: M)
+    where
+        dyn WorkerDoor: Tells<M>,
+    {
+        Tells::tell(&*self.door, message);
     }
 }

@@ -1,6 +1,6 @@
 //! The `[[builder]]` part of a configuration (row B01).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 use std::path::Path;
 use std::sync::Arc;
@@ -58,11 +58,35 @@ const BUILDER_KEYS: &[&str] = &[
 
 const LOCK_USE_KEYS: &[&str] = &["name", "count"];
 
+/// The configured workers: found by name, told in the order of the file. A name
+/// that thousands of lists have is kept once.
+pub(super) struct Names<'a> {
+    in_order: Vec<&'a WorkerName>,
+    by_name: BTreeMap<&'a str, &'a WorkerName>,
+}
+
+impl<'a> Names<'a> {
+    pub(super) fn of(workers: impl Iterator<Item = &'a WorkerName>) -> Self {
+        let in_order: Vec<_> = workers.collect();
+        let by_name = in_order.iter().map(|name| (name.as_str(), *name)).collect();
+        Self { in_order, by_name }
+    }
+
+    fn get(&self, name: &str) -> Option<WorkerName> {
+        self.by_name.get(name).copied().cloned()
+    }
+
+    /// For whoever looks for one that is not there.
+    pub(super) fn all(&self) -> Vec<&'a str> {
+        self.in_order.iter().map(|name| name.as_str()).collect()
+    }
+}
+
 /// What a builder's part refers to.
 pub(super) struct BuilderContext<'a> {
     pub(super) base: &'a Path,
     pub(super) timers: &'a Timers,
-    pub(super) workers: &'a [&'a str],
+    pub(super) workers: &'a Names<'a>,
     pub(super) locks: &'a [LockDefinition],
     /// For builders that do not say.
     pub(super) merge: Merge,
@@ -273,24 +297,30 @@ fn read_grace(section: &Section<'_, '_>, lease: Duration, timers: &Timers) -> Du
 }
 
 /// The single worker first, then the list (row B01).
-fn read_worker_names(section: &Section<'_, '_>, builder: &str, known: &[&str]) -> Vec<WorkerName> {
+fn read_worker_names(
+    section: &Section<'_, '_>,
+    builder: &str,
+    known: &Names<'_>,
+) -> Vec<WorkerName> {
     let one = section.text("worker").map(|said| ("worker", said));
     let more = section.texts("workers").unwrap_or_default();
     let all: Vec<(&str, Said<String>)> =
         one.into_iter().chain(more.into_iter().map(|said| ("workers", said))).collect();
     let mut names: Vec<WorkerName> = Vec::with_capacity(all.len());
-    for (key, said) in all {
+    let mut before = BTreeSet::new();
+    for (key, said) in &all {
         let name = said.value.as_str();
-        if names.iter().any(|other| other.as_str() == name) {
+        if !before.insert(name) {
             let message = format!("worker `{name}` is named twice");
             section.error(&said.span, key, message, "name it once");
             continue;
         }
-        if !known.contains(&name) {
+        let shared = known.get(name);
+        if shared.is_none() {
             let message = format!("there is no worker `{name}`");
-            section.error(&said.span, key, message, fix_unknown("worker", name, known));
+            section.error(&said.span, key, message, fix_unknown("worker", name, &known.all()));
         }
-        names.push(WorkerName::from(name));
+        names.push(shared.unwrap_or_else(|| WorkerName::from(name)));
     }
     if names.is_empty() {
         section.report.note(

@@ -11,7 +11,7 @@ use std::sync::Arc;
 
 use toml::de::DeTable;
 
-use super::builders::{BuilderContext, read_builders, read_merge};
+use super::builders::{BuilderContext, Names, read_builders, read_merge};
 use super::forms::read_forms;
 use super::limits::{LIMIT_KEYS, STORE_KEYS, read_limits, read_store};
 use super::master::{MASTER_KEYS, read_master};
@@ -165,7 +165,7 @@ fn read_settings(path: &Path, root: &Section<'_, '_>, overrides: &Overrides) -> 
     let timers = read_timers(&root.table("timers", TIMER_KEYS));
     let workers = read_workers(root, base, &master.data_dir);
     let locks = read_locks(root);
-    let names: Vec<&str> = workers.iter().map(|worker| worker.config.name.as_str()).collect();
+    let names = Names::of(workers.iter().map(|worker| &worker.config.name));
     let context = BuilderContext { base, timers: &timers, workers: &names, locks: &locks, merge };
     let (builders, own_retention) = read_builders(root, &context);
     let retention = RetentionRules { all: read_retention(root), builders: own_retention };
@@ -174,7 +174,7 @@ fn read_settings(path: &Path, root: &Section<'_, '_>, overrides: &Overrides) -> 
     }
     let builder_names: Vec<&str> = builders.iter().map(|builder| builder.name.as_str()).collect();
     let forms = read_forms(root, &builder_names);
-    let up = read_up(&root.table("up", UP_KEYS), &names, &builders);
+    let up = read_up(&root.table("up", UP_KEYS), &names.all(), &builders);
     Settings {
         file: path.to_owned(),
         master,

@@ -39,6 +39,7 @@ pub(super) fn read_workers(
     data_dir: &Path,
 ) -> Vec<WorkerSettings> {
     let mut before = BTreeMap::new();
+    let mut token_files: BTreeMap<PathBuf, WorkerName> = BTreeMap::new();
     let mut workers: Vec<WorkerSettings> = Vec::new();
     for section in root.tables("worker", WORKER_KEYS) {
         let max_builds = section.number("max_builds", 1..=MOST_BUILDS).unwrap_or(1);
@@ -61,19 +62,21 @@ pub(super) fn read_workers(
             || Path::new("tokens").join(format!("{}.token", name.value)),
             |said| PathBuf::from(said.value),
         );
-        if let Some(other) = workers.iter().find(|other| other.token_file == token_file) {
+        let worker = WorkerName::from(name.value.as_str());
+        if let Some(other) = token_files.get(&token_file) {
             let span = section.key_span("token_file");
             let message = format!(
-                "worker `{}` has the same token file: each of them could take the other's place",
-                other.config.name
+                "worker `{other}` has the same token file: each of them could take the other's place"
             );
             let fix = "give each worker a token file of its own";
             section.report.note(span.as_ref(), &section.key("token_file"), message, fix);
+        } else {
+            token_files.insert(token_file.clone(), worker.clone());
         }
         let latent = read_latent(&section, &name.value, base, data_dir, &token_file);
         workers.push(WorkerSettings {
             config: WorkerConfig {
-                name: WorkerName::from(name.value),
+                name: worker,
                 max_builds: u32::try_from(max_builds).unwrap_or(1),
                 latent,
             },

@@ -60,13 +60,23 @@ pub fn plain_error(status: StatusCode, error: &Value) -> HttpResponse {
         .body(json!({ "error": error }).to_string())
 }
 
+/// The resources of an answer.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Items {
+    /// As values.
+    Values(Vec<Value>),
+    /// Written already, one after the other with commas between: lists are
+    /// asked for most, and are long.
+    Written(String),
+}
+
 /// Resources in their envelope.
 #[derive(Clone, PartialEq, Debug)]
 pub struct Answer {
     /// Plural name of their kind.
     pub plural: &'static str,
     /// The resources.
-    pub items: Vec<Value>,
+    pub items: Items,
     /// How many there are in all, for a list.
     pub total: Option<u64>,
     /// `total` is only a lower bound.
@@ -77,12 +87,10 @@ impl Answer {
     /// One resource.
     #[must_use]
     pub fn single(plural: &'static str, item: Value) -> Self {
-        Self { plural, items: vec![item], total: None, more: false }
+        Self { plural, items: Items::Values(vec![item]), total: None, more: false }
     }
 
-    /// The envelope.
-    #[must_use]
-    pub fn into_json(self) -> Value {
+    fn meta(&self) -> Value {
         let mut meta = Map::new();
         if let Some(total) = self.total {
             meta.insert("total".into(), total.into());
@@ -90,11 +98,66 @@ impl Answer {
                 meta.insert("total_is_lower_bound".into(), true.into());
             }
         }
-        let mut envelope = Map::new();
-        envelope.insert(self.plural.into(), Value::Array(self.items));
-        envelope.insert("meta".into(), Value::Object(meta));
-        Value::Object(envelope)
+        Value::Object(meta)
     }
+
+    /// The envelope.
+    ///
+    /// # Errors
+    /// When what was written is no JSON, which does not happen.
+    pub fn into_json(self) -> Result<Value, ApiError> {
+        let mut envelope = Map::new();
+        envelope.insert("meta".into(), self.meta());
+        let items = match self.items {
+            Items::Values(values) => values,
+            Items::Written(text) => serde_json::from_str(&format!("[{text}]"))
+                .map_err(|error| ApiError::Inside(error.to_string()))?,
+        };
+        envelope.insert(self.plural.into(), Value::Array(items));
+        Ok(Value::Object(envelope))
+    }
+
+    /// The envelope, written for programs.
+    #[must_use]
+    pub fn into_text(self) -> String {
+        let (meta, plural) = (self.meta(), self.plural);
+        match self.items {
+            Items::Values(values) => {
+                format!("{{\"{plural}\":{},\"meta\":{meta}}}", Value::Array(values))
+            }
+            Items::Written(text) => format!("{{\"{plural}\":[{text}],\"meta\":{meta}}}"),
+        }
+    }
+}
+
+/// What is told: an envelope, or an object of our own.
+#[derive(Clone, PartialEq, Debug)]
+pub enum Told {
+    /// Resources.
+    Answer(Answer),
+    /// Any value.
+    Value(Value),
+}
+
+/// Writes what can change.
+///
+/// # Errors
+/// As [`Answer::into_json`].
+pub fn told_response(request: &HttpRequest, told: Told) -> Result<HttpResponse, ApiError> {
+    match told {
+        Told::Answer(answer) if accepts_json(request) => Ok(json_text(answer.into_text())),
+        Told::Answer(answer) => Ok(json_response(request, &answer.into_json()?)),
+        Told::Value(value) => Ok(json_response(request, &value)),
+    }
+}
+
+fn accepts_json(request: &HttpRequest) -> bool {
+    let mut values = request.headers().get_all(ACCEPT);
+    values.any(|value| value.to_str().is_ok_and(|text| text.contains("application/json")))
+}
+
+fn json_text(text: String) -> HttpResponse {
+    HttpResponse::Ok().insert_header((CONTENT_TYPE, "application/json; charset=utf-8")).body(text)
 }
 
 /// Writes JSON that stays as it is, with a mark to ask by: who has it already
@@ -109,34 +172,43 @@ pub fn finished_response(request: &HttpRequest, value: &Value) -> HttpResponse {
     }
     // Weak: what is sent may be compressed, or indented.
     let mark = format!("W/\"{hex}\"");
-    let known = request
-        .headers()
-        .get_all(IF_NONE_MATCH)
-        .filter_map(|value| value.to_str().ok())
-        .flat_map(|value| value.split(','))
-        .any(|one| one.trim() == mark || one.trim() == "*");
-    let mut response =
-        if known { HttpResponse::NotModified().finish() } else { json_response(request, value) };
+    let mut response = match is_known(&known_marks(request), &mark) {
+        true => HttpResponse::NotModified().finish(),
+        false => json_response(request, value),
+    };
+    put_mark(&mut response, &mark);
+    response
+}
+
+/// The marks of what the asker has already.
+#[must_use]
+pub fn known_marks(request: &HttpRequest) -> Vec<String> {
+    let values = request.headers().get_all(IF_NONE_MATCH);
+    let texts = values.filter_map(|value| value.to_str().ok());
+    texts.flat_map(|text| text.split(',')).map(|one| one.trim().to_owned()).collect()
+}
+
+/// Whether what has this mark is among them.
+#[must_use]
+pub fn is_known(known: &[String], mark: &str) -> bool {
+    known.iter().any(|one| one == mark || one == "*")
+}
+
+/// Tells the mark of what stays as it is. It may be kept, but is asked for anew.
+pub fn put_mark(response: &mut HttpResponse, mark: &str) {
     let headers = response.headers_mut();
-    if let Ok(mark) = HeaderValue::from_str(&mark) {
+    if let Ok(mark) = HeaderValue::from_str(mark) {
         headers.insert(ETAG, mark);
     }
     headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-    response
 }
 
 /// Writes JSON: compact for programs that ask for JSON, indented as text for
 /// everybody else.
 #[must_use]
 pub fn json_response(request: &HttpRequest, value: &Value) -> HttpResponse {
-    let accepts = request
-        .headers()
-        .get_all(ACCEPT)
-        .any(|value| value.to_str().is_ok_and(|text| text.contains("application/json")));
-    if accepts {
-        HttpResponse::Ok()
-            .insert_header((CONTENT_TYPE, "application/json; charset=utf-8"))
-            .body(value.to_string())
+    if accepts_json(request) {
+        json_text(value.to_string())
     } else {
         HttpResponse::Ok()
             .insert_header((CONTENT_TYPE, "text/plain; charset=utf-8"))

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use actix_web::web::Data;
 use serde_json::{Value, json};
 
 use super::context::{WebContext, wall_now};
@@ -201,7 +202,7 @@ fn keys(change: &Change) -> (Vec<Key<'_>>, &'static [&'static str]) {
 
 /// A new buildset tells its scheduler, and has no results yet, not even -1.
 fn new_buildset(row: &BuildsetRow) -> Value {
-    let mut message = shape::buildset(row);
+    let mut message = json!(shape::buildset(row));
     if let Some(object) = message.as_object_mut() {
         object.insert("scheduler".into(), json!(row.scheduler));
         object.insert("results".into(), Value::Null);
@@ -219,7 +220,11 @@ pub struct Around {
 
 impl Around {
     /// What the messages of a batch may need, for these subscriptions.
-    pub async fn of(context: &WebContext, patterns: &[Pattern], batch: &[Arc<Event>]) -> Self {
+    pub async fn of(
+        context: &Data<WebContext>,
+        patterns: &[Pattern],
+        batch: &[Arc<Event>],
+    ) -> Self {
         let wanted = patterns.iter().any(|pattern| pattern.may_begin("workers"))
             && batch.iter().any(|event| needs_configured(&event.change));
         let mut around = Self { configured: BTreeMap::new(), master: context.name.clone() };
@@ -238,18 +243,20 @@ impl Around {
 fn message(change: &Change, around: &Around) -> Value {
     match change {
         Change::BuildsetNew(row) => new_buildset(row),
-        Change::BuildsetComplete(row) => shape::buildset(row),
+        Change::BuildsetComplete(row) => json!(shape::buildset(row)),
         Change::RequestNew(row)
         | Change::RequestClaimed(row)
         | Change::RequestUnclaimed(row)
         | Change::RequestComplete(row)
-        | Change::RequestUpdated(row) => shape::request(row, None),
+        | Change::RequestUpdated(row) => json!(shape::request(row, None)),
         Change::BuildNew(row) | Change::BuildUpdate(row) | Change::BuildFinished(row) => {
             shape::build_in_event(row)
         }
         Change::BuildProperties(_, properties) => shape::properties(properties, |_| true),
-        Change::StepStarted(row) | Change::StepFinished(row) => shape::step(row),
-        Change::LogNew(row) | Change::LogAppend(row) | Change::LogFinished(row) => shape::log(row),
+        Change::StepStarted(row) | Change::StepFinished(row) => json!(shape::step(row)),
+        Change::LogNew(row) | Change::LogAppend(row) | Change::LogFinished(row) => {
+            json!(shape::log(row))
+        }
         Change::WorkerConnected(row)
         | Change::WorkerDisconnected(row)
         | Change::WorkerUpdated(row) => shape::worker(
@@ -263,7 +270,7 @@ fn message(change: &Change, around: &Around) -> Value {
             "active": row.active,
             "last_active": row.last_active.seconds(),
         }),
-        Change::Note(note) | Change::NoteEnded(note) => shape::note(note),
+        Change::Note(note) | Change::NoteEnded(note) => json!(shape::note(note)),
         Change::SchedulerUpdated(row) => {
             shape::scheduler(row, Some(shape::master(&around.master, wall_now())))
         }

@@ -4,6 +4,7 @@
 //! Both feeds are written by hand: they are two dozen elements, and everything
 //! that comes from elsewhere goes through one function that makes it safe.
 
+use std::borrow::Cow;
 use std::fmt::Write as _;
 
 use actix_web::http::header::{CACHE_CONTROL, CONTENT_TYPE};
@@ -76,10 +77,15 @@ pub fn last_verdict(
     };
     let on_branch = |build: &BuildRow| {
         let Some(branch) = branch else { return true };
-        let own = build.properties.get("branch").map(|own| own.value.text());
-        own.unwrap_or_default() == branch
+        property(build, "branch").unwrap_or_default() == branch
     };
     Ok(context.reader.builds(&page)?.rows.into_iter().find(on_branch))
+}
+
+/// A build's property as text. One that is null says nothing.
+fn property<'a>(build: &'a BuildRow, name: &str) -> Option<Cow<'a, str>> {
+    let value = &build.properties.get(name)?.value;
+    (!value.json().is_null()).then(|| value.text())
 }
 
 fn time(at: WallTime) -> String {
@@ -166,10 +172,9 @@ fn entry(
         .map_or("?", |builder| builder.name.as_str());
     let word = build.results.map_or("running", BuildResult::word);
     let number = build.number.map_or_else(String::new, |number| format!(" {number}"));
-    let property = |name: &str| build.properties.get(name).map(|own| own.value.text());
     let mut summary = build.state_string.clone();
     for name in ["branch", "got_revision", "owner", "workername"] {
-        if let Some(value) = property(name).filter(|value| !value.is_empty()) {
+        if let Some(value) = property(build, name).filter(|value| !value.is_empty()) {
             summary.push_str(&format!(", {name} {value}"));
         }
     }

@@ -113,7 +113,7 @@ fn shaped(context: &WebContext, of: Listed, row: &Shown) -> Result<Value, ApiErr
             let id = stamp.as_ref().and_then(Value::as_u64).unwrap_or_default();
             let stamp = context.reader.sourcestamp(id)?;
             let stamp = stamp.ok_or_else(|| not_found(format_args!("source stamp {id}")))?;
-            row.insert("sourcestamp".into(), shape::sourcestamp(&stamp));
+            row.insert("sourcestamp".into(), json!(shape::sourcestamp(&stamp)));
             let properties = row.remove("properties").unwrap_or_default();
             let all: Properties = serde_json::from_value(properties)
                 .map_err(|error| ApiError::Inside(error.to_string()))?;

@@ -10,10 +10,11 @@ use actix_web::web::{Bytes, block};
 use futures_util::stream;
 use serde_json::json;
 
-use super::answer::{Answer, ApiError};
+use super::answer::{self, Answer, ApiError};
 use super::context::{RawPieces, WebContext};
 use super::query::Query;
 use super::ranges::{self, Part};
+use super::read;
 use super::resource;
 use super::route::{LogRef, Route, StepRef, TextForm};
 use super::shape;
@@ -66,7 +67,7 @@ pub fn described(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<A
             let query = Query::read(kind, pairs, false)?;
             let (row, _) = find(context, of)?.ok_or_else(|| not_found(of))?;
             let row = context.state.live.current(row);
-            return Ok(Answer::single(kind.plural, query.projected(shape::log(&row))));
+            return Ok(Answer::single(kind.plural, query.projected(json!(shape::log(&row)))));
         }
         Route::StepLogs(StepRef::Id(id)) => *id,
         Route::StepLogs(of) => {
@@ -79,16 +80,21 @@ pub fn described(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<A
     let page = query.page(kind, vec![Filter::is("stepid", step)])?;
     let found = context.reader.logs(&page)?;
     let rows = found.rows.into_iter().map(|row| context.state.live.current(row));
-    let items = rows.map(|row| query.projected(shape::log(&row))).collect();
+    let rows: Vec<LogRow> = rows.collect();
+    let items = read::shown(&query, &rows, |row| Ok(shape::log(row)))?;
     Ok(Answer { plural: kind.plural, items, total: Some(found.total), more: found.more })
 }
 
-/// Answers `contents`: one chunk of lines.
+/// Answers `contents`: one chunk of lines, and whether the log is complete.
 ///
 /// # Errors
 /// When a parameter is bad, there are no such lines or the store cannot be
 /// read.
-pub fn contents(context: &WebContext, of: &LogRef, pairs: &Pairs) -> Result<Answer, ApiError> {
+pub fn contents(
+    context: &WebContext,
+    of: &LogRef,
+    pairs: &Pairs,
+) -> Result<(Answer, bool), ApiError> {
     let kind = &resource::CHUNKS;
     let query = Query::read(kind, pairs, false)?;
     let no_lines = || ApiError::NoRow(format!("such line of the {of}"));
@@ -104,7 +110,7 @@ pub fn contents(context: &WebContext, of: &LogRef, pairs: &Pairs) -> Result<Answ
     }
     let content = shown(&row, &bytes);
     let chunk = json!({ "logid": row.id, "firstline": first, "content": content });
-    Ok(Answer::single(kind.plural, query.projected(chunk)))
+    Ok((Answer::single(kind.plural, query.projected(chunk)), row.complete))
 }
 
 /// Lines as the API has them: only output keeps its channel's letter.
@@ -152,9 +158,38 @@ pub struct RawLog {
     total: u64,
     /// There will be no more.
     complete: bool,
+    /// The mark to ask by, once there will be no more.
+    mark: Option<String>,
 }
 
-/// Finds a log and begins to read its bytes, or those of a `Range` header.
+/// The answer for a log's bytes.
+pub enum Raw {
+    /// The asker has them already, by this mark.
+    Known(String),
+    /// They are sent.
+    Bytes(RawLog),
+}
+
+impl Raw {
+    /// The answer, piece by piece.
+    #[must_use]
+    pub fn response(self, form: TextForm) -> HttpResponse {
+        let (mut response, mark) = match self {
+            Self::Known(mark) => (HttpResponse::NotModified().finish(), Some(mark)),
+            Self::Bytes(mut log) => {
+                let mark = log.mark.take();
+                (log.response(form), mark)
+            }
+        };
+        if let Some(mark) = mark {
+            answer::put_mark(&mut response, &mark);
+        }
+        response
+    }
+}
+
+/// Finds a log and begins to read its bytes, or those of a `Range` header,
+/// unless their mark is among the `known` ones.
 ///
 /// # Errors
 /// When the row is not there or cannot be read.
@@ -162,8 +197,15 @@ pub fn open_raw(
     context: &WebContext,
     of: &LogRef,
     range: Option<&str>,
-) -> Result<RawLog, ApiError> {
+    known: &[String],
+) -> Result<Raw, ApiError> {
     let (row, inline) = find(context, of)?.ok_or_else(|| not_found(of))?;
+    // No two logs have one id, and a log that is complete stays as it is, but
+    // that its text may go; then who has it may keep it.
+    let mark = row.complete.then(|| format!("W/\"log-{}-{}\"", row.id, row.length));
+    if let Some(mark) = mark.as_ref().filter(|mark| answer::is_known(known, mark)) {
+        return Ok(Raw::Known(mark.clone()));
+    }
     let gone = || ApiError::Inside(format!("log {} belongs to nothing", row.id));
     let step: StepRow = context.reader.step(row.step)?.ok_or_else(gone)?;
     let build = context.reader.build(step.build)?.ok_or_else(|| not_found(of))?;
@@ -189,13 +231,14 @@ pub fn open_raw(
         heading.drain(..usize::try_from(first.min(begin)).unwrap_or(0));
     }
     let pieces = context.logs.raw(&row, inline, from)?;
-    Ok(RawLog { name, html: row.kind == 'h', heading, pieces, part, total, complete: row.complete })
+    let (html, complete) = (row.kind == 'h', row.complete);
+    Ok(Raw::Bytes(RawLog { name, html, heading, pieces, part, total, complete, mark }))
 }
 
 impl RawLog {
     /// The answer, piece by piece.
     #[must_use]
-    pub fn response(self, form: TextForm) -> HttpResponse {
+    fn response(self, form: TextForm) -> HttpResponse {
         let mut response = HttpResponse::Ok();
         if self.html {
             // The text comes from a build: it must not act as a page of ours.

@@ -269,6 +269,12 @@ impl Scrape {
             "1 when the builder gave up after faults and starts nothing",
             None,
             by(|_, view| if view.broken.is_some() { 1.0 } else { 0.0 }),
+        )?;
+        family.gauges(
+            "builder_restarts",
+            "How often the builder was started again after a fault since the start of this master",
+            None,
+            by(|_, view| f64::from(view.restarts)),
         )
     }
 
@@ -369,6 +375,12 @@ impl Scrape {
             "1 when the master starts no new builds because it is about to stop",
             None,
             [(Vec::new(), if self.shown.draining { 1.0 } else { 0.0 })],
+        )?;
+        family.gauges(
+            "store_full",
+            "1 while no new builds start because the disk is full",
+            None,
+            [(Vec::new(), if self.shown.store.full.is_some() { 1.0 } else { 0.0 })],
         )?;
         let version = vec![("version", env!("CARGO_PKG_VERSION").to_owned())];
         family.gauges("build_info", "What runs", None, [(version, 1.0)])

@@ -60,10 +60,12 @@ pub use sse::MAX_STREAMS;
 pub use ui::{StockUi, UiError};
 pub use ws::MAX_SOCKETS;
 
-use answer::{finished_response, json_response, plain_error};
+use answer::{Told, finished_response, json_response, known_marks, plain_error, told_response};
 use guard::{HostGuard, check_origin, host};
 use route::{Route, TextForm};
 use rpc::{Call, RpcError};
+
+use crate::store::sqlite::Listed;
 
 /// Longest body of an ordinary request, in bytes.
 const BODY: usize = 1024 * 1024;
@@ -114,7 +116,6 @@ pub fn serve(context: WebContext, address: SocketAddr) -> std::io::Result<(Serve
             .service(web::scope("/api").wrap(Compress::default()).default_service(web::to(api)))
             .service(web::scope("/sse").default_service(web::get().to(sse::serve)))
             .service(web::scope("/ws").default_service(web::get().to(ws::serve)))
-            .route("/botmaster/reload", web::post().to(ours::reload))
             .route("/health/live", web::get().to(ours::live))
             .route("/health/ready", web::get().to(ours::ready))
             .route("/badges/{builder}", web::get().to(badge::serve))
@@ -147,7 +148,7 @@ async fn api(request: HttpRequest, payload: Payload, context: Data<WebContext>) 
     };
     let mut response = match *request.method() {
         Method::GET | Method::HEAD => {
-            get(&request, context.get_ref()).await.unwrap_or_else(|error| error.response())
+            get(&request, &context).await.unwrap_or_else(|error| error.response())
         }
         Method::POST => post(&request, payload, &context).await,
         Method::OPTIONS if origin.is_some() => preflight(&request),
@@ -183,7 +184,7 @@ fn no_path(request: &HttpRequest) -> ApiError {
     ApiError::NoPath(below.trim_start_matches('/').to_owned())
 }
 
-async fn get(request: &HttpRequest, context: &WebContext) -> Result<HttpResponse, ApiError> {
+async fn get(request: &HttpRequest, context: &Data<WebContext>) -> Result<HttpResponse, ApiError> {
     if request.path() == "/api" {
         let host = host(request).unwrap_or_else(|| "localhost".into());
         let versions = json!({ "v2": format!("http://{host}/api/v2") });
@@ -194,13 +195,13 @@ async fn get(request: &HttpRequest, context: &WebContext) -> Result<HttpResponse
     let below = below_version(request).ok_or_else(|| no_path(request))?;
     let pairs = query::pairs(request.query_string())?;
     if below.is_empty() {
-        return Ok(json_response(request, &read::roots(&pairs)?.into_json()));
+        return Ok(json_response(request, &read::roots(&pairs)?.into_json()?));
     }
     let path = below.strip_prefix('/').ok_or_else(|| no_path(request))?;
     let route = Route::parse(path).ok_or_else(|| no_path(request))?;
-    let route_kind = Lasting::of(&route);
-    let value = match route {
-        Route::Board => ours::board(context),
+    let lasting = Lasting::of(&route);
+    let told = match route {
+        Route::Board => Told::Value(ours::board(context)),
         // Orders are sent there; there is nothing to read.
         Route::Reload => return Err(no_path(request)),
         Route::BuildDatumValue(of, name) => {
@@ -210,18 +211,34 @@ async fn get(request: &HttpRequest, context: &WebContext) -> Result<HttpResponse
             let (name, bytes) = found.await?;
             return Ok(listed::datum(&name, bytes));
         }
-        Route::OpenApi => openapi::document().clone(),
+        Route::OpenApi => Told::Value(openapi::document().clone()),
         Route::LogText(of, form @ (TextForm::Raw | TextForm::RawInline)) => {
             let range = request.headers().get(actix_web::http::header::RANGE);
             let range = range.and_then(|value| value.to_str().ok()).map(str::to_owned);
+            let known = known_marks(request);
             let raw = rpc::blocking(context, move |context| {
-                logs::open_raw(context, &of, range.as_deref())
+                logs::open_raw(context, &of, range.as_deref(), &known)
             });
             return Ok(raw.await?.response(form));
         }
-        _ => rpc::blocking(context, move |context| value(context, &route, &pairs)).await?,
+        Route::LogText(of, TextForm::Contents) => {
+            let text = rpc::blocking(context, move |context| logs::contents(context, &of, &pairs));
+            let (answer, complete) = text.await?;
+            if complete {
+                return Ok(finished_response(request, &answer.into_json()?));
+            }
+            Told::Answer(answer)
+        }
+        _ => rpc::blocking(context, move |context| told(context, &route, &pairs)).await?,
     };
-    if lasts(&route_kind, &value) {
+    if lasting == Lasting::Not {
+        return told_response(request, told);
+    }
+    let value = match told {
+        Told::Answer(answer) => answer.into_json()?,
+        Told::Value(value) => value,
+    };
+    if lasting == Lasting::Always || is_complete(&value) {
         return Ok(finished_response(request, &value));
     }
     Ok(json_response(request, &value))
@@ -241,7 +258,9 @@ enum Lasting {
 impl Lasting {
     fn of(route: &Route) -> Self {
         match route {
-            Route::Stamp(_) | Route::Spec | Route::OpenApi => Self::Always,
+            Route::Stamp(_) | Route::Spec | Route::OpenApi | Route::Row(Listed::Changes, _) => {
+                Self::Always
+            }
             Route::Build(_)
             | Route::Request(_)
             | Route::Buildset(_)
@@ -252,32 +271,20 @@ impl Lasting {
     }
 }
 
-/// Whether the same question will always be answered so.
-fn lasts(lasting: &Lasting, value: &serde_json::Value) -> bool {
-    let complete = |value: &serde_json::Value| {
-        let lists = value.as_object().into_iter().flat_map(serde_json::Map::values);
-        lists.filter_map(serde_json::Value::as_array).flatten().all(|one| one["complete"] == true)
-    };
-    match lasting {
-        Lasting::Always => true,
-        Lasting::Once => complete(value),
-        Lasting::Not => false,
-    }
+/// Whether everything in an envelope is complete.
+fn is_complete(value: &serde_json::Value) -> bool {
+    let lists = value.as_object().into_iter().flat_map(serde_json::Map::values);
+    lists.filter_map(serde_json::Value::as_array).flatten().all(|one| one["complete"] == true)
 }
 
-fn value(
-    context: &WebContext,
-    route: &Route,
-    pairs: &[(String, String)],
-) -> Result<serde_json::Value, ApiError> {
-    match route {
-        Route::LogText(of, _) => Ok(logs::contents(context, of, pairs)?.into_json()),
-        Route::BuildProgress(of) => read::progress(context, of),
-        Route::BuilderExpectations(of) => eta::expectations(context, of),
-        Route::Etas => eta::etas(context, pairs),
-        Route::RequestReasons(id) => reasons::answer(context, *id),
-        _ => Ok(read::answer(context, route, pairs)?.into_json()),
-    }
+fn told(context: &WebContext, route: &Route, pairs: &[(String, String)]) -> Result<Told, ApiError> {
+    Ok(Told::Value(match route {
+        Route::BuildProgress(of) => read::progress(context, of)?,
+        Route::BuilderExpectations(of) => eta::expectations(context, of)?,
+        Route::Etas => eta::etas(context, pairs)?,
+        Route::RequestReasons(id) => reasons::answer(context, *id)?,
+        _ => return Ok(Told::Answer(read::answer(context, route, pairs)?)),
+    }))
 }
 
 /// Collects a body of at most `limit` bytes.
@@ -317,7 +324,7 @@ async fn post(request: &HttpRequest, payload: Payload, context: &Data<WebContext
     let path = below_version(request).and_then(|below| below.strip_prefix('/'));
     let route = path.and_then(Route::parse);
     if route == Some(Route::Reload) {
-        return ours::reload(request.clone(), payload, context.clone()).await;
+        return ours::reload(request, payload, context).await;
     }
     let mut id = None;
     match answer_call(request, payload, context, route, &mut id).await {
@@ -329,7 +336,7 @@ async fn post(request: &HttpRequest, payload: Payload, context: &Data<WebContext
 async fn answer_call(
     request: &HttpRequest,
     payload: Payload,
-    context: &WebContext,
+    context: &Data<WebContext>,
     route: Option<Route>,
     id: &mut Option<serde_json::Value>,
 ) -> Result<HttpResponse, RpcError> {

@@ -51,14 +51,11 @@ struct Ask {
 
 /// Reloads the configuration, or plans a reload.
 pub async fn reload(
-    request: HttpRequest,
+    request: &HttpRequest,
     payload: Payload,
-    context: Data<WebContext>,
+    context: &Data<WebContext>,
 ) -> HttpResponse {
-    if let Err(error) = super::check_origin(&request) {
-        return error.response();
-    }
-    match reloaded(&request, payload, &context).await {
+    match reloaded(request, payload, context).await {
         Ok(report) => HttpResponse::Ok().json(report),
         Err(error) => error.response(None),
     }
@@ -67,7 +64,7 @@ pub async fn reload(
 async fn reloaded(
     request: &HttpRequest,
     payload: Payload,
-    context: &WebContext,
+    context: &Data<WebContext>,
 ) -> Result<ReloadReport, RpcError> {
     super::check_order(request)?;
     let bytes = super::body(payload, super::BODY).await?;

@@ -1,9 +1,10 @@
 //! `GET`: what a path names, from the store. Everything here blocks and runs
 //! on a thread that may.
 
+use serde::Serialize;
 use serde_json::{Value, json};
 
-use super::answer::{Answer, ApiError};
+use super::answer::{Answer, ApiError, Items};
 use super::context::{WebContext, wall_now};
 use super::eta::Etas;
 use super::forms;
@@ -36,6 +37,9 @@ const ROOTS: [&str; 14] = [
     "projects",
 ];
 
+/// About as many bytes as a row has when it is written.
+const ROW: usize = 320;
+
 pub(super) type Pairs = [(String, String)];
 
 pub(super) fn not_found(what: impl std::fmt::Display) -> ApiError {
@@ -57,23 +61,46 @@ pub(super) fn in_memory(
     let query = Query::read(resource, pairs, true)?;
     let (items, total) = query.apply(items);
     let items = items.into_iter().map(|item| query.projected(item)).collect();
+    let items = Items::Values(items);
     Ok(Answer { plural: resource.plural, items, total: Some(total), more: false })
 }
 
 /// Resources from the store.
-pub(super) fn paged<T>(
+pub(super) fn paged<T, R: Serialize>(
     resource: &Resource,
     query: &Query,
     implied: Vec<Filter>,
     read: impl FnOnce(&Page) -> Result<PageOf<T>, crate::store::StoreError>,
-    mut shape: impl FnMut(&T) -> Result<Value, ApiError>,
+    shape: impl FnMut(&T) -> Result<R, ApiError>,
 ) -> Result<Answer, ApiError> {
     let found = read(&query.page(resource, implied)?)?;
-    let mut items = Vec::with_capacity(found.rows.len());
-    for row in &found.rows {
-        items.push(query.projected(shape(row)?));
-    }
+    let items = shown(query, &found.rows, shape)?;
     Ok(Answer { plural: resource.plural, items, total: Some(found.total), more: found.more })
+}
+
+/// Rows as resources: written at once, unless only some fields are asked for.
+pub(super) fn shown<T, R: Serialize>(
+    query: &Query,
+    rows: &[T],
+    mut shape: impl FnMut(&T) -> Result<R, ApiError>,
+) -> Result<Items, ApiError> {
+    let wrong = |error: serde_json::Error| ApiError::Inside(error.to_string());
+    if !query.fields.is_empty() {
+        let mut items = Vec::with_capacity(rows.len());
+        for row in rows {
+            items.push(query.projected(serde_json::to_value(shape(row)?).map_err(wrong)?));
+        }
+        return Ok(Items::Values(items));
+    }
+    let mut bytes = Vec::with_capacity(rows.len() * ROW);
+    for row in rows {
+        if !bytes.is_empty() {
+            bytes.push(b',');
+        }
+        serde_json::to_writer(&mut bytes, &shape(row)?).map_err(wrong)?;
+    }
+    let text = String::from_utf8(bytes).map_err(|error| ApiError::Inside(error.to_string()))?;
+    Ok(Items::Written(text))
 }
 
 impl WebContext {
@@ -346,7 +373,7 @@ fn builds(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, 
             let row = context.find_build(of)?;
             let row = row.ok_or_else(|| not_found(of))?;
             let item = shape::build(&row, |name| query.wants_property(name));
-            return Ok(Answer::single(kind.plural, query.projected(item)));
+            return Ok(Answer::single(kind.plural, query.projected(json!(item))));
         }
         Route::BuildProperties(of) => {
             let row = context.find_build(of)?;
@@ -369,7 +396,11 @@ fn builds(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, 
     };
     let query = Query::read(kind, pairs, true)?;
     let shaped = |row: &BuildRow| Ok(shape::build(row, |name| query.wants_property(name)));
-    paged(kind, &query, implied, |page| context.reader.builds(page), shaped)
+    let read = |page: &Page| match query.properties.is_empty() {
+        true => context.reader.bare_builds(page),
+        false => context.reader.builds(page),
+    };
+    paged(kind, &query, implied, read, shaped)
 }
 
 /// What happened at a builder or to a worker, the oldest first (row B30).
@@ -396,7 +427,7 @@ fn steps(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, A
         Route::Step(of) => {
             let found = context.find_step(of)?;
             let row = found.ok_or_else(|| not_found(of))?;
-            return single(kind, pairs, shape::step(&row));
+            return single(kind, pairs, json!(shape::step(&row)));
         }
         // A list of a build's steps by the build's id is empty when there is
         // no such build; by the build's number it is not found.
@@ -415,7 +446,7 @@ fn steps(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, A
 
 fn requests(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer, ApiError> {
     let kind = &resource::REQUESTS;
-    let shaped = |row: &RequestRow, query: &Query| -> Result<Value, ApiError> {
+    let shaped = |row: &RequestRow, query: &Query| -> Result<_, ApiError> {
         let properties = if query.properties.is_empty() {
             None
         } else {
@@ -434,7 +465,7 @@ fn requests(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answer
                 return single(&resource::PROPERTIES, pairs, all);
             }
             let query = Query::read(kind, pairs, false)?;
-            let item = query.projected(shaped(&row, &query)?);
+            let item = query.projected(json!(shaped(&row, &query)?));
             return Ok(Answer::single(kind.plural, item));
         }
         // As with a build's steps: by its id, a build that is not there has
@@ -462,7 +493,7 @@ fn buildsets(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answe
         row.ok_or_else(|| not_found(format_args!("buildset {id}")))
     };
     match route {
-        Route::Buildset(id) => single(kind, pairs, shape::buildset(&found(*id)?)),
+        Route::Buildset(id) => single(kind, pairs, json!(shape::buildset(&found(*id)?))),
         Route::BuildsetProperties(id) => {
             let all = context.reader.buildset_properties(BuildsetId(*id))?;
             let all = shape::properties(&all.unwrap_or_default(), |_| true);
@@ -474,13 +505,13 @@ fn buildsets(context: &WebContext, route: &Route, pairs: &Pairs) -> Result<Answe
         }
         Route::BuildsetStamps(id) => {
             let stamps = found(*id)?.sourcestamps;
-            let stamps = stamps.iter().map(shape::sourcestamp).collect();
+            let stamps = stamps.iter().map(|stamp| json!(shape::sourcestamp(stamp))).collect();
             in_memory(&resource::STAMPS, pairs, stamps)
         }
         Route::Stamp(id) => {
             let row = context.reader.sourcestamp(*id)?;
             let row = row.ok_or_else(|| not_found(format_args!("source stamp {id}")))?;
-            single(&resource::STAMPS, pairs, shape::sourcestamp(&row))
+            single(&resource::STAMPS, pairs, json!(shape::sourcestamp(&row)))
         }
         Route::Stamps => {
             let kind = &resource::STAMPS;

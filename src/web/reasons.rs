@@ -11,7 +11,7 @@ use super::eta::Etas;
 use super::read::not_found;
 use crate::core::builder::{QUEUED, named_worker};
 use crate::core::ids::{RequestId, WorkerId};
-use crate::core::waits::{Candidate, of_worker, summary};
+use crate::core::waits::{Candidate, Whole, of_worker, summary};
 use crate::store::{RequestState, WorkerRow};
 
 /// Answers it. Of a request that does not wait there is nothing to tell.
@@ -70,10 +70,11 @@ pub fn answer(context: &WebContext, id: u64) -> Result<Value, ApiError> {
             start = json!(eta.start);
         }
     }
+    let whole = Whole { draining: shown.draining, full: shown.store.full.as_deref() };
     Ok(json!({
         "buildrequestid": id,
         "state": state,
-        "reason": summary(view, shown.draining, wanted.as_ref(), &told),
+        "reason": summary(view, &whole, wanted.as_ref(), &told),
         // Null when there are more than anybody counts.
         "ahead": ahead,
         "workers": workers,

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use actix_web::HttpResponse;
 use actix_web::http::StatusCode;
 use actix_web::http::header::CONTENT_TYPE;
-use actix_web::web::block;
+use actix_web::web::{Data, block};
 use serde_json::{Map, Value, json};
 
 use super::answer::ApiError;
@@ -177,7 +177,11 @@ impl Call {
     /// # Errors
     /// When the method is unknown here, a parameter is bad, or the BotMaster
     /// refuses.
-    pub async fn perform(&self, context: &WebContext, route: Route) -> Result<Value, RpcError> {
+    pub async fn perform(
+        &self,
+        context: &Data<WebContext>,
+        route: Route,
+    ) -> Result<Value, RpcError> {
         match (route, self.method.as_str()) {
             (Route::Form(name), "force") => self.force(context, name).await,
             (Route::Build(of), "stop") => self.stop(context, of).await,
@@ -197,7 +201,7 @@ impl Call {
         }
     }
 
-    async fn force(&self, context: &WebContext, name: String) -> Result<Value, RpcError> {
+    async fn force(&self, context: &Data<WebContext>, name: String) -> Result<Value, RpcError> {
         let found = context.board.forms().into_iter().find(|form| form.name == name);
         let form = found.ok_or_else(|| {
             RpcError::missing(format!("there is no force scheduler named `{name}`"))
@@ -225,7 +229,7 @@ impl Call {
         Ok(results.next().unwrap_or_default())
     }
 
-    async fn stop(&self, context: &WebContext, of: BuildRef) -> Result<Value, RpcError> {
+    async fn stop(&self, context: &Data<WebContext>, of: BuildRef) -> Result<Value, RpcError> {
         let reason = self.reason()?;
         let found = build_and_builder(context, of).await?;
         // A build that is not there is stopped already.
@@ -235,7 +239,7 @@ impl Call {
         Ok(Value::Null)
     }
 
-    async fn rebuild(&self, context: &WebContext, of: BuildRef) -> Result<Value, RpcError> {
+    async fn rebuild(&self, context: &Data<WebContext>, of: BuildRef) -> Result<Value, RpcError> {
         let reason = match self.params.get("reason") {
             None | Some(Value::Null) => "rebuild".to_owned(),
             Some(_) => self.reason()?,
@@ -288,7 +292,7 @@ impl Call {
         Ok(stored.first().map(submitted).unwrap_or_default())
     }
 
-    async fn cancel(&self, context: &WebContext, id: u64) -> Result<Value, RpcError> {
+    async fn cancel(&self, context: &Data<WebContext>, id: u64) -> Result<Value, RpcError> {
         let reason = self.reason()?;
         let (request, builder) = request_and_builder(context, id).await?;
         for _ in 0..CANCEL_TRIES {
@@ -320,7 +324,7 @@ impl Call {
         Ok(Value::Null)
     }
 
-    async fn set_priority(&self, context: &WebContext, id: u64) -> Result<Value, RpcError> {
+    async fn set_priority(&self, context: &Data<WebContext>, id: u64) -> Result<Value, RpcError> {
         let priority = self
             .params
             .get("priority")
@@ -331,7 +335,7 @@ impl Call {
         Ok(Value::Null)
     }
 
-    async fn enable(&self, context: &WebContext, of: Vec<Filter>) -> Result<Value, RpcError> {
+    async fn enable(&self, context: &Data<WebContext>, of: Vec<Filter>) -> Result<Value, RpcError> {
         let enabled = self.params.get("enabled").and_then(Value::as_bool);
         let enabled = enabled.ok_or_else(|| RpcError::param("enabled", "must be true or false"))?;
         let find = |context: &WebContext| {
@@ -348,7 +352,7 @@ impl Call {
 
     async fn order(
         &self,
-        context: &WebContext,
+        context: &Data<WebContext>,
         of: WorkerRef,
         order: WorkerOrder,
     ) -> Result<Value, RpcError> {
@@ -382,18 +386,18 @@ fn shared(
     RpcError::new(StatusCode::CONFLICT, INVALID_REQUEST, text)
 }
 
-async fn builder_name(context: &WebContext, of: BuilderRef) -> Result<BuilderName, RpcError> {
+async fn builder_name(context: &Data<WebContext>, of: BuilderRef) -> Result<BuilderName, RpcError> {
     let missing = format!("there is no {of}");
     let found = blocking(context, move |context| context.find_builder(&of)).await?;
     Ok(found.ok_or_else(|| RpcError::missing(missing))?.name)
 }
 
-async fn ping(context: &WebContext, of: BuilderRef) -> Result<Value, RpcError> {
+async fn ping(context: &Data<WebContext>, of: BuilderRef) -> Result<Value, RpcError> {
     let builder = builder_name(context, of).await?;
     Ok(context.handle.ping(builder).await?.into())
 }
 
-async fn restart(context: &WebContext, of: BuilderRef) -> Result<Value, RpcError> {
+async fn restart(context: &Data<WebContext>, of: BuilderRef) -> Result<Value, RpcError> {
     let builder = builder_name(context, of).await?;
     context.handle.restart(builder).await?;
     Ok(Value::Null)
@@ -414,17 +418,17 @@ fn submitted(stored: &Submitted) -> Value {
 /// # Errors
 /// Those of the piece.
 pub async fn blocking<T: Send + 'static>(
-    context: &WebContext,
+    context: &Data<WebContext>,
     piece: impl FnOnce(&WebContext) -> Result<T, ApiError> + Send + 'static,
 ) -> Result<T, ApiError> {
     let context = context.clone();
-    block(move || piece(&context))
+    block(move || piece(context.get_ref()))
         .await
         .unwrap_or_else(|_| Err(ApiError::Inside("the master is stopping".into())))
 }
 
 async fn build_and_builder(
-    context: &WebContext,
+    context: &Data<WebContext>,
     of: BuildRef,
 ) -> Result<Option<(BuildRow, BuilderName)>, ApiError> {
     blocking(context, move |context| {
@@ -438,7 +442,7 @@ async fn build_and_builder(
 }
 
 async fn request_and_builder(
-    context: &WebContext,
+    context: &Data<WebContext>,
     id: u64,
 ) -> Result<(RequestId, BuilderName), RpcError> {
     let found = blocking(context, move |context| {

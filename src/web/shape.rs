@@ -101,8 +101,8 @@ pub fn worker(row: &WorkerRow, builders: &[BuilderId]) -> Value {
 }
 
 /// A build, with the properties that `wanted` lets through.
-pub fn build(row: &BuildRow, wanted: impl Fn(&str) -> bool) -> Value {
-    value(is::Build {
+pub fn build(row: &BuildRow, wanted: impl Fn(&str) -> bool) -> is::Build {
+    is::Build {
         buildid: row.id.0,
         number: row.number.map_or(0, |number| number.0),
         builderid: row.builder.0,
@@ -116,23 +116,23 @@ pub fn build(row: &BuildRow, wanted: impl Fn(&str) -> bool) -> Value {
         results: code(row.results),
         state_string: row.state_string.clone(),
         properties: Some(sourced(&row.properties, wanted)),
-    })
+    }
 }
 
 /// A build as its events carry it.
 #[must_use]
 pub fn build_in_event(row: &BuildRow) -> Value {
-    build(row, |name| IN_EVENTS.contains(&name))
+    value(build(row, |name| IN_EVENTS.contains(&name)))
 }
 
 /// A build request, with the properties of its buildset when asked for.
 #[must_use]
-pub fn request(row: &RequestRow, properties: Option<Sourced>) -> Value {
+pub fn request(row: &RequestRow, properties: Option<Sourced>) -> is::BuildRequest {
     let claimed = row.state != RequestState::Queued;
     let complete = matches!(row.state, RequestState::Done | RequestState::Cancelled);
     // One that was cancelled before a build had it counts as claimed then.
     let claimed_at = row.claimed_at.or(row.complete_at).filter(|_| claimed);
-    value(is::BuildRequest {
+    is::BuildRequest {
         buildrequestid: row.id.0,
         buildsetid: row.buildset.0,
         builderid: row.builder.0,
@@ -146,7 +146,7 @@ pub fn request(row: &RequestRow, properties: Option<Sourced>) -> Value {
         complete_at: row.complete_at.map(seconds),
         waited_for: row.waited_for,
         properties,
-    })
+    }
 }
 
 /// Properties as a resource's field, those that `wanted` lets through.
@@ -156,9 +156,9 @@ pub fn some_properties(all: &Properties, wanted: impl Fn(&str) -> bool) -> Sourc
 
 /// A buildset.
 #[must_use]
-pub fn buildset(row: &BuildsetRow) -> Value {
+pub fn buildset(row: &BuildsetRow) -> is::Buildset {
     let parent = row.parent.as_ref();
-    value(is::Buildset {
+    is::Buildset {
         bsid: row.id.0,
         external_idstring: row.external_id.clone(),
         reason: row.reason.clone(),
@@ -170,7 +170,7 @@ pub fn buildset(row: &BuildsetRow) -> Value {
         sourcestamps: row.sourcestamps.iter().map(stamp).collect(),
         parent_buildid: parent.map(|parent| parent.build.0),
         parent_relationship: parent.and_then(|parent| parent.relationship.clone()),
-    })
+    }
 }
 
 fn stamp(row: &SourceStampRow) -> is::SourceStamp {
@@ -196,16 +196,16 @@ fn stamp(row: &SourceStampRow) -> is::SourceStamp {
 
 /// A source stamp.
 #[must_use]
-pub fn sourcestamp(row: &SourceStampRow) -> Value {
-    value(stamp(row))
+pub fn sourcestamp(row: &SourceStampRow) -> is::SourceStamp {
+    stamp(row)
 }
 
 /// A step.
 #[must_use]
-pub fn step(row: &StepRow) -> Value {
+pub fn step(row: &StepRow) -> is::Step {
     let url = |url: &StepUrl| is::Url { name: url.name.clone(), url: url.url.clone() };
     let locked_at = row.about.locks_acquired_at.or(row.started_at);
-    value(is::Step {
+    is::Step {
         stepid: row.id.0,
         number: row.number.into(),
         name: Identifier(row.name.clone()),
@@ -218,13 +218,13 @@ pub fn step(row: &StepRow) -> Value {
         state_string: row.state_string.clone(),
         urls: row.about.urls.iter().map(url).collect(),
         hidden: row.about.hidden,
-    })
+    }
 }
 
 /// A log.
 #[must_use]
-pub fn log(row: &LogRow) -> Value {
-    value(is::Log {
+pub fn log(row: &LogRow) -> is::Log {
+    is::Log {
         logid: row.id.0,
         name: row.name.clone(),
         slug: Identifier(row.slug.clone()),
@@ -233,7 +233,7 @@ pub fn log(row: &LogRow) -> Value {
         num_lines: row.num_lines,
         r#type: Identifier(row.kind.to_string()),
         incomplete: Ours(row.incomplete.clone()),
-    })
+    }
 }
 
 /// A scheduler, with the master that runs it when that is known.
@@ -249,8 +249,8 @@ pub fn scheduler(row: &SchedulerRow, master: Option<is::Master>) -> Value {
 
 /// A moment in a builder's life, or something with a beginning and an end.
 #[must_use]
-pub fn note(note: &NoteRow) -> Value {
-    value(is::Note {
+pub fn note(note: &NoteRow) -> is::Note {
+    is::Note {
         noteid: note.id,
         builderid: note.builder.0,
         workerid: note.worker.map(|worker| worker.0),
@@ -258,5 +258,5 @@ pub fn note(note: &NoteRow) -> Value {
         error: note.error.clone(),
         at: seconds(note.at),
         ended_at: note.ended_at.map(seconds),
-    })
+    }
 }

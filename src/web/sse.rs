@@ -3,7 +3,9 @@
 //!
 //! A client that comes back with the number of its last event (`Last-Event-ID`)
 //! gets what it missed; when that is not kept any more it hears of the gap, and
-//! reads what it shows from the API again.
+//! reads what it shows from the API again. It learns that number from its start
+//! on, also while nothing happens that it listens to: a block with an `id` alone
+//! is no event, and clients remember it.
 
 use std::collections::HashMap;
 use std::fmt::Write;
@@ -61,7 +63,7 @@ struct Stream {
     streams: Streams,
     patterns: Subscriptions,
     events: Receiver<Arc<Event>>,
-    context: WebContext,
+    context: Data<WebContext>,
     greeting: Option<Bytes>,
     /// The last event that was looked at.
     last: Option<u64>,
@@ -101,7 +103,7 @@ pub async fn serve(request: HttpRequest, context: Data<WebContext>) -> HttpRespo
     response
 }
 
-fn answer(request: &HttpRequest, context: &WebContext) -> HttpResponse {
+fn answer(request: &HttpRequest, context: &Data<WebContext>) -> HttpResponse {
     let tail = request.path().trim_start_matches("/sse").trim_start_matches('/').to_owned();
     let (word, rest) = tail.split_once('/').unwrap_or((tail.as_str(), ""));
     match word {
@@ -139,7 +141,7 @@ fn last_event(request: &HttpRequest) -> Option<Had> {
     Had::read(request.headers().get("last-event-id")?.to_str().ok()?)
 }
 
-fn listen(context: &WebContext, path: &str, had: Option<Had>) -> HttpResponse {
+fn listen(context: &Data<WebContext>, path: &str, had: Option<Had>) -> HttpResponse {
     let last = had.map(|had| had.whole);
     let mut first = Vec::new();
     if !path.is_empty() {
@@ -161,14 +163,24 @@ fn listen(context: &WebContext, path: &str, had: Option<Had>) -> HttpResponse {
     let mut greeting = format!("event: handshake\ndata: {id}\n\n");
     // What was missed can only be told to subscriptions that there are already.
     let missed = last.and_then(|last| context.events.listen_after(last));
+    // Looked at before it listens: an event in between is told twice at worst,
+    // to a client that is cut off before it hears of it.
+    let before = context.events.next_seq().saturating_sub(1);
+    let mut stands = last;
     let events = match (last, missed) {
         (Some(_), Some(events)) if !path.is_empty() => events,
         (Some(last), _) => {
             let events = context.events.listen();
             let next = context.events.next_seq();
+            stands = Some(next.saturating_sub(1)).filter(|_| !path.is_empty());
             let _ =
                 write!(greeting, "event: gap\ndata: {{\"last\": {last}, \"next\": {next}}}\n\n");
             events
+        }
+        (None, _) if !path.is_empty() => {
+            let _ = write!(greeting, "id: {before}\n\n");
+            stands = Some(before);
+            context.events.listen()
         }
         (None, _) => context.events.listen(),
     };
@@ -179,7 +191,7 @@ fn listen(context: &WebContext, path: &str, had: Option<Had>) -> HttpResponse {
         events,
         context: context.clone(),
         greeting: Some(Bytes::from(greeting)),
-        last,
+        last: stands,
         told_already: had.filter(|had| had.part > 0).map(|had| (had.whole + 1, had.part)),
     };
     HttpResponse::Ok()
@@ -232,7 +244,14 @@ impl Stream {
         let mut batch = Vec::with_capacity(BATCH);
         loop {
             match timeout(KEEP_ALIVE, self.events.recv_many(&mut batch, BATCH)).await {
-                Err(_) => return (Bytes::from_static(b": keep-alive\n\n"), true),
+                // Whatever it was told of so far, it has.
+                Err(_) => {
+                    let sign = match self.last {
+                        Some(last) => Bytes::from(format!("id: {last}\n\n")),
+                        None => Bytes::from_static(b": keep-alive\n\n"),
+                    };
+                    return (sign, true);
+                }
                 Ok(0) => {
                     let last = self.last.map_or_else(|| "none".into(), |last| last.to_string());
                     let text = format!(

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 
 use actix::Addr;
 use botmaster::actors::context::Context;
-use botmaster::actors::runtime::World;
+use botmaster::actors::runtime::{World, WorldParts};
 use botmaster::actors::{BotMaster, Greeter, Parts, WaitReady, declare, declared};
 use botmaster::board::Board;
 use botmaster::clock::Clock;
@@ -288,7 +288,7 @@ impl House {
         let (builder_ids, worker_rows) = declared(&settings, outcomes);
         let full = Arc::new(AtomicBool::new(false));
         let mood = Arc::new(Mood::default());
-        let world = World {
+        let world = World::from(WorldParts {
             clock: Clock::start(),
             store: Arc::new(Moody { store: store.clone(), full: full.clone(), mood: mood.clone() }),
             logs: Arc::new(logs.clone()),
@@ -299,7 +299,7 @@ impl House {
             tokens: Arc::new(AtomicU64::new(1)),
             chance: Arc::new(Mutex::new(Rng::seeded(1))),
             provisioner: provisioner.clone(),
-        };
+        });
         let (book, problems) = TokenBook::read(&settings);
         assert_eq!(problems, []);
         let addr = Context::new().run(BotMaster::new(Parts {

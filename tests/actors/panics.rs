@@ -366,3 +366,32 @@ fn fb10_a_build_whose_setup_fails_in_the_master_is_an_exception_and_the_next_one
         house.close();
     });
 }
+
+/// A Builder asks for a slot, a reload retires it, and it panics over the
+/// answer. What it had asked for is in nobody's memory then: its successor
+/// knows nothing of it, and it is not stored yet.
+#[test]
+fn fm05_i08_a_slot_is_free_again_when_a_retired_builder_panics_over_it() {
+    story_with_faults(|| async {
+        let mut house = House::open(&[("w1", 2)], vec![builder("a", &["w1"])]).await;
+        let [w1] = house.robots(["w1"]).await;
+        let mut ids = Vec::new();
+        for round in 0..40u32 {
+            faults::arm("builder.slot_granted", 1);
+            let handle = house.handle.clone();
+            let asked = actix_rt::spawn(async move { handle.submit(vec![submission("a")]).await });
+            // Sooner or later it is between the question and the answer.
+            tokio::time::sleep(Duration::from_micros(u64::from(round) * 50)).await;
+            house
+                .reload(|settings| {
+                    edit(settings, "a").env.insert("ROUND".into(), round.to_string());
+                })
+                .await;
+            ids.push(asked.await.unwrap().unwrap()[0].requests[0].1);
+            faults::disarm_all();
+            house.all_built(&ids, &[&w1]).await;
+            house.nothing_is_taken().await;
+        }
+        house.close();
+    });
+}

@@ -1,8 +1,12 @@
 //! The client's commands against the server.
 
+use std::io::{Read, Write};
+use std::net::{TcpListener, TcpStream};
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use botmaster::core::form::{Field, FieldKind, Form, Layout};
 use botmaster::core::ids::BuildId;
 use botmaster::messages::{Refusal, ReloadEntry, ReloadReport};
 use botmaster::store::Change;
@@ -296,4 +300,195 @@ fn a_priority_is_changed_and_any_resource_is_read() {
     assert_eq!((status, &answer["builds"][0]["buildid"]), (0, &Value::from(103)));
     let (status, _, err) = world.run(&["get", "nope"]);
     assert!(status == 2 && err.contains("Invalid path"), "{err}");
+}
+
+#[test]
+fn why_a_request_waits_is_told_worker_by_worker() {
+    let world = World::start();
+    let (status, out, err) = world.run(&["why", "14"]);
+    assert_eq!((status, err.as_str()), (0, ""));
+    for text in [
+        "Request  14 for builder slow build, priority 5",
+        "Waits    ",
+        "Because  it is behind others, or about to start",
+        "Ahead    0 of its builder",
+        "Starts   ",
+        "WORKER   REASON     WHY",
+        "mac-1    offline    it is not attached",
+    ] {
+        assert!(out.contains(text), "{text}: {out}");
+    }
+    let (_, out, _) = world.run(&["why", "13"]);
+    assert!(out.ends_with("State    building: slow build/1\n"), "{out}");
+    let (_, out, _) = world.run(&["--json", "why", "14"]);
+    let told: Value = serde_json::from_str(&out).unwrap();
+    assert_eq!((&told["state"], &told["ahead"]), (&"waiting".into(), &0.into()));
+    let (status, _, err) = world.run(&["why", "99"]);
+    assert!(status == 2 && err.contains("there is no build request 99"), "{err}");
+}
+
+#[test]
+fn schedulers_are_listed_and_switched() {
+    let world = World::start();
+    world
+        .db
+        .execute_batch(
+            "INSERT INTO schedulers (id, name) VALUES (3, 'force'), (4, 'deploy');
+         UPDATE schedulers SET enabled = 0 WHERE id = 4;",
+        )
+        .unwrap();
+    world.board.show_forms(vec![deploy()]);
+    let (status, out, _) = world.run(&["schedulers"]);
+    assert_eq!(status, 0);
+    let lines: Vec<&str> = out.lines().collect();
+    assert_eq!(lines.len(), 3, "{out}");
+    let deploy = "deploy     off    form  unit              username reason priority";
+    assert!(lines[1].starts_with(deploy) && lines[1].ends_with("options_dry jobs"), "{out}");
+    assert!(lines[2].starts_with("force      on     form  unit, slow build  "), "{out}");
+    for (word, name, order) in
+        [("enable", "deploy", "scheduler 4 true"), ("disable", "force", "scheduler 3 false")]
+    {
+        let (status, out, err) = world.run(&[word, name]);
+        assert_eq!((status, err.as_str()), (0, ""));
+        assert!(out.contains(&format!("scheduler {name} is switched o")), "{out}");
+        assert_eq!(world.asked.lock().unwrap().orders.pop().as_deref(), Some(order));
+    }
+    let (status, _, err) = world.run(&["enable", "nope"]);
+    assert!(status == 2 && err.contains("no scheduler named `nope`; there are: "), "{err}");
+}
+
+/// A form with a field that is yes or no, and one that takes several values.
+fn deploy() -> Form {
+    let field = |name: &str, kind: FieldKind| Field::new(name, name, kind);
+    let mut form = Form::for_everything();
+    form.name = "deploy".into();
+    form.builders = Some(vec!["unit".into()]);
+    form.open = false;
+    let dry = field("dry", FieldKind::Bool);
+    form.fields.push(field("options", FieldKind::Group(Layout::Simple, vec![dry])));
+    form.fields.push(Field { multiple: true, ..field("jobs", FieldKind::Text(10)) });
+    form
+}
+
+#[test]
+fn a_form_is_filled_from_the_command_line() {
+    let world = World::start();
+    world.board.show_forms(vec![deploy()]);
+    let form = ["force", "unit", "--form", "deploy", "--priority", "4"];
+    let fields = ["-p", "options_dry=yes", "-p", "jobs=a", "-p", "jobs=b"];
+    let (status, _, err) = world.run(&[&form[..], &fields[..]].concat());
+    assert_eq!((status, err.as_str()), (0, ""));
+    let one = world.asked.lock().unwrap().submissions.pop().unwrap().remove(0);
+    assert_eq!((one.scheduler.as_str(), one.priority), ("deploy", 4));
+    assert_eq!(one.properties["options"].value.json(), &serde_json::json!({"dry": true}));
+    assert_eq!(one.properties["jobs"].value.json(), &serde_json::json!(["a", "b"]));
+    for (words, text) in [
+        (&["-p", "options_dry=maybe"][..], "write options_dry=yes or options_dry=no"),
+        (&["-p", "nope=1"], "nope form `deploy` has no such field"),
+        (&["--soon"], "--soon goes with the form `force` only"),
+    ] {
+        let (status, _, err) = world.run(&[&form[..], words].concat());
+        assert!(status == 2 && err.contains(text), "{words:?}: {err}");
+    }
+    let (status, _, err) = world.run(&["force", "unit", "--form", "nope"]);
+    assert!(status == 2 && err.contains("there is no form named `nope`"), "{err}");
+}
+
+/// Stands between the client and the server: each connection is cut when so
+/// many bytes of its answer have passed; none: it is not cut.
+struct Cutter {
+    url: String,
+    cuts: Arc<AtomicUsize>,
+}
+
+impl Cutter {
+    fn before(
+        world: &World,
+        mut after: impl FnMut(usize) -> Option<usize> + Send + 'static,
+    ) -> Self {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        let (server, cuts) = (world.address, Arc::new(AtomicUsize::new(0)));
+        let counted = cuts.clone();
+        std::thread::spawn(move || {
+            for client in listener.incoming() {
+                let Ok(mut client) = client else { return };
+                let server = TcpStream::connect(server).unwrap();
+                let mut request = [0; 4096];
+                // The client's requests have no bodies, and come whole.
+                let length = client.read(&mut request).unwrap();
+                (&server).write_all(&request[..length]).unwrap();
+                let limit = after(counted.load(Ordering::SeqCst)).map_or(u64::MAX, |n| n as u64);
+                let _ = std::io::copy(&mut (&server).take(limit), &mut client);
+                counted.fetch_add(1, Ordering::SeqCst);
+                let _ = server.shutdown(std::net::Shutdown::Both);
+                let _ = client.shutdown(std::net::Shutdown::Both);
+            }
+        });
+        Self { url, cuts }
+    }
+}
+
+/// How many bytes a stream's answer has before its first event.
+fn greeting(world: &World) -> usize {
+    let mut stream = world.connect();
+    let head = format!("GET /sse/listen/x HTTP/1.1\r\nHost: {}\r\n\r\n", world.address);
+    stream.write_all(head.as_bytes()).unwrap();
+    let mut had = Vec::new();
+    while !had.ends_with(b"\nid: 3\n\n") {
+        let mut byte = [0];
+        stream.read_exact(&mut byte).unwrap();
+        had.push(byte[0]);
+    }
+    // The end of its chunk.
+    had.len() + 2
+}
+
+#[test]
+fn i11_events_go_on_over_a_connection_that_is_cut_anywhere() {
+    let world = World::start();
+    const EVENTS: u64 = 500;
+    let change = Change::StepStarted(Arc::new(crate::stream::step()));
+    world.events.publish(vec![change; EVENTS as usize]);
+    // At least one more event passes each time, up to any byte of the next ones.
+    let cutter = Cutter::before(&world, |cut| Some(1500 + cut * 7 % 900));
+    // Each of them has two keys that match, and so is told twice.
+    let limit = (2 * EVENTS).to_string();
+    let words = ["--json", "events", "steps/*/*", "--after", "0", "--limit", &limit];
+    let (status, out, err) = run_at(&cutter.url, &words);
+    assert_eq!((status, err.as_str()), (0, ""));
+    let told: Vec<(u64, String)> = out
+        .lines()
+        .map(|line| {
+            let event: Value = serde_json::from_str(line).unwrap();
+            (event["seq"].as_u64().unwrap(), event["key"].as_str().unwrap().to_owned())
+        })
+        .collect();
+    let each = |seq| ["new", "started"].map(|name| (seq, format!("steps/196/{name}")));
+    let all: Vec<(u64, String)> = (1..=EVENTS).flat_map(each).collect();
+    assert_eq!(told, all, "without a gap or a repeat");
+    let cuts = cutter.cuts.load(Ordering::SeqCst);
+    assert!(cuts > 100, "{cuts} cuts");
+}
+
+#[test]
+fn i11_what_happens_while_a_connection_is_cut_before_its_first_event_is_told() {
+    let world = World::start();
+    let change = Change::StepStarted(Arc::new(crate::stream::step()));
+    world.events.publish(vec![change.clone(); 3]);
+    // The first connection ends right after its beginning: what happens then
+    // happens while nobody listens.
+    let (events, mut first, greeting) = (world.events.clone(), true, greeting(&world));
+    let cutter = Cutter::before(&world, move |cut| {
+        if cut == 1 && std::mem::take(&mut first) {
+            events.publish(vec![change.clone(); 2]);
+        }
+        (cut == 0).then_some(greeting)
+    });
+    let words = ["--json", "events", "builds/*/steps/*/new", "--limit", "2"];
+    let (status, out, err) = run_at(&cutter.url, &words);
+    assert_eq!((status, err.as_str()), (0, ""));
+    let told: Vec<Value> = out.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let numbers: Vec<&Value> = told.iter().map(|event| &event["seq"]).collect();
+    assert_eq!(numbers, [4, 5]);
 }

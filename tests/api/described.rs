@@ -197,6 +197,25 @@ fn finished_things_are_sent_once() {
         assert_eq!(listed.status, 304);
         assert_eq!(ask(path, "W/\"other\"").status, 200, "{path}");
     }
+    world
+        .db
+        .execute_batch(
+            "INSERT INTO changes (id, author, comments, at, stamp_id) VALUES (7, 'a', 'c', 1, 1)",
+        )
+        .unwrap();
+    for path in ["logs/5001/contents?limit=2", "logs/5001/raw", "logs/5001/raw_inline", "changes/7"]
+    {
+        let mark = world.get(path).headers.get("etag").cloned();
+        let mark = mark.unwrap_or_else(|| panic!("{path} has no mark"));
+        let again = ask(path, &mark);
+        assert_eq!((again.status, again.body.as_str()), (304, ""), "{path}");
+        assert_eq!(ask(path, "W/\"other\"").status, 200, "{path}");
+    }
+    let lines = |limit| world.get(&format!("logs/5001/contents?limit={limit}"));
+    assert_ne!(lines(1).headers["etag"], lines(2).headers["etag"]);
+    for path in ["logs/5005/contents", "logs/5005/raw", "logs/5005"] {
+        assert!(!world.get(path).headers.contains_key("etag"), "{path} grows");
+    }
     // Other questions have other marks.
     let (plain, with) = (world.get("builds/101"), world.get("builds/101?property=*"));
     assert_ne!(plain.headers["etag"], with.headers["etag"]);
@@ -234,5 +253,25 @@ fn pages_that_are_allowed_may_ask_and_order() {
         let headers = [("Origin", origin), ("Content-Type", "application/json")];
         assert_eq!(world.ask("POST", "/api/v2/workers/linux-1", &headers, &body).status, status);
     }
-    assert_eq!(world.asked.lock().unwrap().orders, ["Pause linux-1: no reason"]);
+    let reload = |origin: &str| {
+        let headers = [("Origin", origin), ("Content-Type", "application/json")];
+        world.ask("POST", "/api/v2/botmaster/reload", &headers, "{\"dry\": true}")
+    };
+    let allowed = reload("https://a.example.org");
+    assert_eq!(allowed.status, 200);
+    assert_eq!(allowed.headers["access-control-allow-origin"], "https://a.example.org");
+    assert_eq!(reload("https://evil.example").status, 400);
+    let orders = world.asked.lock().unwrap().orders.clone();
+    assert_eq!(orders, ["Pause linux-1: no reason", "reload dry=true"]);
+}
+
+#[test]
+fn pages_that_are_allowed_may_listen() {
+    let world = World::start();
+    for (origin, good) in [("https://ci.example.org", true), ("https://evil.example", false)] {
+        let status = crate::stream::listens(&world, "/sse/listen/builds/*/*", origin);
+        assert_eq!(status, if good { 200 } else { 400 }, "sse from {origin}");
+        let status = crate::sockets::connects(&world, origin);
+        assert_eq!(status, if good { 101 } else { 400 }, "ws from {origin}");
+    }
 }

@@ -67,7 +67,9 @@ fn failures_are_an_atom_feed() {
     let world = World::start();
     world
         .db
-        .execute("UPDATE builds SET state_string = 'failed \u{1b}[1m<b>' WHERE id = 102", [])
+        .execute("UPDATE builds SET state_string = 'failed \u{1b}[1m<b>', properties = ?1 WHERE id = 102",
+            [r#"{"owner": {"value": null, "source": "x"}, "branch": {"value": "dev", "source": "x"}}"#],
+        )
         .unwrap();
     let answer = get(&world, "/failures.atom");
     assert!(answer.headers["content-type"].starts_with("application/atom+xml"));
@@ -85,7 +87,7 @@ fn failures_are_an_atom_feed() {
     assert_eq!(entries.len(), 1);
     assert_eq!(child(entries[0], "id"), "tag:host,2026:builds/102");
     assert_eq!(child(entries[0], "title"), "unit 2: failure");
-    assert_eq!(child(entries[0], "summary"), "failed \u{fffd}[1m<b>");
+    assert_eq!(child(entries[0], "summary"), "failed \u{fffd}[1m<b>, branch dev");
     assert_eq!(child(entries[0], "updated"), "1970-01-01T00:19:20Z");
     let none = get(&world, "/failures.atom?builder=slow%20build");
     let document = roxmltree::Document::parse(&none.body).unwrap();

@@ -8,6 +8,7 @@ mod contract;
 mod described;
 mod etas;
 mod feeds;
+mod limits;
 mod metrics;
 mod orders;
 mod pages;

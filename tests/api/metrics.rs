@@ -84,20 +84,25 @@ fn the_board_is_told_as_it_stands() {
         ("botmaster_worker_slots{kind=\"used\"}", 1.0),
         ("botmaster_worker_slots{kind=\"all\"}", 2.0),
         ("botmaster_draining", 0.0),
+        ("botmaster_store_full", 0.0),
     ] {
         assert_eq!(told.get(name), Some(value), "{name} in {:#?}", told.samples);
     }
     let mut view = (*world.board.builder(&"unit".into()).unwrap()).clone();
     view.waiting = 3;
+    view.restarts = 2;
     view.oldest_request_time = Some(WallTime(0));
     world.board.show_builder(&"unit".into(), view);
     world.board.count_ignored("late_pong");
     world.board.show_draining();
+    world.board.show_full(Some("the disk is full".into()));
     let told = Scraped::read(&world);
     assert_eq!(told.get("botmaster_queue_requests{builder=\"unit\"}"), Some(3.0));
     assert!(told.get("botmaster_queue_oldest_seconds{builder=\"unit\"}").unwrap() > 1.7e9);
     assert_eq!(told.get("botmaster_ignored_total{kind=\"late_pong\"}"), Some(1.0));
     assert_eq!(told.get("botmaster_draining"), Some(1.0));
+    assert_eq!(told.get("botmaster_store_full"), Some(1.0));
+    assert_eq!(told.get("botmaster_builder_restarts{builder=\"unit\"}"), Some(2.0));
     assert!(told.get("process_resident_memory_bytes").unwrap() > 1e6);
     assert!(told.get("process_open_fds").unwrap() > 3.0);
     assert!(told.get("process_cpu_seconds_total").is_some());

@@ -139,6 +139,11 @@ fn what_holds_for_the_builder_comes_first() {
     view.max_builds = Some(1);
     world.board.show_builder(&"slow build".into(), view);
     assert_eq!(reasons(&world, 14)["reason"], "its builder has as many builds as it may: 1");
+    let view = world.board.builder(&"slow build".into()).unwrap().as_ref().clone();
+    world.board.show_builder(&"slow build".into(), BuilderView { max_builds: None, ..view });
+    let full = "the disk is full: no new builds start until 20 MiB are free";
+    world.board.show_full(Some(full.into()));
+    assert_eq!(reasons(&world, 14)["reason"], full);
     world.board.show_draining();
     assert_eq!(reasons(&world, 14)["reason"], "the master is stopping");
     world.db.execute("UPDATE builders SET configured = 0 WHERE id = 2", []).unwrap();

@@ -86,6 +86,11 @@ impl Socket {
     }
 }
 
+/// The status that a page of this origin is answered with, when it connects.
+pub fn connects(world: &World, origin: &str) -> u16 {
+    Socket::connect(world, "/ws", &[("Origin", origin)]).map_or_else(|status| status, |_| 101)
+}
+
 fn lines(text: &str) -> Vec<Value> {
     text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
 }

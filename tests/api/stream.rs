@@ -47,16 +47,21 @@ impl Listener {
         Self { stream, id: id.to_owned(), text: text.to_owned() }
     }
 
-    /// The next block; none at the end of the stream.
+    /// The next block; none at the end of the stream. What only says where the
+    /// stream stands is none.
     fn block(&mut self) -> Option<String> {
-        while self.text.is_empty() {
-            self.text = String::from_utf8(read_chunk(&mut self.stream)?).unwrap();
-            assert!(self.text.ends_with("\n\n"), "each event is whole in one chunk");
+        loop {
+            while self.text.is_empty() {
+                self.text = String::from_utf8(read_chunk(&mut self.stream)?).unwrap();
+                assert!(self.text.ends_with("\n\n"), "each event is whole in one chunk");
+            }
+            let (block, rest) = self.text.split_once("\n\n").unwrap();
+            let (block, rest) = (block.to_owned(), rest.to_owned());
+            self.text = rest;
+            if block.contains('\n') || !block.starts_with("id: ") {
+                return Some(block);
+            }
         }
-        let (block, rest) = self.text.split_once("\n\n").unwrap();
-        let (block, rest) = (block.to_owned(), rest.to_owned());
-        self.text = rest;
-        Some(block)
     }
 
     /// The next event: its number, its key and its message.
@@ -73,6 +78,15 @@ impl Listener {
         let id = id.split('.').next().unwrap().parse().unwrap();
         (id, key.join("/"), data["message"].clone())
     }
+}
+
+/// The status that a page of this origin is answered with, when it listens.
+pub fn listens(world: &World, path: &str, origin: &str) -> u16 {
+    let mut stream = world.connect();
+    let host = world.address;
+    let head = format!("GET {path} HTTP/1.1\r\nHost: {host}\r\nOrigin: {origin}\r\n\r\n");
+    stream.write_all(head.as_bytes()).unwrap();
+    read_head(&mut BufReader::new(stream)).0
 }
 
 fn at(seconds: i64) -> WallTime {
@@ -138,7 +152,7 @@ fn buildset() -> BuildsetRow {
     }
 }
 
-fn step() -> StepRow {
+pub fn step() -> StepRow {
     StepRow {
         id: StepId(196),
         build: BuildId(32),

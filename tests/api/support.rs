@@ -18,7 +18,7 @@ use botmaster::core::views::{ActiveBuildView, BigState, BuilderView, WorkerView}
 use botmaster::events::Events;
 use botmaster::messages::*;
 use botmaster::settings::Problem;
-use botmaster::store::sqlite::StateReader;
+use botmaster::store::sqlite::{QUERY_LIMIT, StateReader};
 use botmaster::store::{LogRow, StoreError};
 use botmaster::web::{LogText, RawPieces, StockUi, WebContext, WebState, serve};
 use rusqlite::Connection;
@@ -352,7 +352,7 @@ impl World {
     }
 
     fn serving(pages: Option<StockUi>) -> Self {
-        let world = Self::serving_over(fill, shown_board(), "host:/srv/ci", pages);
+        let world = Self::serving_over(fill, shown_board(), "host:/srv/ci", pages, QUERY_LIMIT);
         world.logs.set(5001, "ocloning\neoops\nhdone <b>\n");
         world.logs.set(5002, "ook\n");
         world.logs.set(5003, "oline one\noline two\n");
@@ -363,7 +363,12 @@ impl World {
 
     /// A server over a store with these rows.
     pub fn over(rows: impl FnOnce(&Connection), board: Board, name: &'static str) -> Self {
-        Self::serving_over(rows, board, name, None)
+        Self::serving_over(rows, board, name, None, QUERY_LIMIT)
+    }
+
+    /// The same, where a question to the store may take so long.
+    pub fn hurried(rows: impl FnOnce(&Connection), limit: Duration) -> Self {
+        Self::serving_over(rows, Board::default(), "host:/srv/ci", None, limit)
     }
 
     fn serving_over(
@@ -371,6 +376,7 @@ impl World {
         board: Board,
         name: &'static str,
         pages: Option<StockUi>,
+        limit: Duration,
     ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let db = empty(folder.path());
@@ -379,7 +385,7 @@ impl World {
         let asked = SharedAsked::default();
         asked.lock().unwrap().ids = builder_ids(&db);
         let events = Events::starting_at(1);
-        let reader = StateReader::open(folder.path()).unwrap();
+        let reader = StateReader::with_limit(folder.path(), limit).unwrap();
         let (sender, receiver) = sync_channel(1);
         let (to, on, up, text) = (asked.clone(), board.clone(), events.clone(), logs.clone());
         let thread = std::thread::spawn(move || {

@@ -568,6 +568,41 @@ pub fn b29_choosing_is_a_reservation_and_a_refusal_leaves_the_request_in_its_pla
 }
 
 #[test]
+pub fn b16_an_offer_is_used_or_passed_on() {
+    let offer = || Event::Offered { worker: "w1".into() };
+    let passed = |effects: &[Effect]| effects.contains(&Effect::PassOn { worker: "w1".into() });
+    let mut desk = Desk::new(config(&["w1"]));
+    assert!(passed(&desk.hear(offer())), "it does not know the worker");
+    desk.attach("w1", 1);
+    assert!(passed(&desk.hear(offer())), "it has nothing to start");
+    let (_, claim) = asked(&desk.submit(&[1]))[0];
+    assert!(!passed(&desk.hear(offer())), "it has asked, and the worker will answer");
+    desk.hear(Event::SlotRefused { claim });
+    let effects = desk.hear(offer());
+    let (_, claim) = asked(&effects)[0];
+    assert!(!passed(&effects), "it asks now");
+    desk.start(claim, &[1], 1);
+    desk.submit(&[2]);
+    assert!(passed(&desk.hear(offer())), "it has one build there, and no seat for another");
+}
+
+#[test]
+fn b17_a_builder_that_waits_in_line_does_not_build() {
+    let mut desk = Desk::new(config(&["w1"]));
+    desk.attach("w1", 1);
+    let (_, claim) = asked(&desk.submit(&[1]))[0];
+    desk.start(claim, &[1], 1);
+    desk.submit(&[2]);
+    let result = BuildResult::Success;
+    desk.hear(Event::Finished { claim, result, requeued: Vec::new(), times: None });
+    assert_eq!(desk.core.view().big_state, BigState::Building, "it may go on at once");
+    let effects = desk.hear(Event::InLine { worker: "w1".into() });
+    assert!(asked(&effects).is_empty(), "others are before it");
+    assert_eq!(notes(&effects), ["idle"]);
+    assert_eq!(asked(&desk.hear(Event::Offered { worker: "w1".into() })).len(), 1);
+}
+
+#[test]
 fn p05_a_worker_that_failed_a_start_is_left_alone_for_a_while() {
     let mut desk = Desk::new(config(&["w1"]));
     desk.submit(&[1]);
@@ -628,4 +663,9 @@ fn ft01_a_wall_clock_that_is_set_back_changes_no_order() {
     let set_back = Request { submitted_at: WallTime(-5), ..request(2) };
     desk.hear(Event::Enqueue(vec![request(1), set_back, request(3)]));
     assert_eq!(desk.pending(), [1, 2, 3], "the first one that came goes first");
+}
+
+#[test]
+fn b16_an_offer_that_is_kept_is_seen() {
+    bites("offer_ends_with_the_first", b16_an_offer_is_used_or_passed_on);
 }

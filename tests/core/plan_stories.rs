@@ -1,6 +1,6 @@
 //! What a reload changes, and who is tried first.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -91,11 +91,37 @@ pub fn b32_the_oldest_waiting_request_goes_first_and_ties_follow_the_configurati
     for (name, at) in [("a", 5), ("b", 2), ("c", 5)] {
         roster.oldest_changed(name.into(), Some(BuildsetId(at)));
     }
-    let all: BTreeSet<_> = names.iter().cloned().collect();
-    let order: Vec<_> = roster.in_order(&all).iter().map(ToString::to_string).collect();
-    assert_eq!(order, ["b", "c", "a"]);
+    let w1 = WorkerName::from("w1");
+    assert_eq!(roster.queue_up(&w1, names.iter().cloned()), ["d".into()], "it has nothing");
+    let order: Vec<_> = std::iter::from_fn(|| roster.next_in_line(&w1)).collect();
+    assert_eq!(order, ["b", "c", "a"].map(BuilderName::from));
     roster.oldest_changed("b".into(), None);
     assert!(!roster.is_waiting(&"b".into()));
+}
+
+#[test]
+fn b16_who_was_refused_stands_in_line_until_the_offer_comes_to_it() {
+    let [a, b, c] = ["a", "b", "c"].map(BuilderName::from);
+    let [w1, w2] = ["w1", "w2"].map(WorkerName::from);
+    let mut roster = Roster::default();
+    roster.configure([&a, &b, &c].into_iter());
+    for (builder, set) in [(&a, 3), (&b, 2), (&c, 1)] {
+        roster.oldest_changed(builder.clone(), Some(BuildsetId(set)));
+    }
+    assert!(roster.queue_up(&w1, [a.clone(), b.clone()]).is_empty(), "all have something");
+    assert_eq!(roster.next_in_line(&w2), None, "nobody was refused there");
+    assert_eq!(roster.next_in_line(&w1), Some(b.clone()), "c was not refused");
+    roster.queue_up(&w1, [c.clone()]);
+    roster.oldest_changed(c.clone(), Some(BuildsetId(9)));
+    assert_eq!(roster.next_in_line(&w1), Some(a.clone()), "c's oldest request is the youngest");
+    roster.oldest_changed(c.clone(), None);
+    assert!(roster.is_in_line(&w1, &c));
+    assert_eq!(roster.next_in_line(&w1), Some(c.clone()), "it has nothing any more, and hears it");
+    assert_eq!(roster.next_in_line(&w1), None);
+    roster.queue_up(&w2, [a, b.clone()]);
+    roster.oldest_changed(b, None);
+    assert_eq!(roster.break_up().len(), 1, "nobody stands in line any more");
+    assert_eq!(roster.next_in_line(&w2), None);
 }
 
 #[test]

@@ -87,6 +87,29 @@ fn b29_a_slot_is_claimed_at_the_worker_and_given_back_exactly_once() {
 }
 
 #[test]
+fn b16_a_slot_is_told_of_once_also_when_no_builder_can_give_it_back() {
+    for broken in [false, true] {
+        let mut desk = Desk::new(1);
+        desk.attach(1, Vec::new());
+        assert!(desk.ask("a", 1));
+        let (build, claim, session) = (BuildId(7), ClaimId(1), Some(SessionId(1)));
+        desk.hear(Event::BuildRegistered { build, claim, builder: "a".into(), session });
+        assert!(!desk.ask("b", 2));
+        assert_eq!(desk.0.room(), 0);
+        if broken {
+            desk.hear(Event::BuilderBroken("a".into()));
+        }
+        let ended = tried(&desk.hear(Event::BuildForgotten { build }));
+        assert_eq!(ended, if broken { vec!["b"] } else { vec![] }, "else a is going to say so");
+        assert_eq!(desk.0.room(), 1);
+        if !broken {
+            let effects = desk.hear(Event::GiveBackSlot { builder: "a".into(), claim });
+            assert_eq!(tried(&effects), ["a", "b"]);
+        }
+    }
+}
+
+#[test]
 fn fa02_a_new_connection_replaces_the_old_one_at_once() {
     let mut desk = Desk::new(1);
     desk.attach(1, Vec::new());

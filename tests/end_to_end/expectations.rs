@@ -23,11 +23,14 @@ fn b19_a_builder_with_history_says_when_builds_end_and_how_far_off_that_was() {
         master.cli(&["force", "unit"]).expect(0);
     }
     let running = master.running("unit", 2);
-    let (_, etas) = master.get("botmaster/etas");
+    // The board, by which they are worked out, shows a queue a moment later.
+    let etas = until("the queue is shown", || {
+        let etas = master.get("botmaster/etas").1;
+        (etas["requests"].as_object()?.len() == 2).then_some(etas)
+    });
     let build = &etas["builds"][running["buildid"].to_string()];
     assert!(build["left"]["high_s"].as_f64().unwrap() > 0.0, "{etas}");
     let waiting = etas["requests"].as_object().unwrap();
-    assert_eq!(waiting.len(), 2, "{etas}");
     let ends: Vec<f64> =
         waiting.values().map(|eta| eta["end"]["likely_s"].as_f64().unwrap()).collect();
     assert!(ends[0] < ends[1], "{etas}");

@@ -11,6 +11,9 @@ use crate::kit::{
     Master, Place, assert_counted, builder, counting, is_alive, until, waiting, within, worker,
 };
 
+/// Says which process the instance is: the one that the build's keeper is of.
+const INSTANCE: &str = "cut -d' ' -f4 /proc/$PPID/stat";
+
 /// Short timers, so that a worker program that resists is killed soon.
 fn latent(idle: &str, more: &str) -> String {
     format!(
@@ -90,7 +93,7 @@ fn l04_a_latent_worker_is_made_by_a_force_builds_idles_out_and_is_gone() {
     let place = Place::new(&format!(
         "{}{}{}",
         latent("1 s", ""),
-        builder("b", "cloud", &["cut -d' ' -f4 /proc/$PPID/stat"]),
+        builder("b", "cloud", &[INSTANCE]),
         builder("c", "cloud", &["true"])
     ));
     let instances = Instances(&place);
@@ -104,12 +107,8 @@ fn l04_a_latent_worker_is_made_by_a_force_builds_idles_out_and_is_gone() {
     assert!(instances.pids().is_empty(), "nothing is made before it is needed");
 
     master.force("b");
-    let pid = instances.one();
     master.ended_as("b", 1, 0);
-    assert_eq!(master.log("b", 1, 0, 'o'), [pid.to_string()], "it ran on the instance");
-    comes_to(&master, "idle");
-    let shown = master.cli(&["workers"]).expect(0);
-    assert!(shown.out.contains("idle"), "{}", shown.all());
+    let pid = master.log("b", 1, 0, 'o').concat().parse().unwrap();
     instances.none(pid);
     comes_to(&master, "latent");
     let told: Vec<String> = notes(&place);
@@ -199,12 +198,16 @@ fn fx09_a_wish_that_a_killed_master_left_is_forgotten_or_adopted() {
 
 #[test]
 fn fx11_sigterm_lets_idle_instances_go() {
-    let place = Place::new(&format!("{}{}", latent("1 h", ""), builder("b", "cloud", &["true"])));
+    let place = Place::new(&format!("{}{}", latent("1 h", ""), builder("b", "cloud", &[INSTANCE])));
     let instances = Instances(&place);
     let mut master = place.master();
     master.force("b");
     master.ended_as("b", 1, 0);
     let pid = instances.one();
+    assert_eq!(master.log("b", 1, 0, 'o'), [pid.to_string()], "it ran on the instance");
+    comes_to(&master, "idle");
+    let shown = master.cli(&["workers"]).expect(0);
+    assert!(shown.out.contains("idle"), "{}", shown.all());
     master.process.signal(Signal::SIGTERM);
     assert_eq!(master.process.code_within(Duration::from_secs(15)), Some(0));
     assert!(!is_alive(pid) && instances.pids().is_empty());

@@ -50,8 +50,15 @@ fn a_build_is_seen_in_metrics_badges_and_feeds() {
     let ended = "botmaster_builds_total{builder=\"b\",result=\"success\"}";
     until("the build is counted", || (metric(&master, ended) == Some(1.0)).then_some(()));
     assert_eq!(metric(&master, "botmaster_dispatch_seconds_count"), Some(1.0));
-    assert_eq!(metric(&master, "botmaster_workers{state=\"idle\"}"), Some(1.0));
-    assert_eq!(metric(&master, "botmaster_mailbox_depth{actor=\"Builder\"}"), Some(0.0));
+    // The worker and the builder hear of the end after it is durable.
+    for (name, value) in [
+        ("botmaster_workers{state=\"idle\"}", 1.0),
+        ("botmaster_mailbox_depth{actor=\"Builder\"}", 0.0),
+    ] {
+        until(&format!("{name} is {value}"), || {
+            (metric(&master, name) == Some(value)).then_some(())
+        });
+    }
     assert!(metric(&master, "botmaster_store_commit_seconds_count").unwrap() > 3.0);
     let told = "{actor=\"BotMaster\",message=\"Submit\"}";
     assert_eq!(metric(&master, &format!("botmaster_message_seconds_count{told}")), Some(1.0));

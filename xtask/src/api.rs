@@ -1,8 +1,7 @@
 //! `cargo xtask api`: asks the built program everything that its own
 //! description allows, with Schemathesis.
 //!
-//! On demand and no stage of the tests: it takes some minutes, and needs a
-//! program of another language.
+//! Schemathesis is a program of another language; it is got from PyPI.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -13,6 +12,9 @@ use std::time::{Duration, Instant};
 use serde_json::json;
 
 use crate::{report, root, tools};
+
+/// Of Schemathesis, as it is got from PyPI.
+const VERSION: &str = "4.32.5";
 
 /// How long the master may take to answer.
 const START_LIMIT: Duration = Duration::from_secs(60);
@@ -90,19 +92,9 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
     if crate::help::wanted("api", arguments) {
         return Ok(true);
     }
-    let examples = parse(arguments)?;
-    let checker = std::env::var("SCHEMATHESIS").unwrap_or_else(|_| "schemathesis".into());
-    let version = Command::new(&checker).arg("--version").stdin(Stdio::null()).output();
-    if !version.is_ok_and(|output| output.status.success()) {
-        return Err(format!(
-            "`{checker}` cannot be started: `pip install schemathesis`, or name the program in \
-             the variable SCHEMATHESIS"
-        ));
-    }
-    let built = tools::cargo().args(["build", "--package", "botmaster"]).status();
-    if !built.is_ok_and(|status| status.success()) {
-        return Err("the program could not be built".into());
-    }
+    let options = parse(arguments)?;
+    let mut checker = checker()?;
+    crate::proof::build("end_to_end")?;
     let folder = root::target().join("api");
     let _ = fs::remove_dir_all(&folder);
     let write = |name: &str, text: &str| {
@@ -114,14 +106,18 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
     write("schemathesis.toml", CHECKS)?;
     let (mut running, address) = start(&folder)?;
     let began = Instant::now();
-    let status = Command::new(&checker)
+    let mut limits = vec!["--max-examples".to_owned(), options.examples.to_string()];
+    if let Some(seconds) = options.seconds {
+        limits.extend(["--max-time".into(), seconds.to_string()]);
+    }
+    let status = checker
         .arg("--config-file")
         .arg(folder.join("schemathesis.toml"))
         .arg("run")
         .arg(format!("http://{address}/api/v2/openapi.json"))
         .args(["--header", "Accept: application/json", "--no-color", "--phases"])
-        .args(["coverage,fuzzing", "--suppress-health-check", "all", "--max-examples"])
-        .arg(examples.to_string())
+        .args(["coverage,fuzzing", "--suppress-health-check", "all"])
+        .args(limits)
         .arg("--checks")
         .arg(
             "not_a_server_error,status_code_conformance,content_type_conformance,\
@@ -131,7 +127,7 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
         .stdin(Stdio::null())
         .stdout(std::io::stderr())
         .status()
-        .map_err(|error| format!("{checker}: {error}"))?;
+        .map_err(|error| format!("schemathesis: {error}"))?;
     let alive = matches!(running.0.try_wait(), Ok(None));
     if !alive {
         report::say("the master has ended meanwhile; its last words are in target/api/up.log");
@@ -167,16 +163,61 @@ fn start(folder: &Path) -> Result<(Running, String), String> {
     Err(format!("the master did not start; see {}", folder.join("up.log").display()))
 }
 
-fn parse(arguments: &[String]) -> Result<u32, String> {
-    match arguments {
-        [] => Ok(5),
-        [option, number] if option == "--examples" => number
-            .parse()
-            .ok()
-            .filter(|number| *number > 0)
-            .ok_or_else(|| format!("--examples: `{number}` is no number from 1 up")),
-        [option, ..] => Err(format!("`{option}` is not known; see `cargo xtask help api`")),
+/// Schemathesis: the one that is named, or installed, or got from PyPI.
+fn checker() -> Result<Command, String> {
+    let works = |program: &Path, libraries: Option<&Path>| {
+        let mut command = Command::new(program);
+        if let Some(libraries) = libraries {
+            command.env("PYTHONPATH", libraries);
+        }
+        command.stdin(Stdio::null()).arg("--version");
+        tools::answers(command)
+    };
+    if let Some(named) = std::env::var_os("SCHEMATHESIS") {
+        let named = PathBuf::from(named);
+        return match works(&named, None) {
+            true => Ok(Command::new(named)),
+            false => Err(format!("SCHEMATHESIS: `{}` cannot be started", named.display())),
+        };
     }
+    let folder = root::target().join(format!("schemathesis-{VERSION}"));
+    let own = folder.join("bin").join("schemathesis");
+    if !works(&own, Some(&folder)) {
+        report::say("getting Schemathesis from PyPI");
+        let mut install = tools::pip_into(&folder)?;
+        install.arg(format!("schemathesis=={VERSION}"));
+        tools::succeed(install, "python3 -m pip")?;
+    }
+    let mut command = Command::new(own);
+    command.env("PYTHONPATH", folder);
+    Ok(command)
+}
+
+/// How much is asked.
+#[derive(PartialEq, Eq, Debug)]
+struct Options {
+    /// Random questions for each order and each kind of question.
+    examples: u32,
+    /// The end, even if not all was asked.
+    seconds: Option<u32>,
+}
+
+fn parse(arguments: &[String]) -> Result<Options, String> {
+    let mut options = Options { examples: 5, seconds: None };
+    let mut rest = arguments.iter();
+    while let Some(option) = rest.next() {
+        let mut number = || {
+            let given = rest.next().map_or("", String::as_str);
+            let number: Option<u32> = given.parse().ok().filter(|number| *number > 0);
+            number.ok_or_else(|| format!("{option}: `{given}` is no number from 1 up"))
+        };
+        match option.as_str() {
+            "--examples" => options.examples = number()?,
+            "--seconds" => options.seconds = Some(number()?),
+            _ => return Err(format!("`{option}` is not known; see `cargo xtask help api`")),
+        }
+    }
+    Ok(options)
 }
 
 #[cfg(test)]
@@ -188,8 +229,10 @@ mod tests {
         let parse = |words: &[&str]| {
             parse(&words.iter().map(|word| (*word).to_owned()).collect::<Vec<_>>())
         };
-        assert_eq!(parse(&[]), Ok(5));
-        assert_eq!(parse(&["--examples", "20"]), Ok(20));
+        assert_eq!(parse(&[]), Ok(Options { examples: 5, seconds: None }));
+        let both = Options { examples: 20, seconds: Some(60) };
+        assert_eq!(parse(&["--examples", "20", "--seconds", "60"]), Ok(both));
+        assert!(parse(&["--seconds"]).is_err());
         assert!(parse(&["--examples", "0"]).is_err());
         assert!(parse(&["--nope"]).is_err());
     }

@@ -49,7 +49,7 @@ well, 1 something failed, 2 the command could not be understood or begun.
   cargo xtask soak [--minutes N]
       1,000 simulated workers and builds all the time: does anything grow?
 
-  cargo xtask api [--examples N]
+  cargo xtask api [--examples N] [--seconds N]
       Asks the program all that its own API description allows.
 
   cargo xtask help [COMMAND]
@@ -72,13 +72,19 @@ Runs these stages, in this order, and goes on after one that failed:
   fuzz      cargo xtask fuzz --seconds 24
   crash-points  cargo xtask crash-points
   chaos     cargo xtask chaos --seconds 60
+  alerts    cargo xtask alerts
+  ui        cargo xtask ui
+  api       cargo xtask api --examples 1 --seconds 120
 
-  --quick        leaves out `doc`, `deny`, `simulate`, `fuzz`, `crash-points` and `chaos`
+  --quick        the first five only
   --only STAGE   runs that stage alone; may be given several times
 
 Needs git and a C compiler, and says so when one is missing. rustfmt and clippy
 are added with rustup, cargo-nextest and cargo-deny with `cargo install
---locked`, when they are absent. Without cargo-nextest, `cargo test` runs the
+--locked`, when they are absent. Python with pip, promtool and Chromium are
+Debian's packages python3-pip, prometheus and chromium: installed with apt-get
+when they are absent and root asks, else told; what they are for fails then.
+Buildbot's pages and Schemathesis come from PyPI. Without cargo-nextest, `cargo test` runs the
 tests, and the line of that stage says so; `rows` fails then, for it has no
 results to read. CARGO_TARGET_DIR is honoured.
 
@@ -108,7 +114,7 @@ has none, or a test begins with an id that no row has.
 ";
 
 const API: &str = "\
-cargo xtask api [--examples N]
+cargo xtask api [--examples N] [--seconds N]
 
 Builds the program, starts a master with a worker in target/api, and lets
 Schemathesis ask it what its description (openapi.json) allows, and what it does
@@ -116,8 +122,11 @@ not: orders as well as questions, N (5) random ones each beside the systematic
 ones. Found is: an answer that is a failure inside, and one whose status, type or
 body is not described. Takes three to five minutes.
 
-Needs Schemathesis (`pip install schemathesis`), as `schemathesis` or as the
-variable SCHEMATHESIS names it.
+  --examples N   how many random ones (5)
+  --seconds N    ends then, even if not all was asked
+
+Schemathesis is got from PyPI with python3 and pip, once, into target, unless
+the variable SCHEMATHESIS names the program.
 ";
 
 const DIAGRAMS: &str = "\
@@ -155,17 +164,13 @@ work. Pictures of all pages are left in target/stock-ui/shots.
   --browser PATH   a Chromium or Chrome; else the first one in $PATH
   --ui-dir DIR     the pages; else those of tests/stock_ui/packages.txt are got
                    from PyPI with python3 and pip, once, into target/stock-ui
-
-It is no stage of `cargo xtask test`: a browser is too large to install on the
-way.
 ";
 
 const ALERTS: &str = "\
 cargo xtask alerts
 
 Runs `promtool check rules`, `promtool test rules` and `promtool check config`
-on config/prometheus. Needs promtool (Debian: apt-get install prometheus), and
-is therefore no stage of `cargo xtask test`. That the rules and the dashboard
+on config/prometheus. Needs promtool (Debian: apt-get install prometheus). That the rules and the dashboard
 name only metrics that there are is a test of the suite `api`.
 ";
 

@@ -21,7 +21,7 @@ pub fn run(command: &str, arguments: &[String]) -> Result<bool, String> {
     if crate::help::wanted(command, arguments) {
         return Ok(true);
     }
-    build()?;
+    build("real_program")?;
     let program = root::target().join("debug").join("proof");
     let mut proof = tools::plain(&program.to_string_lossy());
     proof.stdout(Stdio::inherit()).arg(command).args(arguments);
@@ -45,12 +45,15 @@ pub fn stage(arguments: &[&str]) -> Result<Command, String> {
 
 /// With the very features that the tests are built with, so that after them
 /// nothing is left to build: the programs come with their package's tests.
-fn build() -> Result<(), String> {
+///
+/// # Errors
+/// When they cannot be built.
+pub fn build(test: &str) -> Result<(), String> {
     let mut command = tools::cargo();
-    command.args(["test", "--quiet", "--workspace", "--test", "real_program", "--no-run"]);
+    command.args(["test", "--quiet", "--workspace", "--test", test, "--no-run"]);
     match command.status() {
         Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("the proof could not be built: {status}")),
+        Ok(status) => Err(format!("the program could not be built: {status}")),
         Err(error) => Err(format!("could not start cargo: {error}")),
     }
 }

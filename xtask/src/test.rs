@@ -38,6 +38,9 @@ pub const STAGES: &[Stage] = &[
     Stage { name: "fuzz", quick: false, prepare: fuzz },
     Stage { name: "crash-points", quick: false, prepare: crash_points },
     Stage { name: "chaos", quick: false, prepare: chaos },
+    Stage { name: "alerts", quick: false, prepare: alerts },
+    Stage { name: "ui", quick: false, prepare: ui },
+    Stage { name: "api", quick: false, prepare: api },
 ];
 
 /// What was asked for.
@@ -229,6 +232,18 @@ fn chaos() -> Prepared {
     Ok((crate::proof::stage(&["chaos", "--seconds", &seconds])?, None))
 }
 
+fn alerts() -> Prepared {
+    Ok((crate::proof::stage(&["alerts"])?, None))
+}
+
+fn ui() -> Prepared {
+    Ok((crate::proof::stage(&["ui"])?, None))
+}
+
+fn api() -> Prepared {
+    Ok((crate::proof::stage(&["api", "--examples", "1", "--seconds", "120"])?, None))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -256,6 +271,9 @@ mod tests {
             "fuzz",
             "crash-points",
             "chaos",
+            "alerts",
+            "ui",
+            "api",
         ];
         assert_eq!(chosen(""), all);
         assert_eq!(chosen("--quick"), ["format", "clippy", "nextest", "rows", "doctest"]);
@@ -267,7 +285,7 @@ mod tests {
         assert_eq!(
             parse(&words("--only tests")),
             Err("there is no stage `tests`; there are format, clippy, nextest, rows, doctest, \
-                 doc, deny, simulate, fuzz, crash-points, chaos"
+                 doc, deny, simulate, fuzz, crash-points, chaos, alerts, ui, api"
                 .to_owned())
         );
         assert!(parse(&words("--only")).unwrap_err().contains("needs a stage"));

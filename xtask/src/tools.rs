@@ -2,7 +2,7 @@
 //! are missing.
 
 use std::ffi::OsString;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
 use crate::report;
@@ -101,6 +101,80 @@ pub fn need_target() -> Result<(), String> {
         })
 }
 
+/// Where a program is, the first of its names that `$PATH` knows. One that is
+/// missing is installed with its Debian package, where that can be done without
+/// asking anybody: by root, as in a container.
+///
+/// # Errors
+/// When it is missing and cannot be had; tells what to do.
+pub fn need_package(names: &[&str], package: &str) -> Result<PathBuf, String> {
+    if let Some(program) = on_path(names) {
+        return Ok(program);
+    }
+    let what = names.first().copied().unwrap_or(package);
+    let by_hand = format!("`{what}` is missing: install it (Debian: apt-get install {package})");
+    if !is_root() || on_path(&["apt-get"]).is_none() {
+        return Err(by_hand);
+    }
+    report::say(&format!("{what} is missing; installing the package {package}"));
+    let lines: [&[&str]; 2] = [
+        &["update", "--quiet"],
+        &["install", "--yes", "--quiet", "--no-install-recommends", package],
+    ];
+    for line in lines {
+        let mut command = plain("apt-get");
+        command.args(line).env("DEBIAN_FRONTEND", "noninteractive");
+        if !command.status().is_ok_and(|status| status.success()) {
+            return Err(format!("`apt-get {}` failed. {by_hand}", line.join(" ")));
+        }
+    }
+    on_path(names).ok_or(by_hand)
+}
+
+fn on_path(names: &[&str]) -> Option<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
+    let programs = names.iter().flat_map(|name| folders.iter().map(move |one| one.join(name)));
+    programs.into_iter().find(|program| program.is_file())
+}
+
+fn is_root() -> bool {
+    let mut command = plain("id");
+    command.arg("-u").stdout(Stdio::piped());
+    command.output().is_ok_and(|output| output.stdout.trim_ascii() == b"0")
+}
+
+/// A `python3 -m pip install` that brings packages into a folder.
+///
+/// # Errors
+/// When Python or pip is missing and cannot be had.
+pub fn pip_into(folder: &Path) -> Result<Command, String> {
+    need_package(&["python3"], "python3")?;
+    let mut probe = plain("python3");
+    probe.args(["-m", "pip", "--version"]);
+    if !answers(probe) {
+        need_package(&["pip3"], "python3-pip")?;
+    }
+    let mut install = plain("python3");
+    install
+        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check"])
+        .args(["--root-user-action", "ignore", "--only-binary", ":all:", "--upgrade", "--target"])
+        .arg(folder);
+    Ok(install)
+}
+
+/// Runs a command that brings something.
+///
+/// # Errors
+/// When it cannot be started or fails.
+pub fn succeed(mut command: Command, what: &str) -> Result<(), String> {
+    match command.status() {
+        Ok(status) if status.success() => Ok(()),
+        Ok(status) => Err(format!("{what} failed: {status}")),
+        Err(error) => Err(format!("{what} is needed: {error}")),
+    }
+}
+
 /// Makes sure of a component of the compiler's distribution.
 ///
 /// # Errors
@@ -186,6 +260,13 @@ mod tests {
         let mut cargo = cargo();
         cargo.arg("--version");
         assert!(answers(cargo));
+    }
+
+    #[test]
+    fn a_program_is_found_by_any_of_its_names_or_told_with_its_package() {
+        let found = need_package(&["there-is-no-program-of-this-name", "sh"], "dash").unwrap();
+        assert!(found.ends_with("sh"));
+        assert_eq!(on_path(&["there-is-no-program-of-this-name"]), None);
     }
 
     #[test]

@@ -5,7 +5,6 @@
 //! `tests/stock_ui`.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use crate::report;
 use crate::root;
@@ -34,7 +33,8 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
     let folder = root::target().join("stock-ui");
     let browser = match options.browser {
         Some(browser) => browser,
-        None => browser()?,
+        None => tools::need_package(&BROWSERS, "chromium")
+            .map_err(|error| format!("{error}, or name one with --browser PATH"))?,
     };
     let pages = match options.pages {
         Some(pages) => pages,
@@ -44,7 +44,7 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
     report::say(&format!("pages in {}, pictures in {}", pages.display(), shots.display()));
     let mut command = tools::need(tools::NEXTEST)?;
     command
-        .args(["run", "--package", "botmaster", "--test", "stock_ui", "--run-ignored", "only"])
+        .args(["run", "--workspace", "--test", "stock_ui", "--run-ignored", "only"])
         .args(["--no-fail-fast", "--test-threads", "1"])
         .args(&options.filter)
         .env("BOTMASTER_STOCK_UI", &pages)
@@ -76,20 +76,6 @@ fn parse(arguments: &[String]) -> Result<Options, String> {
     Ok(options)
 }
 
-fn browser() -> Result<PathBuf, String> {
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let folders: Vec<PathBuf> = std::env::split_paths(&path).collect();
-    let found = BROWSERS
-        .iter()
-        .flat_map(|name| folders.iter().map(move |folder| folder.join(name)))
-        .find(|program| program.is_file());
-    found.ok_or_else(|| {
-        "there is no Chromium: install it (Debian: apt-get install chromium) or name it with \
-         --browser PATH"
-            .into()
-    })
-}
-
 /// The folder with the pages, filled from PyPI when it is not there yet.
 fn pages(folder: &Path) -> Result<PathBuf, String> {
     let list = root::root().join("tests/stock_ui/packages.txt");
@@ -101,25 +87,12 @@ fn pages(folder: &Path) -> Result<PathBuf, String> {
         return Ok(pages);
     }
     report::say("getting Buildbot's pages from PyPI");
-    let mut install = tools::plain("python3");
-    install
-        .args(["-m", "pip", "install", "--quiet", "--disable-pip-version-check", "--no-deps"])
-        .args(["--only-binary", ":all:", "--require-hashes", "--upgrade", "--target"])
-        .arg(&pages)
-        .arg("--requirement")
-        .arg(&list);
-    succeed(install, "python3 -m pip (Debian: apt-get install python3-pip)")?;
+    let mut install = tools::pip_into(&pages)?;
+    install.args(["--no-deps", "--require-hashes", "--requirement"]).arg(&list);
+    tools::succeed(install, "python3 -m pip")?;
     std::fs::write(&done, wanted)
         .map_err(|error| format!("cannot write {}: {error}", done.display()))?;
     Ok(pages)
-}
-
-fn succeed(mut command: Command, what: &str) -> Result<(), String> {
-    match command.status() {
-        Ok(status) if status.success() => Ok(()),
-        Ok(status) => Err(format!("{what} failed: {status}")),
-        Err(error) => Err(format!("{what} is needed: {error}")),
-    }
 }
 
 #[cfg(test)]

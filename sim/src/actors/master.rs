@@ -5,7 +5,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use botmaster::actors::runtime::{World, start_vital};
+use botmaster::actors::runtime::{World, WorldParts, start_vital};
 use botmaster::actors::{BotMaster, Greeter, Parts, WaitReady, declare, declared};
 use botmaster::board::Board;
 use botmaster::clock::Clock;
@@ -50,7 +50,7 @@ pub async fn run(door: Door, commit: Duration, seed: u64) -> turmoil::Result {
     }
     note_limits(&door, &settings);
     let (builder_ids, worker_rows) = declared(&settings, written);
-    let world = World {
+    let world = World::from(WorldParts {
         clock: Clock::starting_at(wall()),
         store,
         logs: Arc::new(logs::start(door.clone(), BUDGET)),
@@ -61,7 +61,7 @@ pub async fn run(door: Door, commit: Duration, seed: u64) -> turmoil::Result {
         tokens: Arc::new(AtomicU64::new(1)),
         chance: Arc::new(Mutex::new(Rng::seeded(seed ^ 0x7a65))),
         provisioner: provisioner(&door),
-    };
+    });
     let (tokens, _) = TokenBook::read(&settings);
     let bot_master = BotMaster::new(Parts {
         world: world.clone(),

@@ -1,7 +1,7 @@
 //! The real actors, over a network that is played by turmoil.
 //!
 //! The master's host runs what the real master runs, but for HTTP: BotMaster,
-//! Builder, SlaveBuilder, Ping, Worker, Build and WorkerConnection, on a store
+//! Builder, SlaveBuilder, Ping, Worker and Build and the workers' connections, on a store
 //! and a log store in memory. A worker's host runs the real worker's agent and
 //! its real connection; only its processes are played. Everything happens in
 //! virtual time on one thread, so a seed is the whole story. First come faults,

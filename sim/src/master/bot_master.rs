@@ -416,19 +416,43 @@ impl BotMaster {
         );
     }
 
-    fn worker_available(&mut self, worker: &WorkerName, builders: Vec<BuilderName>) {
-        let among: BTreeSet<_> = builders.into_iter().collect();
-        let mail = || BuilderMail::Event(Event::MaybeStart { worker: Some(worker.clone()) });
-        for name in self.roster.in_order(&among) {
-            if let Some(entry) = self.builders.get(&name) {
-                entry.door.tell(mail());
+    fn worker_available(&mut self, worker: &WorkerName, builders: Vec<BuilderName>, room: usize) {
+        for name in self.roster.queue_up(worker, builders.iter().cloned()) {
+            self.may_start(&name, worker);
+        }
+        for _ in 0..room {
+            self.offer(worker);
+        }
+        for name in builders.iter().filter(|name| self.roster.is_in_line(worker, name)) {
+            self.tell_event(name, Event::InLine { worker: worker.clone() });
+        }
+    }
+
+    fn offer(&mut self, worker: &WorkerName) {
+        while let Some(name) = self.roster.next_in_line(worker) {
+            if self.tell_event(&name, Event::Offered { worker: worker.clone() }) {
+                return;
             }
         }
-        for name in among {
-            if let Some(entry) = self.builders.get(&name)
-                && !self.roster.is_waiting(&name)
-            {
-                entry.door.tell(mail());
+    }
+
+    fn may_start(&self, builder: &BuilderName, worker: &WorkerName) {
+        self.tell_event(builder, Event::MaybeStart { worker: Some(worker.clone()) });
+    }
+
+    /// Whether there is such a builder.
+    fn tell_event(&self, builder: &BuilderName, event: Event) -> bool {
+        let entry = self.builders.get(builder);
+        if let Some(entry) = entry {
+            entry.door.tell(BuilderMail::Event(event));
+        }
+        entry.is_some()
+    }
+
+    fn break_up_lines(&mut self) {
+        for (worker, line) in self.roster.break_up() {
+            for name in line {
+                self.may_start(&name, &worker);
             }
         }
     }
@@ -448,6 +472,7 @@ impl BotMaster {
         }
         let builder = self.builders.iter().find(|(_, entry)| entry.child == child);
         if let Some(name) = builder.map(|(name, _)| name.clone()) {
+            self.break_up_lines();
             if let Some(entry) = self.builders.get_mut(&name) {
                 entry.broken = true;
             }
@@ -611,6 +636,7 @@ impl BotMaster {
                 }
                 (Action::Remove, _) => {
                     if let Some(worker) = self.workers.remove(&entry.name) {
+                        self.roster.forget_worker(&entry.name);
                         self.doors = None;
                         self.bus.send(worker.addr, Msg::RetireWorker);
                         self.retired.insert(entry.name.clone(), worker.addr);
@@ -749,10 +775,14 @@ impl BotMaster {
             Msg::ReloadWritten(written) => self.reload_written(written),
             Msg::Stood { builder, done } => self.stood(builder, done),
             Msg::TookOver { builder, done } => self.took_over(builder, done),
-            Msg::WorkerAvailable { worker, builders } => self.worker_available(&worker, builders),
+            Msg::WorkerAvailable { worker, builders, room } => {
+                self.worker_available(&worker, builders, room);
+            }
+            Msg::OfferPassed { worker } => self.offer(&worker),
             Msg::OldestChanged { builder, oldest } => self.roster.oldest_changed(builder, oldest),
             Msg::BuilderShown { builder, restarted } => {
                 if restarted {
+                    self.break_up_lines();
                     self.configure_workers(BTreeSet::from([builder]));
                 }
             }

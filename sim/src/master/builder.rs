@@ -94,7 +94,7 @@ pub struct Builder {
     pub(super) attaches: BTreeMap<WorkerName, Attach>,
     pub(super) builds: BTreeMap<ClaimId, Addr>,
     pub(super) inherited: BTreeMap<ClaimId, Addr>,
-    pub(super) own: Option<BTreeSet<ClaimId>>,
+    pub(super) own: Option<BTreeMap<ClaimId, BTreeSet<RequestId>>>,
     pub(super) claimed: BTreeMap<ClaimId, Claimed>,
     pub(super) replies: BTreeMap<ReplyId, Reply>,
     next_reply: u64,

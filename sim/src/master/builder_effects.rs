@@ -156,6 +156,9 @@ impl Builder {
                 }
             },
             Effect::Note { worker, text, error } => self.note(worker.as_ref(), text, error),
+            Effect::PassOn { worker } => {
+                self.bus.send(self.parts.master, Msg::OfferPassed { worker });
+            }
             Effect::OldestChanged(oldest) => {
                 let builder = self.name().clone();
                 self.bus.send(self.parts.master, Msg::OldestChanged { builder, oldest });

@@ -164,7 +164,7 @@ impl Builder {
                 core_records.inherited.push(core_build);
                 continue;
             }
-            if retired.as_ref().is_some_and(|own| !own.contains(&open.claim)) {
+            if retired.as_ref().is_some_and(|own| !own.contains_key(&open.claim)) {
                 continue;
             }
             let known = self.builds.contains_key(&open.claim)
@@ -196,9 +196,15 @@ impl Builder {
         if retired.is_some() {
             self.core.retire(&BTreeSet::new(), self.succeeded, &mut effects);
         }
-        for claim in vanished {
-            let again =
-                records.queued.iter().filter(|again| again.row.requeued).map(request).collect();
+        for (claim, requests) in vanished {
+            let theirs = |id| requests.contains(&id);
+            let waits = records.queued.iter();
+            let again = waits.filter(|again| again.row.requeued || theirs(again.row.id));
+            let again = again.map(request).collect();
+            for door in self.parts.workers.values() {
+                let builder = self.name().clone();
+                self.bus.send(door.addr, Msg::GiveBackSlot { builder, claim });
+            }
             effects.push(Effect::TellSuccessor(Event::InheritedFinished {
                 claim,
                 requeued: again,
@@ -235,7 +241,7 @@ impl Builder {
         let (SeatReportUse::Starting(claim) | SeatReportUse::Building(claim)) = report.used else {
             return false;
         };
-        self.own.as_ref().is_some_and(|own| own.contains(&claim))
+        self.own.as_ref().is_some_and(|own| own.contains_key(&claim))
     }
 
     fn recover_build(&mut self, open: botmaster::store::OpenBuild) {
@@ -335,7 +341,11 @@ impl Builder {
         self.mine = BuilderDoor::new(&self.bus, self.name().clone(), route);
         self.succeeded = true;
         self.yielded = true;
-        let own = self.core.claims().into_iter().chain(self.own.iter().flatten().copied());
+        let own = self
+            .core
+            .claims()
+            .into_iter()
+            .chain(self.own.iter().flatten().map(|(claim, _)| *claim));
         let own: BTreeMap<_, _> = own.map(|claim| (claim, self.me)).collect();
         ask.answer(std::mem::take(&mut self.inherited).into_iter().chain(own).collect());
     }

@@ -53,7 +53,7 @@ impl Builder {
     pub(super) fn retire(&mut self, moved: &BTreeSet<WorkerName>) {
         let mut effects = Vec::new();
         self.core.retire(moved, self.succeeded, &mut effects);
-        self.own = Some(self.core.claims());
+        self.own = Some(self.core.claims_with_requests());
         self.perform_all(effects);
     }
 

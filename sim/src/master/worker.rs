@@ -183,8 +183,8 @@ impl Worker {
                 }
             }
             Effect::TryBuilders(builders) => {
-                let worker = self.name.clone();
-                self.bus.send(self.master, Msg::WorkerAvailable { worker, builders });
+                let (worker, room) = (self.name.clone(), self.core.room());
+                self.bus.send(self.master, Msg::WorkerAvailable { worker, builders, room });
             }
             Effect::StorePaused { paused, reason } => {
                 let paused_op = Some((paused, reason));

@@ -9,7 +9,7 @@ use actix::{Addr, AsyncContext, Handler};
 use super::BotMaster;
 use crate::actors::context::Context;
 use crate::actors::runtime::{MayRestart, start_supervised};
-use crate::actors::worker::{Worker, WorkerDoors};
+use crate::actors::worker::Worker;
 use crate::core::ids::*;
 use crate::core::instance::Found;
 use crate::core::values::WorkerConfig;
@@ -63,13 +63,12 @@ impl BotMaster {
         tracing::warn!(worker.name = %name, instances = rows.len(), "instances of a worker that is not configured are let go");
         let child = self.child();
         let world = self.world.clone();
-        let doors =
-            WorkerDoors { master: ctx.address().recipient(), heartbeats: self.heartbeats(ctx) };
+        let (doors, parent) = self.doors(ctx);
         let config = WorkerConfig { name: name.clone(), max_builds: 1, latent: None };
         let addr: Addr<Worker> = start_supervised(
             format!("former worker {name}"),
             child,
-            ctx.address().recipient(),
+            parent,
             world.clock.clone(),
             MayRestart::new(true),
             move |_| Worker::new(world, id, config, false, doors).with_instances(rows),

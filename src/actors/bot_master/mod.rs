@@ -8,22 +8,23 @@ use actix::{Actor, ActorContext, Addr, AsyncContext, Handler, Recipient, Respons
 use tokio::sync::oneshot;
 
 mod again;
+mod declare;
 mod instances;
 mod logins;
 mod reload;
 mod turns;
 
+pub use declare::{Known, declare, declared};
 pub use instances::LetInstancesGo;
 
 use super::builder::{Builder, BuilderParts, Remains, SuccessorFailed};
 use super::convert::with_set;
 use super::heartbeats::Heartbeats;
-use super::runtime::{ChildDown, MayRestart, World, start_supervised};
+use super::runtime::{ChildDown, MayRestart, Parent, World, start_supervised};
 use super::worker::{Worker, WorkerDoors};
 use crate::actors::context::Context;
 use crate::core::bot_master::Roster;
 use crate::core::builder::{Event, Request, named_worker};
-use crate::core::form::FORCE;
 use crate::core::ids::*;
 use crate::core::rng::Rng;
 use crate::core::time::WallTime;
@@ -101,6 +102,9 @@ pub struct BotMaster {
     handles: Option<Arc<BTreeMap<WorkerName, Arc<WorkerHandle>>>>,
     ids: BTreeMap<BuilderName, BuilderId>,
     rows: BTreeMap<WorkerName, WorkerRow>,
+    /// Builders of which the store has what a reload wished for, which failed
+    /// for them after that.
+    undeclared: BTreeSet<BuilderName>,
     /// Instances that an earlier master left and nobody has looked at.
     instances: Vec<InstanceRow>,
     /// Workers of an earlier configuration whose instances are let go.
@@ -123,56 +127,8 @@ pub struct BotMaster {
     logins: logins::Logins,
     /// Who has the heartbeats of all workers confirmed, and that one's number.
     heartbeats: Option<(u64, Addr<Heartbeats>)>,
-}
-
-/// The operations that make these settings known, and how many answers they
-/// have: a worker, a builder each, in order.
-#[must_use]
-pub fn declare(settings: &Settings) -> Vec<Op> {
-    let workers = settings
-        .workers
-        .iter()
-        .map(|worker| Op::DeclareWorker { name: worker.config.name.clone() });
-    let factories = settings.builders.iter().map(|builder| Op::SaveFactory {
-        digest: builder.factory_digest.clone(),
-        factory: builder.factory.clone(),
-    });
-    let builders = settings.builders.iter().map(|builder| Op::DeclareBuilder {
-        name: builder.name.clone(),
-        description: builder.description.clone(),
-        tags: builder.tags.clone(),
-        workers: builder.workers.clone(),
-    });
-    let configured = settings.forms.iter().map(|form| form.name.clone());
-    let mut schedulers = vec![FORCE.to_owned()];
-    schedulers.extend(configured.filter(|name| name != FORCE));
-    let schedulers = std::iter::once(Op::DeclareSchedulers(schedulers));
-    workers.chain(factories).chain(builders).chain(schedulers).collect()
-}
-
-/// Builders and workers as stored, by name.
-pub type Known = (BTreeMap<BuilderName, BuilderId>, BTreeMap<WorkerName, WorkerRow>);
-
-/// Reads the answers to [`declare`].
-#[must_use]
-pub fn declared(settings: &Settings, outcomes: Vec<OpOutcome>) -> Known {
-    let mut ids = BTreeMap::new();
-    let mut rows = BTreeMap::new();
-    let mut names = settings.builders.iter().map(|builder| builder.name.clone());
-    for outcome in outcomes {
-        match outcome {
-            OpOutcome::Worker(row) => {
-                rows.insert(row.name.clone(), row);
-            }
-            OpOutcome::Builder(id) => {
-                if let Some(name) = names.next() {
-                    ids.insert(name, id);
-                }
-            }
-            _ => {}
-        }
-    }
-    (ids, rows)
+    /// Whom all workers tell, and who hears of their panics.
+    doors: Option<(Arc<WorkerDoors>, Parent)>,
 }
 
 impl BotMaster {
@@ -193,6 +149,7 @@ impl BotMaster {
             handles: None,
             ids: parts.builder_ids,
             rows: parts.worker_rows,
+            undeclared: BTreeSet::new(),
             instances: parts.instances,
             former: BTreeMap::new(),
             successors: BTreeMap::new(),
@@ -206,6 +163,7 @@ impl BotMaster {
             reloads: turns::Turns::default(),
             draining: false,
             heartbeats: None,
+            doors: None,
             logins,
         }
     }
@@ -256,28 +214,42 @@ impl BotMaster {
         addr.recipient()
     }
 
+    /// One for all workers: there may be thousands.
+    fn doors(&mut self, ctx: &mut Context<Self>) -> (Arc<WorkerDoors>, Parent) {
+        if let Some(doors) = &self.doors {
+            return doors.clone();
+        }
+        let master = ctx.address().recipient();
+        let doors = Arc::new(WorkerDoors { master, heartbeats: self.heartbeats(ctx) });
+        let parent = Parent::from(ctx.address().recipient());
+        self.doors.insert((doors, parent)).clone()
+    }
+
     fn start_worker(&mut self, config: &WorkerConfig, ctx: &mut Context<Self>) {
         let child = self.child();
         let Some(row) = self.rows.get(&config.name) else { return };
         let (world, id, paused) = (self.world.clone(), row.id, row.paused);
         let instances = self.take_instances(id);
         let heir = self.predecessor(&config.name).is_some();
-        let doors =
-            WorkerDoors { master: ctx.address().recipient(), heartbeats: self.heartbeats(ctx) };
+        let (doors, parent) = self.doors(ctx);
         let made = config.clone();
+        let mut known = None;
         let addr = start_supervised(
             format!("worker {}", config.name),
             child,
-            ctx.address().recipient(),
+            parent,
             world.clock.clone(),
             MayRestart::new(true),
-            move |_| {
+            |inner: &mut Context<Worker>| {
+                let handle = WorkerHandle::new(made.name.clone(), id, &inner.address());
+                let handle = known.insert(Arc::new(handle)).clone();
                 Worker::new(world, id, made, paused, doors)
+                    .with_handle(handle)
                     .with_instances(instances)
                     .with_heritage(heir)
             },
         );
-        let handle = Arc::new(WorkerHandle::new(config.name.clone(), id, &addr));
+        let Some(handle) = known else { return };
         let entry = WorkerEntry { config: config.clone(), child, addr, handle };
         self.workers.insert(config.name.clone(), entry);
         self.handles = None;
@@ -299,6 +271,7 @@ impl BotMaster {
             seed: (self.rng.bits() >> 64) as u64,
             route,
             oldest: ctx.address().recipient(),
+            passed: ctx.address().recipient(),
             shown: ctx.address().recipient(),
             workers: self.worker_handles(),
             may_restart: may_restart.clone(),
@@ -637,23 +610,23 @@ impl Handler<SetScheduler> for BotMaster {
 impl Handler<WorkerAvailable> for BotMaster {
     type Result = ();
     fn handle(&mut self, message: WorkerAvailable, _: &mut Context<Self>) {
-        let among: BTreeSet<_> = message.builders.into_iter().collect();
-        for name in self.roster.in_order(&among) {
-            if let Some(entry) = self.builders.get(&name) {
-                let worker = Some(message.worker.clone());
-                entry.door.tell(BuilderMail::Event(Event::MaybeStart { worker }));
-            }
+        let WorkerAvailable { worker, builders, room } = message;
+        for name in self.roster.queue_up(&worker, builders.iter().cloned()) {
+            self.may_start(&name, &worker);
         }
-        // Those with nothing waiting learn that the worker is not full when
-        // they have.
-        for name in among {
-            if let Some(entry) = self.builders.get(&name)
-                && !self.roster.is_waiting(&name)
-            {
-                let worker = Some(message.worker.clone());
-                entry.door.tell(BuilderMail::Event(Event::MaybeStart { worker }));
-            }
+        for _ in 0..room {
+            self.offer(&worker);
         }
+        for name in builders.iter().filter(|name| self.roster.is_in_line(&worker, name)) {
+            self.tell_event(name, Event::InLine { worker: worker.clone() });
+        }
+    }
+}
+
+impl Handler<OfferPassed> for BotMaster {
+    type Result = ();
+    fn handle(&mut self, message: OfferPassed, _: &mut Context<Self>) {
+        self.offer(&message.worker);
     }
 }
 
@@ -670,6 +643,7 @@ impl Handler<BuilderShown> for BotMaster {
         self.stands(&message.builder);
         self.answer_again(&message.builder, || Ok(()));
         if message.restarted {
+            self.break_up_lines();
             self.configure_workers(BTreeSet::from([message.builder]));
         }
     }
@@ -741,6 +715,37 @@ impl Handler<ChildDown> for BotMaster {
 }
 
 impl BotMaster {
+    /// Offers a worker's room to the next in line that there is.
+    fn offer(&mut self, worker: &WorkerName) {
+        while let Some(name) = self.roster.next_in_line(worker) {
+            if self.tell_event(&name, Event::Offered { worker: worker.clone() }) {
+                return;
+            }
+        }
+    }
+
+    fn may_start(&self, builder: &BuilderName, worker: &WorkerName) {
+        self.tell_event(builder, Event::MaybeStart { worker: Some(worker.clone()) });
+    }
+
+    /// Whether there is such a builder.
+    fn tell_event(&self, builder: &BuilderName, event: Event) -> bool {
+        let entry = self.builders.get(builder);
+        if let Some(entry) = entry {
+            entry.door.tell(BuilderMail::Event(event));
+        }
+        entry.is_some()
+    }
+
+    /// A builder's panic may have taken an offer with it: everybody is told.
+    fn break_up_lines(&mut self) {
+        for (worker, line) in self.roster.break_up() {
+            for name in line {
+                self.may_start(&name, &worker);
+            }
+        }
+    }
+
     /// Nobody waits for this builder (any longer).
     fn stands(&mut self, name: &BuilderName) {
         self.starting.remove(name);
@@ -752,6 +757,7 @@ impl BotMaster {
     }
 
     fn set_broken(&mut self, name: &BuilderName, down: &ChildDown) {
+        self.break_up_lines();
         let Some(entry) = self.builders.get_mut(name) else { return };
         let reason = format!(
             "its actor panicked {} times within 60 s, last: {}",

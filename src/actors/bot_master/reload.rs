@@ -12,8 +12,9 @@ use std::sync::Arc;
 use actix::{Addr, AsyncContext, Handler, ResponseFuture};
 use tokio::sync::oneshot;
 
+use super::declare::{declare_some, declared_some};
 use super::turns::{SAY_EVERY, Turn, saying};
-use super::{BotMaster, Known, ReadSettings, declare, declared, refusal};
+use super::{BotMaster, Known, ReadSettings, refusal};
 use crate::actors::builder::{Builder, Commit, GiveUp, RetireBuilder, SuccessorFailed, TakeOver};
 use crate::actors::context::Context;
 use crate::actors::runtime::{MayRestart, start_supervised};
@@ -29,8 +30,16 @@ use crate::store::{Op, StateStore, Transaction};
 
 /// Second step of a reload: worked out on the BotMaster's own state.
 #[derive(actix::Message)]
-#[rtype(result = "(ReloadReport, Vec<Op>)")]
+#[rtype(result = "Prepared")]
 struct Prepare(Arc<Settings>);
+
+/// What a reload changes, and what is stored for it.
+struct Prepared {
+    report: ReloadReport,
+    ops: Vec<Op>,
+    /// Builders that the operations declare, in order.
+    builders: Vec<BuilderName>,
+}
 
 /// Third step: a successor for each builder that changed, which takes over
 /// nothing yet. Answers when each of them stands.
@@ -88,6 +97,10 @@ impl BotMaster {
         let new_workers: Vec<_> = settings.workers.iter().map(|w| w.config.clone()).collect();
         Plan::between(&builders, &settings.builders, &workers, &new_workers)
     }
+}
+
+fn by_name(settings: &Settings) -> BTreeMap<&BuilderName, &Arc<BuilderConfig>> {
+    settings.builders.iter().map(|builder| (&builder.name, builder)).collect()
 }
 
 fn report(plan: &Plan, settings: &Settings) -> ReloadReport {
@@ -179,7 +192,8 @@ impl Way {
         };
         let settings = Arc::new(settings);
         let gone = |_| Refusal::Gone;
-        let (mut report, ops) = me.send(Prepare(settings.clone())).await.map_err(gone)?;
+        let prepared = me.send(Prepare(settings.clone())).await.map_err(gone)?;
+        let Prepared { mut report, ops, builders } = prepared;
         if message.dry {
             // A plan tells what would change, and that would not.
             report.entries.iter_mut().for_each(|entry| entry.error = None);
@@ -213,7 +227,7 @@ impl Way {
             Err(_) => return Err(Refusal::Gone),
         };
         crash_point("reconfig.loaded");
-        let known = declared(&settings, outcomes);
+        let known = declared_some(builders.into_iter(), outcomes);
         let files = settings.clone();
         let read = tokio::task::spawn_blocking(move || {
             let made = make_tokens_of_latent_workers(&files);
@@ -244,7 +258,12 @@ impl Handler<Prepare> for BotMaster {
     fn handle(&mut self, message: Prepare, _: &mut Context<Self>) -> Self::Result {
         let settings = &message.0;
         let plan = self.plan(settings);
-        let mut ops = declare(settings);
+        let changes = |action| action != Action::Keep;
+        let mut builders: BTreeSet<_> = plan.changed_builders(changes).cloned().collect();
+        builders.extend(self.undeclared.iter().cloned());
+        let workers: BTreeSet<_> = plan.changed_workers(|action| action == Action::Add).collect();
+        let mut ops =
+            declare_some(settings, |name| builders.contains(name), |name| workers.contains(name));
         for entry in plan.builders.iter().filter(|entry| entry.action == Action::Remove) {
             if let Some(builder) = self.builders.get(&entry.name) {
                 ops.push(Op::RetireBuilder { builder: builder.id });
@@ -266,7 +285,9 @@ impl Handler<Prepare> for BotMaster {
                 ));
             }
         }
-        actix::MessageResult((report, ops))
+        let declared = settings.builders.iter().map(|builder| builder.name.clone());
+        let builders = declared.filter(|name| builders.contains(name)).collect();
+        actix::MessageResult(Prepared { report, ops, builders })
     }
 }
 
@@ -274,9 +295,10 @@ impl Handler<Stand> for BotMaster {
     type Result = actix::MessageResult<Stand>;
     fn handle(&mut self, message: Stand, ctx: &mut Context<Self>) -> Self::Result {
         let settings = message.0;
+        let configs = by_name(&settings);
         let mut standing = Vec::new();
         for entry in self.plan(&settings).builders {
-            let config = settings.builders.iter().find(|b| b.name == entry.name);
+            let config = configs.get(&entry.name).copied();
             if let (Action::Change, Some(config)) = (entry.action, config)
                 && !self.is_broken(&entry.name)
                 && let Some(stands) = self.make_successor(config, ctx)
@@ -308,9 +330,11 @@ impl Handler<Apply> for BotMaster {
         self.ids.extend(message.known.0);
         self.rows.extend(message.known.1);
         self.tokens = message.tokens;
+        self.undeclared.clear();
+        let workers: BTreeMap<_, _> =
+            settings.workers.iter().map(|worker| (&worker.config.name, &worker.config)).collect();
         for entry in plan.workers {
-            let config =
-                settings.workers.iter().find(|w| w.config.name == entry.name).map(|w| &w.config);
+            let config = workers.get(&entry.name).copied();
             match (entry.action, config) {
                 (Action::Add, Some(config)) => {
                     self.start_worker(config, ctx);
@@ -323,6 +347,7 @@ impl Handler<Apply> for BotMaster {
                 }
                 (Action::Remove, _) => {
                     if let Some(worker) = self.workers.remove(&entry.name) {
+                        self.roster.forget_worker(&entry.name);
                         self.handles = None;
                         worker.addr.do_send(RetireWorker);
                         self.retired.retain(|_, old| old.connected());
@@ -333,8 +358,9 @@ impl Handler<Apply> for BotMaster {
             }
         }
         let mut takeovers = Vec::new();
+        let configs = by_name(&settings);
         for entry in plan.builders {
-            let config = settings.builders.iter().find(|b| b.name == entry.name);
+            let config = configs.get(&entry.name).copied();
             match (entry.action, config) {
                 (Action::Add, Some(config)) => self.start_builder(config, ctx),
                 (Action::Change, _) if self.successors.contains_key(&entry.name) => {
@@ -370,16 +396,17 @@ impl Handler<Settle> for BotMaster {
     type Result = ();
     fn handle(&mut self, message: Settle, _: &mut Context<Self>) {
         let mut settings = (*message.settings).clone();
+        let configs = by_name(&message.settings);
         let mut renewed = BTreeSet::new();
         for (name, (child, successor)) in std::mem::take(&mut self.successors) {
             let Some(entry) = self.builders.get_mut(&name) else { continue };
             if message.failed.contains_key(&name) {
                 successor.do_send(GiveUp);
+                self.undeclared.insert(name);
                 continue;
             }
-            let config = settings.builders.iter().find(|builder| builder.name == name);
-            if let Some(config) = config {
-                entry.config = config.clone();
+            if let Some(config) = configs.get(&name) {
+                entry.config = (*config).clone();
             }
             entry.addr = successor;
             entry.child = child;

@@ -87,7 +87,7 @@ impl Builder {
             at,
         });
         if let Some(worker) = self.worker(&open.worker) {
-            worker.forget.do_send(ForgetBuild { build, result: None });
+            worker.tell(ForgetBuild { build, result: None });
         }
         let me = ctx.address();
         self.write(

@@ -117,7 +117,7 @@ impl Builder {
             Effect::GiveBackSlot { worker, claim } => {
                 if let Some(handle) = self.worker(&worker) {
                     let builder = self.name().clone();
-                    handle.give_back.do_send(GiveBackSlot { builder, claim });
+                    handle.tell(GiveBackSlot { builder, claim });
                 }
             }
             Effect::Claim { claim, worker_id, incarnation, requests, config } => {
@@ -219,6 +219,7 @@ impl Builder {
                 None => ctx.notify(BuilderEvent(Event::PingDone { worker, ok: false })),
             },
             Effect::Note { worker, text, error } => self.note(worker.as_ref(), text, error, ctx),
+            Effect::PassOn { worker } => self.parts.passed.do_send(OfferPassed { worker }),
             Effect::OldestChanged(oldest) => {
                 let builder = self.name().clone();
                 self.parts.oldest.do_send(OldestChanged { builder, oldest });
@@ -261,7 +262,7 @@ impl Builder {
         ctx: &mut Context<Self>,
     ) {
         match self.worker(worker) {
-            Some(handle) => handle.ask_slot.do_send(AskSlot {
+            Some(handle) => handle.tell(AskSlot {
                 builder: self.name().clone(),
                 claim,
                 reply: SlotReply::new(claim, ctx.address().recipient()),
@@ -482,7 +483,7 @@ impl Builder {
         // Whatever slots the worker thinks are this builder's: these are.
         let known = self.core.claims().into_iter().chain(self.inherited.keys().copied());
         let keep = KeepSlots { builder: self.name().clone(), claims: known.collect() };
-        attach.handle.keep.do_send(keep);
+        attach.handle.tell(keep);
         let id = format!("{}@{worker}", self.name());
         let (world, builder_id) = (self.world().clone(), self.parts.id);
         let (door, link, handle) = (self.mine.another(), attach.link, attach.handle);

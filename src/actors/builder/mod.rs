@@ -91,6 +91,8 @@ pub struct BuilderParts {
     pub route: Arc<BuilderRoute>,
     /// Who hears which builder waits for how long.
     pub oldest: Recipient<OldestChanged>,
+    /// Who hears that it does not use the room that a worker has.
+    pub passed: Recipient<OfferPassed>,
     /// Who hears that it stands.
     pub shown: Recipient<BuilderShown>,
     /// All workers, for builds of an earlier master.
@@ -151,8 +153,9 @@ pub struct Builder {
     builds: BTreeMap<ClaimId, Addr<Build>>,
     /// Who has the builds that were inherited.
     inherited: BTreeMap<ClaimId, Addr<Builder>>,
-    /// A retired builder's own builds, the only ones that it may load again.
-    own: Option<BTreeSet<ClaimId>>,
+    /// A retired builder's own builds, the only ones that it may load again, with
+    /// their requests: of a build that is not stored yet nobody else knows them.
+    own: Option<BTreeMap<ClaimId, BTreeSet<RequestId>>>,
     claimed: BTreeMap<ClaimId, Claimed>,
     replies: BTreeMap<ReplyId, oneshot::Sender<Result<bool, Refusal>>>,
     next_reply: u64,
@@ -349,7 +352,9 @@ fn point_of(event: &Event) {
         Event::Claimed { .. } => "builder.claimed",
         Event::StartAccepted { .. } => "builder.start_accepted",
         Event::SlotGranted { .. } => "builder.slot_granted",
-        Event::MaybeStart { .. } => "builder.maybe_start",
+        Event::MaybeStart { .. } | Event::Offered { .. } | Event::InLine { .. } => {
+            "builder.maybe_start"
+        }
         Event::PingDone { .. } => "builder.ping_done",
         Event::StopSaved { .. } => "builder.stop_saved",
         _ => "builder.event",

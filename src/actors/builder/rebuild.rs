@@ -16,7 +16,9 @@ use crate::core::builder::{Effect, Event, OpenBuild, Records, Request, SeatRepor
 use crate::core::ids::*;
 use crate::core::lease::FOREVER;
 use crate::core::values::{BuildResult, OnLost};
-use crate::messages::{BuilderHandle, BuilderRoute, BuilderShown, DescribeSeat, KeepSlots, LetGo};
+use crate::messages::{
+    BuilderHandle, BuilderRoute, BuilderShown, DescribeSeat, GiveBackSlot, KeepSlots, LetGo,
+};
 use crate::settings::factory_digest;
 use crate::store::{BuilderRecords, Op, OpOutcome, RequestsAfter, StoreError};
 
@@ -128,7 +130,7 @@ impl Builder {
                 core_records.inherited.push(core_build);
                 continue;
             }
-            if retired.as_ref().is_some_and(|own| !own.contains(&open.claim)) {
+            if retired.as_ref().is_some_and(|own| !own.contains_key(&open.claim)) {
                 continue;
             }
             let known = self.builds.contains_key(&open.claim)
@@ -161,13 +163,19 @@ impl Builder {
         if retired.is_some() {
             self.core.retire(&BTreeSet::new(), self.succeeded, &mut effects);
         }
-        // Builds of a retired builder that ended while it was being built anew:
-        // its successor has not heard of it. Which of the requests that wait
-        // again were theirs is not known; one told too many is turned away by
-        // its epoch when it is claimed.
-        for claim in vanished {
-            let again =
-                records.queued.iter().filter(|again| again.row.requeued).map(request).collect();
+        // Builds of a retired builder that had not been stored, or ended while it
+        // was being built anew: its successor has not heard of it. The requests
+        // that they had, and those that wait again: one told too many is turned
+        // away by its epoch when it is claimed.
+        for (claim, requests) in vanished {
+            let theirs = |id| requests.contains(&id);
+            let waits = records.queued.iter();
+            let again = waits.filter(|again| again.row.requeued || theirs(again.row.id));
+            let again = again.map(request).collect();
+            // A worker may have given a slot, and the word of it be lost.
+            for worker in self.parts.workers.values() {
+                worker.tell(GiveBackSlot { builder: self.name().clone(), claim });
+            }
             effects.push(Effect::TellSuccessor(Event::InheritedFinished {
                 claim,
                 requeued: again,
@@ -182,7 +190,7 @@ impl Builder {
             let workers: BTreeSet<_> = listed.chain(self.seats.keys()).collect();
             for worker in workers.into_iter().filter_map(|name| self.worker(name)) {
                 let (builder, claims) = (self.name().clone(), claims.clone());
-                worker.keep.do_send(KeepSlots { builder, claims });
+                worker.tell(KeepSlots { builder, claims });
             }
         }
     }
@@ -208,7 +216,7 @@ impl Builder {
         let (SeatReportUse::Starting(claim) | SeatReportUse::Building(claim)) = report.used else {
             return false;
         };
-        self.own.as_ref().is_some_and(|own| own.contains(&claim))
+        self.own.as_ref().is_some_and(|own| own.contains_key(&claim))
     }
 
     pub(super) fn recover_build(&mut self, open: crate::store::OpenBuild, ctx: &mut Context<Self>) {
@@ -390,7 +398,11 @@ impl Handler<Yield> for Builder {
         self.mine = BuilderHandle::new(self.name().clone(), message.route);
         self.succeeded = true;
         self.yielded = true;
-        let own = self.core.claims().into_iter().chain(self.own.iter().flatten().copied());
+        let own = self
+            .core
+            .claims()
+            .into_iter()
+            .chain(self.own.iter().flatten().map(|(claim, _)| *claim));
         let own = own.map(|claim| (claim, ctx.address()));
         MessageResult(std::mem::take(&mut self.inherited).into_iter().chain(own).collect())
     }

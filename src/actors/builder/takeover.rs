@@ -125,7 +125,7 @@ impl Builder {
     pub(super) fn retire(&mut self, moved: &BTreeSet<WorkerName>, ctx: &mut Context<Self>) {
         let mut effects = Vec::new();
         self.core.retire(moved, self.succeeded, &mut effects);
-        self.own = Some(self.core.claims());
+        self.own = Some(self.core.claims_with_requests());
         self.perform_all(effects, ctx);
     }
 }

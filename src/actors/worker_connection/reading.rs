@@ -1,162 +1,220 @@
 //! The reader of a worker connection.
 
-use std::pin::Pin;
+use std::future::{Future as _, poll_fn};
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
-use actix::Addr;
-use bytes::{BufMut as _, Bytes, BytesMut};
-use futures_util::StreamExt;
-use tokio::io::{AsyncRead, AsyncReadExt as _, ReadBuf};
-use tokio_util::codec::FramedRead;
+use bytes::{Bytes, BytesMut};
+use tokio::io::{AsyncRead, ReadBuf};
 
-use super::{Arrived, Ended, WorkerConnection};
+use super::handshake::{Caller, prove};
+use super::lines::SocketLines;
+use super::patience::Patience;
 use crate::actors::runtime::World;
-use crate::clock::Clock;
 use crate::core::ids::LogId;
-use crate::messages::WorkerLink;
+use crate::messages::{ConnectionLost, FrameArrived, SLOW, WorkerHandle, WorkerLink};
 use crate::protocol::json_v1::{
-    DecodeError, FrameLines, LineError, LogData, MAX_LINE, MAX_LINE_BEFORE_ATTACH, MasterFrame,
-    WireError, WorkerFrame, decode_worker,
+    DecodeError, LineError, LogData, MAX_LINE, MAX_LINE_BEFORE_ATTACH, MasterFrame, WireError,
+    WorkerFrame, decode_worker,
 };
 use crate::store::logs::Piece;
 
 /// Lines of unknown types that a connection may send in a minute.
 const UNKNOWN_LIMIT: u32 = 100;
-/// Why a connection is closed whose frame does not come to its end.
-const OVERDUE: &str = "a frame of it took too long";
+
+/// What arrives over a connection.
+pub(super) struct Incoming<R> {
+    lines: SocketLines<Heard<R>>,
+    link: WorkerLink,
+    world: World,
+    patience: Patience,
+}
+
+impl<R: AsyncRead + Unpin> Incoming<R> {
+    /// The connection.
+    pub(super) fn link(&self) -> &WorkerLink {
+        &self.link
+    }
+
+    /// The next line, or why there is none any more.
+    async fn line(&mut self) -> Result<BytesMut, String> {
+        // While we did other things, the rest may have been there already.
+        self.link.frame_begun(None);
+        if self.lines.has_begun() {
+            self.link.frame_begun(Some(self.world.clock.now().mono));
+        }
+        match self.taken(SocketLines::poll_line).await? {
+            None => Err("the worker closed the connection".to_owned()),
+            Some(Ok(line)) => Ok(line),
+            Some(Err(error)) => {
+                if matches!(error, LineError::TooLong(_)) {
+                    complain(&self.link, "too_long", &error.to_string());
+                }
+                Err(error.to_string())
+            }
+        }
+    }
+
+    /// The bytes behind a line, which are a part of its frame.
+    async fn body(&mut self, length: usize) -> Result<Bytes, String> {
+        // Room of their own, so that a connection keeps none for the next.
+        let mut body = BytesMut::with_capacity(length);
+        let read = self.taken(|lines, cx| lines.poll_body(cx, &mut body, length)).await?;
+        read.map_err(|error| error.to_string())?;
+        Ok(body.freeze())
+    }
+
+    /// What `take` gets from the socket, or why it gets nothing any more.
+    async fn taken<T>(
+        &mut self,
+        mut take: impl FnMut(&mut SocketLines<Heard<R>>, &mut Context<'_>) -> Poll<T>,
+    ) -> Result<T, String> {
+        let Self { lines, link, world, patience } = self;
+        loop {
+            let mut changed = pin!(link.change());
+            let next = poll_fn(|cx| {
+                if let Poll::Ready(taken) = take(lines, cx) {
+                    return Poll::Ready(Next::Taken(taken));
+                }
+                // It hears of a change from here on, so what is there now is
+                // looked at after this.
+                let changed = changed.as_mut().poll(cx).is_ready();
+                if changed || link.is_closed() {
+                    return Poll::Ready(Next::Changed);
+                }
+                patience.poll_over(cx, link, world).map(Next::Over)
+            });
+            match next.await {
+                Next::Taken(taken) => return Ok(taken),
+                Next::Over(reason) => return Err(reason.to_owned()),
+                Next::Changed if link.is_closed() => {
+                    return Err("closed by the master".to_owned());
+                }
+                Next::Changed => {}
+            }
+        }
+    }
+}
+
+enum Next<T> {
+    Taken(T),
+    Over(&'static str),
+    Changed,
+}
+
+/// However the reader of a connection ends, the worker's actor hears of it.
+struct Ending {
+    worker: Option<Arc<WorkerHandle>>,
+    link: WorkerLink,
+    world: World,
+}
+
+impl Drop for Ending {
+    fn drop(&mut self) {
+        // The first reason counts.
+        self.link.close("its reader ended");
+        let reason = self.link.closed().unwrap_or_default();
+        if reason == SLOW {
+            self.world.board.count_ignored("worker that does not read");
+        }
+        if let Some(worker) = &self.worker {
+            worker.tell(ConnectionLost { session: self.link.session, reason });
+        }
+    }
+}
 
 pub(super) async fn read_lines<R: AsyncRead + Unpin>(
     reader: R,
     link: WorkerLink,
-    connection: Addr<WorkerConnection>,
+    caller: Box<Caller>,
     world: World,
 ) {
-    let reader = Box::pin(Heard { reader, link: link.clone(), clock: world.clock.clone() });
-    let mut frames = FramedRead::new(reader, FrameLines::new(MAX_LINE_BEFORE_ATTACH));
-    let mut attached = false;
-    let mut unknown = (0, world.clock.now().mono);
-    let reason = loop {
-        // While we did other things, the rest may have been there already.
-        link.frame_begun(None);
-        if !frames.read_buffer().is_empty() {
-            link.frame_begun(Some(world.clock.now().mono));
+    let reader = Heard { reader, link: link.clone(), world: world.clone() };
+    let lines = SocketLines::new(reader, MAX_LINE_BEFORE_ATTACH);
+    let patience = Patience::default();
+    let mut incoming = Incoming { lines, link: link.clone(), world: world.clone(), patience };
+    let mut ending = Ending { worker: None, link, world };
+    // On the heap, because it is over soon and the connection is not.
+    let proved = Box::pin(prove(&mut incoming, caller, &ending.world)).await;
+    let reason = match proved {
+        Ok(worker) => {
+            ending.worker = Some(worker.clone());
+            incoming.lines.set_max(MAX_LINE);
+            listen(&mut incoming, &worker).await
         }
-        let line = tokio::select! {
-            biased;
-            line = frames.next() => line,
-            reason = dropped(&link, &world) => break reason.to_owned(),
+        Err(reason) => reason,
+    };
+    ending.link.close(&reason);
+}
+
+/// The first frame; a connection that begins with anything else is over.
+pub(super) async fn read_frame<R: AsyncRead + Unpin>(
+    incoming: &mut Incoming<R>,
+) -> Result<WorkerFrame, String> {
+    let line = incoming.line().await?;
+    decode_worker(&line).map_err(|error| {
+        incoming.world.board.count_ignored("malformed frame");
+        complain(&incoming.link, error.code(), &error.to_string());
+        error.to_string()
+    })
+}
+
+/// Hands on what the worker says until the connection is over, and why it is.
+/// The next frame is read when the worker's actor has had the one before, so a
+/// worker that floods waits in its own socket.
+async fn listen<R: AsyncRead + Unpin>(incoming: &mut Incoming<R>, worker: &WorkerHandle) -> String {
+    let mut unknown = (0, incoming.world.clock.now().mono);
+    loop {
+        let line = match incoming.line().await {
+            Ok(line) => line,
+            Err(reason) => return reason,
         };
-        let line = match line {
-            None => break "the worker closed the connection".to_owned(),
-            Some(Ok(line)) => line,
-            Some(Err(error)) => {
-                if matches!(error, LineError::TooLong(_)) {
-                    complain(&link, "too_long", &error.to_string());
-                }
-                break error.to_string();
+        let mut decoded = decode_worker(&line);
+        if let Ok(WorkerFrame::Log(data)) = &mut decoded
+            && let Some(length) = data.raw
+        {
+            match incoming.body(length).await {
+                Ok(body) => data.body = body,
+                Err(reason) => return reason,
             }
-        };
-        match decode_worker(&line) {
-            Ok(WorkerFrame::Log(mut data)) if attached => {
-                if let Some(length) = data.raw {
-                    let body = tokio::select! {
-                        biased;
-                        body = body(&mut frames, length) => body,
-                        reason = dropped(&link, &world) => break reason.to_owned(),
-                    };
-                    match body {
-                        Ok(body) => data.body = body,
-                        Err(error) => break error.to_string(),
+        }
+        let (link, world) = (&incoming.link, &incoming.world);
+        let frame = match decoded {
+            Ok(WorkerFrame::Log(data)) => match route_of(&data, link) {
+                Some(log) => {
+                    if let Err(reason) = take_log(data, log, link, world).await {
+                        return reason;
                     }
+                    continue;
                 }
-                match route_of(&data, &link) {
-                    Some(log) => {
-                        if let Err(reason) = take_log(data, log, &link, &world).await {
-                            break reason;
-                        }
-                    }
-                    // Late, or none of its business: the Worker knows which.
-                    None => {
-                        let (text, b64, raw) = (Some(String::new()), None, None);
-                        let bare = LogData { text, b64, raw, body: Bytes::new(), ..data };
-                        let frame = Arrived(WorkerFrame::Log(bare));
-                        if connection.send(frame).await.is_err() {
-                            break "the master is stopping".into();
-                        }
-                    }
+                // Late, or none of its business: the Worker knows which.
+                None => {
+                    let (text, b64, raw) = (Some(String::new()), None, None);
+                    WorkerFrame::Log(LogData { text, b64, raw, body: Bytes::new(), ..data })
                 }
-            }
-            Ok(frame) => {
-                if connection.send(Arrived(frame)).await.is_err() {
-                    break "the master is stopping".into();
-                }
-                if !attached {
-                    attached = true;
-                    frames.decoder_mut().set_max(MAX_LINE);
-                }
-            }
+            },
+            Ok(frame) => frame,
             Err(error) => {
                 world.board.count_ignored("malformed frame");
-                complain(&link, error.code(), &error.to_string());
+                complain(link, error.code(), &error.to_string());
                 let now = world.clock.now().mono;
                 if now.since(unknown.1) > std::time::Duration::from_secs(60) {
                     unknown = (0, now);
                 }
                 unknown.0 += u32::from(matches!(error, DecodeError::UnknownType(_)));
-                if error.is_fatal() || !attached || unknown.0 > UNKNOWN_LIMIT {
-                    break error.to_string();
+                if error.is_fatal() || unknown.0 > UNKNOWN_LIMIT {
+                    return error.to_string();
                 }
+                continue;
             }
+        };
+        drop(line);
+        let arrived = FrameArrived { session: link.session, frame };
+        // One that panicked over it closes the connection itself.
+        if worker.frame.send(arrived).await.is_err() && !worker.frame.connected() {
+            return "the master is stopping".into();
         }
-    };
-    link.close(&reason);
-    connection.do_send(Ended(reason));
-}
-
-/// The bytes behind a line: those that came with it, then those still to come.
-/// They have room of their own, so that a connection keeps none for the next.
-async fn body<R: AsyncRead + Unpin>(
-    frames: &mut FramedRead<R, FrameLines>,
-    length: usize,
-) -> std::io::Result<Bytes> {
-    let mut body = BytesMut::with_capacity(length);
-    let buffer = frames.read_buffer_mut();
-    body.extend_from_slice(&buffer.split_to(length.min(buffer.len())));
-    while body.len() < length {
-        let missing = length - body.len();
-        if frames.get_mut().read_buf(&mut (&mut body).limit(missing)).await? == 0 {
-            let message = "the worker closed the connection in the middle of a frame";
-            return Err(std::io::Error::new(std::io::ErrorKind::UnexpectedEof, message));
-        }
-    }
-    Ok(body.freeze())
-}
-
-/// Returns with the reason when the connection is not to be read any longer.
-async fn dropped(link: &WorkerLink, world: &World) -> &'static str {
-    tokio::select! {
-        biased;
-        () = overdue(link, world) => {
-            world.board.count_ignored("frame that took too long");
-            OVERDUE
-        }
-        () = link.wait_closed() => "closed by the master",
-    }
-}
-
-/// Returns when a frame has been incomplete for too long (fault row FN04).
-async fn overdue(link: &WorkerLink, world: &World) {
-    let limit = world.limits.frame_time;
-    loop {
-        let now = world.clock.now().mono;
-        let since = link.incomplete_since();
-        let left = since.map_or(limit, |since| (since + limit).since(now));
-        if since.is_some() && left.is_zero() {
-            return;
-        }
-        // One that begins meanwhile cannot be overdue before.
-        tokio::time::sleep(left.max(std::time::Duration::from_millis(1))).await;
     }
 }
 
@@ -165,7 +223,7 @@ async fn overdue(link: &WorkerLink, world: &World) {
 struct Heard<R> {
     reader: R,
     link: WorkerLink,
-    clock: Clock,
+    world: World,
 }
 
 impl<R: AsyncRead + Unpin> AsyncRead for Heard<R> {
@@ -177,7 +235,7 @@ impl<R: AsyncRead + Unpin> AsyncRead for Heard<R> {
         let before = buffer.filled().len();
         let polled = Pin::new(&mut self.reader).poll_read(cx, buffer);
         if buffer.filled().len() > before {
-            let now = self.clock.now().mono;
+            let now = self.world.clock.now().mono;
             self.link.heard_at(now);
             self.link.frame_begun(Some(now));
         }

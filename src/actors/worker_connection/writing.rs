@@ -1,59 +1,53 @@
 //! The writer of a worker connection.
 
+use std::pin::Pin;
+use std::time::Duration;
+
 use tokio::io::{AsyncWrite, AsyncWriteExt};
-use tokio::sync::mpsc;
 
 use crate::faults::crash_point;
-use crate::messages::WorkerLink;
+use crate::messages::{Lines, WorkerLink};
 
-pub(super) async fn write_lines<W: AsyncWrite>(
-    writer: W,
-    mut lines: mpsc::Receiver<Vec<u8>>,
-    link: WorkerLink,
-) {
+/// Bytes that are written at once: those that are written wait no more.
+const PIECE: usize = 64 * 1024;
+/// How long a connection that was closed may take for what is to be said last.
+const GOODBYE: Duration = Duration::from_secs(1);
+
+pub(super) async fn write_lines<W: AsyncWrite>(writer: W, lines: Lines, link: WorkerLink) {
     let mut writer = std::pin::pin!(writer);
-    let mut batch = Vec::new();
-    loop {
-        let first = tokio::select! {
-            biased;
-            line = lines.recv() => line,
-            () = link.wait_closed() => None,
-        };
-        let Some(first) = first else { break };
-        batch.extend_from_slice(&first);
-        while batch.len() < 64 * 1024
-            && let Ok(line) = lines.try_recv()
-        {
-            batch.extend_from_slice(&line);
-        }
+    while let Some(batch) = lines.next().await {
         let written = tokio::select! {
             biased;
-            written = writer.write_all(&batch) => written,
+            written = write(writer.as_mut(), &batch, &link) => written,
             () = closed_for_good(&link) => break,
         };
         if written.is_err() {
             break;
         }
-        link.written(batch.len());
         was_sent(&batch);
-        batch.clear();
     }
-    // What was said last, such as why the worker is turned away.
-    while let Ok(line) = lines.try_recv() {
-        batch.extend_from_slice(&line);
-    }
-    let goodbye = async {
-        let _ = writer.write_all(&batch).await;
-        let _ = writer.shutdown().await;
-    };
-    let _ = tokio::time::timeout(std::time::Duration::from_secs(1), goodbye).await;
+    // On the heap, because a connection is here for a moment and not for long.
+    let goodbye = Box::pin(tokio::time::timeout(GOODBYE, writer.shutdown()));
+    let _ = goodbye.await;
     link.close("the connection could not be written");
+}
+
+async fn write<W: AsyncWrite>(
+    mut writer: Pin<&mut W>,
+    batch: &[u8],
+    link: &WorkerLink,
+) -> std::io::Result<()> {
+    for piece in batch.chunks(PIECE) {
+        writer.write_all(piece).await?;
+        link.written(piece.len());
+    }
+    Ok(())
 }
 
 /// A peer that does not read must not hold a closed connection for ever.
 async fn closed_for_good(link: &WorkerLink) {
     link.wait_closed().await;
-    tokio::time::sleep(std::time::Duration::from_secs(1)).await;
+    Box::pin(tokio::time::sleep(GOODBYE)).await;
 }
 
 /// Crash points of frames that are on their way. A test wants them to arrive,

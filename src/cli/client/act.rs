@@ -3,9 +3,10 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 
 use super::follow::{self, Patience};
+use super::forms;
 use super::http::{Client, ClientError, element};
 use super::list::build_path;
 use super::show::{number, printable, text};
@@ -82,26 +83,8 @@ pub fn force(
     output: &mut Output<'_>,
     args: &ForceArgs,
 ) -> Result<u8, ClientError> {
-    let mut params = Map::new();
-    params.insert("builderNames".into(), json!([args.builder]));
-    params.insert("priority".into(), args.priority.into());
-    for (name, value) in
-        [("reason", &args.reason), ("branch", &args.branch), ("revision", &args.revision)]
-    {
-        if let Some(value) = value {
-            params.insert(name.into(), value.as_str().into());
-        }
-    }
-    if args.soon {
-        params.insert("soon".into(), true.into());
-    }
-    if let Ok(user) = std::env::var("USER") {
-        params.insert("owner".into(), user.into());
-    }
-    let properties: Map<String, Value> =
-        args.properties.iter().map(|(name, value)| (name.clone(), value.as_str().into())).collect();
-    params.insert("properties".into(), properties.into());
-    let result = client.order("forceschedulers/force", "force", &Value::Object(params))?;
+    let (path, params) = forms::filled(client, args)?;
+    let result = client.order(&path, "force", &Value::Object(params))?;
     let request = first_request(&result)?;
     if output.json {
         output.value(&result)?;
@@ -182,7 +165,8 @@ fn ended(
     })
 }
 
-fn told(output: &mut Output<'_>, result: &Value, sentence: &str) -> Result<u8, ClientError> {
+/// Tells that an order was taken.
+pub fn told(output: &mut Output<'_>, result: &Value, sentence: &str) -> Result<u8, ClientError> {
     if output.json {
         output.value(&json!({ "result": result }))?;
     } else {

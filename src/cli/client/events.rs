@@ -126,11 +126,15 @@ pub fn follow(
             }
             Err(error) => return Err(error),
         };
+        let before = last.clone();
         if read(stream, output, &mut last, &mut left, &mut away)? {
             return Ok(FINE);
         }
         away.get_or_insert_with(Instant::now);
-        sleep(LOOK);
+        // A connection that brought something on was a good one.
+        if last == before {
+            sleep(LOOK);
+        }
     }
 }
 
@@ -155,7 +159,14 @@ fn read(
                 *last = tell_gap(output, &block)?;
                 continue;
             }
-            _ => continue,
+            // The handshake and signs of life say where the stream stands, so
+            // that nothing is missed even before the first event.
+            _ => {
+                if block.id.is_some() {
+                    last.clone_from(&block.id);
+                }
+                continue;
+            }
         }
         if block.id.is_some() {
             last.clone_from(&block.id);

@@ -257,6 +257,43 @@ pub fn queue(client: &Client, output: &mut Output<'_>) -> Result<u8, ClientError
     Ok(FINE)
 }
 
+/// Why a request waits.
+pub fn why(client: &Client, output: &mut Output<'_>, request: u64) -> Result<u8, ClientError> {
+    let path = format!("buildrequests/{request}");
+    let row = client.one(&path, &format!("build request {request}"))?;
+    let told = client.get(&format!("{path}/reasons"))?;
+    if output.json {
+        output.value(&told)?;
+        return Ok(FINE);
+    }
+    let builders = names(client, "builders", "builderid")?;
+    let builder = name_of(&builders, &row, "builderid");
+    let state = text(&told, "state");
+    output.line(&format!(
+        "Request  {request} for builder {builder}, priority {}",
+        text(&row, "priority")
+    ))?;
+    if state != "waiting" {
+        let newest = client.list(&format!("{path}/builds?order=-buildid&limit=1"))?;
+        let build = newest.first().map(|build| format!(": {builder}/{}", text(build, "number")));
+        output.line(&format!("State    {state}{}", build.unwrap_or_default()))?;
+        return Ok(FINE);
+    }
+    let since = number(&row, "submitted_at").map(|then| span(now() - then));
+    output.line(&format!("Waits    {}", since.unwrap_or_default()))?;
+    output.line(&format!("Because  {}", text(&told, "reason")))?;
+    if let Some(ahead) = number(&told, "ahead") {
+        output.line(&format!("Ahead    {ahead} of its builder"))?;
+    }
+    output.line(&format!("Starts   {}", eta::when(told.get("start"))))?;
+    let mut table = Table::new(&["WORKER", "REASON", "WHY"]);
+    for worker in told.get("workers").and_then(Value::as_array).into_iter().flatten() {
+        let reason = text(worker, "reason").replace('_', " ");
+        table.row(vec![text(worker, "name"), reason, text(worker, "text")]);
+    }
+    finished(output, &table, "Its builder has no worker.")
+}
+
 /// The latest builds.
 pub fn builds(
     client: &Client,

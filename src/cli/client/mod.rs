@@ -8,6 +8,7 @@ mod act;
 mod eta;
 mod events;
 mod follow;
+mod forms;
 mod http;
 mod list;
 mod show;
@@ -49,7 +50,8 @@ pub enum ClientCommand {
     #[command(after_help = "Examples:\n  \
         botmaster force unit\n  \
         botmaster force unit --branch main -p suite=fast --wait\n  \
-        botmaster force unit --reason 'try the fix' --follow\n\n\
+        botmaster force unit --reason 'try the fix' --follow\n  \
+        botmaster force unit --form deploy -p options_epochs=3\n\n\
         With --wait or --follow the exit status tells the result: 0 success or warnings, \
         1 failure, 2 anything else.")]
     Force(ForceArgs),
@@ -72,6 +74,27 @@ pub enum ClientCommand {
         /// Higher is built earlier
         #[arg(allow_negative_numbers = true)]
         priority: i64,
+    },
+    /// Tell why a build request waits, worker by worker, and when it will start
+    #[command(after_help = "Example:\n  botmaster why 17   # numbers are in `botmaster queue`")]
+    Why {
+        /// Number of the build request
+        request: u64,
+    },
+    /// List the schedulers, forms to force builds by among them
+    #[command(after_help = "Example:\n  botmaster schedulers")]
+    Schedulers,
+    /// Switch a scheduler on
+    #[command(after_help = "Example:\n  botmaster enable deploy")]
+    Enable {
+        /// Name of the scheduler
+        scheduler: String,
+    },
+    /// Switch a scheduler off: it asks for no builds, nor can it be asked by
+    #[command(after_help = "Example:\n  botmaster disable deploy")]
+    Disable {
+        /// Name of the scheduler
+        scheduler: String,
     },
     /// Stop a running build
     #[command(
@@ -192,9 +215,12 @@ pub struct EventsArgs {
 pub struct ForceArgs {
     /// Name of the builder
     pub builder: String,
-    /// Property of the build; may be given again
+    /// Property of the build, or with --form a field of the form; may be given again
     #[arg(short, long = "property", value_name = "NAME=VALUE", value_parser = property)]
     pub properties: Vec<(String, String)>,
+    /// Ask by this form instead; `botmaster schedulers` lists them with their fields
+    #[arg(long, value_name = "NAME")]
+    pub form: Option<String>,
     /// Why, for people
     #[arg(long)]
     pub reason: Option<String>,
@@ -311,6 +337,10 @@ fn perform(
         ClientCommand::Priority { request, priority } => {
             act::priority(client, output, request, priority)
         }
+        ClientCommand::Why { request } => list::why(client, output, request),
+        ClientCommand::Schedulers => forms::schedulers(client, output),
+        ClientCommand::Enable { scheduler } => forms::switch(client, output, &scheduler, true),
+        ClientCommand::Disable { scheduler } => forms::switch(client, output, &scheduler, false),
         ClientCommand::Events(args) => events::follow(client, output, &args),
         ClientCommand::Get { path } => list::any(client, output, &path),
         ClientCommand::Stop { build, reason } => act::stop(client, output, &build, &reason),

@@ -1,6 +1,6 @@
 //! What a reload changes, worked out before anything is touched (row T08).
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use crate::core::builder::compare_to_setup;
@@ -68,8 +68,8 @@ impl Plan {
                 entry(&new.name, old_builders.get(&new.name), |old| compare_to_setup(old, new))
             })
             .collect();
-        let gone =
-            old_builders.keys().filter(|name| !new_builders.iter().any(|b| b.name == **name));
+        let stay: BTreeSet<_> = new_builders.iter().map(|builder| &builder.name).collect();
+        let gone = old_builders.keys().filter(|name| !stay.contains(name));
         builders.extend(gone.map(removed));
         let mut workers: Vec<_> = new_workers
             .iter()
@@ -77,9 +77,26 @@ impl Plan {
                 entry(&new.name, old_workers.get(&new.name), |old| compare_workers(old, new))
             })
             .collect();
-        let gone = old_workers.keys().filter(|name| !new_workers.iter().any(|w| w.name == **name));
+        let stay: BTreeSet<_> = new_workers.iter().map(|worker| &worker.name).collect();
+        let gone = old_workers.keys().filter(|name| !stay.contains(name));
         workers.extend(gone.map(removed));
         Self { builders, workers }
+    }
+
+    /// The builders to which such a thing happens.
+    pub fn changed_builders(
+        &self,
+        what: impl Fn(Action) -> bool,
+    ) -> impl Iterator<Item = &BuilderName> {
+        self.builders.iter().filter(move |entry| what(entry.action)).map(|entry| &entry.name)
+    }
+
+    /// The workers to which such a thing happens.
+    pub fn changed_workers(
+        &self,
+        what: impl Fn(Action) -> bool,
+    ) -> impl Iterator<Item = &WorkerName> {
+        self.workers.iter().filter(move |entry| what(entry.action)).map(|entry| &entry.name)
     }
 }
 

@@ -131,6 +131,17 @@ pub enum Event {
         /// The one that became free, or none for any.
         worker: Option<WorkerName>,
     },
+    /// The worker has room, and this builder is next in line for it: it asks for
+    /// a slot, or passes the offer on (rows B16, B32).
+    Offered {
+        /// Which.
+        worker: WorkerName,
+    },
+    /// The worker has room, and others are offered it first (row B16).
+    InLine {
+        /// Which.
+        worker: WorkerName,
+    },
     /// The worker gave the build a slot.
     SlotGranted {
         /// Whose.
@@ -611,6 +622,11 @@ pub enum Effect {
         text: String,
         /// The error text, when it was a failure.
         error: Option<String>,
+    },
+    /// It does not use the room that the worker has: whoever is next in line may.
+    PassOn {
+        /// Which.
+        worker: WorkerName,
     },
     /// The head of the queue changed: this orders "every builder is tried"
     /// (row B32).

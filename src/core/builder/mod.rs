@@ -258,6 +258,13 @@ impl BuilderCore {
             Event::Detach { worker, session } => self.on_detach(&worker, session, fx),
             Event::PingDone { worker, ok } => self.on_ping_done(&worker, ok, fx),
             Event::MaybeStart { worker } => self.on_maybe_start(worker.as_ref()),
+            Event::InLine { worker } => self.on_in_line(&worker),
+            Event::Offered { worker } => {
+                self.on_maybe_start(Some(&worker));
+                self.settle(fx);
+                self.pass_on(worker, fx);
+                return;
+            }
             Event::SlotGranted { claim, worker_id, incarnation } => {
                 self.on_slot_granted(claim, worker_id, incarnation, fx);
             }

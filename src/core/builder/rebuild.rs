@@ -227,4 +227,11 @@ impl BuilderCore {
     pub fn claims(&self) -> BTreeSet<ClaimId> {
         self.builds.keys().copied().collect()
     }
+
+    /// The same, with the requests of each.
+    #[must_use]
+    pub fn claims_with_requests(&self) -> BTreeMap<ClaimId, BTreeSet<RequestId>> {
+        let ids = |build: &ActiveBuild| build.requests.iter().map(|request| request.id).collect();
+        self.builds.iter().map(|(claim, build)| (*claim, ids(build))).collect()
+    }
 }

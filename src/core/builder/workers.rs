@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 use super::event::{Answer, Effect, Event, ReplyId};
 use super::seat::{Latent, Pause, Seat, SeatRank, SeatUse};
-use super::{BuilderCore, PingRound};
+use super::{BuilderCore, Phase, PingRound};
 use crate::core::ids::*;
 use crate::core::planted;
 use crate::core::time::WallTime;
@@ -224,6 +224,30 @@ impl BuilderCore {
             None => self.seats.values_mut().for_each(|seat| {
                 (seat.worker_full, seat.in_turn) = (false, false);
             }),
+        }
+    }
+
+    /// It is as if it had asked the worker and been refused.
+    pub(super) fn on_in_line(&mut self, worker: &WorkerName) {
+        if let Some(seat) = self.seats.get_mut(worker)
+            && seat.in_turn
+        {
+            (seat.worker_full, seat.in_turn) = (true, false);
+        }
+    }
+
+    /// An offer ends with this builder's ask for a slot, whose answer is all that
+    /// is needed, or goes on to the next in line. What is asked already counts:
+    /// the worker answered it before it had room, or is going to.
+    pub(super) fn pass_on(&self, worker: WorkerName, fx: &mut Vec<Effect>) {
+        let asks = self.seats.get(&worker).is_some_and(|seat| match seat.used {
+            SeatUse::Taken(claim) => {
+                self.builds.get(&claim).is_some_and(|build| build.phase == Phase::Reserving)
+            }
+            SeatUse::Attaching | SeatUse::Free => false,
+        });
+        if !asks && !planted::is("offer_ends_with_the_first") {
+            fx.push(Effect::PassOn { worker });
         }
     }
 

@@ -1,24 +1,19 @@
 //! Which commands a worker has, and in which versions (row S03).
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use crate::core::values::{BuilderConfig, StepKind};
 
-/// What a worker told of its commands with its attach.
+/// What a worker told of its commands with its attach. Clones share it: each
+/// builder that the worker serves has one.
 #[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct CommandVersions(Option<BTreeMap<String, String>>);
+pub struct CommandVersions(Option<Arc<[Box<str>]>>);
 
 impl CommandVersions {
     /// Reads `name/version` texts; none at all when the worker reported none.
     #[must_use]
     pub fn of(caps: Option<&[String]>) -> Self {
-        Self(caps.map(|caps| {
-            let pair = |cap: &String| match cap.split_once('/') {
-                Some((name, version)) => (name.to_owned(), version.to_owned()),
-                None => (cap.clone(), String::new()),
-            };
-            caps.iter().map(pair).collect()
-        }))
+        Self(caps.map(|caps| caps.iter().map(|cap| cap.as_str().into()).collect()))
     }
 
     /// The worker's version of a command; none when it lacks it; `old_version`
@@ -26,7 +21,11 @@ impl CommandVersions {
     #[must_use]
     pub fn version<'a>(&'a self, command: &str, old_version: Option<&'a str>) -> Option<&'a str> {
         match &self.0 {
-            Some(versions) => versions.get(command).map(String::as_str),
+            Some(caps) => {
+                let pairs = caps.iter().rev().map(|cap| cap.split_once('/').unwrap_or((cap, "")));
+                let mut found = pairs.filter(|(name, _)| *name == command);
+                found.next().map(|(_, version)| version)
+            }
             None => old_version,
         }
     }

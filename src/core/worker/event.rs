@@ -339,7 +339,8 @@ pub enum Effect {
     },
     /// Something about the instance: for the store and the provider.
     Instance(instance::Effect),
-    /// These builders were refused and may try again (row B16).
+    /// There is room. These builders were refused since that was said last, and
+    /// get in line behind those who were before (row B16).
     TryBuilders(Vec<BuilderName>),
     /// Keep paused or not; answered `PauseStored`, or not at all.
     StorePaused {

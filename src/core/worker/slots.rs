@@ -11,6 +11,7 @@ impl WorkerCore {
         claim: ClaimId,
         fx: &mut Vec<Effect>,
     ) {
+        self.broken.remove(&builder);
         // A build that waited for the instance asks again once it is there.
         let has_it = self.latent.is_some() && self.slots.contains_key(&claim);
         let granted = match self.link {
@@ -59,10 +60,26 @@ impl WorkerCore {
         self.config.max_builds.min(self.offered) as usize
     }
 
+    /// How many builds more it could be given now.
+    #[must_use]
+    pub fn room(&self) -> usize {
+        // A latent worker that is not there has not said how many it takes.
+        let most = match (self.can_start(), self.can_reserve()) {
+            (true, _) => self.limit(),
+            (false, true) => self.config.max_builds as usize,
+            (false, false) => 0,
+        };
+        most.saturating_sub(self.used())
+    }
+
+    /// Says so when there is room, also when nobody was refused since it was said
+    /// last: somebody may still be in line from before.
     pub(super) fn freed(&mut self, fx: &mut Vec<Effect>) {
         self.over_if_retired(fx);
         let tells = !planted::is("freed_tells_nobody");
-        if (self.can_start() || self.can_reserve()) && !self.refused.is_empty() && tells {
+        let anybody = !self.refused.is_empty() || self.told_builders;
+        if (self.can_start() || self.can_reserve()) && anybody && tells {
+            self.told_builders = true;
             let builders = std::mem::take(&mut self.refused).into_iter().collect();
             fx.push(Effect::TryBuilders(builders));
         }

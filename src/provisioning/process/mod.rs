@@ -60,6 +60,13 @@ impl ProcessSetup {
     }
 }
 
+/// A process that this one started.
+enum OwnChild {
+    Lives(i32),
+    /// How, for people.
+    Ended(String),
+}
+
 /// Starts and ends worker programs. Clones are the same.
 #[derive(Clone)]
 pub struct ProcessProvider {
@@ -172,11 +179,24 @@ impl ProcessProvider {
         self.children.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// How an own child ended, once it has. The answer stays the same until it
-    /// is destroyed: whoever looks first takes it from nobody.
+    /// An own child as its parent sees it. The answer stays the same once it has
+    /// ended, until it is destroyed: whoever looks first takes it from nobody.
+    fn child(&self, tag: &InstanceTag) -> Option<OwnChild> {
+        let mut children = self.children();
+        let child = children.get_mut(tag)?;
+        match child.try_wait() {
+            Ok(Some(status)) => Some(OwnChild::Ended(status.to_string())),
+            Ok(None) => i32::try_from(child.id()).ok().map(OwnChild::Lives),
+            Err(_) => None,
+        }
+    }
+
+    /// How an own child ended, once it has.
     fn end_of_child(&self, tag: &InstanceTag) -> Option<String> {
-        let status = self.children().get_mut(tag)?.try_wait().ok()??;
-        Some(status.to_string())
+        match self.child(tag) {
+            Some(OwnChild::Ended(how)) => Some(how),
+            _ => None,
+        }
     }
 
     fn forget(&self, tag: &InstanceTag) {
@@ -187,19 +207,20 @@ impl ProcessProvider {
 
     /// The instance's process, if it lives.
     fn living(&self, tag: &InstanceTag) -> io::Result<Option<i32>> {
-        let ended = self.end_of_child(tag).is_some();
+        let child = self.child(tag);
         // A record that is not whole was being written: its process is found
         // by its tag.
         let record = self.records.read(tag).or_else(|error| match error.kind() {
             io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof => Ok(None),
             _ => Err(error),
         })?;
-        if ended {
-            return Ok(None);
-        }
-        Ok(match record.and_then(|record| record.process) {
-            Some(process) => is_that(&process).then_some(process.pid),
-            None => by_tag(tag),
+        // An own one has ended when it can be waited for, and not before: only
+        // then it is known how.
+        Ok(match (child, record.and_then(|record| record.process)) {
+            (Some(OwnChild::Ended(_)), _) => None,
+            (Some(OwnChild::Lives(pid)), _) => Some(pid),
+            (None, Some(process)) => is_that(&process).then_some(process.pid),
+            (None, None) => by_tag(tag),
         })
     }
 
@@ -348,10 +369,9 @@ impl Provider for ProcessProvider {
         let own = self.clone();
         Box::pin(async move {
             loop {
-                let ended = own.end_of_child(&tag);
                 // What cannot be read just now is not known to be dead.
-                if ended.is_some() || matches!(own.living(&tag), Ok(None)) {
-                    return own.obituary(&tag, ended);
+                if matches!(own.living(&tag), Ok(None)) {
+                    return own.obituary(&tag, own.end_of_child(&tag));
                 }
                 tokio::time::sleep(WATCH).await;
             }

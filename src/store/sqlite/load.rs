@@ -20,22 +20,7 @@ pub(super) fn builder(conn: &Connection, builder: BuilderId) -> Result<BuilderRe
         .query_row([id], |row| row.get(0))
         .optional()?
         .ok_or_else(|| OpError::missing(format!("builder {builder}")))?;
-    let waiting = conn
-        .prepare_cached(concat!(
-            "SELECT ",
-            request_columns!(),
-            " FROM requests INDEXED BY requests_queued \
-             WHERE builder_id = ?1 AND state = 0 ORDER BY id"
-        ))?
-        .query_map([id], rows::request)?
-        .collect::<rusqlite::Result<Vec<_>>>()?;
-    let mut sets = rows::Sets::default();
-    let mut queued = Vec::with_capacity(waiting.len());
-    for row in waiting {
-        let set = sets.part(conn, row.buildset)?;
-        let losses = rows::losses_if_any(conn, &row)?;
-        queued.push(RequestWithSet { row: Arc::new(row), set, losses });
-    }
+    let queued = queued(conn, id)?;
     let loaded_through = conn
         .prepare_cached("SELECT coalesce(max(id), 0) FROM requests")?
         .query_row([], |row| rows::uint(row, 0).map(RequestId))?;
@@ -62,6 +47,27 @@ pub(super) fn builder(conn: &Connection, builder: BuilderId) -> Result<BuilderRe
         builds.push(open_build(conn, head)?);
     }
     Ok(BuilderRecords { builder, queued, builds, loaded_through, expectations })
+}
+
+/// The requests that wait, with their sets: one statement for all of them, for
+/// there may be a hundred thousand, and the master serves nobody before.
+fn queued(conn: &Connection, builder: i64) -> Result<Vec<RequestWithSet>, OpError> {
+    let mut sets = rows::Sets::default();
+    let mut query = conn.prepare_cached(concat!(
+        "SELECT waiting.*, buildsets.sourcestamps, buildsets.properties FROM (SELECT ",
+        request_columns!(),
+        " FROM requests INDEXED BY requests_queued WHERE builder_id = ?1 AND state = 0) waiting \
+         LEFT JOIN buildsets ON buildsets.id = waiting.buildset_id ORDER BY waiting.id"
+    ))?;
+    let mut found = query.query([builder])?;
+    let mut queued = Vec::new();
+    while let Some(row) = found.next()? {
+        let request = rows::request(row)?;
+        let set = sets.part(row, 13)?;
+        let losses = rows::losses_if_any(conn, &request)?;
+        queued.push(RequestWithSet { row: Arc::new(request), set, losses });
+    }
+    Ok(queued)
 }
 
 /// What the row of an open build tells.

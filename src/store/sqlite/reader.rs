@@ -6,6 +6,7 @@
 //! them through `web::block`. Deliberately absent: any write, and any fact that
 //! is not committed; a reader's connection cannot see one.
 
+mod counts;
 mod listed;
 mod page;
 mod predictions;
@@ -25,6 +26,7 @@ use super::super::{
 use crate::core::ids::*;
 use crate::core::values::Properties;
 
+use counts::Counts;
 pub use listed::{Fork, Listed, OF_STAMP, Shown};
 pub use page::{Filter, FilterOp, OF_BUILD, OF_CHANGE, OF_PARENT, Page, PageOf, Scalar};
 
@@ -55,8 +57,11 @@ pub struct StateReader(Arc<Pool>);
 
 struct Pool {
     file: PathBuf,
+    /// How long one question may take.
+    limit: Duration,
     state: Mutex<PoolState>,
     returned: Condvar,
+    counts: Counts,
 }
 
 #[derive(Default)]
@@ -89,7 +94,7 @@ impl Pool {
     }
 
     fn lease(&self) -> Result<Lease<'_>, StoreError> {
-        let deadline = Instant::now() + QUERY_LIMIT;
+        let deadline = Instant::now() + self.limit;
         let mut state = self.lock();
         loop {
             if let Some(connection) = state.idle.pop() {
@@ -125,10 +130,10 @@ fn open(file: &Path) -> Result<Connection, StoreError> {
 
 fn failed(error: rusqlite::Error) -> StoreError {
     if error.sqlite_error_code() == Some(ErrorCode::OperationInterrupted) {
-        let seconds = QUERY_LIMIT.as_secs();
-        return StoreError::Failed(format!(
-            "the question took longer than {seconds} s; ask for less, by a filter or another order"
-        ));
+        return StoreError::Failed(
+            "the question took too long; ask for less, by a filter, a limit or another order"
+                .into(),
+        );
     }
     StoreError::Failed(error.to_string())
 }
@@ -146,10 +151,20 @@ impl StateReader {
     /// # Errors
     /// When the file cannot be opened.
     pub fn open(data_dir: &Path) -> Result<Self, StoreError> {
+        Self::with_limit(data_dir, QUERY_LIMIT)
+    }
+
+    /// The same, where each question may take so long.
+    ///
+    /// # Errors
+    /// When the file cannot be opened.
+    pub fn with_limit(data_dir: &Path, limit: Duration) -> Result<Self, StoreError> {
         let reader = Self(Arc::new(Pool {
             file: data_dir.join("state.sqlite"),
+            limit,
             state: Mutex::default(),
             returned: Condvar::new(),
+            counts: Counts::default(),
         }));
         reader.check()?;
         Ok(reader)
@@ -163,7 +178,7 @@ impl StateReader {
         let Some(connection) = &lease.connection else {
             return Err(StoreError::Closed);
         };
-        let deadline = Instant::now() + QUERY_LIMIT;
+        let deadline = Instant::now() + self.0.limit;
         connection
             .progress_handler(STEPS_PER_LOOK, Some(move || Instant::now() > deadline))
             .map_err(failed)?;
@@ -312,7 +327,25 @@ impl StateReader {
     /// # Errors
     /// When the store cannot be read, or the page names an unknown field.
     pub fn builds(&self, page: &Page) -> Result<PageOf<BuildRow>, StoreError> {
-        self.ask(|db| page.read(db, &page::BUILDS, rows::SELECT_BUILDS, rows::build))
+        self.page(page, &page::BUILDS, rows::SELECT_BUILDS, rows::build)
+    }
+
+    /// The same without their properties, which are most of what a row holds.
+    ///
+    /// # Errors
+    /// When the store cannot be read, or the page names an unknown field.
+    pub fn bare_builds(&self, page: &Page) -> Result<PageOf<BuildRow>, StoreError> {
+        self.page(page, &page::BUILDS, rows::SELECT_BARE_BUILDS, rows::bare_build)
+    }
+
+    fn page<T>(
+        &self,
+        page: &Page,
+        table: &page::Table,
+        select: &str,
+        map: impl FnMut(&rusqlite::Row<'_>) -> rusqlite::Result<T>,
+    ) -> Result<PageOf<T>, StoreError> {
+        self.ask(|db| page.read(db, table, select, &self.0.counts, map))
     }
 
     /// One build, once it has its number.
@@ -376,7 +409,7 @@ impl StateReader {
     /// # Errors
     /// When the store cannot be read, or the page names an unknown field.
     pub fn requests(&self, page: &Page) -> Result<PageOf<RequestRow>, StoreError> {
-        self.ask(|db| page.read(db, &page::REQUESTS, rows::SELECT_REQUESTS, rows::request))
+        self.page(page, &page::REQUESTS, rows::SELECT_REQUESTS, rows::request)
     }
 
     /// One build request.
@@ -393,7 +426,8 @@ impl StateReader {
     /// When the store cannot be read, or the page names an unknown field.
     pub fn buildsets(&self, page: &Page) -> Result<PageOf<BuildsetRow>, StoreError> {
         self.ask(|db| {
-            let found = page.read(db, &page::BUILDSETS, rows::SELECT_BUILDSETS, rows::buildset)?;
+            let (select, counts) = (rows::SELECT_BUILDSETS, &self.0.counts);
+            let found = page.read(db, &page::BUILDSETS, select, counts, rows::buildset)?;
             let mut rows = Vec::with_capacity(found.rows.len());
             for (set, stamps) in found.rows {
                 rows.push(rows::with_stamps(db, set, &stamps)?);
@@ -433,7 +467,7 @@ impl StateReader {
     /// # Errors
     /// When the store cannot be read, or the page names an unknown field.
     pub fn sourcestamps(&self, page: &Page) -> Result<PageOf<SourceStampRow>, StoreError> {
-        self.ask(|db| page.read(db, &page::STAMPS, rows::SELECT_STAMPS, rows::stamp))
+        self.page(page, &page::STAMPS, rows::SELECT_STAMPS, rows::stamp)
     }
 
     /// One source stamp.
@@ -449,7 +483,7 @@ impl StateReader {
     /// # Errors
     /// When the store cannot be read, or the page names an unknown field.
     pub fn steps(&self, page: &Page) -> Result<PageOf<StepRow>, StoreError> {
-        self.ask(|db| page.read(db, &page::STEPS, rows::SELECT_STEPS, rows::step))
+        self.page(page, &page::STEPS, rows::SELECT_STEPS, rows::step)
     }
 
     /// One step.
@@ -465,7 +499,7 @@ impl StateReader {
     /// # Errors
     /// When the store cannot be read, or the page names an unknown field.
     pub fn notes(&self, page: &Page) -> Result<PageOf<NoteRow>, StoreError> {
-        self.ask(|db| page.read(db, &page::NOTES, rows::SELECT_NOTES, rows::note))
+        self.page(page, &page::NOTES, rows::SELECT_NOTES, rows::note)
     }
 
     /// Logs. A page without a filter on the step reads all there are.
@@ -473,7 +507,7 @@ impl StateReader {
     /// # Errors
     /// When the store cannot be read, or the page names an unknown field.
     pub fn logs(&self, page: &Page) -> Result<PageOf<LogRow>, StoreError> {
-        self.ask(|db| page.read(db, &page::LOGS, rows::SELECT_LOGS, rows::log))
+        self.page(page, &page::LOGS, rows::SELECT_LOGS, rows::log)
     }
 
     /// One log, with its text when that is so short that it is in its row.

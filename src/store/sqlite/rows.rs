@@ -332,7 +332,9 @@ pub(super) fn with_set(
     conn: &Connection,
     row: Arc<RequestRow>,
 ) -> rusqlite::Result<RequestWithSet> {
-    let set = Sets::default().part(conn, row.buildset)?;
+    let set = conn
+        .prepare_cached("SELECT sourcestamps, properties FROM buildsets WHERE id = ?1")?
+        .query_row([int(row.buildset.0)], |row| Sets::default().part(row, 0))?;
     let losses = losses_if_any(conn, &row)?;
     Ok(RequestWithSet { row, set, losses })
 }
@@ -357,8 +359,11 @@ pub(super) fn losses_of(conn: &Connection, request: RequestId) -> rusqlite::Resu
     })
 }
 
+/// Texts that are remembered: a submission's sets come one after the other.
+const REMEMBERED: usize = 256;
+
 /// Reads parts of buildsets. Those that say the same share their memory: there
-/// may be very many, and most say the same as another.
+/// may be very many, and most say the same as one shortly before.
 #[derive(Default)]
 pub(super) struct Sets {
     sources: HashMap<String, Arc<[u64]>>,
@@ -366,14 +371,13 @@ pub(super) struct Sets {
 }
 
 impl Sets {
-    pub(super) fn part(&mut self, conn: &Connection, id: BuildsetId) -> rusqlite::Result<SetPart> {
-        conn.prepare_cached("SELECT sourcestamps, properties FROM buildsets WHERE id = ?1")?
-            .query_row([int(id.0)], |row| {
-                Ok(SetPart {
-                    source: shared(&mut self.sources, row, 0)?,
-                    properties: shared(&mut self.properties, row, 1)?,
-                })
-            })
+    /// From a row that has the source stamps in this column, and the properties
+    /// in the next.
+    pub(super) fn part(&mut self, row: &Row<'_>, column: usize) -> rusqlite::Result<SetPart> {
+        Ok(SetPart {
+            source: shared(&mut self.sources, row, column)?,
+            properties: shared(&mut self.properties, row, column + 1)?,
+        })
     }
 }
 
@@ -387,6 +391,9 @@ fn shared<T: Clone + DeserializeOwned>(
         return Ok(value.clone());
     }
     let value: T = json(row, column)?;
+    if known.len() >= REMEMBERED {
+        known.clear();
+    }
     known.insert(text.to_owned(), value.clone());
     Ok(value)
 }

@@ -120,7 +120,7 @@ pub async fn serve(
         session,
         events: context.events.listen(),
         patterns: Vec::new(),
-        context: context.get_ref().clone(),
+        context: context.clone(),
         send_limit: context.state.sockets.send_limit,
         _place: place,
     };
@@ -146,7 +146,7 @@ struct Socket {
     session: Session,
     events: Receiver<Arc<Event>>,
     patterns: Vec<Pattern>,
-    context: WebContext,
+    context: Data<WebContext>,
     send_limit: Duration,
     _place: Place,
 }

@@ -26,13 +26,14 @@ pub struct Client {
     limit: Duration,
     stream: Option<BufReader<TcpStream>>,
     used: Instant,
+    kept: Duration,
 }
 
 impl Client {
     /// A client whose answers may take as long as `limit`.
     #[must_use]
     pub fn new(address: SocketAddr, limit: Duration) -> Self {
-        Self { address, limit, stream: None, used: Instant::now() }
+        Self { address, limit, stream: None, used: Instant::now(), kept: KEPT }
     }
 
     /// Asks for an object.
@@ -69,7 +70,7 @@ impl Client {
     }
 
     fn once(&mut self, method: &str, path: &str, body: &[u8]) -> Result<(u16, Vec<u8>), String> {
-        let kept = self.stream.take().filter(|_| self.used.elapsed() < KEPT);
+        let kept = self.stream.take().filter(|_| self.used.elapsed() < self.kept);
         let mut stream = match kept {
             Some(stream) => stream,
             None => BufReader::new(connect(self.address, self.limit)?),
@@ -224,6 +225,32 @@ mod tests {
         for cut in ["3\r\nab", "3\r\nabcX\r\n", "zz\r\n", "", "FFFFFFFFFF\r\n"] {
             assert!(read_chunk(&mut cut.as_bytes()).is_err(), "{cut:?}");
         }
+    }
+
+    #[test]
+    fn a_connection_that_was_silent_for_too_long_is_not_used_again() {
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let server = std::thread::spawn(move || {
+            // Kept open, so that only the client can have left them.
+            let mut kept = Vec::new();
+            for _ in 0..2 {
+                let (stream, _) = listener.accept().unwrap();
+                stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                let mut stream = BufReader::new(stream);
+                while !read_line(&mut stream).unwrap().is_empty() {}
+                let answer = b"HTTP/1.1 200 OK\r\nContent-Length: 1\r\n\r\n7";
+                stream.get_mut().write_all(answer).unwrap();
+                kept.push(stream);
+            }
+        });
+        let mut client = Client::new(address, Duration::from_secs(20));
+        client.kept = Duration::ZERO;
+        for _ in 0..2 {
+            // What may not be asked again.
+            assert_eq!(client.post("/", &Value::Null).unwrap(), 7);
+        }
+        server.join().unwrap();
     }
 
     #[test]

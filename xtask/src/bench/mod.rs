@@ -34,6 +34,7 @@ mod sse;
 mod throughput;
 mod workloads;
 
+use std::path::Path;
 use std::time::Instant;
 
 use serde_json::json;
@@ -58,7 +59,7 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
     }
     let options = Options::parse(arguments)?;
     let begin = Instant::now();
-    let found = if options.from.is_empty() {
+    let mut found = if options.from.is_empty() {
         let guard = Guard::start()?;
         let programs = programs::build(options.dev)?;
         if options.with_buildbot {
@@ -81,12 +82,11 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
         say(&format!("\n{}", ratios::ratio_table(&ratios)));
     }
     say(&format!("\n{}", ratios::target_table(&judged)));
-    if let Some(file) = &options.chart {
-        let name = |all: &[Measurement]| all.first().map(|run| run.system.replace('-', " "));
-        let (ours, theirs) = (name(&found.ours), name(&found.theirs));
-        let theirs = theirs.unwrap_or_default().replace("buildbot", "Buildbot");
-        let svg = chart::draw(&ratios, &ours.unwrap_or_default(), &theirs)?;
-        std::fs::write(file, svg).map_err(|error| format!("{}: {error}", file.display()))?;
+    if let Some(file) = &options.chart
+        && let Err(problem) = draw(file, &found, &ratios)
+    {
+        say(&problem);
+        found.problems.push(problem);
     }
     let ok = found.problems.is_empty();
     report::line(&json!({
@@ -96,4 +96,12 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
         "seconds": report::seconds(begin.elapsed()),
     }));
     Ok(ok)
+}
+
+fn draw(file: &Path, found: &Found, ratios: &[ratios::Ratio]) -> Result<(), String> {
+    let name = |all: &[Measurement]| all.first().map(|run| run.system.replace('-', " "));
+    let (ours, theirs) = (name(&found.ours), name(&found.theirs));
+    let theirs = theirs.unwrap_or_default().replace("buildbot", "Buildbot");
+    let svg = chart::draw(ratios, &ours.unwrap_or_default(), &theirs)?;
+    std::fs::write(file, svg).map_err(|error| format!("{}: {error}", file.display()))
 }

@@ -48,7 +48,9 @@ pub fn set_up(guard: &Guard) -> Result<(), String> {
     }
 }
 
-/// Measures one workload with one size, prints its lines, and gives them.
+/// Measures one workload with one size, prints its lines, and adds them to what
+/// was found: also those from before a failure, for some workloads measure for a
+/// long time.
 ///
 /// # Errors
 /// When the harness fails.
@@ -58,7 +60,8 @@ pub fn measure(
     n: u64,
     repeat: u32,
     tuned: bool,
-) -> Result<Vec<Measurement>, String> {
+    found: &mut Vec<Measurement>,
+) -> Result<(), String> {
     let scratch = Scratch::new("peer", false, &ground.guard)?;
     let results = scratch.path().join("results.jsonl");
     let mut command = Command::new(environment().join("bin/python"));
@@ -71,23 +74,25 @@ pub fn measure(
     command.env("PEER_VENV", environment()).env("TMPDIR", scratch.path());
     let output = scratch.path().join("bench.out");
     let mut process = Process::start("Buildbot's harness", command, &output, &ground.guard)?;
-    let status = process
-        .wait(Instant::now() + WORKLOAD_LIMIT)
-        .ok_or(format!("Buildbot's {} took longer than {WORKLOAD_LIMIT:?}", workload.name))?;
-    if !status.success() {
-        return Err(format!("Buildbot's harness ended with {status}:\n{}", tail(&output)));
-    }
-    let text = std::fs::read_to_string(&results)
-        .map_err(|error| format!("{}: {error}", results.display()))?;
-    let measurements: Vec<Measurement> = text.lines().filter_map(Measurement::parse).collect();
+    let status = process.wait(Instant::now() + WORKLOAD_LIMIT);
+    let text = std::fs::read_to_string(&results).unwrap_or_default();
     for line in text.lines() {
         if let Ok(value) = serde_json::from_str(line) {
             report::line(&value);
         }
     }
-    // Some workloads are measured several times with one master.
-    if measurements.len() < repeat as usize {
-        return Err(format!("Buildbot's harness gave {} results:\n{text}", measurements.len()));
+    let measured = text.lines().filter_map(Measurement::parse);
+    let before = found.len();
+    found.extend(measured);
+    match status {
+        None => Err(format!("Buildbot's {} took longer than {WORKLOAD_LIMIT:?}", workload.name)),
+        Some(status) if !status.success() => {
+            Err(format!("Buildbot's harness ended with {status}:\n{}", tail(&output)))
+        }
+        // Some workloads are measured several times with one master.
+        Some(_) if found.len() - before < repeat as usize => {
+            Err(format!("Buildbot's harness gave too few results:\n{text}"))
+        }
+        Some(_) => Ok(()),
     }
-    Ok(measurements)
 }

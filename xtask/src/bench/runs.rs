@@ -66,12 +66,11 @@ pub fn all(options: &Options, ground: &Ground) -> Found {
             let system = if tuned { "Buildbot, tuned" } else { "Buildbot" };
             say(&format!("── {}, {system} ──", workload.name));
             for n in options.peer_sizes(workload) {
-                match peer::measure(ground, workload, n, options.repeat, tuned) {
-                    Ok(measured) => found.theirs.extend(measured),
-                    Err(problem) => {
-                        say(&problem);
-                        found.problems.push(format!("{}, {system}: {problem}", workload.name));
-                    }
+                let repeat = options.repeat;
+                let theirs = &mut found.theirs;
+                if let Err(problem) = peer::measure(ground, workload, n, repeat, tuned, theirs) {
+                    say(&problem);
+                    found.problems.push(format!("{}, {system}: {problem}", workload.name));
                 }
             }
         }

@@ -190,7 +190,7 @@ const IDLE_FLEET: Workload = Workload {
     name: "idle_fleet",
     measure: idle_fleet::measure,
     metrics: &[
-        more("attached"),
+        shown("attached"),
         less("attach_s"),
         less("attach_master_cpu_s"),
         less("settled_after_attach_s"),

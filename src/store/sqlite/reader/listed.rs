@@ -263,7 +263,7 @@ impl StateReader {
     /// When the store cannot be read, or the page names an unknown field.
     pub fn listed(&self, of: Listed, page: &Page) -> Result<PageOf<Shown>, StoreError> {
         let table = of.table();
-        self.ask(|db| page.read(db, table, &table.select(), |row| table.shown(row)))
+        self.ask(|db| page.read(db, table, &table.select(), &self.0.counts, |row| table.shown(row)))
     }
 
     /// The bytes of a build's data.

@@ -5,6 +5,7 @@
 use rusqlite::types::Value;
 use rusqlite::{Connection, Row, params_from_iter};
 
+use super::counts::Counts;
 use super::{MAX_COUNT, MAX_ROWS};
 
 /// A value to compare with.
@@ -447,6 +448,7 @@ impl Page {
         db: &Connection,
         table: &Table,
         select: &str,
+        counts: &Counts,
         map: impl FnMut(&Row<'_>) -> rusqlite::Result<T>,
     ) -> rusqlite::Result<PageOf<T>> {
         let mut bound = Vec::new();
@@ -470,9 +472,15 @@ impl Page {
             table.name,
             bound_count.saturating_add(1)
         );
-        let counted: i64 =
-            db.prepare_cached(&text)?.query_row(params_from_iter(&bound), |row| row.get(0))?;
-        let counted = u64::try_from(counted).unwrap_or(0);
+        let counted = counts.of(&text, &bound, || {
+            let row = |row: &Row<'_>| row.get(0);
+            let counted: i64 =
+                db.prepare_cached(&text)?.query_row(params_from_iter(&bound), row)?;
+            Ok(u64::try_from(counted).unwrap_or(0))
+        })?;
+        // Rows that came since they were counted are there.
+        let shown = if here > 0 { self.offset.saturating_add(here) } else { 0 };
+        let counted = counted.max(shown);
         Ok(PageOf { rows, total: counted.min(bound_count), more: counted > bound_count })
     }
 }

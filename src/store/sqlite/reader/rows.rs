@@ -22,6 +22,8 @@ pub(super) const SELECT_WORKERS: &str = "SELECT id, name, configured, connected,
      info, paused, pause_reason, graceful FROM workers";
 pub(super) const SELECT_BUILDS: &str = "SELECT id, number, builder_id, request_id, worker_id, \
      incarnation, state, started_at, complete_at, results, state_string, properties FROM builds";
+pub(super) const SELECT_BARE_BUILDS: &str = "SELECT id, number, builder_id, request_id, worker_id, \
+     incarnation, state, started_at, complete_at, results, state_string FROM builds";
 pub(super) const SELECT_REQUESTS: &str = "SELECT id, buildset_id, builder_id, priority, \
      submitted_at, state, epoch, claimed_at, complete_at, results, requeued, infra_tries, \
      waited_for FROM requests";
@@ -57,8 +59,8 @@ fn result(row: &Row<'_>, at: usize) -> rusqlite::Result<Option<BuildResult>> {
 }
 
 fn json<T: DeserializeOwned>(row: &Row<'_>, at: usize) -> rusqlite::Result<T> {
-    let text: String = row.get(at)?;
-    serde_json::from_str(&text)
+    let text = row.get_ref(at)?.as_str()?;
+    serde_json::from_str(text)
         .map_err(|error| rusqlite::Error::FromSqlConversionFailure(at, Type::Text, Box::new(error)))
 }
 
@@ -93,6 +95,12 @@ pub(super) fn worker(row: &Row<'_>) -> rusqlite::Result<WorkerRow> {
 }
 
 pub(super) fn build(row: &Row<'_>) -> rusqlite::Result<BuildRow> {
+    let properties = properties(row, 11)?;
+    Ok(BuildRow { properties, ..bare_build(row)? })
+}
+
+/// A build without its properties.
+pub(super) fn bare_build(row: &Row<'_>) -> rusqlite::Result<BuildRow> {
     let state: i64 = row.get(6)?;
     Ok(BuildRow {
         id: BuildId(uint(row, 0)?),
@@ -114,7 +122,7 @@ pub(super) fn build(row: &Row<'_>) -> rusqlite::Result<BuildRow> {
         complete_at: wall(row, 8)?,
         results: result(row, 9)?,
         state_string: row.get(10)?,
-        properties: properties(row, 11)?,
+        properties: Arc::default(),
     })
 }
 

@@ -94,7 +94,10 @@ fn a_time_is_compared_in_whole_seconds() {
     let found = |op: FilterOp, seconds: &[i64]| {
         let values = seconds.iter().map(|second| Scalar::Int(*second)).collect();
         let page = page(vec![Filter { field: "submitted_at".into(), op, values }], &[]);
-        let rows = page.read(&db, &REQUESTS, "SELECT id FROM requests", |row| row.get::<_, i64>(0));
+        let rows =
+            page.read(&db, &REQUESTS, "SELECT id FROM requests", &Counts::default(), |row| {
+                row.get::<_, i64>(0)
+            });
         rows.unwrap().rows
     };
     assert_eq!(found(FilterOp::In, &[1]), [1, 2]);
@@ -120,7 +123,9 @@ fn a_merged_build_is_found_by_each_of_its_requests() {
     .unwrap();
     let found = |request: u64| {
         let page = Page::of(Filter::is("buildrequestid", request));
-        let rows = page.read(&db, &BUILDS, "SELECT id FROM builds", |row| row.get::<_, i64>(0));
+        let rows = page.read(&db, &BUILDS, "SELECT id FROM builds", &Counts::default(), |row| {
+            row.get::<_, i64>(0)
+        });
         rows.unwrap().rows
     };
     assert_eq!(found(3), [7]);
@@ -146,11 +151,16 @@ fn every_field_can_be_compared_and_ordered_by() {
                 let filter = Filter { field: (*field).into(), op, values: vec![Scalar::Int(1)] };
                 let page = page(vec![filter], &[(field, true)]);
                 let select = format!("SELECT id FROM {}", table.name);
-                let found = page.read(&db, table, &select, |row| row.get::<_, i64>(0));
+                let found =
+                    page.read(&db, table, &select, &Counts::default(), |row| row.get::<_, i64>(0));
                 assert!(found.unwrap().rows.is_empty());
             }
         }
     }
     let unknown = page(vec![Filter::is("nope", 1)], &[]);
-    assert!(unknown.read(&db, &BUILDS, "SELECT id FROM builds", |_| Ok(())).is_err());
+    assert!(
+        unknown
+            .read(&db, &BUILDS, "SELECT id FROM builds", &Counts::default(), |_| Ok(()))
+            .is_err()
+    );
 }
