@@ -1,9 +1,8 @@
 //! What a worker of the load process decides: a plain state machine that is fed
 //! frames and the time, and says what to send and to record.
 //!
-//! Deliberately absent: sockets and clocks (see `link`), processes, and the text
-//! of logs: a frame of `bench-log` says which piece it is, and `link` puts the
-//! prepared text in. Times are counted from the start of the process.
+//! Deliberately absent: sockets and clocks (see `link`), processes. Times are
+//! counted from the start of the process.
 
 use std::collections::{BTreeMap, VecDeque};
 use std::rc::Rc;
@@ -11,9 +10,11 @@ use std::time::Duration;
 
 use botmaster::core::ids::{BuildId, BuilderName, CommandId, Epoch, RequestId, WorkerName};
 use botmaster::protocol::json_v1::{
-    Attach, Inventory, InventoryItem, InventoryState, LOG_BATCH, LogData, MasterFrame, Outcome,
-    PROTO, Resume, ResumeAction, STDIO, Usage, Work, WorkerFrame,
+    Attach, Inventory, InventoryItem, InventoryState, LOG_BATCH, LOG_RAW, LogData, MasterFrame,
+    Outcome, PROTO, Resume, ResumeAction, STDIO, Usage, Work, WorkerFrame,
 };
+
+use bytes::Bytes;
 
 use super::text::Text;
 
@@ -60,10 +61,16 @@ pub struct Agent {
     /// that is counted: the moment the last confirmed one was sent.
     lease: Duration,
     confirmed: Duration,
-    /// What `bench-log` writes.
+    writing: Writing,
+}
+
+/// What `bench-log` writes, and how.
+struct Writing {
     text: Rc<Text>,
     /// Bytes of a log that may be on their way without a confirmation.
     window: u64,
+    /// The master takes the bytes of a log as they are.
+    raw: bool,
 }
 
 enum Link {
@@ -122,8 +129,7 @@ impl Agent {
             leaving: false,
             lease: Duration::MAX,
             confirmed: Duration::ZERO,
-            text,
-            window: 0,
+            writing: Writing { text, window: 0, raw: false },
         }
     }
 
@@ -208,9 +214,12 @@ impl Agent {
             attached.heard = now;
         }
         match frame {
-            MasterFrame::Attached { heartbeat_s, idle_heartbeat_s, lease_s, window, .. } => {
+            MasterFrame::Attached {
+                heartbeat_s, idle_heartbeat_s, lease_s, window, caps, ..
+            } => {
+                self.writing.raw = caps.iter().any(|ability| ability == LOG_RAW);
                 // A window smaller than a piece would never open.
-                self.window = window.max(LOG_BATCH as u64);
+                self.writing.window = window.max(LOG_BATCH as u64);
                 self.lease = Duration::from_secs(lease_s);
                 let idle = idle_heartbeat_s.unwrap_or(heartbeat_s);
                 self.on_attached(now, heartbeat_s, idle, effects);
@@ -247,7 +256,7 @@ impl Agent {
             MasterFrame::LogConfirm { build, have, .. } => {
                 if let Some(found) = self.builds.get_mut(&build) {
                     found.on_confirmed(have);
-                    found.write(build, now, &self.text, self.window, effects);
+                    found.write(build, now, &self.writing, effects);
                 }
             }
             // The text is what it is: sent again, it would differ again.
@@ -317,8 +326,8 @@ impl Agent {
             ResumeAction::Continue => {
                 if let Some(build) = self.builds.get_mut(&resume.build) {
                     let from = resume.log_from.get(STDIO).copied();
-                    build.write_from(from, &self.text, now);
-                    build.write(resume.build, now, &self.text, self.window, effects);
+                    build.write_from(from, &self.writing.text, now);
+                    build.write(resume.build, now, &self.writing, effects);
                     build.say_again(resume.build, effects);
                 }
             }
@@ -393,7 +402,7 @@ impl Agent {
         found.command = Some((command, state));
         found.say_again(build, effects);
         found.finish_if_due(build, now, effects);
-        found.write(build, now, &self.text, self.window, effects);
+        found.write(build, now, &self.writing, effects);
     }
 
     fn leave_if_done(&self, effects: &mut Effects) {
@@ -448,19 +457,13 @@ impl Build {
 
     /// Writes as much of the text as may be on its way, and ends when that was
     /// all.
-    fn write(
-        &mut self,
-        id: BuildId,
-        now: Duration,
-        text: &Text,
-        window: u64,
-        effects: &mut Effects,
-    ) {
+    fn write(&mut self, id: BuildId, now: Duration, how: &Writing, effects: &mut Effects) {
+        let Writing { text, window, raw } = how;
         let Some((command, state)) = &mut self.command else { return };
         let Command::Writing { since, sent, confirmed } = state else { return };
-        while let Some(body) = text.piece(*sent) {
-            let length = body.len() as u64;
-            if *sent + length > *confirmed + window {
+        while let Some(piece) = text.piece(*sent) {
+            let length = piece.len() as u64;
+            if *sent + length > *confirmed + *window {
                 return;
             }
             effects.frames.push(WorkerFrame::Log(LogData {
@@ -469,10 +472,10 @@ impl Build {
                 log: STDIO.to_owned(),
                 ch: 'o',
                 offset: *sent,
-                text: None,
+                text: (!*raw).then(|| String::from_utf8_lossy(&piece).into_owned()),
                 b64: None,
-                raw: Some(body.len()),
-                body,
+                raw: raw.then_some(piece.len()),
+                body: if *raw { piece } else { Bytes::new() },
                 at: u64::try_from(now.saturating_sub(*since).as_millis()).unwrap_or(0),
             }));
             *sent += length;

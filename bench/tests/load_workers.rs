@@ -2,7 +2,7 @@
 #![allow(clippy::unwrap_used, clippy::panic)]
 
 use std::collections::BTreeMap;
-use std::io::{BufRead, BufReader, Write};
+use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::PathBuf;
 use std::process::{Child, Command, Stdio};
@@ -10,8 +10,8 @@ use std::time::{Duration, Instant};
 
 use botmaster::core::ids::{BuildId, CommandId, Epoch, Incarnation, PingToken, RequestId};
 use botmaster::protocol::json_v1::{
-    Attach, BuilderEntry, InventoryState, MasterFrame, Outcome, Resume, ResumeAction, ShellArgs,
-    Work, WorkerFrame, decode_worker, encode,
+    Attach, BuilderEntry, InventoryState, LOG_RAW, MasterFrame, Outcome, Resume, ResumeAction,
+    ShellArgs, Work, WorkerFrame, decode_worker, encode,
 };
 
 const LIMIT: Duration = Duration::from_secs(30);
@@ -54,7 +54,7 @@ impl Load {
                 Ok((stream, _)) => {
                     stream.set_nonblocking(false).unwrap();
                     stream.set_read_timeout(Some(LIMIT)).unwrap();
-                    return Peer { reader: BufReader::new(stream) };
+                    return Peer { reader: BufReader::new(stream), caps: Vec::new() };
                 }
                 Err(_) if Instant::now() < end => std::thread::sleep(Duration::from_millis(5)),
                 Err(error) => panic!("no worker came: {error}"),
@@ -90,6 +90,8 @@ impl Drop for Load {
 /// The master's end of one connection.
 struct Peer {
     reader: BufReader<TcpStream>,
+    /// What it says that it is able to.
+    caps: Vec<String>,
 }
 
 impl Peer {
@@ -97,7 +99,15 @@ impl Peer {
         let mut line = Vec::new();
         self.reader.read_until(b'\n', &mut line).unwrap();
         assert!(!line.is_empty(), "the worker closed the connection");
-        decode_worker(&line).unwrap()
+        let mut frame = decode_worker(&line).unwrap();
+        if let WorkerFrame::Log(log) = &mut frame
+            && let Some(length) = log.raw
+        {
+            let mut body = vec![0; length];
+            self.reader.read_exact(&mut body).unwrap();
+            log.body = body.into();
+        }
+        frame
     }
 
     fn say(&mut self, frame: &MasterFrame) {
@@ -118,7 +128,7 @@ impl Peer {
         self.say(&MasterFrame::Attached {
             proto: 1,
             incarnation: Incarnation(1),
-            caps: Vec::new(),
+            caps: self.caps.clone(),
             heartbeat_s,
             idle_heartbeat_s,
             lease_s: 90,
@@ -306,7 +316,8 @@ fn take_log(peer: &mut Peer, build: u64, offset: u64, until: u64, text: &mut Str
     while have < until {
         let WorkerFrame::Log(log) = peer.next() else { panic!("no log at {have}") };
         assert_eq!((log.build, log.offset, log.ch), (BuildId(build), have, 'o'));
-        let piece = log.text.unwrap();
+        assert_eq!(log.raw.is_some(), peer.caps.iter().any(|ability| ability == LOG_RAW));
+        let piece = String::from_utf8(log.into_bytes().unwrap().to_vec()).unwrap();
         have += piece.len() as u64;
         text.push_str(&piece);
         peer.say(&MasterFrame::LogConfirm {
@@ -330,7 +341,9 @@ fn a_prepared_log_is_written_as_it_is_confirmed_and_goes_on_after_a_cut() {
     take_log(&mut peer, 3, 0, 200_000, &mut text);
     drop(peer);
 
+    // The next master is newer, and takes the bytes as they are.
     let mut peer = load.accept();
+    peer.caps = vec![LOG_RAW.to_owned()];
     assert_eq!(peer.attach(60).1, [(BuildId(3), InventoryState::Running)]);
     // In the middle of a line.
     text.truncate(150_050);
