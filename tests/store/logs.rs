@@ -17,7 +17,7 @@ use rusqlite::Connection;
 use crate::world::*;
 
 /// Most bytes of text in a chunk.
-pub const CHUNK: usize = 1008 * 1024;
+pub const CHUNK: usize = 504 * 1024;
 
 /// What was confirmed, in order.
 #[derive(Default)]

@@ -18,14 +18,15 @@ pub(in crate::store) const MIGRATIONS: &[Migration] =
 
 /// Most text in a chunk, in bytes. What a build writes resembles what it wrote a
 /// while ago, so a large chunk packs better and faster; but to read one line all
-/// of its chunk is unpacked. With its segments' heads it mostly fits into 1 MiB.
-pub(super) const CHUNK: usize = 1008 * 1024;
+/// of its chunk is unpacked, and who reads slowly has a part of it in memory. With
+/// its segments' heads it mostly fits into 512 KiB.
+pub(super) const CHUNK: usize = 504 * 1024;
 /// Most bytes of segments in a chunk: many tiny pieces have much overhead.
 pub(super) const CHUNK_SEGMENTS: usize = CHUNK + CHUNK / 4;
 /// Bytes that the segments of a chunk mostly have at most.
-pub(super) const CHUNK_ROOM: usize = 1024 * 1024;
+pub(super) const CHUNK_ROOM: usize = 512 * 1024;
 /// More than any chunk of ours has; a stored size beyond it is broken.
-const SANE: usize = 4 * 1024 * 1024;
+const SANE: usize = 2 * 1024 * 1024;
 
 /// Level of the compression.
 const LEVEL: i32 = 1;
