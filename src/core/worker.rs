@@ -83,8 +83,6 @@ pub struct WorkerCore {
     foreign: bool,
     /// Builders were told that there is room: some may be in line since.
     told_builders: bool,
-    /// Builders that give nothing back, because their actors gave up.
-    broken: BTreeSet<BuilderName>,
 }
 
 impl WorkerCore {
@@ -101,7 +99,6 @@ impl WorkerCore {
             wanting: BTreeMap::new(),
             foreign: false,
             told_builders: false,
-            broken: BTreeSet::new(),
             builders: Vec::new(),
             link: Link::Away,
             offered: 0,
@@ -186,19 +183,16 @@ impl WorkerCore {
                 let running: BTreeSet<_> = self.builds.values().map(|(claim, _)| *claim).collect();
                 self.slots.retain(|claim, owner| *owner != builder || running.contains(claim));
                 self.refused.remove(&builder);
-                self.broken.insert(builder);
                 self.freed(fx);
             }
             Event::BuildForgotten { build } => {
                 self.elsewhere.remove(&build);
-                if let Some((claim, builder)) = self.builds.remove(&build) {
-                    // Its builder gives the slot back as well, and that is told;
-                    // should it be broken, the slot is free all the same.
+                if let Some((claim, _)) = self.builds.remove(&build) {
+                    // Its builder gives the slot back as well; should that be
+                    // broken, or know another actor of this worker, the slot is
+                    // free all the same.
                     self.slots.remove(&claim);
-                    if self.broken.contains(&builder) {
-                        self.freed(fx);
-                    }
-                    self.over_if_retired(fx);
+                    self.freed(fx);
                 }
             }
             Event::BuildLost { build } => self.on_build_lost(build, fx),

@@ -11,7 +11,6 @@ impl WorkerCore {
         claim: ClaimId,
         fx: &mut Vec<Effect>,
     ) {
-        self.broken.remove(&builder);
         // A build that waited for the instance asks again once it is there.
         let has_it = self.latent.is_some() && self.slots.contains_key(&claim);
         let granted = match self.link {
