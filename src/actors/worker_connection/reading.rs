@@ -38,24 +38,22 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
         &self.link
     }
 
-    /// The next line, or why there is none any more.
-    async fn line(&mut self) -> Result<BytesMut, String> {
+    /// What `poll` waits for, or why the connection is over before it is here.
+    async fn arrives<T>(
+        &mut self,
+        mut poll: impl FnMut(&mut SocketLines<Heard<R>>, &mut Context<'_>) -> Poll<T>,
+    ) -> Result<T, String> {
         let Self { lines, link, world, patience } = self;
-        // While we did other things, the rest may have been there already.
-        link.frame_begun(None);
-        if lines.has_begun() {
-            link.frame_begun(Some(world.clock.now().mono));
-        }
-        let line = loop {
-            // One that floods always has another line: that it was closed is
-            // looked at first.
+        loop {
+            // One that floods always has more: that it was closed is looked at
+            // first.
             if link.is_closed() {
                 return Err("closed by the master".to_owned());
             }
             let mut changed = pin!(link.change());
             let next = poll_fn(|cx| {
-                if let Poll::Ready(line) = lines.poll_line(cx) {
-                    return Poll::Ready(Next::Line(line));
+                if let Poll::Ready(found) = poll(lines, cx) {
+                    return Poll::Ready(Next::Here(found));
                 }
                 // It hears of a change from here on, so what is there now is
                 // looked at after this.
@@ -66,17 +64,26 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
                 patience.poll_over(cx, link, world).map(Next::Over)
             });
             match next.await {
-                Next::Line(line) => break line,
+                Next::Here(found) => return Ok(found),
                 Next::Over(reason) => return Err(reason.to_owned()),
                 Next::Changed => {}
             }
-        };
-        match line {
+        }
+    }
+
+    /// The next line, or why there is none any more.
+    async fn line(&mut self) -> Result<BytesMut, String> {
+        // While we did other things, the rest may have been there already.
+        self.link.frame_begun(None);
+        if self.lines.has_begun() {
+            self.link.frame_begun(Some(self.world.clock.now().mono));
+        }
+        match self.arrives(SocketLines::poll_line).await? {
             None => Err("the worker closed the connection".to_owned()),
             Some(Ok(line)) => Ok(line),
             Some(Err(error)) => {
                 if matches!(error, LineError::TooLong(_)) {
-                    complain(link, "too_long", &error.to_string());
+                    complain(&self.link, "too_long", &error.to_string());
                 }
                 Err(error.to_string())
             }
@@ -84,8 +91,8 @@ impl<R: AsyncRead + Unpin> Incoming<R> {
     }
 }
 
-enum Next {
-    Line(Option<Result<BytesMut, LineError>>),
+enum Next<T> {
+    Here(T),
     Over(&'static str),
     Changed,
 }
