@@ -60,6 +60,9 @@ pub struct WorkerCore {
     elsewhere: BTreeSet<BuildId>,
     /// The connection of such a program.
     replaced: Option<SessionId>,
+    /// The connection of an instance that was let go. That it has ended may be
+    /// heard after the instance is gone.
+    let_go: Option<SessionId>,
     /// Told to abandon; each takes a slot until the worker confirms.
     abandoning: BTreeMap<BuildId, BuilderName>,
     /// Builders that the worker could not be made ready for.
@@ -109,6 +112,7 @@ impl WorkerCore {
             instance: String::new(),
             elsewhere: BTreeSet::new(),
             replaced: None,
+            let_go: None,
             abandoning: BTreeMap::new(),
             failing: BTreeMap::new(),
             superseded: Vec::new(),

@@ -522,6 +522,14 @@ fn fr05_builds_of_a_dead_instance_are_lost_once_nothing_of_it_is_left() {
     assert!(desk.destroy(1).contains(&Effect::TellBuildGone { build: BuildId(1) }));
 }
 
+#[test]
+fn fr05_builds_of_a_dead_instance_are_lost_even_before_its_connection_is() {
+    let mut desk = Desk::new(30 * SECOND);
+    desk.build(1, 1);
+    desk.hear(Event::Instance(News::Died { tag: tag(1), how: "signal: 9".into() }));
+    assert!(desk.destroy(1).contains(&Effect::TellBuildGone { build: BuildId(1) }));
+}
+
 fn fx06_the_build_wins() {
     let mut desk = Desk::new(30 * SECOND);
     desk.build(1, 1);

@@ -151,12 +151,14 @@ impl WorkerCore {
                 }
                 instance::Effect::DropLink => {
                     if let Some(session) = self.session().filter(|_| !self.foreign) {
+                        self.let_go = Some(session);
                         let reason = "the master lets this instance go";
                         fx.push(Effect::CloseConnection { session, reason });
                     }
                 }
                 instance::Effect::LostBuilds => {
-                    if !matches!(self.link, Link::Up { .. }) {
+                    let up = matches!(self.link, Link::Up { .. });
+                    if !up || self.session() == self.let_go {
                         for build in self.builds.keys() {
                             fx.push(Effect::TellBuildGone { build: *build });
                         }
