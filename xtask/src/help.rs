@@ -52,6 +52,10 @@ well, 1 something failed, 2 the command could not be understood or begun.
   cargo xtask instructions [--write] [--only PATH]
       Counts what the hot paths cost, and compares with what they did cost.
 
+  cargo xtask hot-functions
+      Finds the functions that a master goes through, for the linker to lay them
+      side by side.
+
   cargo xtask api [--examples N] [--seconds N]
       Asks the program all that its own API description allows.
 
@@ -324,6 +328,23 @@ through the last three quarters of the time, memory grew by more than a tenth (a
 8 MB), or the descriptors by more than 8. Takes 20 GB of disk at most.
 ";
 
+const HOT_FUNCTIONS: &str = "\
+cargo xtask hot-functions
+
+Writes build/hot-functions.ld: the functions that a master goes through while it
+starts, workers attach, builds run, people ask and the configuration is loaded
+again, as valgrind (callgrind) sees them. The linker lays them side by side, so
+that the many others are not in memory. Takes some five minutes, most of them for
+the build.
+
+Write it again when `cargo xtask bench idle_fleet` tells of much more memory
+than it did (`rss_before_mb`): after another version of the compiler, or after much
+of the program has changed. A file that is out of date costs memory, no more.
+
+Builds with --release, and with LLVM's linker, which is the usual one on x86_64. Needs
+valgrind; where it is absent and there is apt-get, it is installed.
+";
+
 const INSTRUCTIONS: &str = "\
 cargo xtask instructions [--write] [--only PATH]
 
@@ -376,6 +397,7 @@ fn text(command: &str) -> Result<&'static str, String> {
         "growth" => Ok(GROWTH),
         "soak" => Ok(SOAK),
         "instructions" => Ok(INSTRUCTIONS),
+        "hot-functions" => Ok(HOT_FUNCTIONS),
         other => Err(format!("there is no command `{other}`\n\n{ALL}")),
     }
 }
@@ -404,6 +426,7 @@ mod tests {
             "growth",
             "soak",
             "instructions",
+            "hot-functions",
             "help",
         ] {
             assert!(text(command).unwrap().contains(&format!("cargo xtask {command}")));

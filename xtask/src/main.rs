@@ -43,6 +43,7 @@ fn main() -> ExitCode {
         "bench" => bench::run(rest),
         "growth" => bench::growth::run(rest),
         "soak" => bench::soak::run(rest),
+        "hot-functions" => bench::hot_functions::run(rest),
         "instructions" => instructions::run(rest),
         "help" | "--help" | "-h" => help::run(rest),
         other => Err(format!(

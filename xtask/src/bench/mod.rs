@@ -16,6 +16,7 @@ mod execution;
 mod fake;
 mod figures;
 pub mod growth;
+pub mod hot_functions;
 mod http;
 mod idle_fleet;
 mod log_ingest;

@@ -1,6 +1,6 @@
 //! Builds the programs that are measured.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Stdio;
 
 use serde_json::Value;
@@ -15,6 +15,14 @@ use crate::tools;
 /// # Errors
 /// When it cannot be built.
 pub fn build(dev: bool) -> Result<Programs, String> {
+    build_with(dev, &[])
+}
+
+/// Builds it with these variables in the environment of the build.
+///
+/// # Errors
+/// When it cannot be built.
+pub fn build_with(dev: bool, variables: &[(&str, &Path)]) -> Result<Programs, String> {
     tools::need_programs()?;
     say(if dev { "building without --release" } else { "building with --release" });
     let mut command = tools::cargo();
@@ -25,6 +33,7 @@ pub fn build(dev: bool) -> Result<Programs, String> {
     for tool in ["load_workers", "http_load", "store_counts", "store_cost"] {
         command.args(["--bin", tool]);
     }
+    command.envs(variables.iter().copied());
     command.stdout(Stdio::piped()).stderr(Stdio::inherit());
     let output = command.output().map_err(|error| format!("cannot start cargo: {error}"))?;
     if !output.status.success() {
