@@ -278,6 +278,47 @@ fn fd14_the_newest_build_stays_and_no_id_is_given_out_again() {
 }
 
 #[test]
+fn fd14_the_newest_rows_stay_whichever_build_they_belong_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stores = Stores::new(dir.path());
+    let requests: Vec<RequestId> = (0..3)
+        .map(|_| {
+            let set = vec![Op::AddBuildset(submission(&[BUILDER]))];
+            let outcomes = write(&stores.store, set).unwrap();
+            let [OpOutcome::Buildset { requests, .. }] = outcomes.as_slice() else { panic!() };
+            requests[0].id
+        })
+        .collect();
+    // The oldest build has the newest request, and soon the newest step and log.
+    let oldest = stores.begin_for(BUILDER, requests[2], days_ago(9));
+    let next = stores.begin_for(BUILDER, requests[0], days_ago(8));
+    let runs = stores.begin_for(BUILDER, requests[1], days_ago(7));
+    let one_more = |stores: &Stores, made: Made| {
+        let step = Op::StartStep {
+            build: made.build,
+            number: 1,
+            name: "more".into(),
+            state_string: "more".into(),
+            logs: vec!["stdio".into()],
+            at: days_ago(6),
+        };
+        write(&stores.store, vec![step]).unwrap();
+    };
+    one_more(&stores, oldest);
+    stores.end(oldest, b"short\n", RequestsAfter::Done, days_ago(5));
+    stores.end(next, b"short\n", RequestsAfter::Done, days_ago(5));
+    let removal = Removal { builds: vec![oldest.build], ..Removal::default() };
+    assert_eq!(stores.remove(removal.clone()).builds, 0);
+    assert!(stores.has(oldest));
+    // Now another build has the newest step and log; the request is still the newest.
+    one_more(&stores, runs);
+    let removed = stores.remove(removal);
+    assert_eq!((removed.builds, removed.requests), (1, 0));
+    assert_eq!(stores.count("state.sqlite", "requests"), 3);
+    stores.close();
+}
+
+#[test]
 fn fd14_so_many_builds_are_kept_and_text_goes_earlier_or_for_its_size() {
     let dir = tempfile::tempdir().unwrap();
     let mut stores = Stores::new(dir.path());
