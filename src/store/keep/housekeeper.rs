@@ -39,7 +39,7 @@ const REST_BEHIND: Duration = Duration::from_millis(1);
 const REST_SHARE: u32 = 4;
 /// Batches that may wait for their turn at once while it is behind. Where the line
 /// is long a single one would be served far too seldom.
-const AT_ONCE: usize = 4;
+const AT_ONCE: usize = 8;
 /// Longest wait for a writer.
 const ANSWER: Duration = Duration::from_secs(60);
 
@@ -152,7 +152,8 @@ fn rest_after(took: Duration, left: usize) -> Duration {
 impl Work {
     fn run(mut self, rules: &ReadRules) {
         let mut last: Option<(Arc<RetentionRules>, Instant)> = None;
-        let mut every = EVERY;
+        // Less and less often, when there is nothing: soon it is each minute.
+        let mut every = LOOK;
         loop {
             let now = rules();
             let due =
