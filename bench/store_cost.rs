@@ -30,14 +30,19 @@ use botmaster::store::*;
 const USAGE: &str = "\
 Measures what the stores cost for each build, and prints one JSON line.
 
-usage: store_cost [--builds N] [--in-flight N] [--warm-up N] [--keep N] [--dir DIR]
+usage: store_cost [--builds N] [--in-flight N] [--warm-up N] [--rate N] [--keep N]
+                  [--seconds N] [--dir DIR]
 
   --builds N      builds that are measured (20000)
   --in-flight N   builds side by side (50)
   --warm-up N     builds before that, which make the tables as large as they are
                   in use (20000)
+  --rate N        begins so many builds a second, after the warm-up; without it,
+                  each as soon as another has ended
   --keep N        afterwards the housekeeping removes all but N builds of each
                   builder, while builds go on; prints how long writes take then
+  --seconds N     looks at the housekeeping for at most so long; without it,
+                  until it has nothing left to do
   --dir DIR       the data folder; it stays, and what is in it already, too.
                   Without it, a new one in the system's temporary folder, which
                   is removed";
@@ -52,7 +57,9 @@ struct Options {
     builds: usize,
     in_flight: usize,
     warm_up: usize,
+    rate: Option<usize>,
     keep: Option<u64>,
+    seconds: Option<usize>,
     dir: Option<PathBuf>,
 }
 
@@ -75,8 +82,15 @@ fn main() -> ExitCode {
 }
 
 fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>, String> {
-    let mut options =
-        Options { builds: 20_000, in_flight: 50, warm_up: 20_000, keep: None, dir: None };
+    let mut options = Options {
+        builds: 20_000,
+        in_flight: 50,
+        warm_up: 20_000,
+        rate: None,
+        keep: None,
+        seconds: None,
+        dir: None,
+    };
     while let Some(name) = arguments.next() {
         if name == "--help" || name == "-h" {
             return Ok(None);
@@ -87,7 +101,9 @@ fn parse(mut arguments: impl Iterator<Item = String>) -> Result<Option<Options>,
             "--builds" => options.builds = number()?,
             "--in-flight" => options.in_flight = number()?,
             "--warm-up" => options.warm_up = number()?,
+            "--rate" => options.rate = Some(number()?.max(1)),
             "--keep" => options.keep = Some(number()? as u64),
+            "--seconds" => options.seconds = Some(number()?),
             "--dir" => options.dir = Some(PathBuf::from(value)),
             _ => return Err(format!("`{name}` is not known")),
         }
@@ -126,7 +142,10 @@ fn measure(options: &Options, dir: &Path) -> Result<String, String> {
     driver.waits.clear();
     let (before, before_seq) = (Times::now()?, events.next_seq());
     let began = Instant::now();
-    driver.drive(options.builds, options.in_flight)?;
+    let mut pace = Pace::new(options);
+    while pace.begun < options.builds {
+        pace.drive(&mut driver, options.builds)?;
+    }
     let wall = began.elapsed();
     let after = Times::now()?;
     let changes = events.next_seq() - before_seq;
@@ -159,6 +178,38 @@ fn measure(options: &Options, dir: &Path) -> Result<String, String> {
     ))
 }
 
+/// So many builds a second, or as many as there can be.
+struct Pace {
+    rate: Option<usize>,
+    in_flight: usize,
+    began: Instant,
+    begun: usize,
+}
+
+impl Pace {
+    fn new(options: &Options) -> Self {
+        let Options { rate, in_flight, .. } = *options;
+        Self { rate, in_flight, began: Instant::now(), begun: 0 }
+    }
+
+    /// The next few builds, of so many in all, and the wait after them.
+    fn drive(&mut self, driver: &mut Driver, all: usize) -> Result<(), String> {
+        let some = match self.rate {
+            Some(rate) => (rate / 20).max(1),
+            None if all == usize::MAX => self.in_flight * 2,
+            None => all,
+        };
+        let some = some.min(all - self.begun);
+        driver.drive(some, self.in_flight)?;
+        self.begun += some;
+        if let Some(rate) = self.rate {
+            let due = Duration::from_secs_f64(self.begun as f64 / rate as f64);
+            std::thread::sleep(due.saturating_sub(self.began.elapsed()));
+        }
+        Ok(())
+    }
+}
+
 /// Longest and nearly longest wait for a write, in milliseconds.
 fn waits(waits: &mut [Duration]) -> (f64, f64, f64) {
     waits.sort_unstable();
@@ -177,7 +228,9 @@ fn clean(driver: &mut Driver, options: &Options, keep: u64, dir: &Path) -> Resul
     let all = Retention { builds: Some(keep), ..Retention::default() };
     let rules = Arc::new(RetentionRules { all, ..RetentionRules::default() });
     let (tell, told) = mpsc::channel::<HousekeepingView>();
-    let began = Instant::now();
+    let (began, times) = (Instant::now(), Times::now()?);
+    let limit = options.seconds.map(|seconds| Duration::from_secs(seconds as u64));
+    let mut pace = Pace::new(options);
     let keeper = Housekeeper::start(
         dir,
         driver.store.clone(),
@@ -186,18 +239,22 @@ fn clean(driver: &mut Driver, options: &Options, keep: u64, dir: &Path) -> Resul
         Box::new(move |view| drop(tell.send(view))),
     )
     .map_err(|error| error.to_string())?;
-    let (removed, longest) = 'done: loop {
-        driver.drive(options.in_flight * 2, options.in_flight)?;
+    let mut seen = HousekeepingView::default();
+    while seen.done_at.is_none() && limit.is_none_or(|limit| began.elapsed() < limit) {
+        pace.drive(driver, usize::MAX)?;
         while let Ok(view) = told.try_recv() {
-            if let Some(error) = view.error {
-                return Err(error);
-            }
-            if view.done_at.is_some() {
-                break 'done (view.builds, view.longest_us);
+            // It goes on looking, and the first time that it was done counts.
+            if seen.done_at.is_none() {
+                seen = view;
             }
         }
-    };
+        if let Some(error) = &seen.error {
+            return Err(error.clone());
+        }
+    }
+    let (removed, longest) = (seen.builds, seen.longest_us);
     let took = began.elapsed().as_secs_f64();
+    let after = Times::now()?;
     keeper.stop();
     let (p50, p99, max) = waits(&mut before);
     let (cleaning_p50, cleaning_p99, cleaning_max) = waits(&mut driver.waits);
@@ -206,9 +263,15 @@ fn clean(driver: &mut Driver, options: &Options, keep: u64, dir: &Path) -> Resul
          \"cleaning_write_p50_ms\": {cleaning_p50:.2}, \
          \"cleaning_write_p99_ms\": {cleaning_p99:.2}, \
          \"cleaning_write_max_ms\": {cleaning_max:.2}, \"removed\": {removed}, \
-         \"removed_per_s\": {:.0}, \"longest_batch_ms\": {:.2}",
+         \"removed_per_s\": {:.0}, \"longest_batch_ms\": {:.2}, \"built_per_s\": {:.0}, \
+         \"cleaning_store_ms\": {:.4}, \"cleaning_process_ms\": {:.4}, \
+         \"cleaning_store_share\": {:.3}",
         removed as f64 / took,
-        longest as f64 / 1000.0
+        longest as f64 / 1000.0,
+        pace.begun as f64 / took,
+        (after.store - times.store) * 1000.0 / pace.begun as f64,
+        (after.process - times.process) * 1000.0 / pace.begun as f64,
+        (after.store - times.store) / took,
     ))
 }
 

@@ -13,7 +13,7 @@ use botmaster::core::values::BuildResult;
 use botmaster::core::views::HousekeepingView;
 use botmaster::events::Events;
 use botmaster::store::keep::Housekeeper;
-use botmaster::store::logs::{LogStore, SqliteLogs};
+use botmaster::store::logs::{LogStore, RemovedText, SqliteLogs};
 use botmaster::store::sqlite::{Filter, Page, Removal, Removed, SqliteStore, StateReader};
 use botmaster::store::*;
 use rusqlite::Connection;
@@ -49,6 +49,21 @@ fn days_ago(days: i64) -> WallTime {
     WallTime(now().0 - days * DAY * 1_000_000)
 }
 
+/// Waits for a view of the housekeeping.
+fn until(
+    told: &mpsc::Receiver<HousekeepingView>,
+    is_it: impl Fn(&HousekeepingView) -> bool,
+) -> HousekeepingView {
+    let until = Instant::now() + DEADLINE;
+    loop {
+        let view = told.recv_timeout(until.saturating_duration_since(Instant::now())).unwrap();
+        assert_eq!(view.error, None);
+        if is_it(&view) {
+            return view;
+        }
+    }
+}
+
 impl Stores {
     pub fn open(dir: &Path) -> Self {
         let (store, events) = open(dir);
@@ -63,21 +78,25 @@ impl Stores {
     }
 
     fn begin(&mut self, at: WallTime) -> Made {
-        let new = NewBuildset { submitted_at: at, ..submission(&[BUILDER]) };
+        self.begin_of(BUILDER, at)
+    }
+
+    fn begin_of(&mut self, builder: BuilderId, at: WallTime) -> Made {
+        let new = NewBuildset { submitted_at: at, ..submission(&[builder]) };
         let outcomes = write(&self.store, vec![Op::AddBuildset(new)]).unwrap();
         let [OpOutcome::Buildset { requests, .. }] = outcomes.as_slice() else { panic!() };
         let request = requests[0].id;
-        self.begin_for(request, Epoch(0), at)
+        self.begin_for(builder, request, at)
     }
 
-    fn begin_for(&mut self, request: RequestId, epoch: Epoch, at: WallTime) -> Made {
+    fn begin_for(&mut self, builder: BuilderId, request: RequestId, at: WallTime) -> Made {
         self.claims += 1;
         let claim = Op::Claim {
             claim: ClaimId(self.claims),
-            builder: BUILDER,
+            builder,
             worker: WorkerId(1),
             incarnation: Incarnation(1),
-            requests: vec![(request, epoch)],
+            requests: vec![(request, Epoch(0))],
             factory_digest: "d1".into(),
             grace: std::time::Duration::ZERO,
             at,
@@ -141,31 +160,32 @@ impl Stores {
         made
     }
 
+    /// Starts the housekeeping, which tells what it does.
+    fn start(
+        &self,
+        all: Retention,
+        tell: impl Fn(HousekeepingView) + Send + 'static,
+    ) -> Housekeeper {
+        let rules = Arc::new(RetentionRules { all, ..RetentionRules::default() });
+        let (store, logs) = (self.store.clone(), self.logs.clone());
+        let rules = Box::new(move || rules.clone());
+        Housekeeper::start(&self.dir, store, logs, rules, Box::new(tell)).unwrap()
+    }
+
     /// Lets the housekeeping work until there is nothing left to do.
     fn keep(&self, all: Retention) -> HousekeepingView {
-        let rules = Arc::new(RetentionRules { all, ..RetentionRules::default() });
         let (tell, told) = mpsc::channel();
-        let keeper = Housekeeper::start(
-            &self.dir,
-            self.store.clone(),
-            self.logs.clone(),
-            Box::new(move || rules.clone()),
-            Box::new(move |view| {
-                let _ = tell.send(view);
-            }),
-        )
-        .unwrap();
-        let until = Instant::now() + DEADLINE;
-        let view = loop {
-            let view: HousekeepingView =
-                told.recv_timeout(until.saturating_duration_since(Instant::now())).unwrap();
-            assert_eq!(view.error, None);
-            if view.done_at.is_some() {
-                break view;
-            }
-        };
+        let keeper = self.start(all, move |view| drop(tell.send(view)));
+        let view = until(&told, |view| view.done_at.is_some());
         keeper.stop();
         view
+    }
+
+    /// Asks for a removal and waits for it.
+    fn remove(&self, removal: Removal) -> Removed {
+        let (tell, told) = mpsc::channel();
+        self.store.remove(removal, Box::new(move |removed| tell.send(removed).unwrap()));
+        told.recv_timeout(DEADLINE).unwrap().unwrap()
     }
 
     fn raw(&self, log: LogId) -> Option<Vec<u8>> {
@@ -258,6 +278,47 @@ fn fd14_the_newest_build_stays_and_no_id_is_given_out_again() {
 }
 
 #[test]
+fn fd14_the_newest_rows_stay_whichever_build_they_belong_to() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stores = Stores::new(dir.path());
+    let requests: Vec<RequestId> = (0..3)
+        .map(|_| {
+            let set = vec![Op::AddBuildset(submission(&[BUILDER]))];
+            let outcomes = write(&stores.store, set).unwrap();
+            let [OpOutcome::Buildset { requests, .. }] = outcomes.as_slice() else { panic!() };
+            requests[0].id
+        })
+        .collect();
+    // The oldest build has the newest request, and soon the newest step and log.
+    let oldest = stores.begin_for(BUILDER, requests[2], days_ago(9));
+    let next = stores.begin_for(BUILDER, requests[0], days_ago(8));
+    let runs = stores.begin_for(BUILDER, requests[1], days_ago(7));
+    let one_more = |stores: &Stores, made: Made| {
+        let step = Op::StartStep {
+            build: made.build,
+            number: 1,
+            name: "more".into(),
+            state_string: "more".into(),
+            logs: vec!["stdio".into()],
+            at: days_ago(6),
+        };
+        write(&stores.store, vec![step]).unwrap();
+    };
+    one_more(&stores, oldest);
+    stores.end(oldest, b"short\n", RequestsAfter::Done, days_ago(5));
+    stores.end(next, b"short\n", RequestsAfter::Done, days_ago(5));
+    let removal = Removal { builds: vec![oldest.build], ..Removal::default() };
+    assert_eq!(stores.remove(removal.clone()).builds, 0);
+    assert!(stores.has(oldest));
+    // Now another build has the newest step and log; the request is still the newest.
+    one_more(&stores, runs);
+    let removed = stores.remove(removal);
+    assert_eq!((removed.builds, removed.requests), (1, 0));
+    assert_eq!(stores.count("state.sqlite", "requests"), 3);
+    stores.close();
+}
+
+#[test]
 fn fd14_so_many_builds_are_kept_and_text_goes_earlier_or_for_its_size() {
     let dir = tempfile::tempdir().unwrap();
     let mut stores = Stores::new(dir.path());
@@ -293,20 +354,146 @@ fn fd14_a_batch_is_cut_short_and_claims_go_on_between() {
     let dir = tempfile::tempdir().unwrap();
     let mut stores = Stores::new(dir.path());
     let made: Vec<Made> = (0..300).map(|_| stores.whole(b"short\n", days_ago(9))).collect();
-    let builds: Vec<BuildId> = made.iter().map(|made| made.build).collect();
+    let mut left: Vec<BuildId> = made.iter().map(|made| made.build).collect();
     let (mut gone, mut batches) = (0, 0);
-    while gone < 299 {
-        let (tell, told) = mpsc::channel();
-        let removal = Removal { builds: builds.clone(), ..Removal::default() };
-        stores.store.remove(removal, Box::new(move |removed| tell.send(removed).unwrap()));
-        let removed: Removed = told.recv_timeout(DEADLINE).unwrap().unwrap();
-        assert!(removed.builds > 0 || batches == 0, "{removed:?} after {gone}");
+    while !left.is_empty() {
+        let removed = stores.remove(Removal { builds: left.clone(), ..Removal::default() });
+        // Each gets on, and says how far.
+        assert!(removed.looked_at > 0 && removed.looked_at <= left.len(), "{removed:?}");
+        assert_eq!(removed.more, removed.looked_at < left.len(), "{removed:?}");
+        left.drain(..removed.looked_at);
         gone += removed.builds;
         batches += 1;
         stores.begin(now());
     }
+    // The newest that has ended stays, and none was left out.
+    assert!(gone == 299 && stores.has(made[299]), "{gone}");
     assert!(batches > 1, "300 builds went in one batch, which takes too long");
     assert_eq!(load(&stores.store, BUILDER).builds.len(), batches);
+    stores.close();
+}
+
+#[test]
+fn fd14_builds_of_all_builders_go_together_from_the_oldest_on() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stores = Stores::new(dir.path());
+    let second = Op::DeclareBuilder {
+        name: "b2".into(),
+        description: None,
+        tags: Vec::new(),
+        workers: vec!["w1".into()],
+    };
+    let outcomes = write(&stores.store, vec![second]).unwrap();
+    let [OpOutcome::Builder(second)] = outcomes.as_slice() else { panic!() };
+    let made: Vec<BuildId> = (0..160)
+        .map(|n| {
+            let builder = if n % 2 == 0 { BUILDER } else { *second };
+            let made = stores.begin_of(builder, days_ago(9));
+            stores.end(made, b"short\n", RequestsAfter::Done, days_ago(9));
+            made.build
+        })
+        .collect();
+    let (tell, told) = mpsc::channel();
+    let conn = Connection::open(dir.path().join("state.sqlite")).unwrap();
+    let rules = Retention { builds: Some(5), ..Retention::default() };
+    let keeper = stores.start(rules, move |view| {
+        // After each batch, before the next one is asked for.
+        let mut builds = conn.prepare("SELECT id FROM builds ORDER BY id").unwrap();
+        let ids = builds.query_map([], |row| row.get::<_, i64>(0)).unwrap();
+        let ids: Vec<u64> = ids.map(|id| id.unwrap() as u64).collect();
+        let _ = tell.send((view, ids));
+    });
+    let mut batches = 0;
+    loop {
+        let (view, left) = told.recv_timeout(DEADLINE).unwrap();
+        assert_eq!(view.error, None);
+        let oldest: Vec<u64> = made[made.len() - left.len()..].iter().map(|id| id.0).collect();
+        assert_eq!(left, oldest, "builds went that are not the oldest");
+        if view.done_at.is_some() {
+            assert_eq!((view.builds, left.len()), (150, 10));
+            break;
+        }
+        batches += 1;
+    }
+    assert!(batches > 2, "{batches} batches");
+    keeper.stop();
+    stores.close();
+}
+
+#[test]
+fn fd14_it_looks_again_soon_after_it_found_much() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stores = Stores::new(dir.path());
+    for _ in 0..301 {
+        stores.whole(b"short\n", days_ago(9));
+    }
+    let (tell, told) = mpsc::channel();
+    let rules = Retention { builds: Some(1), ..Retention::default() };
+    let keeper = stores.start(rules, move |view| drop(tell.send(view)));
+    let done = until(&told, |view| view.done_at.is_some());
+    assert_eq!((done.builds, done.requests), (300, 300));
+    for _ in 0..20 {
+        stores.whole(b"short\n", days_ago(8));
+    }
+    // Within the deadline, which is well below a minute.
+    until(&told, |view| view.builds == 320);
+    keeper.stop();
+    stores.close();
+}
+
+#[test]
+fn fd14_it_catches_up_while_builds_come() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stores = Stores::new(dir.path());
+    for _ in 0..600 {
+        stores.whole(b"short\n", days_ago(9));
+    }
+    let (tell, told) = mpsc::channel();
+    let rules = Retention { builds: Some(10), ..Retention::default() };
+    let keeper = stores.start(rules, move |view| drop(tell.send(view)));
+    // Each of these writes is answered between two batches.
+    let mut more = 0;
+    let until = Instant::now() + DEADLINE;
+    let view = loop {
+        stores.whole(b"short\n", now());
+        more += 1;
+        let views: Vec<HousekeepingView> = told.try_iter().collect();
+        if let Some(view) = views.into_iter().find(|view| view.done_at.is_some()) {
+            break view;
+        }
+        assert!(Instant::now() < until, "not done beside {more} builds");
+    };
+    keeper.stop();
+    assert!(view.error.is_none() && view.builds >= 590, "{view:?}");
+    // Answered after everything that the housekeeping still asked for.
+    stores.whole(b"short\n", now());
+    let left = stores.count("state.sqlite", "builds");
+    assert!(left >= 10 && left <= more + 11, "{left} beside {more}, {view:?}");
+    for what in ["requests", "steps", "logs", "buildsets"] {
+        assert_eq!(stores.count("state.sqlite", what), left, "{what}, {view:?}");
+    }
+    stores.close();
+}
+
+#[test]
+fn fd14_text_of_many_logs_goes_and_that_of_others_stays() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stores = Stores::new(dir.path());
+    let made: Vec<Made> = (0..40).map(|n| stores.whole(&text(n), days_ago(9))).collect();
+    let mut left: Vec<LogId> = made[..30].iter().map(|made| made.log).collect();
+    while !left.is_empty() {
+        let (tell, told) = mpsc::channel();
+        let done = Box::new(move |removed| tell.send(removed).unwrap());
+        stores.logs.remove_some(left.clone(), done);
+        let removed: RemovedText = told.recv_timeout(DEADLINE).unwrap().unwrap();
+        assert!(removed.logs > 0 && removed.logs <= left.len(), "{removed:?}");
+        let gone = 40 - stores.count("logs.sqlite", "chunks");
+        left.drain(..removed.logs);
+        assert_eq!(gone, 30 - left.len() as i64);
+    }
+    for (number, made) in made.iter().enumerate().skip(30) {
+        assert_eq!(stores.raw(made.log).unwrap(), text(number));
+    }
     stores.close();
 }
 

@@ -2,6 +2,7 @@
 //! its own, asks the writers for a little at a time, and rests in between, so
 //! that nobody who writes waits for it (row FD14).
 
+use std::collections::{BTreeMap, VecDeque};
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -9,23 +10,36 @@ use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
 use crate::clock::Clock;
-use crate::core::ids::{BuilderId, LogId};
+use crate::core::ids::{BuildId, BuilderId, LogId};
 use crate::core::retention::{Retention, RetentionRules};
 use crate::core::views::HousekeepingView;
 use crate::store::StoreError;
 use crate::store::logs::SqliteLogs;
 use crate::store::sqlite::{Chooser, Removal, Removed, SqliteStore, WouldGo};
 
-/// How often it looks whether the rules have changed.
+/// How often it looks whether the rules have changed, and for what may go after
+/// it found much.
 const LOOK: Duration = Duration::from_secs(1);
-/// How often it looks for what may go.
+/// How often it looks for what may go after it found nothing for a while.
 const EVERY: Duration = Duration::from_secs(60);
-/// Rows chosen for one batch: somewhat less than there is time for.
-const BATCH: usize = 32;
+/// Rows chosen at a time, of all builders together.
+const ROUND: usize = 2048;
+/// Rows of one batch: more than there is time for, so that the time is the limit.
+const BATCH: usize = 64;
+/// So many rows left are much: it is behind.
+const MUCH: usize = 256;
 /// Shortest rest between batches.
 const REST: Duration = Duration::from_millis(10);
-/// It rests so many times as long as a batch took.
-const REST_SHARE: u32 = 3;
+/// Shortest rest between batches while it is behind: whoever waits gets a turn.
+const REST_BEHIND: Duration = Duration::from_millis(1);
+/// From one batch to the next it takes so many times as long as a batch made others
+/// wait, wherefore at most a quarter of a writer's time is its own. The time that
+/// it waits for its turn does not count: that is others' work, and it would
+/// rest the longest when most builds come.
+const REST_SHARE: u32 = 4;
+/// Batches that may wait for their turn at once while it is behind. Where the line
+/// is long a single one would be served far too seldom.
+const AT_ONCE: usize = 8;
 /// Longest wait for a writer.
 const ANSWER: Duration = Duration::from_secs(60);
 
@@ -62,6 +76,8 @@ impl Housekeeper {
             stopped,
             clock: Clock::start(),
             view: HousekeepingView::default(),
+            took: Duration::ZERO,
+            said: None,
         };
         let thread = thread::Builder::new()
             .name("housekeeping".into())
@@ -105,20 +121,55 @@ struct Work {
     stopped: Receiver<()>,
     clock: Clock,
     view: HousekeepingView,
+    /// For how long others waited for the last batch.
+    took: Duration,
+    /// When it last wrote into the program's log what it removed.
+    said: Option<Instant>,
+}
+
+/// Rows of all builders that may go, each kind from the oldest on: neighbours in
+/// the tables go together, and a page is written once and not once a builder.
+#[derive(Default)]
+struct Round {
+    builds: Vec<BuildId>,
+    texts: Vec<BuildId>,
+    /// There was more of some builder than was chosen.
+    full: bool,
+}
+
+/// When it looks again: soon after it found much, and less often as long as it
+/// finds little.
+fn next_look(every: Duration, rows: u64) -> Duration {
+    if rows >= MUCH as u64 { LOOK } else { (every * 2).min(EVERY) }
+}
+
+/// The rest after a batch that made others wait so long, when so many rows are left.
+fn rest_after(took: Duration, left: usize) -> Duration {
+    let shortest = if left >= MUCH { REST_BEHIND } else { REST };
+    shortest.max(took * REST_SHARE)
 }
 
 impl Work {
     fn run(mut self, rules: &ReadRules) {
         let mut last: Option<(Arc<RetentionRules>, Instant)> = None;
+        // Less and less often, when there is nothing: soon it is each minute.
+        let mut every = LOOK;
         loop {
             let now = rules();
             let due =
-                last.as_ref().is_none_or(|(before, at)| **before != *now || at.elapsed() >= EVERY);
+                last.as_ref().is_none_or(|(before, at)| **before != *now || at.elapsed() >= every);
             if due {
+                let before = self.rows();
                 match self.pass(&now) {
-                    Ok(()) => self.done(None),
+                    Ok(()) => {
+                        every = next_look(every, self.rows() - before);
+                        self.done(None);
+                    }
                     Err(Halt::Stop) => return,
-                    Err(Halt::Trouble(error)) => self.done(Some(error)),
+                    Err(Halt::Trouble(error)) => {
+                        every = EVERY;
+                        self.done(Some(error));
+                    }
                 }
                 last = Some((now, Instant::now()));
             }
@@ -128,13 +179,20 @@ impl Work {
         }
     }
 
+    /// How many rows and texts went so far.
+    fn rows(&self) -> u64 {
+        self.view.builds + self.view.texts + self.view.requests + self.view.logs
+    }
+
     fn done(&mut self, error: Option<StoreError>) {
         if let Some(error) = &error {
             tracing::warn!(%error, "the housekeeping stopped and tries again in a minute");
         } else {
-            if self.view.at_work {
+            // While much goes there is a pass each second.
+            if self.view.at_work && self.said.is_none_or(|at| at.elapsed() >= EVERY) {
                 let HousekeepingView { builds, texts, requests, logs, .. } = self.view;
                 tracing::info!(builds, texts, requests, logs, "housekeeping: removed so far");
+                self.said = Some(Instant::now());
             }
             self.view.done_at = Some(self.clock.now().wall.seconds());
         }
@@ -153,46 +211,61 @@ impl Work {
 
     /// Everything that may go, until nothing is left.
     fn pass(&mut self, rules: &RetentionRules) -> Result<(), Halt> {
-        if !rules.keep_all() {
-            for (builder, name) in self.chooser.builders()? {
-                let own = rules.of(&name);
-                if own.keeps_all() {
-                    continue;
-                }
-                self.builds_of(builder, &own)?;
-                self.beside_builds_of(builder, &own)?;
+        // Up to which number the builds of each builder were looked at.
+        let mut after = BTreeMap::new();
+        loop {
+            let round = self.choose(rules, &mut after)?;
+            self.each(&round.builds, |builds| Removal { builds, ..Removal::default() })?;
+            self.each(&round.texts, |texts| Removal { texts, ..Removal::default() })?;
+            self.beside_builds(rules)?;
+            if let Some(size) = rules.all.size {
+                self.beyond_size(size)?;
+            }
+            self.text_of_removed_logs()?;
+            if !round.full {
+                return Ok(());
             }
         }
-        if let Some(size) = rules.all.size {
-            loop {
-                let texts = self.chooser.beyond_size(size, BATCH)?;
-                if texts.is_empty() {
-                    break;
-                }
-                let removed = self.remove(Removal { texts, ..Removal::default() })?;
-                if removed.texts == 0 && !removed.more {
-                    break;
-                }
-            }
-        }
-        self.text_of_removed_logs()
     }
 
-    fn builds_of(&mut self, builder: BuilderId, rules: &Retention) -> Result<(), Halt> {
-        let mut after = 0;
-        loop {
-            let now = self.clock.now().wall;
-            let found = self.chooser.of_builder(builder, rules, now, after, BATCH)?;
-            let Some(found) = found else { return Ok(()) };
-            let mut more = false;
-            if !found.removal.is_empty() {
-                more = self.remove(found.removal)?.more;
-            }
-            // What there was no time for is chosen again.
-            if !more {
-                after = found.through;
-            }
+    /// Builders that do not keep everything.
+    fn builders(&self, rules: &RetentionRules) -> Result<Vec<(BuilderId, Retention)>, Halt> {
+        if rules.keep_all() {
+            return Ok(Vec::new());
         }
+        let all = self.chooser.builders()?.into_iter();
+        let own = all.map(|(builder, name)| (builder, rules.of(&name)));
+        Ok(own.filter(|(_, own)| !own.keeps_all()).collect())
+    }
+
+    fn choose(
+        &self,
+        rules: &RetentionRules,
+        after: &mut BTreeMap<BuilderId, u64>,
+    ) -> Result<Round, Halt> {
+        let builders = self.builders(rules)?;
+        let each = (ROUND / builders.len().max(1)).max(BATCH);
+        let mut round = Round::default();
+        for (builder, own) in &builders {
+            let after = after.entry(*builder).or_default();
+            let now = self.clock.now().wall;
+            let found = self.chooser.of_builder(*builder, own, now, *after, each)?;
+            let Some(found) = found else { continue };
+            *after = found.through;
+            round.full |= found.removal.len() >= each;
+            round.builds.extend(found.removal.builds);
+            round.texts.extend(found.removal.texts);
+        }
+        round.builds.sort_unstable();
+        round.texts.sort_unstable();
+        Ok(round)
+    }
+
+    fn beside_builds(&mut self, rules: &RetentionRules) -> Result<(), Halt> {
+        for (builder, own) in self.builders(rules)? {
+            self.beside_builds_of(builder, &own)?;
+        }
+        Ok(())
     }
 
     fn beside_builds_of(&mut self, builder: BuilderId, rules: &Retention) -> Result<(), Halt> {
@@ -202,23 +275,67 @@ impl Work {
             if removal.is_empty() {
                 return Ok(());
             }
-            let removed = self.remove(removal)?;
+            // As many as were asked for: there may be more.
+            let left = if removal.len() >= BATCH { MUCH } else { 0 };
+            let removed = self.remove(removal, left)?;
             if removed.requests + removed.notes == 0 && !removed.more {
                 return Ok(());
             }
         }
     }
 
-    fn remove(&mut self, removal: Removal) -> Result<Removed, Halt> {
-        let began = Instant::now();
-        let removed = ask(|tell| {
+    fn beyond_size(&mut self, size: u64) -> Result<(), Halt> {
+        loop {
+            let texts = self.chooser.beyond_size(size, ROUND)?;
+            let before = self.view.texts;
+            self.each(&texts, |texts| Removal { texts, ..Removal::default() })?;
+            if texts.len() < ROUND || self.view.texts == before {
+                return Ok(());
+            }
+        }
+    }
+
+    /// Removes all these, a batch at a time.
+    fn each(
+        &mut self,
+        all: &[BuildId],
+        removal: impl Fn(Vec<BuildId>) -> Removal,
+    ) -> Result<(), Halt> {
+        let mut left: VecDeque<BuildId> = all.iter().copied().collect();
+        let mut asked: VecDeque<(Vec<BuildId>, Told<Removed>)> = VecDeque::new();
+        loop {
+            let at_once = if left.len() >= MUCH { AT_ONCE } else { 1 };
+            while (left.is_empty() || asked.len() >= at_once)
+                && let Some((some, told)) = asked.pop_front()
+            {
+                let removed = answer(&told)?;
+                self.count(&removed);
+                // What there was no time for comes first in the next batch.
+                some.into_iter().skip(removed.looked_at).rev().for_each(|id| left.push_front(id));
+            }
+            if left.is_empty() {
+                return Ok(());
+            }
+            let some: Vec<BuildId> = left.drain(..left.len().min(BATCH)).collect();
+            let told = self.ask(removal(some.clone()));
+            asked.push_back((some, told));
+            self.rest(rest_after(self.took, left.len()))?;
+        }
+    }
+
+    fn ask(&self, removal: Removal) -> Told<Removed> {
+        order(|tell| {
             self.store.remove(
                 removal,
                 Box::new(move |removed| {
                     let _ = tell.send(removed);
                 }),
             );
-        })?;
+        })
+    }
+
+    fn count(&mut self, removed: &Removed) {
+        self.took = removed.took;
         self.view.at_work = true;
         self.view.builds += removed.builds;
         self.view.texts += removed.texts;
@@ -226,48 +343,60 @@ impl Work {
         let took = u64::try_from(removed.took.as_micros()).unwrap_or(u64::MAX);
         self.view.longest_us = self.view.longest_us.max(took);
         (self.tell)(self.view.clone());
-        self.rest(REST.max(began.elapsed() * REST_SHARE))?;
+    }
+
+    /// Removes one batch of so many rows that are left, and rests.
+    fn remove(&mut self, removal: Removal, left: usize) -> Result<Removed, Halt> {
+        let removed = answer(&self.ask(removal))?;
+        self.count(&removed);
+        self.rest(rest_after(removed.took, left))?;
         Ok(removed)
     }
 
     /// The text in the log store follows the rows.
     fn text_of_removed_logs(&mut self) -> Result<(), Halt> {
         loop {
-            let logs = self.chooser.removed_logs(BATCH as u32)?;
+            let logs = self.chooser.removed_logs(ROUND as u32)?;
             if logs.is_empty() {
                 return Ok(());
             }
-            for log in &logs {
-                self.text_of(*log)?;
-            }
-            self.view.logs += logs.len() as u64;
-            self.remove(Removal { logs_gone: logs, ..Removal::default() })?;
-        }
-    }
-
-    fn text_of(&mut self, log: LogId) -> Result<(), Halt> {
-        loop {
-            let began = Instant::now();
-            let all = ask(|tell| {
-                self.logs.remove_some(
-                    log,
-                    Box::new(move |removed| {
-                        let _ = tell.send(removed);
-                    }),
-                );
-            })?;
-            self.rest(began.elapsed() * REST_SHARE)?;
-            if all {
-                return Ok(());
+            let mut left = logs.as_slice();
+            while !left.is_empty() {
+                let some: Vec<LogId> = left.iter().copied().take(BATCH).collect();
+                let told = order(|tell| {
+                    self.logs.remove_some(
+                        some.clone(),
+                        Box::new(move |removed| {
+                            let _ = tell.send(removed);
+                        }),
+                    );
+                });
+                let removed = answer(&told)?;
+                self.rest(rest_after(removed.took, left.len()))?;
+                let gone = some.iter().copied().take(removed.logs).collect();
+                self.view.logs += removed.logs as u64;
+                left = left.get(removed.logs..).unwrap_or_default();
+                if removed.logs > 0 {
+                    let removal = Removal { logs_gone: gone, ..Removal::default() };
+                    self.remove(removal, left.len())?;
+                }
             }
         }
     }
 }
 
-/// Asks a writer and waits for its answer.
-fn ask<T>(order: impl FnOnce(Sender<Result<T, StoreError>>)) -> Result<T, StoreError> {
+/// Where a writer's answer comes.
+type Told<T> = Receiver<Result<T, StoreError>>;
+
+/// Asks a writer.
+fn order<T>(order: impl FnOnce(Sender<Result<T, StoreError>>)) -> Told<T> {
     let (tell, told) = mpsc::channel();
     order(tell);
+    told
+}
+
+/// Waits for a writer's answer.
+fn answer<T>(told: &Told<T>) -> Result<T, StoreError> {
     match told.recv_timeout(ANSWER) {
         Ok(answer) => answer,
         Err(_) => Err(StoreError::Failed("the store did not answer in time".into())),

@@ -115,10 +115,10 @@ impl SqliteLogs {
         self.0.reader.clone()
     }
 
-    /// Removes some of the text of a log whose row is gone. Told true once there
-    /// is nothing left of it. Asked after everything that was asked before.
-    pub fn remove_some(&self, log: LogId, done: OnRemoved) {
-        self.ask(Ask::Remove(log, Answer::to(done)));
+    /// Removes some of the text of logs whose rows are gone, of the first of them
+    /// first. Asked after everything that was asked before.
+    pub fn remove_some(&self, logs: Vec<LogId>, done: OnRemoved) {
+        self.ask(Ask::Remove(logs, Answer::to(done)));
     }
 
     fn ask(&self, ask: Ask) {

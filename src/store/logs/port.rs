@@ -1,6 +1,7 @@
 //! What the rest of the program may ask of the log store.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
@@ -60,8 +61,17 @@ pub type OnClosed = Box<dyn FnOnce(Result<LogClosed, StoreError>) + Send>;
 /// Called on the log writer's thread with the worker's bytes already stored.
 pub type OnReopened = Box<dyn FnOnce(Result<u64, StoreError>) + Send>;
 
-/// Called on the log writer's thread with whether all of a log is removed.
-pub type OnRemoved = Box<dyn FnOnce(Result<bool, StoreError>) + Send>;
+/// Text that was removed.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct RemovedText {
+    /// So many of the logs asked for, the first of them, have no text any more.
+    pub logs: usize,
+    /// For how long others who write had to wait for it, its commit included.
+    pub took: Duration,
+}
+
+/// Called on the log writer's thread with what was removed.
+pub type OnRemoved = Box<dyn FnOnce(Result<RemovedText, StoreError>) + Send>;
 
 /// The log store, as actors and connections see it. Asks about one log are
 /// carried out in the order in which they were made.

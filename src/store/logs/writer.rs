@@ -21,7 +21,7 @@ use super::super::{Change, LogRow, Room, StoreError};
 use super::chunk::{self, Packer, Reached, Which};
 use super::handle::LogLimits;
 use super::pending::{Part, Pending};
-use super::port::{LogClosed, Piece};
+use super::port::{LogClosed, Piece, RemovedText};
 use super::second::{self, is_second, second_id, stored_digest};
 use crate::core::ids::LogId;
 use crate::events::Events;
@@ -44,9 +44,11 @@ const CHECKPOINT_BYTES: u64 = 16 * 1024 * 1024;
 /// Commits between checkpoints.
 const CHECKPOINT_COMMITS: u32 = 512;
 
-/// Chunks that are removed at a time.
+/// Chunks of one log that are removed at a time.
 const REMOVED_CHUNKS: u32 = 8;
-/// Pages that are given back at a time.
+/// When so much time has passed, no further log's text is removed in that commit.
+const REMOVE_TIME: Duration = Duration::from_millis(1);
+/// Pages that are given back with each log.
 const GIVEN_BACK: u32 = 256;
 
 /// Why a log is incomplete whose bytes are not what the worker wrote.
@@ -59,7 +61,7 @@ pub(super) enum Ask {
     Append(Piece),
     Close(LogId, Option<u64>, Answer<LogClosed>),
     Forget(LogId),
-    Remove(LogId, Answer<bool>),
+    Remove(Vec<LogId>, Answer<RemovedText>),
     Digest(LogId, String),
     AfterOthers(LogId, u64),
     Again(LogId),
@@ -195,7 +197,7 @@ impl Writer {
                     self.logs.remove(&second_id(log));
                     self.wanted.forgotten.insert(log);
                 }
-                Ask::Remove(log, answer) => self.remove(log, answer),
+                Ask::Remove(logs, answer) => self.remove(&logs, answer),
                 Ask::Digest(log, digest) => {
                     if let Some(log) = self.logs.get_mut(&log) {
                         log.expected_digest = Some(digest);
@@ -224,12 +226,16 @@ impl Writer {
             Ask::Append(piece) => piece.log,
             Ask::Close(log, _, _)
             | Ask::Forget(log)
-            | Ask::Remove(log, _)
             | Ask::Digest(log, _)
             | Ask::AfterOthers(log, _)
             | Ask::Again(log) => *log,
+            Ask::Remove(logs, _) => return logs.iter().any(|log| self.closes(*log)),
             Ask::Stop => return !self.wanted.closing.is_empty(),
         };
+        self.closes(log)
+    }
+
+    fn closes(&self, log: LogId) -> bool {
         let second = second_id(log);
         self.wanted.closing.iter().any(|(closing, _, _)| *closing == log || *closing == second)
     }
@@ -308,14 +314,14 @@ impl Writer {
         self.wanted.closing.push((id, expected, answer));
     }
 
-    /// Removes some text of a log whose row is gone, and gives its room back: a
+    /// Removes some text of logs whose rows are gone, and gives its room back: a
     /// little at a time, because logs that grow wait meanwhile.
-    fn remove(&mut self, log: LogId, answer: Answer<bool>) {
-        if self.logs.contains_key(&log) {
+    fn remove(&mut self, logs: &[LogId], answer: Answer<RemovedText>) {
+        if let Some(log) = logs.iter().find(|log| self.logs.contains_key(log)) {
             let text = format!("log {log} is open and is not removed");
             return answer.give(Err(StoreError::Failed(text)));
         }
-        let removed = self.remove_some(log);
+        let removed = self.remove_some(logs);
         self.commits += 1;
         let told = removed.map_err(|error| classify(&error));
         if told.is_err()
@@ -333,12 +339,22 @@ impl Writer {
         }
     }
 
-    fn remove_some(&self, log: LogId) -> rusqlite::Result<bool> {
+    fn remove_some(&self, logs: &[LogId]) -> rusqlite::Result<RemovedText> {
+        let began = Instant::now();
+        let mut removed = RemovedText::default();
         self.conn.prepare_cached("BEGIN IMMEDIATE")?.execute([])?;
-        let all = chunk::remove_some(&self.conn, log, REMOVED_CHUNKS)?;
-        sqlite::give_back(&self.conn, GIVEN_BACK)?;
+        for log in logs {
+            let all = chunk::remove_some(&self.conn, *log, REMOVED_CHUNKS)?;
+            // With each, or room would become free faster than it is given back.
+            sqlite::give_back(&self.conn, GIVEN_BACK)?;
+            removed.logs += usize::from(all);
+            if !all || began.elapsed() >= REMOVE_TIME {
+                break;
+            }
+        }
         self.conn.prepare_cached("COMMIT")?.execute([])?;
-        Ok(all)
+        removed.took = began.elapsed();
+        Ok(removed)
     }
 
     /// Commits what is due, and shows what may be shown.

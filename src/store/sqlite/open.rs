@@ -24,6 +24,14 @@ pub(super) const BUSY: Duration = Duration::from_secs(5);
 /// Free pages that a file keeps for what comes next: 4 MiB.
 const KEEP_FREE: u32 = 1024;
 
+/// Pages that the state writer's connection may keep, in KiB. All caches of pages
+/// together are at most 44 MiB: this one 8, the log writer's 2
+/// (`store/logs/handle.rs`), and SQLite's own 2 for each connection that reads: 8 of
+/// the state (`CONNECTIONS` in `reader.rs`), 8 that stay open of the logs (`KEPT` in
+/// `store/logs/reader.rs`) and the housekeeping's. A copy of the data folder has some
+/// of its own while it is made. SQLite adds about a sixteenth for each page's head.
+const CACHE_KIB: i32 = 8 * 1024;
+
 /// Statements that stay prepared. There are about 80 of them.
 const PREPARED: usize = 128;
 
@@ -226,7 +234,7 @@ pub(super) fn set_up(conn: &Connection) -> rusqlite::Result<()> {
     conn.pragma_update(None, "foreign_keys", false)?;
     // Savepoints keep their undo pages in memory.
     conn.pragma_update(None, "temp_store", "MEMORY")?;
-    conn.pragma_update(None, "cache_size", -32 * 1024)?;
+    conn.pragma_update(None, "cache_size", -CACHE_KIB)?;
     // Checkpoints are made by the writers themselves, after the askers were
     // told: else a failing checkpoint would look like a failing commit.
     conn.pragma_update(None, "wal_autocheckpoint", 0)

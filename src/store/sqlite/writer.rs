@@ -381,7 +381,8 @@ impl Writer {
                     None => cleanup::remove(self.engine.conn(), &removal),
                     Some(_) => Ok(Removed::default()),
                 };
-                self.ops += removal.len();
+                let logs_gone = removal.logs_gone.len();
+                self.ops += removed.as_ref().map_or(0, |removed| removed.looked_at + logs_gone);
                 let removed = removed.map_err(|error| {
                     let found = classify(&error);
                     let told = found.told();

@@ -65,6 +65,8 @@ pub struct Removed {
     pub requests: u64,
     /// Notes.
     pub notes: u64,
+    /// Builds, texts, requests and notes that were looked at, in this order.
+    pub looked_at: usize,
     /// The time was over before all was looked at: ask for the rest again.
     pub more: bool,
     /// For how long others who write had to wait for it.

@@ -16,15 +16,49 @@ const TIME: Duration = Duration::from_millis(1);
 /// Pages given back with each batch.
 const GIVEN_BACK: u32 = 64;
 
-/// Removes rows until all are looked at or the time is over.
+/// The newest row of each table whose ids would come again. Nothing is added
+/// while rows are removed, and none of these goes, so they hold for a whole batch.
+struct Newest {
+    steps: i64,
+    logs: i64,
+    requests: i64,
+    buildsets: i64,
+    notes: i64,
+}
+
+impl Newest {
+    fn read(conn: &Connection) -> rusqlite::Result<Self> {
+        conn.prepare_cached(
+            "SELECT coalesce((SELECT max(id) FROM steps), 0), \
+             coalesce((SELECT max(id) FROM logs), 0), \
+             coalesce((SELECT max(id) FROM requests), 0), \
+             coalesce((SELECT max(id) FROM buildsets), 0), \
+             coalesce((SELECT max(id) FROM notes), 0)",
+        )?
+        .query_row([], |row| {
+            Ok(Self {
+                steps: row.get(0)?,
+                logs: row.get(1)?,
+                requests: row.get(2)?,
+                buildsets: row.get(3)?,
+                notes: row.get(4)?,
+            })
+        })
+    }
+}
+
+/// Removes rows until all are looked at or the time is over. At least one is
+/// looked at, so that whoever asks again gets on.
 pub(in crate::store::sqlite) fn remove(
     conn: &Connection,
     removal: &Removal,
 ) -> rusqlite::Result<Removed> {
     let began = Instant::now();
+    let newest = Newest::read(conn)?;
     let mut removed = Removed::default();
     let over = |removed: &mut Removed| {
-        removed.more |= began.elapsed() >= TIME;
+        removed.more |= removed.looked_at > 0 && began.elapsed() >= TIME;
+        removed.looked_at += usize::from(!removed.more);
         removed.more
     };
     for log in &removal.logs_gone {
@@ -34,7 +68,8 @@ pub(in crate::store::sqlite) fn remove(
         if over(&mut removed) {
             break;
         }
-        removed.builds += u64::from(remove_build(conn, int(id.0), &mut removed.requests)?);
+        let gone = remove_build(conn, &newest, int(id.0), &mut removed.requests)?;
+        removed.builds += u64::from(gone);
     }
     for id in &removal.texts {
         if over(&mut removed) {
@@ -46,15 +81,15 @@ pub(in crate::store::sqlite) fn remove(
         if over(&mut removed) {
             break;
         }
-        removed.requests += u64::from(remove_request(conn, int(id.0))?);
+        removed.requests += u64::from(remove_request(conn, &newest, int(id.0))?);
     }
     for id in &removal.notes {
         if over(&mut removed) {
             break;
         }
         let gone = conn
-            .prepare_cached("DELETE FROM notes WHERE id = ?1 AND id < (SELECT max(id) FROM notes)")?
-            .execute([int(*id)])?;
+            .prepare_cached("DELETE FROM notes WHERE id = ?1 AND id < ?2")?
+            .execute([int(*id), newest.notes])?;
         removed.notes += gone as u64;
     }
     // In the same commit: it needs no sync of its own.
@@ -69,7 +104,7 @@ type Part = (i64, Option<i64>, bool);
 
 /// Steps and logs of the build, each log with whether its text is in the log
 /// store. None when one of them is the newest, whose id would come again.
-fn parts(conn: &Connection, build: i64) -> rusqlite::Result<Option<Vec<Part>>> {
+fn parts(conn: &Connection, newest: &Newest, build: i64) -> rusqlite::Result<Option<Vec<Part>>> {
     let parts: Vec<Part> = conn
         .prepare_cached(
             "SELECT s.id, l.id, l.inline IS NULL FROM steps s \
@@ -77,14 +112,9 @@ fn parts(conn: &Connection, build: i64) -> rusqlite::Result<Option<Vec<Part>>> {
         )?
         .query_map([build], |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))?
         .collect::<rusqlite::Result<_>>()?;
-    let (step, log): (i64, i64) = conn
-        .prepare_cached(
-            "SELECT coalesce((SELECT max(id) FROM steps), 0), \
-             coalesce((SELECT max(id) FROM logs), 0)",
-        )?
-        .query_row([], |row| Ok((row.get(0)?, row.get(1)?)))?;
-    let newest = parts.iter().any(|(s, l, _)| *s >= step || l.is_some_and(|l| l >= log));
-    Ok((!newest).then_some(parts))
+    let is_newest =
+        |(step, log, _): &Part| *step >= newest.steps || log.is_some_and(|log| log >= newest.logs);
+    Ok((!parts.iter().any(is_newest)).then_some(parts))
 }
 
 /// Whether the build may go now, whatever was read before.
@@ -103,11 +133,16 @@ fn may_go(conn: &Connection, build: i64) -> rusqlite::Result<bool> {
     Ok(found.unwrap_or(false))
 }
 
-fn remove_build(conn: &Connection, build: i64, requests: &mut u64) -> rusqlite::Result<bool> {
+fn remove_build(
+    conn: &Connection,
+    newest: &Newest,
+    build: i64,
+    requests: &mut u64,
+) -> rusqlite::Result<bool> {
     if !may_go(conn, build)? {
         return Ok(false);
     }
-    let Some(parts) = parts(conn, build)? else { return Ok(false) };
+    let Some(parts) = parts(conn, newest, build)? else { return Ok(false) };
     for (step, log, in_log_store) in parts {
         if let Some(log) = log {
             if in_log_store {
@@ -125,7 +160,7 @@ fn remove_build(conn: &Connection, build: i64, requests: &mut u64) -> rusqlite::
     conn.prepare_cached("DELETE FROM predictions WHERE build_id = ?1")?.execute([build])?;
     conn.prepare_cached("DELETE FROM builds WHERE id = ?1")?.execute([build])?;
     for request in held {
-        *requests += u64::from(remove_request(conn, request)?);
+        *requests += u64::from(remove_request(conn, newest, request)?);
     }
     Ok(true)
 }
@@ -138,14 +173,14 @@ fn note_removed(conn: &Connection, log: i64) -> rusqlite::Result<()> {
 
 /// An ended request that no build belongs to any more, and its buildset when it
 /// was the last of it.
-fn remove_request(conn: &Connection, request: i64) -> rusqlite::Result<bool> {
+fn remove_request(conn: &Connection, newest: &Newest, request: i64) -> rusqlite::Result<bool> {
     let set: Option<i64> = conn
         .prepare_cached(
             "SELECT buildset_id FROM requests WHERE id = ?1 AND state >= 2 \
-             AND id < (SELECT max(id) FROM requests) \
+             AND id < ?2 \
              AND NOT EXISTS (SELECT 1 FROM build_requests WHERE request_id = ?1)",
         )?
-        .query_row([request], |row| row.get(0))
+        .query_row([request, newest.requests], |row| row.get(0))
         .optional()?;
     let Some(set) = set else { return Ok(false) };
     conn.prepare_cached("DELETE FROM request_predictions WHERE request_id = ?1")?
@@ -153,10 +188,10 @@ fn remove_request(conn: &Connection, request: i64) -> rusqlite::Result<bool> {
     conn.prepare_cached("DELETE FROM requests WHERE id = ?1")?.execute([request])?;
     conn.prepare_cached(
         "DELETE FROM buildsets WHERE id = ?1 AND open_requests = 0 \
-         AND id < (SELECT max(id) FROM buildsets) \
+         AND id < ?2 \
          AND NOT EXISTS (SELECT 1 FROM requests WHERE buildset_id = ?1)",
     )?
-    .execute([set])?;
+    .execute([set, newest.buildsets])?;
     Ok(true)
 }
 
