@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::json;
 
-use super::master::{Completions, Master, Programs};
+use super::master::{Master, Programs};
 use super::proc::Guard;
 use super::programs;
 use super::scratch::{Layout, Scratch, builder_name};
@@ -65,22 +65,26 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
     tools::need_package(&["valgrind"], "valgrind")?;
     let guard = Guard::start()?;
     let scratch = Scratch::new("hot", false, &guard)?;
-    let map = scratch.path().join("link.map");
+    let map_file = scratch.path().join("link.map");
     // Read by build.rs.
-    let programs = programs::build_with(false, &[("BOTMASTER_LINK_MAP", &map)])?;
-    say("a master under valgrind: two minutes");
-    let seen = scratch.path().join("callgrind.out");
-    let watched = Programs { botmaster: watcher(&programs, &scratch, &seen)?, ..programs.clone() };
-    live(&watched, &scratch, &guard)?;
-    let sections = patterns(&gone_through(&read(&seen)?), &read(&map)?);
-    if sections.is_empty() {
+    let programs = programs::build_with(false, &[("BOTMASTER_LINK_MAP", &map_file)])?;
+    let map = read(&map_file)?;
+    let map = Map::of(&map);
+    say("a master without work under valgrind: a minute and a half");
+    let idle = watch(&programs, &guard, rest)?;
+    let idle = map.patterns(&gone_through(&idle));
+    say("a master with work under valgrind: a minute");
+    let busy = watch(&programs, &guard, work)?;
+    let mut busy = map.patterns(&gone_through(&busy));
+    busy.retain(|pattern| !idle.contains(pattern));
+    if idle.is_empty() {
         return Err("no function that valgrind names is in the linker's map".to_owned());
     }
     let file = root::root().join(FILE);
-    std::fs::write(&file, script(&sections))
+    std::fs::write(&file, script(&idle, &busy))
         .map_err(|error| format!("{}: {error}", file.display()))?;
     report::line(&json!({
-        "summary": "hot-functions", "ok": true, "functions": sections.len(), "file": FILE,
+        "summary": "hot-functions", "ok": true, "idle": idle.len(), "busy": busy.len(), "file": FILE,
         "seconds": report::seconds(begin.elapsed()),
     }));
     Ok(true)
@@ -89,6 +93,18 @@ pub fn run(arguments: &[String]) -> Result<bool, String> {
 fn read(file: &Path) -> Result<String, String> {
     let bytes = std::fs::read(file).map_err(|error| format!("{}: {error}", file.display()))?;
     Ok(String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// What a master goes through that lives so, as callgrind writes it.
+fn watch(programs: &Programs, guard: &Guard, life: Life) -> Result<String, String> {
+    let scratch = Scratch::new("watched", false, guard)?;
+    let seen = scratch.path().join("callgrind.out");
+    let watched = Programs { botmaster: watcher(programs, &scratch, &seen)?, ..programs.clone() };
+    let config = scratch.write_layout(&Layout::new(BUILDERS, WORKERS))?;
+    let mut master = Master::start(&watched, &scratch, &config, guard)?;
+    life(&mut master, &scratch)?;
+    master.end()?;
+    read(&seen)
 }
 
 /// A program that starts botmaster under valgrind.
@@ -106,13 +122,21 @@ fn watcher(programs: &Programs, scratch: &Scratch, seen: &Path) -> Result<PathBu
     Ok(file)
 }
 
-/// What a master does all day: workers attach, builds run, people ask, the
-/// configuration is loaded again.
-fn live(programs: &Programs, scratch: &Scratch, guard: &Guard) -> Result<(), String> {
-    let config = scratch.write_layout(&Layout::new(BUILDERS, WORKERS))?;
-    let mut master = Master::start(programs, scratch, &config, guard)?;
+/// What happens to a master while it is watched.
+type Life = fn(&mut Master, &Scratch) -> Result<(), String>;
+
+/// It starts, somebody looks at it, and then come the things that are done once a
+/// minute.
+fn rest(master: &mut Master, _: &Scratch) -> Result<(), String> {
+    let _looking = master.events("workers/*/connected")?;
+    std::thread::sleep(MINUTE);
+    master.check()
+}
+
+/// Workers attach, builds run, people ask, the configuration is loaded again.
+fn work(master: &mut Master, scratch: &Scratch) -> Result<(), String> {
     master.load_workers(scratch, WORKERS)?;
-    let mut ends: Completions = master.completions()?;
+    let mut ends = master.completions()?;
     let builders: Vec<String> = (0..BUILDERS).map(builder_name).collect();
     master.submit(BUILDS, &builders, 0)?;
     if !ends.wait(BUILDS as usize, Instant::now() + BUILDS_LIMIT)? {
@@ -122,9 +146,7 @@ fn live(programs: &Programs, scratch: &Scratch, guard: &Guard) -> Result<(), Str
     for question in ASKED {
         master.get(question)?;
     }
-    master.reload()?;
-    std::thread::sleep(MINUTE);
-    master.end()
+    master.reload().map(|_| ())
 }
 
 /// The functions in what callgrind writes: each name is told once, in front of
@@ -142,21 +164,31 @@ fn gone_through(text: &str) -> BTreeSet<&str> {
         .collect()
 }
 
-/// The sections that hold what was gone through, in the words of the linker's
-/// script.
-fn patterns(gone_through: &BTreeSet<&str>, map: &str) -> BTreeSet<String> {
-    let mut section = None;
-    let mut found = BTreeSet::new();
-    for line in map.lines() {
-        // Addresses and sizes first, then a part of a file, or a name in it.
-        let Some(what) = line.split_whitespace().nth(4) else { continue };
-        if let Some((_, name)) = line.rsplit_once(":(") {
-            section = name.strip_suffix(')').filter(|name| name.starts_with(".text."));
-        } else if let Some(section) = section.filter(|_| gone_through.contains(what)) {
-            found.insert(pattern(section));
+/// What the linker put where: names of functions, and the section of each.
+struct Map<'a>(Vec<(&'a str, &'a str)>);
+
+impl<'a> Map<'a> {
+    fn of(text: &'a str) -> Self {
+        let mut section = None;
+        let mut all = Vec::new();
+        for line in text.lines() {
+            // Addresses and sizes first, then a part of a file, or a name in it.
+            let Some(what) = line.split_whitespace().nth(4) else { continue };
+            if let Some((_, name)) = line.rsplit_once(":(") {
+                section = name.strip_suffix(')').filter(|name| name.starts_with(".text."));
+            } else if let Some(section) = section {
+                all.push((what, section));
+            }
         }
+        Self(all)
     }
-    found
+
+    /// The sections that hold what was gone through, in the words of the linker's
+    /// script.
+    fn patterns(&self, gone_through: &BTreeSet<&str>) -> BTreeSet<String> {
+        let seen = self.0.iter().filter(|(name, _)| gone_through.contains(name));
+        seen.map(|(_, section)| pattern(section)).collect()
+    }
 }
 
 /// A section's name without what another version of the compiler or of a
@@ -186,13 +218,14 @@ fn pattern(section: &str) -> String {
     pattern
 }
 
-fn script(patterns: &BTreeSet<String>) -> String {
+/// Those of an idle master first: what an idle master needs lies closest.
+fn script(idle: &BTreeSet<String>, busy: &BTreeSet<String>) -> String {
     let mut text = "/* The functions that a master goes through, for the linker to lay side by \
                     side.\n   Written by `cargo xtask hot-functions`; see \
                     docs/decisions/0124-functions-that-run-lie-together.md */\n\
                     SECTIONS {\n  .text.hot : {\n"
         .to_owned();
-    for pattern in patterns {
+    for pattern in idle.iter().chain(busy) {
         text += &format!("    *({pattern})\n");
     }
     text += "  }\n}\nINSERT BEFORE .text;\n";
@@ -223,7 +256,7 @@ mod tests {
                    90 90 8 1 one\n";
         let seen = BTreeSet::from(["_RNvCs1a_1x3two", "_RNvCs1a_1x5three", "one"]);
         let wanted = [".text._RNvCs*_1x3one", ".text.unlikely._RNvCs*_1x5three"];
-        assert_eq!(patterns(&seen, map), BTreeSet::from(wanted.map(str::to_owned)));
+        assert_eq!(Map::of(map).patterns(&seen), BTreeSet::from(wanted.map(str::to_owned)));
     }
 
     #[test]
@@ -240,9 +273,10 @@ mod tests {
     }
 
     #[test]
-    fn the_linker_is_told_one_a_line() {
-        let text = script(&BTreeSet::from([".text.one".to_owned()]));
-        assert!(text.contains("    *(.text.one)\n"), "{text}");
+    fn the_linker_is_told_those_of_an_idle_master_first() {
+        let one = |name: &str| BTreeSet::from([name.to_owned()]);
+        let text = script(&one(".text.one"), &one(".text.another"));
+        assert!(text.contains("    *(.text.one)\n    *(.text.another)\n"), "{text}");
         assert!(text.ends_with("INSERT BEFORE .text;\n"));
     }
 }
