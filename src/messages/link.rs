@@ -32,8 +32,9 @@ pub struct LogRoute {
 #[derive(Default, Debug)]
 pub struct LogRoutes(Mutex<Routes>);
 
-/// Commands that are remembered after their end, for frames that come late.
-const ENDED: usize = 1024;
+/// Commands of a connection that are remembered after their end, for frames that
+/// come late. Each takes some 60 bytes, and is compared with all at its end.
+const ENDED: usize = 128;
 
 #[derive(Default, Debug)]
 struct Routes {

@@ -9,6 +9,7 @@ use actix_web::http::header::{
 use actix_web::web::{Bytes, block};
 use futures_util::stream;
 use serde_json::json;
+use tokio::sync::Semaphore;
 
 use super::answer::{self, Answer, ApiError};
 use super::context::{RawPieces, WebContext};
@@ -296,13 +297,22 @@ impl RawLog {
 
 type Unfolded = Option<(Option<Bytes>, RawPieces)>;
 
+/// Pieces of logs that are read at once. Each is unpacked from a chunk, and takes a
+/// thread with memory of its own: hundreds of browsers that come at once would
+/// have hundreds of them.
+static READING: Semaphore = Semaphore::const_new(2);
+
 /// Reads on where reading may block.
 async fn next_piece(mut pieces: RawPieces) -> Option<(Result<Bytes, StoreError>, Unfolded)> {
+    // Never closed: an error cannot be.
+    let turn = READING.acquire().await;
     let read = block(move || {
         let piece = pieces.next();
         (piece, pieces)
     });
-    match read.await {
+    let read = read.await;
+    drop(turn);
+    match read {
         Ok((Some(Ok(piece)), pieces)) => Some((Ok(Bytes::from(piece)), Some((None, pieces)))),
         Ok((Some(Err(error)), _)) => Some((Err(error), None)),
         Ok((None, _)) => None,

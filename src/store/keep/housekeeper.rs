@@ -2,7 +2,7 @@
 //! its own, asks the writers for a little at a time, and rests in between, so
 //! that nobody who writes waits for it (row FD14).
 
-use std::collections::{BTreeMap, VecDeque};
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -34,12 +34,8 @@ const REST: Duration = Duration::from_millis(10);
 const REST_BEHIND: Duration = Duration::from_millis(1);
 /// From one batch to the next it takes so many times as long as a batch made others
 /// wait, wherefore at most a quarter of a writer's time is its own. The time that
-/// it waits for its turn does not count: that is others' work, and it would
-/// rest the longest when most builds come.
+/// it waits for the commit in progress does not count: that is others' work.
 const REST_SHARE: u32 = 4;
-/// Batches that may wait for their turn at once while it is behind. Where the line
-/// is long a single one would be served far too seldom.
-const AT_ONCE: usize = 8;
 /// Longest wait for a writer.
 const ANSWER: Duration = Duration::from_secs(60);
 
@@ -76,7 +72,6 @@ impl Housekeeper {
             stopped,
             clock: Clock::start(),
             view: HousekeepingView::default(),
-            took: Duration::ZERO,
             said: None,
         };
         let thread = thread::Builder::new()
@@ -121,8 +116,6 @@ struct Work {
     stopped: Receiver<()>,
     clock: Clock,
     view: HousekeepingView,
-    /// For how long others waited for the last batch.
-    took: Duration,
     /// When it last wrote into the program's log what it removed.
     said: Option<Instant>,
 }
@@ -301,41 +294,27 @@ impl Work {
         all: &[BuildId],
         removal: impl Fn(Vec<BuildId>) -> Removal,
     ) -> Result<(), Halt> {
-        let mut left: VecDeque<BuildId> = all.iter().copied().collect();
-        let mut asked: VecDeque<(Vec<BuildId>, Told<Removed>)> = VecDeque::new();
-        loop {
-            let at_once = if left.len() >= MUCH { AT_ONCE } else { 1 };
-            while (left.is_empty() || asked.len() >= at_once)
-                && let Some((some, told)) = asked.pop_front()
-            {
-                let removed = answer(&told)?;
-                self.count(&removed);
-                // What there was no time for comes first in the next batch.
-                some.into_iter().skip(removed.looked_at).rev().for_each(|id| left.push_front(id));
-            }
-            if left.is_empty() {
-                return Ok(());
-            }
-            let some: Vec<BuildId> = left.drain(..left.len().min(BATCH)).collect();
-            let told = self.ask(removal(some.clone()));
-            asked.push_back((some, told));
-            self.rest(rest_after(self.took, left.len()))?;
+        let mut left = all;
+        while !left.is_empty() {
+            let some = left.iter().take(BATCH).copied().collect();
+            let removed = self.remove(removal(some), left.len())?;
+            // What there was no time for comes first in the next batch.
+            left = left.get(removed.looked_at..).unwrap_or_default();
         }
+        Ok(())
     }
 
-    fn ask(&self, removal: Removal) -> Told<Removed> {
-        order(|tell| {
+    /// Removes one batch of so many rows that are left, and rests.
+    fn remove(&mut self, removal: Removal, left: usize) -> Result<Removed, Halt> {
+        let told = order(|tell| {
             self.store.remove(
                 removal,
                 Box::new(move |removed| {
                     let _ = tell.send(removed);
                 }),
             );
-        })
-    }
-
-    fn count(&mut self, removed: &Removed) {
-        self.took = removed.took;
+        });
+        let removed = answer(&told)?;
         self.view.at_work = true;
         self.view.builds += removed.builds;
         self.view.texts += removed.texts;
@@ -343,12 +322,6 @@ impl Work {
         let took = u64::try_from(removed.took.as_micros()).unwrap_or(u64::MAX);
         self.view.longest_us = self.view.longest_us.max(took);
         (self.tell)(self.view.clone());
-    }
-
-    /// Removes one batch of so many rows that are left, and rests.
-    fn remove(&mut self, removal: Removal, left: usize) -> Result<Removed, Halt> {
-        let removed = answer(&self.ask(removal))?;
-        self.count(&removed);
         self.rest(rest_after(removed.took, left))?;
         Ok(removed)
     }

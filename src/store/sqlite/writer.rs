@@ -6,10 +6,11 @@
 //! A full queue could only be answered by losing an end of a build or by
 //! blocking an actor. [`SqliteStore::depth`] shows how long it is.
 
+use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -41,8 +42,15 @@ const IDLE: Duration = Duration::from_secs(10);
 
 enum Ask {
     Do(Job),
+    /// Something old may go: it is in [`OldRows`].
+    Tidy,
     Close,
 }
+
+/// What the housekeeping asked for. It has a line of its own, of which each commit
+/// carries out one: in the others' line it would wait the longest when most builds
+/// come, which is when most of them grow old.
+type OldRows = Arc<Mutex<VecDeque<(Removal, Answer<Removed>)>>>;
 
 enum Job {
     Write(Transaction, Answer<Vec<OpOutcome>>),
@@ -67,6 +75,7 @@ pub struct SqliteStore(Arc<Shared>);
 struct Shared {
     asks: Sender<Ask>,
     depth: Arc<AtomicUsize>,
+    old_rows: OldRows,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -114,11 +123,13 @@ impl SqliteStore {
         let events = Events::starting_at(first);
         let (asks, receiver) = mpsc::channel();
         let depth = Arc::new(AtomicUsize::new(0));
+        let old_rows = OldRows::default();
         let writer = Writer {
             engine,
             events: events.clone(),
             reserved: first + EVENTS_AHEAD,
             depth: depth.clone(),
+            old_rows: old_rows.clone(),
             ops: 0,
             commits: 0,
             again: false,
@@ -135,7 +146,7 @@ impl SqliteStore {
                 path,
                 reason: format!("its thread cannot be started: {error}"),
             })?;
-        let shared = Shared { asks, depth, thread: Mutex::new(Some(thread)) };
+        let shared = Shared { asks, depth, old_rows, thread: Mutex::new(Some(thread)) };
         Ok((Self(Arc::new(shared)), events))
     }
 
@@ -152,10 +163,14 @@ impl SqliteStore {
         }
     }
 
-    /// Removes old rows, as many as a few milliseconds allow. Told what was
-    /// removed once that is durable.
+    /// Removes old rows, as many as a millisecond allows, in the next commit or the
+    /// one after it. Told what was removed once that is durable.
     pub fn remove(&self, removal: Removal, done: OnRemoved) {
-        self.ask(Job::Remove(removal, Answer::to(done)));
+        lock(&self.0.old_rows).push_back((removal, Answer::to(done)));
+        if self.0.asks.send(Ask::Tidy).is_err() {
+            // Dropped, they are answered.
+            lock(&self.0.old_rows).clear();
+        }
     }
 
     /// Asks that wait for the writer.
@@ -222,6 +237,7 @@ struct Writer {
     events: Events,
     reserved: u64,
     depth: Arc<AtomicUsize>,
+    old_rows: OldRows,
     /// Operations since the last checkpoint.
     ops: usize,
     /// Commits since the last checkpoint.
@@ -236,6 +252,11 @@ struct Writer {
     _lock: FolderLock,
 }
 
+fn lock(old_rows: &OldRows) -> MutexGuard<'_, VecDeque<(Removal, Answer<Removed>)>> {
+    // Only ever pushed to and popped from: whole whoever panicked.
+    old_rows.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
 impl Drop for Writer {
     fn drop(&mut self) {
         if thread::panicking() {
@@ -248,7 +269,15 @@ impl Writer {
     fn run(mut self, asks: &Receiver<Ask>) {
         loop {
             let wait = if self.room.is_full() { LOOK } else { IDLE };
-            let heard = asks.recv_timeout(wait);
+            let heard = if lock(&self.old_rows).is_empty() {
+                asks.recv_timeout(wait)
+            } else {
+                match asks.try_recv() {
+                    Err(TryRecvError::Empty) => Ok(Ask::Tidy),
+                    Err(TryRecvError::Disconnected) => Err(RecvTimeoutError::Disconnected),
+                    Ok(ask) => Ok(ask),
+                }
+            };
             if self.room.is_full() && self.looked.elapsed() >= LOOK {
                 self.looked = Instant::now();
                 self.room.look();
@@ -261,37 +290,53 @@ impl Writer {
                         self.checkpoint();
                     }
                 }
+                // A commit in between has taken it along.
+                Ok(Ask::Tidy) if lock(&self.old_rows).is_empty() => {}
+                Ok(Ask::Tidy) => {
+                    if self.batch(None, asks) {
+                        break;
+                    }
+                }
                 Ok(Ask::Do(job)) => {
-                    if self.batch(job, asks) {
+                    if self.batch(Some(job), asks) {
                         break;
                     }
                 }
             }
         }
+        lock(&self.old_rows).clear();
         if let Err(error) = open::checkpoint(self.engine.conn(), true) {
             tracing::warn!(%error, "the store's write-ahead log stays until the next start");
         }
     }
 
     /// One commit with everything that waits. True when the close was asked.
-    fn batch(&mut self, first: Job, asks: &Receiver<Ask>) -> bool {
+    fn batch(&mut self, first: Option<Job>, asks: &Receiver<Ask>) -> bool {
         let began = Instant::now();
         let reserved = self.reserved;
         let mut carried = Vec::new();
         let mut trouble = self.engine.begin().err();
-        let mut next = Some(first);
+        let mut next = first;
         let mut closing = false;
         while let Some(job) = next.take() {
             self.depth.fetch_sub(1, Ordering::Relaxed);
             carried.push(self.carry_out(job, &mut trouble));
             // In trouble everybody who waits is told at once.
             if carried.len() < BATCH && (trouble.is_some() || began.elapsed() < BATCH_TIME) {
-                match asks.try_recv() {
-                    Ok(Ask::Do(job)) => next = Some(job),
-                    Ok(Ask::Close) => closing = true,
-                    Err(_) => {}
+                while next.is_none() && !closing {
+                    match asks.try_recv() {
+                        Ok(Ask::Do(job)) => next = Some(job),
+                        // One of them is carried out anyhow.
+                        Ok(Ask::Tidy) => {}
+                        Ok(Ask::Close) => closing = true,
+                        Err(_) => break,
+                    }
                 }
             }
+        }
+        let old = lock(&self.old_rows).pop_front();
+        if let Some((removal, answer)) = old {
+            carried.push(self.carry_out(Job::Remove(removal, answer), &mut trouble));
         }
         trouble = self.end_commit(trouble);
         if matches!(trouble, Some(Trouble::Full(_))) && self.room.give_up() {
