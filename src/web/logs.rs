@@ -299,7 +299,8 @@ type Unfolded = Option<(Option<Bytes>, RawPieces)>;
 
 /// Pieces of logs that are read at once. Each is unpacked from a chunk, and takes a
 /// thread with memory of its own: hundreds of browsers that come at once would
-/// have hundreds of them.
+/// have hundreds of them. A turn lasts while a piece is read, not while a browser
+/// takes it, so whoever waits for one waits for the disk alone.
 static READING: Semaphore = Semaphore::const_new(2);
 
 /// Reads on where reading may block.

@@ -374,6 +374,28 @@ fn fd14_a_batch_is_cut_short_and_claims_go_on_between() {
 }
 
 #[test]
+fn fd14_a_removal_does_not_wait_for_all_who_write() {
+    let dir = tempfile::tempdir().unwrap();
+    let mut stores = Stores::new(dir.path());
+    let made = stores.whole(b"short\n", days_ago(9));
+    stores.whole(b"short\n", days_ago(8));
+    let writes: Vec<_> =
+        (0..20_000).map(|_| vec![Op::AddBuildset(submission(&[BUILDER]))]).collect();
+    let (tell, told) = mpsc::channel();
+    for ops in writes {
+        let tell = tell.clone();
+        let written = Box::new(move |_| tell.send("written").unwrap());
+        stores.store.write(Transaction { ops }, written);
+    }
+    let removal = Removal { builds: vec![made.build], ..Removal::default() };
+    stores.store.remove(removal, Box::new(move |_| tell.send("removed").unwrap()));
+    let all: Vec<&str> = (0..20_001).map(|_| told.recv_timeout(DEADLINE).unwrap()).collect();
+    assert_ne!(all.last(), Some(&"removed"));
+    assert!(!stores.has(made));
+    stores.close();
+}
+
+#[test]
 fn fd14_builds_of_all_builders_go_together_from_the_oldest_on() {
     let dir = tempfile::tempdir().unwrap();
     let mut stores = Stores::new(dir.path());

@@ -6,11 +6,10 @@
 //! A full queue could only be answered by losing an end of a build or by
 //! blocking an actor. [`SqliteStore::depth`] shows how long it is.
 
-use std::collections::VecDeque;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::mpsc::{self, Receiver, RecvTimeoutError, Sender, TryRecvError};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, Instant};
 
@@ -42,15 +41,15 @@ const IDLE: Duration = Duration::from_secs(10);
 
 enum Ask {
     Do(Job),
-    /// Something old may go: it is in [`OldRows`].
+    /// Wakes the writer: something old may go.
     Tidy,
     Close,
 }
 
 /// What the housekeeping asked for. It has a line of its own, of which each commit
 /// carries out one: in the others' line it would wait the longest when most builds
-/// come, which is when most of them grow old.
-type OldRows = Arc<Mutex<VecDeque<(Removal, Answer<Removed>)>>>;
+/// come, which is when most of them grow old. The housekeeping asks for one at a time.
+type OldRows = (Removal, Answer<Removed>);
 
 enum Job {
     Write(Transaction, Answer<Vec<OpOutcome>>),
@@ -75,7 +74,7 @@ pub struct SqliteStore(Arc<Shared>);
 struct Shared {
     asks: Sender<Ask>,
     depth: Arc<AtomicUsize>,
-    old_rows: OldRows,
+    old_rows: Sender<OldRows>,
     thread: Mutex<Option<JoinHandle<()>>>,
 }
 
@@ -123,13 +122,14 @@ impl SqliteStore {
         let events = Events::starting_at(first);
         let (asks, receiver) = mpsc::channel();
         let depth = Arc::new(AtomicUsize::new(0));
-        let old_rows = OldRows::default();
+        let (old_rows, old) = mpsc::channel();
         let writer = Writer {
             engine,
             events: events.clone(),
             reserved: first + EVENTS_AHEAD,
             depth: depth.clone(),
-            old_rows: old_rows.clone(),
+            old,
+            next_old: None,
             ops: 0,
             commits: 0,
             again: false,
@@ -166,11 +166,9 @@ impl SqliteStore {
     /// Removes old rows, as many as a millisecond allows, in the next commit or the
     /// one after it. Told what was removed once that is durable.
     pub fn remove(&self, removal: Removal, done: OnRemoved) {
-        lock(&self.0.old_rows).push_back((removal, Answer::to(done)));
-        if self.0.asks.send(Ask::Tidy).is_err() {
-            // Dropped, they are answered.
-            lock(&self.0.old_rows).clear();
-        }
+        // An error means that the writer has ended: dropped, it is answered.
+        let _ = self.0.old_rows.send((removal, Answer::to(done)));
+        let _ = self.0.asks.send(Ask::Tidy);
     }
 
     /// Asks that wait for the writer.
@@ -237,7 +235,9 @@ struct Writer {
     events: Events,
     reserved: u64,
     depth: Arc<AtomicUsize>,
-    old_rows: OldRows,
+    old: Receiver<OldRows>,
+    /// The first of those, when it was looked for.
+    next_old: Option<OldRows>,
     /// Operations since the last checkpoint.
     ops: usize,
     /// Commits since the last checkpoint.
@@ -252,11 +252,6 @@ struct Writer {
     _lock: FolderLock,
 }
 
-fn lock(old_rows: &OldRows) -> MutexGuard<'_, VecDeque<(Removal, Answer<Removed>)>> {
-    // Only ever pushed to and popped from: whole whoever panicked.
-    old_rows.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 impl Drop for Writer {
     fn drop(&mut self) {
         if thread::panicking() {
@@ -269,7 +264,7 @@ impl Writer {
     fn run(mut self, asks: &Receiver<Ask>) {
         loop {
             let wait = if self.room.is_full() { LOOK } else { IDLE };
-            let heard = if lock(&self.old_rows).is_empty() {
+            let heard = if !self.has_old() {
                 asks.recv_timeout(wait)
             } else {
                 match asks.try_recv() {
@@ -291,7 +286,7 @@ impl Writer {
                     }
                 }
                 // A commit in between has taken it along.
-                Ok(Ask::Tidy) if lock(&self.old_rows).is_empty() => {}
+                Ok(Ask::Tidy) if !self.has_old() => {}
                 Ok(Ask::Tidy) => {
                     if self.batch(None, asks) {
                         break;
@@ -304,10 +299,14 @@ impl Writer {
                 }
             }
         }
-        lock(&self.old_rows).clear();
         if let Err(error) = open::checkpoint(self.engine.conn(), true) {
             tracing::warn!(%error, "the store's write-ahead log stays until the next start");
         }
+    }
+
+    fn has_old(&mut self) -> bool {
+        self.next_old = self.next_old.take().or_else(|| self.old.try_recv().ok());
+        self.next_old.is_some()
     }
 
     /// One commit with everything that waits. True when the close was asked.
@@ -334,8 +333,9 @@ impl Writer {
                 }
             }
         }
-        let old = lock(&self.old_rows).pop_front();
-        if let Some((removal, answer)) = old {
+        if self.has_old()
+            && let Some((removal, answer)) = self.next_old.take()
+        {
             carried.push(self.carry_out(Job::Remove(removal, answer), &mut trouble));
         }
         trouble = self.end_commit(trouble);
